@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rawjson
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+const whiteSpace = " \t\r\n"
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skipComma steps over the comma between two members or elements, and the white space around it. Where there is none,
+// it returns the end of b, as nothing that follows belongs to the list.
+func skipComma(b []byte, i int) int {
+	i = skipSpace(b, i)
+	if i >= len(b) || b[i] != ',' {
+		return len(b)
+	}
+	return skipSpace(b, i+1)
+}
+
+// skipString returns the index behind the string that starts at i, or the end of b where it is cut off.
+func skipString(b []byte, i int) int {
+	for i++; i < len(b); i++ {
+		quote := bytes.IndexByte(b[i:], '"')
+		if quote < 0 {
+			return len(b)
+		}
+		i += quote
+		if !escaped(b, i) {
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// escaped reports whether an odd number of backslashes stands before i.
+func escaped(b []byte, i int) bool {
+	n := 0
+	for i--; i >= 0 && b[i] == '\\'; i-- {
+		n++
+	}
+	return n%2 == 1
+}
+
+// skipValue returns the index behind the value that starts at i, or the end of b where it is cut off.
+func skipValue(b []byte, i int) int {
+	if i >= len(b) {
+		return len(b)
+	}
+	switch b[i] {
+	case '"':
+		return skipString(b, i)
+	case '{', '[':
+		return skipNested(b, i)
+	default:
+		return skipScalar(b, i)
+	}
+}
+
+func skipNested(b []byte, i int) int {
+	for depth := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			i = skipString(b, i) - 1
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(b)
+}
+
+func skipScalar(b []byte, i int) int {
+	for i < len(b) && bytes.IndexByte([]byte(",]} \t\r\n"), b[i]) < 0 {
+		i++
+	}
+	return i
+}
+
+// unquote returns the text of a JSON string; the bytes between its quotes where nothing is escaped, and nothing where it
+// is cut off.
+func unquote(s []byte) []byte {
+	if len(s) < 2 || s[len(s)-1] != '"' {
+		return nil
+	}
+	if bytes.IndexByte(s, '\\') < 0 {
+		return s[1 : len(s)-1]
+	}
+	var text string
+	if err := json.Unmarshal(s, &text); err != nil {
+		return nil
+	}
+	return []byte(text)
+}
