@@ -1,0 +1,173 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reserved
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+)
+
+// APIVersion and Kind are what a reservation file starts with.
+const (
+	APIVersion = "guardian.apigw.io/v1alpha1"
+	Kind       = "Reservation"
+)
+
+// ErrInvalid says that a reservation file is not one.
+var ErrInvalid = errors.New("invalid reservation")
+
+//go:embed apigw-ingress.yaml
+var builtIn []byte
+
+// file is the format of a reservation file.
+type file struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   fileMeta `json:"metadata"`
+	Spec       fileSpec `json:"spec"`
+}
+
+type fileMeta struct {
+	Name string `json:"name"`
+}
+
+type fileSpec struct {
+	Owner     string         `json:"owner"`
+	Resources []fileResource `json:"resources"`
+}
+
+type fileResource struct {
+	NamePrefix string         `json:"namePrefix,omitempty"`
+	Manifest   map[string]any `json:"manifest"`
+}
+
+// BuiltIn returns the set that the product brings: what API Gateway reserves.
+func BuiltIn() (*Set, error) {
+	reservation, err := parseBuiltIn()
+	if err != nil {
+		return nil, err
+	}
+	return NewSet(reservation)
+}
+
+// Load returns the built-in set with the reservations of the files in dir, one each; "" stands for no such folder. Names
+// that start with a dot are passed over (mounted ConfigMaps have such); any other file must end in .yaml, .yml or .json.
+// The first mistake is returned with the file, the path in it, and what to do: ErrInvalid, ErrOverlap, or one of package
+// fs.
+func Load(dir string) (*Set, error) {
+	if dir == "" {
+		return BuiltIn()
+	}
+	first, err := parseBuiltIn()
+	if err != nil {
+		return nil, err
+	}
+	reservations := []*Reservation{first}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read reservations: %w", err)
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		reservation, err := loadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return nil, err
+		}
+		reservations = append(reservations, reservation)
+	}
+	return NewSet(reservations...)
+}
+
+func parseBuiltIn() (*Reservation, error) {
+	reservation, err := Parse("built-in", builtIn)
+	if err != nil {
+		return nil, err
+	}
+	reservation.BuiltIn = true
+	return reservation, nil
+}
+
+func loadFile(path string) (*Reservation, error) {
+	if !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+		return nil, fmt.Errorf("%s: a reservation file ends in .yaml, .yml or .json: rename or remove it: %w", path, ErrInvalid)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read reservation: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a file: %w: %w", path, ErrInvalid, fs.ErrInvalid)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read reservation: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads one reservation; source is where it comes from, for messages. The error is ErrInvalid.
+func Parse(source string, data []byte) (*Reservation, error) {
+	var f file
+	if err := yaml.UnmarshalStrict(data, &f); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, err)
+	}
+	if errs := validate(&f); len(errs) > 0 {
+		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, errs.ToAggregate())
+	}
+	reservation := &Reservation{Name: f.Metadata.Name, Owner: f.Spec.Owner, Source: source}
+	for i, entry := range f.Spec.Resources {
+		resource, err := newResource(&f, entry)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w: %w", source, resourcesPath.Index(i).Child("manifest"), ErrInvalid, err)
+		}
+		reservation.Resources = append(reservation.Resources, resource)
+	}
+	return reservation, nil
+}
+
+func newResource(f *file, entry fileResource) (*Resource, error) {
+	manifest, err := json.Marshal(entry.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("write as JSON: %w", err)
+	}
+	object := unstructured.Unstructured{Object: entry.Manifest}
+	gvr, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	resource := &Resource{
+		Reservation: f.Metadata.Name,
+		Owner:       f.Spec.Owner,
+		GVR:         gvr,
+		Kind:        object.GetKind(),
+		Namespace:   object.GetNamespace(),
+		Name:        object.GetName(),
+		NamePrefix:  entry.NamePrefix,
+		manifest:    manifest,
+	}
+	if isTokenSecret(object) {
+		resource.Account = object.GetAnnotations()[corev1.ServiceAccountNameKey]
+	}
+	return resource, nil
+}
+
+func isTokenSecret(object unstructured.Unstructured) bool {
+	secretType, _, _ := unstructured.NestedString(object.Object, "type")
+	return object.GetAPIVersion() == "v1" && object.GetKind() == "Secret" &&
+		secretType == string(corev1.SecretTypeServiceAccountToken)
+}
+
+var resourcesPath = field.NewPath("spec", "resources")

@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reserved
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// ErrOverlap says that two entries reserve the same resource.
+var ErrOverlap = errors.New("reserved twice")
+
+// Reservation is a named set of reserved resources, read from one file.
+type Reservation struct {
+	Name  string
+	Owner string
+	// Source is the path of the file, for messages.
+	Source string
+	// BuiltIn says that the file is part of the product.
+	BuiltIn bool
+	// Resources are in the order of the file, which is the order in which they are applied. Entries that follow from
+	// others (see Guard) stand behind them.
+	Resources []*Resource
+}
+
+// Set is all that is reserved in a cluster. It is immutable and safe for concurrent use; the zero Set reserves nothing.
+type Set struct {
+	reservations []*Reservation
+	byResource   map[schema.GroupResource][]*Resource
+}
+
+// NewSet joins reservations to a set. It fails with ErrOverlap where two entries reserve the same resource or two
+// reservations have the same name.
+func NewSet(reservations ...*Reservation) (*Set, error) {
+	set := &Set{reservations: reservations, byResource: map[schema.GroupResource][]*Resource{}}
+	sources := map[string]string{}
+	for _, reservation := range reservations {
+		if first, taken := sources[reservation.Name]; taken {
+			return nil, fmt.Errorf("%s: metadata.name: %q is the name of the reservation in %s too: choose another: %w",
+				reservation.Source, reservation.Name, first, ErrOverlap)
+		}
+		sources[reservation.Name] = reservation.Source
+		for i, resource := range reservation.Resources {
+			if err := set.add(resource); err != nil {
+				return nil, fmt.Errorf("%s: spec.resources[%d]: %w", reservation.Source, i, err)
+			}
+		}
+	}
+	for _, reservation := range reservations {
+		set.derive(reservation)
+	}
+	return set, nil
+}
+
+func (s *Set) add(resource *Resource) error {
+	key := resource.GVR.GroupResource()
+	for _, other := range s.byResource[key] {
+		if overlap(resource, other) {
+			return fmt.Errorf("%s is reserved by %s of reservation %q already: remove one of the two: %w",
+				resource, other, other.Reservation, ErrOverlap)
+		}
+	}
+	s.byResource[key] = append(s.byResource[key], resource)
+	return nil
+}
+
+// overlap reports whether some object could be covered by both entries.
+func overlap(a, b *Resource) bool {
+	if a.Namespace != b.Namespace {
+		return false
+	}
+	if a.Account != "" && a.Account == b.Account || a.Name != "" && a.Name == b.Name {
+		return true
+	}
+	return a.NamePrefix != "" && strings.HasPrefix(b.first(), a.NamePrefix) ||
+		b.NamePrefix != "" && strings.HasPrefix(a.first(), b.NamePrefix)
+}
+
+// first returns the shortest name that the entry reserves.
+func (r *Resource) first() string {
+	if r.NamePrefix != "" {
+		return r.NamePrefix
+	}
+	return r.Name
+}
+
+// derive adds the entries that follow from a reservation: nobody mints a token of a reserved ServiceAccount, and nobody
+// deletes a Namespace with reserved resources in it. The API server itself keeps the namespaces that are left out here.
+func (s *Set) derive(reservation *Reservation) {
+	for _, resource := range slices.Clone(reservation.Resources) {
+		if resource.GVR.GroupResource() == (schema.GroupResource{Resource: "serviceaccounts"}) {
+			s.addDerived(reservation, &Resource{
+				Guard: GuardTokens, GVR: corev1.SchemeGroupVersion.WithResource("secrets"), Kind: "Secret",
+				Namespace: resource.Namespace, Account: resource.Name,
+			})
+		}
+		switch resource.Namespace {
+		case "", metav1.NamespaceSystem, metav1.NamespacePublic, metav1.NamespaceDefault:
+		default:
+			s.addDerived(reservation, &Resource{
+				Guard: GuardExistence, GVR: corev1.SchemeGroupVersion.WithResource("namespaces"), Kind: "Namespace",
+				Name: resource.Namespace,
+			})
+		}
+	}
+}
+
+func (s *Set) addDerived(reservation *Reservation, resource *Resource) {
+	resource.Reservation, resource.Owner = reservation.Name, reservation.Owner
+	if s.add(resource) == nil { // an entry that guards this already is as good
+		reservation.Resources = append(reservation.Resources, resource)
+	}
+}
+
+// Reservations returns all reservations, the built-in one first. The slice must not be changed.
+func (s *Set) Reservations() []*Reservation { return s.reservations }
+
+// Resources returns all entries, in the order of the reservations and of their files.
+func (s *Set) Resources() []*Resource {
+	var all []*Resource
+	for _, reservation := range s.reservations {
+		all = append(all, reservation.Resources...)
+	}
+	return all
+}
+
+// Knows reports whether anything of this group, version and resource is reserved.
+func (s *Set) Knows(gvr schema.GroupVersionResource) bool {
+	return slices.ContainsFunc(s.byResource[gvr.GroupResource()], func(r *Resource) bool { return r.GVR == gvr })
+}
+
+// Find returns the entry that reserves an object of this kind under any of the identities, or nil. A write has up to
+// two: what the object was, and what it becomes.
+func (s *Set) Find(gvr schema.GroupVersionResource, identities ...Identity) *Resource {
+	for _, resource := range s.byResource[gvr.GroupResource()] {
+		if slices.ContainsFunc(identities, resource.Covers) {
+			return resource
+		}
+	}
+	return nil
+}
