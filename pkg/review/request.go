@@ -1,0 +1,176 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package review reads and writes an AdmissionReview on the wire.
+//
+// Reading is bounded, and head first: who asks for what stands ahead of the objects in a review, so that a review that is
+// too large or broken further down is still answered with its uid and attributed to its user.
+package review
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
+)
+
+// MaxBytes bounds the review that is read whole. etcd refuses requests over 1.5 MiB, so no stored object is larger; JSON
+// as Go writes it takes up to six bytes for one ("<" becomes "\u003c"): 9 MiB for the largest oldObject, and 1 MiB for the
+// rest: a reserved manifest that puts the object right, and the head.
+const MaxBytes = 10 << 20
+
+// MaxDrainedBytes bounds what is read and thrown away behind MaxBytes, so that the API server has sent its request to the
+// end and reads the answer. The API server takes requests of up to 3 MiB; two such objects, six bytes for one: 36 MiB in
+// all.
+const MaxDrainedBytes = 36<<20 - MaxBytes
+
+const (
+	apiVersion = "admission.k8s.io/v1"
+	kind       = "AdmissionReview"
+)
+
+// ErrTooLarge says that a review is larger than MaxBytes.
+var ErrTooLarge = errors.New("review too large")
+
+// ErrUnreadable says that a review is not one, or lacks what a decision needs.
+var ErrUnreadable = errors.New("review unreadable")
+
+// Request is what a decision looks at of an AdmissionRequest. Strings are as the API server sent them: foreign bytes.
+type Request struct {
+	UID  string
+	GVR  schema.GroupVersionResource
+	Kind string
+	// Subresource is empty for the resource itself.
+	Subresource string
+	// Operation is CREATE, UPDATE, DELETE or CONNECT.
+	Operation string
+	// Namespace and Name are of the request, for logs. They may be absent: a decision reads them from the objects.
+	Namespace, Name string
+	User            User
+	DryRun          bool
+	// Object and OldObject are absent where the operation has none. They share the bytes of the review.
+	Object, OldObject rawjson.Value
+}
+
+// User is who asks, as the API server authenticated or impersonated them.
+type User struct {
+	Name, UID string
+	Groups    []string
+}
+
+// Read reads one review. The Request is never nil: with an error, which is ErrTooLarge, ErrUnreadable or one of the
+// reader, it holds what could be read of the head.
+func Read(body io.Reader) (*Request, error) {
+	data, err := io.ReadAll(io.LimitReader(body, MaxBytes+1))
+	if err != nil {
+		return readHead(data), fmt.Errorf("read review: %w", err)
+	}
+	if len(data) > MaxBytes {
+		_, _ = io.CopyN(io.Discard, body, MaxDrainedBytes) // the answer is the same, however the rest ends
+		return readHead(data), fmt.Errorf("more than %d bytes: %w", MaxBytes, ErrTooLarge)
+	}
+	return Decode(data)
+}
+
+// Decode reads one review from memory; results are as of Read.
+func Decode(data []byte) (*Request, error) {
+	document, err := rawjson.Parse(data)
+	if err != nil {
+		return readHead(data), fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	request, err := decode(document)
+	if err != nil {
+		return request, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	return request, nil
+}
+
+// readHead reads what is there of a review that is cut off or broken. It takes no object: part of one could pass for all.
+func readHead(data []byte) *Request {
+	request, _ := decode(rawjson.Truncated(data))
+	request.Object, request.OldObject = nil, nil
+	return request
+}
+
+func decode(document rawjson.Value) (*Request, error) {
+	request := &Request{}
+	envelope := struct{ apiVersion, kind, request rawjson.Value }{}
+	for key, value := range document.Members() {
+		switch string(key) {
+		case "apiVersion":
+			envelope.apiVersion = value
+		case "kind":
+			envelope.kind = value
+		case "request":
+			envelope.request = value
+		}
+	}
+	err := request.decode(envelope.request)
+	switch {
+	case !envelope.apiVersion.TextIs(apiVersion) || !envelope.kind.TextIs(kind):
+		return request, fmt.Errorf("not an %s %s", apiVersion, kind)
+	case !envelope.request.IsObject():
+		return request, errors.New("it has no request")
+	case request.UID == "":
+		return request, errors.New("its request has no uid")
+	}
+	return request, err
+}
+
+func (r *Request) decode(request rawjson.Value) error {
+	for key, value := range request.Members() {
+		switch string(key) {
+		case "uid":
+			r.UID = value.Text()
+		case "kind":
+			r.Kind = value.Get("kind").Text()
+		case "resource":
+			r.GVR = schema.GroupVersionResource{
+				Group: value.Get("group").Text(), Version: value.Get("version").Text(), Resource: value.Get("resource").Text(),
+			}
+		case "subResource":
+			r.Subresource = value.Text()
+		case "operation":
+			r.Operation = value.Text()
+		case "namespace":
+			r.Namespace = value.Text()
+		case "name":
+			r.Name = value.Text()
+		case "dryRun":
+			r.DryRun = string(value) == "true"
+		case "object":
+			r.Object = orAbsent(value)
+		case "oldObject":
+			r.OldObject = orAbsent(value)
+		case "userInfo":
+			if err := r.User.decode(value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func orAbsent(value rawjson.Value) rawjson.Value {
+	if string(value) == "null" {
+		return nil
+	}
+	return value
+}
+
+func (u *User) decode(info rawjson.Value) error {
+	u.Name = info.Get("username").Text()
+	u.UID = info.Get("uid").Text()
+	groups := info.Get("groups")
+	if groups.IsEmpty() {
+		return nil
+	}
+	if err := json.Unmarshal(groups, &u.Groups); err != nil {
+		return fmt.Errorf("groups of the user: %w", err)
+	}
+	return nil
+}
