@@ -1,0 +1,209 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// change is one field that an update changes in meaning.
+type change struct {
+	at       *path
+	old, new rawjson.Value
+	// restores says that the new value is what the reserved manifest has there.
+	restores bool
+}
+
+// comparison walks two versions of an object side by side, with the manifest as the third, and collects what differs in
+// meaning. Objects are compared member by member, and lists element by element, as generic JSON: a typed decode would drop
+// fields of a newer API server, and hide a change to them.
+type comparison struct {
+	resource *reserved.Resource
+	// same tells fields that differ, and mean the same in this comparison all the same.
+	same    func(at *path, old, new rawjson.Value) bool
+	changes []change
+}
+
+// compareVersions returns what an update from old to new changes.
+func compareVersions(resource *reserved.Resource, old, new rawjson.Value) []change {
+	c := comparison{resource: resource, same: func(at *path, _, _ rawjson.Value) bool { return isBookkeeping(at) }}
+	c.values(nil, old, new, resource.Manifest())
+	if !resource.HasManifest() {
+		for i := range c.changes {
+			c.changes[i].restores = false
+		}
+	}
+	return c.changes
+}
+
+// Drift returns the paths of the fields in which a live object is not as its reserved manifest says, in no given order.
+// Fields that the control plane writes (a token, references to it, the status) do not count, nor does the order of RBAC
+// rules. It returns nothing for a resource without a manifest.
+func Drift(resource *reserved.Resource, live rawjson.Value) []string {
+	if !resource.HasManifest() {
+		return nil
+	}
+	c := comparison{resource: resource}
+	c.same = func(at *path, want, value rawjson.Value) bool {
+		return c.sameAsManifest(at, want, value) || c.isSystemOwned(at) || at.is("status")
+	}
+	c.values(nil, resource.Manifest(), live, nil)
+	return pathsOf(c.changes)
+}
+
+// compareWithManifest returns in what an object that is being created differs from the manifest, in any field that its
+// creator can set.
+func compareWithManifest(resource *reserved.Resource, object rawjson.Value) []change {
+	c := comparison{resource: resource}
+	c.same = c.sameAsManifest
+	c.values(nil, resource.Manifest(), object, nil)
+	return c.changes
+}
+
+// sameAsManifest passes over what the API server assigns to every object, and the name, by which the entry was found: it
+// may be another one under the reserved prefix.
+func (c *comparison) sameAsManifest(at *path, want, value rawjson.Value) bool {
+	return isBookkeeping(at) || at.is("metadata", "uid") || at.is("metadata", "creationTimestamp") ||
+		at.is("metadata", "name") || c.isRules(at) && equalRules(want, value)
+}
+
+func pathsOf(changes []change) []string {
+	var paths []string
+	for _, change := range changes {
+		paths = append(paths, change.at.String())
+	}
+	return paths
+}
+
+// isBookkeeping tells the fields that the API server and kubectl keep for themselves.
+func isBookkeeping(p *path) bool {
+	return p.is("metadata", "managedFields") || p.is("metadata", "resourceVersion") ||
+		p.is("metadata", "generation") || p.is("metadata", "selfLink") ||
+		p.is("metadata", "annotations", corev1.LastAppliedConfigAnnotation)
+}
+
+func (c *comparison) values(at *path, old, new, want rawjson.Value) {
+	if bytes.Equal(old, new) || old.IsEmpty() && new.IsEmpty() || c.same(at, old, new) {
+		return
+	}
+	switch {
+	case c.isSecretReferences(at):
+		c.secretReferences(at, old, new)
+	case isOr(rawjson.Value.IsObject, old, new):
+		c.objects(at, old, new, want)
+	case isOr(rawjson.Value.IsArray, old, new):
+		c.lists(at, old, new, want)
+	case rawjson.EqualText(old, new) || isFalseDefault(at, old, new):
+	default:
+		c.report(at, old, new, equalScalar(at, new, want))
+	}
+}
+
+// isOr reports whether both values have a form, where an empty one has any.
+func isOr(form func(rawjson.Value) bool, a, b rawjson.Value) bool {
+	return form(a) && (form(b) || b.IsEmpty()) || form(b) && a.IsEmpty()
+}
+
+// isFalseDefault says that `immutable: false` equals its absence, as the API server's own validation has it.
+func isFalseDefault(at *path, a, b rawjson.Value) bool {
+	isFalse := func(v rawjson.Value) bool { return v.IsEmpty() || string(v) == "false" }
+	return at.is("immutable") && isFalse(a) && isFalse(b)
+}
+
+func equalScalar(at *path, a, b rawjson.Value) bool {
+	return a.IsEmpty() && b.IsEmpty() || rawjson.EqualText(a, b) || isFalseDefault(at, a, b)
+}
+
+func (c *comparison) objects(at *path, old, new, want rawjson.Value) {
+	olds, wants := membersOf(old), membersOf(want)
+	for key, value := range new.Members() {
+		if before := olds.take(key); !bytes.Equal(before, value) {
+			c.values(&path{parent: at, key: key}, before, value, wants.take(key))
+		}
+	}
+	for _, left := range olds.list {
+		if !left.taken {
+			c.values(&path{parent: at, key: left.key}, left.value, nil, wants.take(left.key))
+		}
+	}
+}
+
+// lists compares element by element where the lengths are the same; otherwise an index says nothing, and the list is the
+// field that has changed. Either way a list is put right as a whole or not at all.
+func (c *comparison) lists(at *path, old, new, want rawjson.Value) {
+	olds, news := slices.Collect(old.Elements()), slices.Collect(new.Elements())
+	first := len(c.changes)
+	if len(olds) != len(news) || !holdsNested(olds) || !holdsNested(news) {
+		c.report(at, old, new, false)
+	} else {
+		for i := range news {
+			c.values(&path{parent: at, index: i + 1}, olds[i], news[i], nil)
+		}
+	}
+	if first == len(c.changes) {
+		return
+	}
+	restores := c.equal(at, new, want)
+	for i := range c.changes[first:] {
+		c.changes[first+i].restores = restores
+	}
+}
+
+// holdsNested says that every element has fields of its own, which a path can name.
+func holdsNested(elements []rawjson.Value) bool {
+	return !slices.ContainsFunc(elements, func(e rawjson.Value) bool { return !e.IsObject() && !e.IsArray() })
+}
+
+// equal reports whether a value means what the manifest says.
+func (c *comparison) equal(at *path, value, want rawjson.Value) bool {
+	if c.isRules(at) {
+		return equalRules(value, want)
+	}
+	inner := comparison{resource: c.resource, same: c.same}
+	inner.values(at, want, value, nil)
+	return len(inner.changes) == 0
+}
+
+func (c *comparison) report(at *path, old, new rawjson.Value, restores bool) {
+	c.changes = append(c.changes, change{at: at, old: old, new: new, restores: restores && !c.isSystemOwned(at)})
+}
+
+func (c *comparison) isRules(at *path) bool {
+	return at.is("rules") && c.resource.GVR.Group == "rbac.authorization.k8s.io"
+}
+
+func (c *comparison) isSecretReferences(at *path) bool {
+	return at.is("secrets") && c.resource.Kind == "ServiceAccount" && c.resource.GVR.Group == ""
+}
+
+// secretReferences compares the names only: which Secrets of its namespace the account lists.
+func (c *comparison) secretReferences(at *path, old, new rawjson.Value) {
+	if !slices.Equal(referencedNames(old), referencedNames(new)) {
+		c.report(at, old, new, false)
+	}
+}
+
+func referencedNames(references rawjson.Value) []string {
+	var names []string
+	for reference := range references.Elements() {
+		names = append(names, reference.Get("name").Text())
+	}
+	return names
+}
+
+// isSystemOwned tells the fields that only the control plane writes. Nobody else restores them, whatever the value.
+func (c *comparison) isSystemOwned(at *path) bool {
+	return c.isSecretReferences(at) || c.resource.IsTokenSecret() && (at.under("data") ||
+		at.is("metadata", "annotations", corev1.ServiceAccountUIDKey) || at.is("metadata", "labels", lastUsedLabel))
+}
+
+// lastUsedLabel is what the API server writes on a token Secret when the token is used: the constant LastUsedLabelKey of
+// k8s.io/kubernetes/pkg/serviceaccount, which no library exports.
+const lastUsedLabel = "kubernetes.io/legacy-token-last-used"

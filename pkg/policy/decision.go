@@ -1,0 +1,81 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package policy decides one question: may this write to a reserved resource happen?
+//
+// A decision is a pure function of the request, the reserved set and at most one fact about the cluster. It judges the
+// result of a write, not only who writes: what leaves a reserved resource as its manifest says is harmless from anyone; any
+// other write is not, but for a known system writer that makes exactly its own change.
+package policy
+
+import "github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+
+// Reason is why a decision is what it is; a closed list, fit for a metric's label.
+type Reason string
+
+// Reasons of a denial.
+const (
+	// Unreadable: the request cannot be judged, as it is broken, or of a kind, operation or subresource that is not known.
+	Unreadable Reason = "Unreadable"
+	// TooLarge: the review is larger than any honest one.
+	TooLarge Reason = "TooLarge"
+	// ReservedUpdate: the update changes a reserved resource away from its manifest.
+	ReservedUpdate Reason = "ReservedUpdate"
+	// ReservedDelete: the write deletes a reserved resource, or completes its deletion.
+	ReservedDelete Reason = "ReservedDelete"
+	// ForeignCreate: the name is reserved, and the object is not its manifest.
+	ForeignCreate Reason = "ForeignCreate"
+	// TokenMint: the Secret would hold one more credential of a reserved ServiceAccount.
+	TokenMint Reason = "TokenMint"
+)
+
+// Reasons of an allowed write.
+const (
+	// NotReserved: the write does not concern a reserved resource.
+	NotReserved Reason = "NotReserved"
+	// NoChange: the update changes nothing in meaning.
+	NoChange Reason = "NoChange"
+	// SystemWrite: the control plane keeps a reserved resource going.
+	SystemWrite Reason = "SystemWrite"
+	// Restoration: every change goes towards the manifest.
+	Restoration Reason = "Restoration"
+	// NamespaceTerminating: the whole namespace is going already; a denial would only leave it stuck.
+	NamespaceTerminating Reason = "NamespaceTerminating"
+)
+
+// Outcome is what the record of a decision says. The empty Outcome stands for a decision that needs no record.
+type Outcome string
+
+// Outcomes that are recorded.
+const (
+	Denied    Outcome = "Denied"
+	WouldDeny Outcome = "WouldDeny"
+	Restored  Outcome = "Restored"
+)
+
+// Mode says what becomes of a write that is to be denied.
+type Mode string
+
+// Modes. The zero Mode enforces.
+const (
+	Enforce Mode = "enforce"
+	Observe Mode = "observe"
+)
+
+// Decision is the answer to one request. Its zero value denies.
+type Decision struct {
+	Allowed bool
+	Reason  Reason
+	Outcome Outcome
+	// Resource is the entry that the write concerns; nil where it concerns none, or none could be made out.
+	Resource *reserved.Resource
+	// Object is what the written object is known by; zero where Resource is nil.
+	Object reserved.Identity
+	// Changed are the paths of the fields that the write changes; never a value.
+	Changed []string
+}
+
+// Deny is the decision about a review that could not be read: Reason is Unreadable or TooLarge.
+func Deny(reason Reason) Decision {
+	return Decision{Reason: reason, Outcome: Denied}
+}

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// onPurpose is the last line of a denial about a reserved resource.
+const onPurpose = "\nTo change it on purpose: apigw-guardian unlock --reason \"...\" --for 10m"
+
+// maxNamed is how many changed fields a message names.
+const maxNamed = 8
+
+// maxName bounds an object's name in a message. The longest that the API server takes for most kinds.
+const maxName = 253
+
+// Message tells a person what was denied, and how to do it on purpose, one line per fact:
+//
+//	ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).
+//	To change it on purpose: apigw-guardian unlock --reason "..." --for 10m
+//
+// It never contains a value of the object. It has a meaning for a write that is denied, or would be.
+func (d Decision) Message() string {
+	if d.Resource == nil {
+		return d.Sentence()
+	}
+	return d.Sentence() + onPurpose
+}
+
+// Sentence is the first line of the Message: what must not be, and why.
+func (d Decision) Sentence() string {
+	switch {
+	case d.Reason == TooLarge:
+		return "The request is too large to be read, and is denied as it may concern a reserved resource."
+	case d.Resource == nil:
+		return "The request cannot be judged, and is denied as it may concern a reserved resource."
+	}
+	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(shorten(d.Object.Name, maxName)))
+	switch d.Reason {
+	case ReservedDelete, NamespaceTerminating:
+		if d.Resource.Guard == reserved.GuardExistence {
+			return fmt.Sprintf("%s holds resources reserved by %s and must not be deleted.", object, d.Resource.Owner)
+		}
+		return fmt.Sprintf("%s is reserved by %s and must not be deleted.", object, d.Resource.Owner)
+	case TokenMint:
+		return fmt.Sprintf("%s would hold a token of ServiceAccount %q, which is reserved by %s.",
+			object, d.Resource.Account, d.Resource.Owner)
+	case ForeignCreate:
+		return d.foreign(object)
+	default:
+		return fmt.Sprintf("%s is reserved by %s and must not be updated (changed: %s).",
+			object, d.Resource.Owner, list(d.Changed))
+	}
+}
+
+// ObjectName names the written object for audit events: "secrets/kube-system/name", or "" where none is reserved.
+func (d Decision) ObjectName() string {
+	if d.Resource == nil {
+		return ""
+	}
+	name := shorten(d.Object.Name, maxName)
+	if d.Object.Namespace != "" {
+		name = d.Object.Namespace + "/" + name
+	}
+	return d.Resource.GVR.GroupResource().String() + "/" + name
+}
+
+func (d Decision) foreign(object string) string {
+	if d.Resource.NamePrefix != "" && d.Object.Name != d.Resource.Name {
+		return fmt.Sprintf("%s has the prefix %q, which is reserved by %s, and must not be created.",
+			object, d.Resource.NamePrefix, d.Resource.Owner)
+	}
+	return fmt.Sprintf("%s is reserved by %s and must not be created unlike its manifest (different: %s).",
+		object, d.Resource.Owner, list(d.Changed))
+}
+
+func list(paths []string) string {
+	if len(paths) <= maxNamed {
+		return strings.Join(paths, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(paths[:maxNamed], ", "), len(paths)-maxNamed)
+}

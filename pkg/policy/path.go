@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
+)
+
+// maxPath bounds a rendered path in bytes: keys are foreign text, up to megabytes of it.
+const maxPath = 160
+
+// path is where a field stands in its object. The nil path is the object itself.
+type path struct {
+	parent *path
+	key    []byte
+	// index is one more than the position in a list; 0 stands for a key.
+	index int
+}
+
+// is reports whether the path consists of exactly these keys.
+func (p *path) is(keys ...string) bool {
+	for i := len(keys) - 1; i >= 0; i-- {
+		if p == nil || p.index != 0 || string(p.key) != keys[i] {
+			return false
+		}
+		p = p.parent
+	}
+	return p == nil
+}
+
+// under reports whether the path is, or leads through, a key of the object itself.
+func (p *path) under(key string) bool {
+	for p != nil && p.parent != nil {
+		p = p.parent
+	}
+	return p.is(key)
+}
+
+// String renders the path as people write it: rules[2].verbs, metadata.labels[app.kubernetes.io/name].
+func (p *path) String() string {
+	var steps []*path
+	for ; p != nil; p = p.parent {
+		steps = append(steps, p)
+	}
+	var b strings.Builder
+	for i := len(steps) - 1; i >= 0 && b.Len() <= maxPath; i-- {
+		steps[i].write(&b)
+	}
+	return shorten(b.String(), maxPath)
+}
+
+func (p *path) write(b *strings.Builder) {
+	switch {
+	case p.index > 0:
+		b.WriteString("[" + strconv.Itoa(p.index-1) + "]")
+	case !isPlain(p.key):
+		b.WriteString("[" + printable(p.key) + "]")
+	case b.Len() > 0:
+		b.WriteByte('.')
+		fallthrough
+	default:
+		b.Write(p.key)
+	}
+}
+
+// isPlain says that a key can stand between dots.
+func isPlain(key []byte) bool {
+	return len(key) > 0 && len(key) <= maxPath && bytes.IndexFunc(key, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) < 0
+}
+
+// printable makes a foreign key safe for a terminal and a log, and short.
+func printable(key []byte) string {
+	quoted := strconv.Quote(shorten(string(key[:min(len(key), 2*maxPath)]), maxPath))
+	return quoted[1 : len(quoted)-1]
+}
+
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "..."
+}
+
+// members is an object made ready for look-ups by key, where each key is taken once.
+type members struct {
+	list []member
+	// index leads from a key to its place in list; nil for a short list, which is searched faster without.
+	index map[string]int
+}
+
+type member struct {
+	key   []byte
+	value rawjson.Value
+	taken bool
+}
+
+// searchedMembers is the longest list that is searched from its start. Beyond, a hostile object of a million labels would
+// cost its square.
+const searchedMembers = 16
+
+func membersOf(object rawjson.Value) members {
+	m := members{}
+	if object.IsObject() && !object.IsEmpty() {
+		m.list = make([]member, 0, searchedMembers)
+	}
+	for key, value := range object.Members() {
+		m.list = append(m.list, member{key: key, value: value})
+	}
+	if len(m.list) > searchedMembers {
+		m.index = make(map[string]int, len(m.list))
+		for i, member := range m.list {
+			m.index[string(member.key)] = i
+		}
+	}
+	return m
+}
+
+// take returns the value under key and marks it as seen; an absent Value where there is none.
+func (m *members) take(key []byte) rawjson.Value {
+	i := m.find(key)
+	if i < 0 {
+		return nil
+	}
+	m.list[i].taken = true
+	return m.list[i].value
+}
+
+func (m *members) find(key []byte) int {
+	if m.index != nil {
+		if i, found := m.index[string(key)]; found {
+			return i
+		}
+		return -1
+	}
+	for i := range m.list {
+		if bytes.Equal(m.list[i].key, key) {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,165 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// Policy decides over writes to one reserved set. It is immutable and safe for concurrent use.
+type Policy struct {
+	// Set is what is reserved. A nil Set knows no kind, so that everything is denied.
+	Set *reserved.Set
+	// Mode applies to the whole set.
+	Mode Mode
+	// Writers are the identities of the control plane.
+	Writers Writers
+}
+
+// write is a readable request that concerns a reserved resource, with all that the rules look at.
+type write struct {
+	*review.Request
+	resource *reserved.Resource
+	// old and new are what the object is known by before and after; zero where there is no such object.
+	old, new reserved.Identity
+	changes  []change
+}
+
+// Evaluate decides over a request: the first rule that fits. established says that what Question asks has been looked up
+// and is so; where there is no question, or nobody knows, it is false.
+func (p *Policy) Evaluate(request *review.Request, established bool) Decision {
+	if !p.isReadable(request) {
+		return Deny(Unreadable)
+	}
+	w := p.concern(request)
+	if w == nil {
+		return Decision{Allowed: true, Reason: NotReserved}
+	}
+	w.compare()
+	switch {
+	case w.Operation == update && len(w.changes) == 0:
+		return w.allow(NoChange, "")
+	case p.isSystemWrite(w, established):
+		return w.allow(SystemWrite, "")
+	case p.isNamespaceGoing(w, established):
+		return w.allow(NamespaceTerminating, WouldDeny)
+	case w.isRestoration():
+		return w.allow(Restoration, Restored)
+	// An active unlock comes here: allow, and record it.
+	case p.Mode == Observe:
+		return w.allow(w.denialReason(), WouldDeny)
+	default:
+		return w.decide(Decision{Reason: w.denialReason(), Outcome: Denied})
+	}
+}
+
+const (
+	create   = "CREATE"
+	update   = "UPDATE"
+	deletion = "DELETE"
+)
+
+// isReadable says that the request has all that its operation needs, and nothing that is unknown. An object without a name
+// would pass for one that is not reserved.
+func (p *Policy) isReadable(request *review.Request) bool {
+	if p.Set == nil || !p.Set.Knows(request.GVR) || request.Subresource != "" {
+		return false
+	}
+	hasObject := reserved.IdentityOf(request.Object).Name != ""
+	hasOld := reserved.IdentityOf(request.OldObject).Name != ""
+	switch request.Operation {
+	case create:
+		return hasObject && request.OldObject.IsEmpty()
+	case update:
+		return hasObject && hasOld
+	case deletion:
+		return hasOld && request.Object.IsEmpty()
+	default:
+		return false
+	}
+}
+
+// concern returns the write to a reserved resource that a readable request is, or nil where it is none.
+func (p *Policy) concern(request *review.Request) *write {
+	old, new := reserved.IdentityOf(request.OldObject), reserved.IdentityOf(request.Object)
+	resource := p.Set.Find(request.GVR, old, new)
+	if resource == nil || resource.Guard == reserved.GuardExistence && request.Operation != deletion {
+		return nil
+	}
+	return &write{Request: request, resource: resource, old: old, new: new}
+}
+
+func (w *write) compare() {
+	switch {
+	case w.Operation == update:
+		w.changes = compareVersions(w.resource, w.OldObject, w.Object)
+	case w.Operation == create && w.resource.HasManifest():
+		w.changes = compareWithManifest(w.resource, w.Object)
+	}
+}
+
+// isRestoration says that the write leaves every field that it changes as the manifest has it. What stood there before and
+// is left alone does not count, so that one mistake can be put right after the other.
+func (w *write) isRestoration() bool {
+	switch w.Operation {
+	case create:
+		return w.resource.HasManifest() && w.new.Name == w.resource.Name && len(w.changes) == 0
+	case update:
+		return !w.mints() && !w.completesDeletion() && all(w.changes, func(c change) bool { return c.restores })
+	default:
+		return false
+	}
+}
+
+// mints says that the write makes a Secret ask for a credential of the reserved account. The reserved token Secret itself
+// may be made to.
+func (w *write) mints() bool {
+	return w.resource.IsTokenSecret() && w.new.Account == w.resource.Account &&
+		w.old.Account != w.resource.Account && w.new.Name != w.resource.Name
+}
+
+// completesDeletion says that the update takes away what holds up the deletion of an object that is being deleted. It
+// looks like a restoration, as the manifest has no finalizers.
+func (w *write) completesDeletion() bool {
+	return !w.OldObject.Get("metadata", "deletionTimestamp").IsEmpty() &&
+		w.Object.Get("metadata", "finalizers").IsEmpty() && w.Object.Get("spec", "finalizers").IsEmpty()
+}
+
+func (w *write) denialReason() Reason {
+	switch {
+	case w.Operation == deletion:
+		return ReservedDelete
+	case w.mints():
+		return TokenMint
+	case w.Operation == create:
+		return ForeignCreate
+	case w.completesDeletion():
+		return ReservedDelete
+	default:
+		return ReservedUpdate
+	}
+}
+
+func (w *write) allow(reason Reason, outcome Outcome) Decision {
+	return w.decide(Decision{Allowed: true, Reason: reason, Outcome: outcome})
+}
+
+func (w *write) decide(d Decision) Decision {
+	d.Resource, d.Object, d.Changed = w.resource, w.new, pathsOf(w.changes)
+	if w.Operation == deletion {
+		d.Object = w.old
+	}
+	return d
+}
+
+// all reports whether there are changes, and all of them satisfy f.
+func all(changes []change, f func(change) bool) bool {
+	for _, change := range changes {
+		if !f(change) {
+			return false
+		}
+	}
+	return len(changes) > 0
+}
