@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package facts looks up in the live cluster what a decision rests on and a request does not tell.
+package facts
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+)
+
+// Cluster answers questions by one uncached read each: a cache could still show what is gone, or not yet show what is
+// back.
+type Cluster struct {
+	Client kubernetes.Interface
+}
+
+// Established reports whether what the question asks is so. An error says that it could not be found out; the guard's
+// ServiceAccount needs the verb get on what is asked for.
+func (c Cluster) Established(ctx context.Context, question policy.Question) (bool, error) {
+	switch question.Subject {
+	case policy.AccountGone:
+		return c.accountGone(ctx, question)
+	case policy.SecretGone:
+		return c.secretGone(ctx, question)
+	case policy.NamespaceGoing:
+		return c.namespaceGoing(ctx, question)
+	default:
+		return false, fmt.Errorf("look up %q: no such question", question.Subject)
+	}
+}
+
+func (c Cluster) accountGone(ctx context.Context, question policy.Question) (bool, error) {
+	account, err := c.Client.CoreV1().ServiceAccounts(question.Namespace).Get(ctx, question.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up the serviceaccount of a token: %w", err)
+	}
+	return question.UID != "" && string(account.UID) != question.UID, nil
+}
+
+// secretGone reads the Secret's metadata and throws it away: the guard keeps no Secret in memory.
+func (c Cluster) secretGone(ctx context.Context, question policy.Question) (bool, error) {
+	_, err := c.Client.CoreV1().Secrets(question.Namespace).Get(ctx, question.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up a secret that a serviceaccount lists: %w", err)
+	}
+	return false, nil
+}
+
+func (c Cluster) namespaceGoing(ctx context.Context, question policy.Question) (bool, error) {
+	namespace, err := c.Client.CoreV1().Namespaces().Get(ctx, question.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up whether a namespace is being deleted: %w", err)
+	}
+	return namespace.DeletionTimestamp != nil, nil
+}

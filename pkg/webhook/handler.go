@@ -1,0 +1,143 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package webhook answers the API server's admission reviews: one review, six steps (serve, decode, evaluate, record,
+// respond, observe), each a function.
+package webhook
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// Path is where reviews are served. kubectl shows it when the guard does not answer in time, so that it says what is
+// missing.
+const Path = "/guard-of-reserved-resources"
+
+// LookupTimeout bounds the one look-up that a decision may need. With the 5 s of the registration, it leaves time for an
+// answer that says so.
+const LookupTimeout = 2 * time.Second
+
+// Lookup answers the question that a decision rests on, from the live cluster. An error means that nobody knows; the
+// decision is then a denial, and the controller that asked tries again.
+type Lookup interface {
+	Established(ctx context.Context, question policy.Question) (bool, error)
+}
+
+// Handler answers reviews. It holds no lock and no state: it is safe for concurrent use.
+type Handler struct {
+	// Policy decides.
+	Policy *policy.Policy
+	// Lookup may be nil: then nothing is known, and what needs to be known is denied.
+	Lookup Lookup
+	// Log takes one line for each denial, and for each write that is let through on purpose.
+	Log *slog.Logger
+	// Metrics counts.
+	Metrics *Metrics
+}
+
+var _ http.Handler = (*Handler)(nil)
+
+// ServeHTTP answers one review. Only a request that is not one at all is answered by an HTTP status alone.
+//
+// A review whose uid can be read is always answered with HTTP 200 and a verdict, as the API server shows a person the
+// message of a verdict, and of an HTTP error only that there was one.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	if status := refuse(r); status != http.StatusOK {
+		http.Error(w, http.StatusText(status)+": an AdmissionReview is posted here, as application/json", status)
+		return
+	}
+	request, err := review.Read(r.Body)
+	decision, err := h.evaluate(r.Context(), request, err)
+	h.record(r.Context(), request, decision, err)
+	h.respond(w, request, decision)
+	h.Metrics.observe(decision, time.Since(start))
+}
+
+// refuse returns the HTTP status for a request that cannot be a review, and 200 for one that can.
+func refuse(r *http.Request) int {
+	if r.Method != http.MethodPost {
+		return http.StatusMethodNotAllowed
+	}
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/json" {
+		return http.StatusUnsupportedMediaType
+	}
+	return http.StatusOK
+}
+
+// evaluate decides. It never fails: the error it returns says what made it deny, for the log.
+func (h *Handler) evaluate(ctx context.Context, request *review.Request, readErr error) (policy.Decision, error) {
+	switch {
+	case errors.Is(readErr, review.ErrTooLarge):
+		return policy.Deny(policy.TooLarge), readErr
+	case readErr != nil:
+		return policy.Deny(policy.Unreadable), readErr
+	}
+	established, err := h.established(ctx, request)
+	return h.Policy.Evaluate(request, established), err
+}
+
+func (h *Handler) established(ctx context.Context, request *review.Request) (bool, error) {
+	question := h.Policy.Question(request)
+	if question.Subject == "" || h.Lookup == nil {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
+	defer cancel()
+	return h.Lookup.Established(ctx, question)
+}
+
+// respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
+// so too.
+func (h *Handler) respond(w http.ResponseWriter, request *review.Request, decision policy.Decision) {
+	answer, err := review.Encode(response(request, decision))
+	if err != nil {
+		h.Log.Error("cannot write an answer", slog.String(keyRequestUID, request.UID), slog.Any(keyError, err))
+		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if request.UID == "" {
+		w.WriteHeader(http.StatusBadRequest)
+	}
+	_, _ = w.Write(answer) // the API server is gone: nobody is left to tell
+}
+
+func response(request *review.Request, decision policy.Decision) review.Response {
+	r := review.Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision)}
+	switch {
+	case !decision.Allowed:
+		r.Message = decision.Message()
+	case decision.Outcome == policy.WouldDeny:
+		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
+	}
+	return r
+}
+
+// annotations go into the API server's audit event, for each decision that concerns a reserved resource.
+func annotations(decision policy.Decision) map[string]string {
+	if decision.Reason == policy.NotReserved {
+		return nil
+	}
+	a := map[string]string{"decision": verdict(decision), "reason": string(decision.Reason)}
+	if decision.Resource != nil {
+		a["resource"] = decision.ObjectName()
+	}
+	return a
+}
+
+func verdict(decision policy.Decision) string {
+	if decision.Allowed {
+		return "allow"
+	}
+	return "deny"
+}

@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// The keys of log lines, in one place: people write queries over them.
+const (
+	keyRequestUID  = "requestUID"
+	keyUser        = "user"
+	keyOperation   = "operation"
+	keyGroup       = "group"
+	keyResource    = "resource"
+	keyNamespace   = "namespace"
+	keyName        = "name"
+	keySubresource = "subresource"
+	keyDryRun      = "dryRun"
+	keyDecision    = "decision"
+	keyReason      = "reason"
+	keyChanged     = "changed"
+	keyError       = "err"
+)
+
+// record writes one line for what an administrator may want to review. It names fields, and never a value of an object.
+func (h *Handler) record(ctx context.Context, request *review.Request, decision policy.Decision, err error) {
+	level, message := slog.LevelDebug, "write allowed"
+	switch {
+	case !decision.Allowed:
+		level, message = slog.LevelWarn, "write denied"
+	case decision.Outcome != "":
+		level, message = slog.LevelInfo, "write to a reserved resource allowed"
+	}
+	if !h.Log.Enabled(ctx, level) {
+		return
+	}
+	h.Log.LogAttrs(ctx, level, message, attributes(request, decision, err)...)
+}
+
+func attributes(request *review.Request, decision policy.Decision, err error) []slog.Attr {
+	name, namespace := request.Name, request.Namespace
+	if decision.Resource != nil {
+		name, namespace = decision.Object.Name, decision.Object.Namespace
+	}
+	attributes := []slog.Attr{
+		slog.String(keyRequestUID, bounded(request.UID)),
+		slog.String(keyUser, bounded(request.User.Name)),
+		slog.String(keyOperation, bounded(request.Operation)),
+		slog.String(keyGroup, bounded(request.GVR.Group)),
+		slog.String(keyResource, bounded(request.GVR.Resource)),
+		slog.String(keyNamespace, bounded(namespace)),
+		slog.String(keyName, bounded(name)),
+		slog.String(keySubresource, bounded(request.Subresource)),
+		slog.Bool(keyDryRun, request.DryRun),
+		slog.String(keyDecision, verdict(decision)),
+		slog.String(keyReason, string(decision.Reason)),
+		slog.Any(keyChanged, decision.Changed[:min(len(decision.Changed), maxChanged)]),
+	}
+	if err != nil {
+		attributes = append(attributes, slog.String(keyError, err.Error()))
+	}
+	return attributes
+}
+
+// maxText and maxChanged bound what a foreign string may add to a log line.
+const (
+	maxText    = 256
+	maxChanged = 32
+)
+
+func bounded(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return s[:maxText] + "..."
+}
