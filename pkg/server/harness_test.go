@@ -1,0 +1,156 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+)
+
+// giveUp ends a test that would hang; no test waits for it to pass.
+const giveUp = 20 * time.Second
+
+// harness is a server on a loopback port, and what a test needs to play with it.
+type harness struct {
+	*server.Server
+	logs     *buffer
+	roots    *x509.CertPool
+	cancel   context.CancelFunc // the SIGTERM
+	endDrain func()             // ends the drain period
+	ended    <-chan error       // what Start returned
+}
+
+// start serves hook on /review with opts, and stops it with the test.
+func start(t *testing.T, opts server.Options, hook http.Handler) *harness {
+	t.Helper()
+	logs := &buffer{}
+	certificate, roots := serving(t)
+	opts.Listen = "127.0.0.1:0"
+	opts.Log = slog.New(slog.NewJSONHandler(logs, nil))
+	opts.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil }
+	srv, err := server.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drained := make(chan time.Time)
+	srv.SetAfter(func(time.Duration) <-chan time.Time { return drained })
+	srv.Register("/review", hook)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Start(ctx) }()
+	h := &harness{Server: srv, logs: logs, roots: roots, cancel: cancel, ended: ended}
+	h.endDrain = sync.OnceFunc(func() { close(drained) })
+	t.Cleanup(func() { cancel(); h.endDrain() })
+	await(t, srv.Listening(), "the bound address")
+	return h
+}
+
+// serving borrows the certificate of net/http/httptest, made for 127.0.0.1.
+func serving(t *testing.T) (*tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	lender := httptest.NewTLSServer(nil)
+	defer lender.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(lender.Certificate())
+	return &lender.TLS.Certificates[0], roots
+}
+
+// client returns a client with connections of its own. It never dials twice for one
+// request, as Go's transport sends no POST again.
+func (h *harness) client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: h.tlsConfig(), ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: giveUp}
+}
+
+func (h *harness) tlsConfig() *tls.Config {
+	return &tls.Config{RootCAs: h.roots, ServerName: "127.0.0.1"}
+}
+
+// dial opens a raw TLS connection, closed with the test.
+func (h *harness) dial(t *testing.T) *tls.Conn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", h.Addr().String(), h.tlsConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(giveUp)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// reply is what a client saw of an answer.
+type reply struct {
+	status int
+	closes bool
+	body   string
+	err    error
+}
+
+// post sends body to /review with the given query.
+func (h *harness) post(client *http.Client, query, body string) reply {
+	resp, err := client.Post("https://"+h.Addr().String()+"/review"+query, "application/json", strings.NewReader(body))
+	if err != nil {
+		return reply{err: err}
+	}
+	text, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	return reply{status: resp.StatusCode, closes: resp.Close, body: string(text), err: err}
+}
+
+// postAsync posts in the background.
+func (h *harness) postAsync(client *http.Client, query string) <-chan reply {
+	out := make(chan reply, 1)
+	go func() { out <- h.post(client, query, "") }()
+	return out
+}
+
+// await receives from ch, or fails the test.
+func await[T any](t *testing.T, ch <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(giveUp):
+		t.Fatalf("still waiting for %s", what)
+		panic("unreachable")
+	}
+}
+
+// buffer is a bytes.Buffer for concurrent use.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// ok answers 200 with a word.
+func ok(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }

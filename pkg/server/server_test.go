@@ -1,0 +1,260 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server_test
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+)
+
+// The server takes the place of controller-runtime's own.
+var _ webhook.Server = (*server.Server)(nil)
+
+func TestNewRefusesWhatCanOnlyBeAMistake(t *testing.T) {
+	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
+	cases := map[string]struct {
+		opts server.Options
+		want error
+	}{
+		"the two required fields are enough": {server.Options{Listen: ":0", GetCertificate: certificate}, nil},
+		"an address is required":             {server.Options{GetCertificate: certificate}, server.ErrInvalidOptions},
+		"a certificate is required":          {server.Options{Listen: ":0"}, server.ErrInvalidOptions},
+		"a time is not negative": {
+			server.Options{Listen: ":0", GetCertificate: certificate, DrainPeriod: -1}, server.ErrInvalidOptions,
+		},
+		"a bound is not negative": {
+			server.Options{Listen: ":0", GetCertificate: certificate, MaxInFlight: -1}, server.ErrInvalidOptions,
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if _, err := server.New(tc.opts); !errors.Is(err, tc.want) {
+				t.Errorf("New: error %v, want %v", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestTheIdleTimeoutIsLongerThanThatOfTheAPIServersClient(t *testing.T) {
+	// The API server's transport takes its timeout from net/http's.
+	client := http.DefaultTransport.(*http.Transport).IdleConnTimeout
+	if server.DefaultIdleTimeout <= client {
+		t.Errorf("DefaultIdleTimeout %s is not above the client's %s", server.DefaultIdleTimeout, client)
+	}
+}
+
+func TestOnlyTLS13AndHTTP11AreSpoken(t *testing.T) {
+	h := start(t, server.Options{}, http.HandlerFunc(ok))
+	cases := map[string]struct {
+		maxVersion uint16
+		offer      []string
+		refused    bool
+		want       string
+	}{
+		"TLS 1.2 is refused":                             {maxVersion: tls.VersionTLS12, refused: true},
+		"TLS 1.3 without a protocol name is served":      {maxVersion: tls.VersionTLS13},
+		"who offers HTTP/2 and HTTP/1.1 gets HTTP/1.1":   {maxVersion: tls.VersionTLS13, offer: []string{"h2", "http/1.1"}, want: "http/1.1"},
+		"who offers HTTP/2 only is refused at handshake": {maxVersion: tls.VersionTLS13, offer: []string{"h2"}, refused: true},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			config := h.tlsConfig()
+			config.MinVersion, config.MaxVersion, config.NextProtos = tls.VersionTLS12, tc.maxVersion, tc.offer
+			conn, err := tls.Dial("tcp", h.Addr().String(), config)
+			if tc.refused {
+				var alert *net.OpError
+				if !errors.As(err, &alert) || alert.Op != "remote error" {
+					t.Fatalf("handshake: error %v, want the server's TLS alert", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if got := conn.ConnectionState().NegotiatedProtocol; got != tc.want {
+				t.Errorf("protocol %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAClientThatKeepsTheServerWaitingIsCut(t *testing.T) {
+	const short = 50 * time.Millisecond
+	cases := map[string]struct {
+		opts server.Options
+		send string
+	}{
+		"in the head of a request": {server.Options{ReadHeaderTimeout: short}, "POST /review HTTP/1.1\r\nHost: x\r\n"},
+		"in the body of a request": {server.Options{ReadTimeout: short}, "POST /review HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"},
+		"between two requests":     {server.Options{IdleTimeout: short}, "GET /review HTTP/1.1\r\nHost: x\r\n\r\n"},
+		"by taking no answer":      {server.Options{WriteTimeout: short}, "GET /review?flood HTTP/1.1\r\nHost: x\r\n\r\n"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			failed := make(chan error, 1)
+			h := start(t, patientElse(tc.opts), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := io.ReadAll(r.Body); err != nil {
+					return
+				}
+				if r.URL.RawQuery == "flood" {
+					failed <- flood(w)
+				}
+			}))
+			conn := h.dial(t)
+			if _, err := io.WriteString(conn, tc.send); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(tc.send, "flood") {
+				if err := await(t, failed, "the end of the writing"); !isTimeout(err) {
+					t.Errorf("writing ended with %v, want a timeout", err)
+				}
+				return
+			}
+			if _, err := io.ReadAll(conn); isTimeout(err) {
+				t.Errorf("the connection was still open after %s", giveUp)
+			}
+		})
+	}
+}
+
+// patientElse makes every timeout that is not set so long that it cannot stand in for
+// the one under test.
+func patientElse(o server.Options) server.Options {
+	o.ReadHeaderTimeout = cmp.Or(o.ReadHeaderTimeout, time.Hour)
+	o.ReadTimeout = cmp.Or(o.ReadTimeout, time.Hour)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Hour)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, time.Hour)
+	return o
+}
+
+func TestAClientThatNeverShakesHandsIsCut(t *testing.T) {
+	h := start(t, patientElse(server.Options{ReadHeaderTimeout: 50 * time.Millisecond}), http.HandlerFunc(ok))
+	conn, err := net.Dial("tcp", h.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetReadDeadline(time.Now().Add(giveUp)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conn); isTimeout(err) {
+		t.Errorf("the connection was still open after %s", giveUp)
+	}
+}
+
+// flood writes until it cannot.
+func flood(w io.Writer) error {
+	for {
+		if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+			return err
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func TestHeadAndBodyAreBounded(t *testing.T) {
+	h := start(t, server.Options{MaxHeaderBytes: 1 << 10, MaxBodyBytes: 8}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var tooLong *http.MaxBytesError
+		if _, err := io.ReadAll(r.Body); errors.As(err, &tooLong) {
+			http.Error(w, "too long", http.StatusTeapot)
+		}
+	}))
+	cases := map[string]struct {
+		query, body string
+		want        int
+	}{
+		"a request within the bounds is served":      {"", "12345678", http.StatusOK},
+		"the handler learns that the body is longer": {"", "123456789", http.StatusTeapot},
+		"a longer head does not come to the handler": {"?" + strings.Repeat("x", 8<<10), "", http.StatusRequestHeaderFieldsTooLarge},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := h.post(h.client(t), tc.query, tc.body); got.err != nil || got.status != tc.want {
+				t.Errorf("answer %+v, want status %d", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestNoMoreConnectionsThanTheBoundAreServed(t *testing.T) {
+	h := start(t, server.Options{MaxConnections: 1}, http.HandlerFunc(ok))
+	first := h.dial(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	dialer := &tls.Dialer{Config: h.tlsConfig()}
+	if conn, err := dialer.DialContext(ctx, "tcp", h.Addr().String()); err == nil {
+		_ = conn.Close()
+		t.Error("a second connection was served while the first was open")
+	}
+	_ = first.Close()
+	if got := h.post(h.client(t), "", ""); got.status != http.StatusOK {
+		t.Errorf("after the first connection's end: %+v, want 200", got)
+	}
+}
+
+func TestNoMoreRequestsThanTheBoundAreHandled(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	h := start(t, server.Options{MaxInFlight: 1}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-release
+	}))
+	first := h.postAsync(h.client(t), "")
+	await(t, entered, "the first request")
+	if got := h.post(h.client(t), "?timeout=100ms", ""); got.status != http.StatusServiceUnavailable || got.body == "" {
+		t.Errorf("with no slot free: %+v, want 503 and a text", got)
+	}
+	second := h.postAsync(h.client(t), "")
+	release <- struct{}{}
+	await(t, entered, "the second request, once the first is done")
+	release <- struct{}{}
+	for _, ch := range []<-chan reply{first, second} {
+		if got := await(t, ch, "an answer"); got.status != http.StatusOK {
+			t.Errorf("answer %+v, want 200", got)
+		}
+	}
+}
+
+func TestAnAddressThatCannotBeBoundIsAnErrorThatNamesIt(t *testing.T) {
+	h := start(t, server.Options{}, http.HandlerFunc(ok))
+	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
+	second, err := server.New(server.Options{Listen: h.Addr().String(), GetCertificate: certificate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = second.Start(t.Context())
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), h.Addr().String()) {
+		t.Errorf("Start: %v, want EADDRINUSE and the address", err)
+	}
+	if second.Addr() != nil {
+		t.Errorf("Addr %s, want nil", second.Addr())
+	}
+	if err := second.ReadyChecker()(nil); !errors.Is(err, server.ErrNotStarted) {
+		t.Errorf("ready: %v, want ErrNotStarted", err)
+	}
+}
+
+func TestAServerStartsOnce(t *testing.T) {
+	h := start(t, server.Options{}, http.HandlerFunc(ok))
+	if err := h.Start(t.Context()); !errors.Is(err, server.ErrAlreadyStarted) {
+		t.Errorf("second Start: %v, want ErrAlreadyStarted", err)
+	}
+}
