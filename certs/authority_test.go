@@ -1,0 +1,327 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package certs_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/apigw-guardian/apigw-guardian/certs"
+)
+
+const namespace = "guard"
+
+// clock is a Now that a test sets; a whole second, as certificates know no less.
+type clock struct{ now time.Time }
+
+func newClock() *clock { return &clock{time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time { return c.now }
+
+func (c *clock) options() certs.Options {
+	return certs.Options{
+		Namespace: namespace,
+		Hosts:     []string{"guard.guard.svc", "localhost", "192.0.2.7", "::1"},
+		Now:       c.Now,
+	}
+}
+
+// load is LoadAuthority, which must succeed.
+func load(t *testing.T, client certs.Client, opts certs.Options) *certs.Authority {
+	t.Helper()
+	authority, err := certs.LoadAuthority(t.Context(), client, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority
+}
+
+// leafOf is the leaf that a handshake would get now.
+func leafOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
+	t.Helper()
+	certificate, err := authority.GetCertificate(&tls.ClientHelloInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate.Leaf
+}
+
+// caOf is the certificate in the bundle.
+func caOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
+	t.Helper()
+	block, rest := pem.Decode(authority.Bundle())
+	if block == nil || len(rest) > 0 {
+		t.Fatalf("bundle is not one PEM block: %q", authority.Bundle())
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func TestAnAuthorityIsCreatedOnceAndThenReused(t *testing.T) {
+	client := fake.NewClientset().CoreV1()
+	first := load(t, client, newClock().options())
+	second := load(t, client, newClock().options())
+	if diff := cmp.Diff(string(first.Bundle()), string(second.Bundle())); diff != "" {
+		t.Errorf("the second start has another authority (-first +second):\n%s", diff)
+	}
+	secret, err := client.Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret.Type != corev1.SecretTypeTLS || len(secret.Data) != 2 {
+		t.Errorf("Secret of type %s with %d keys, want %s with 2", secret.Type, len(secret.Data), corev1.SecretTypeTLS)
+	}
+	if _, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		t.Errorf("the Secret's pair: %v", err)
+	}
+}
+
+func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
+	notFound := apierrors.NewNotFound(corev1.Resource("namespaces"), namespace)
+	cases := map[string]struct {
+		present bool
+		quicker bool // another replica creates it in between
+		want    int
+	}{
+		"a present one is not touched":               {present: true, want: 0},
+		"a missing one is created":                   {want: 1},
+		"one that another replica just made is fine": {quicker: true, want: 1},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			set := fake.NewClientset()
+			exists, asked := tc.present, 0
+			set.PrependReactor("create", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return !exists, nil, notFound
+			})
+			set.PrependReactor("create", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+				exists, asked = true, asked+1
+				return tc.quicker, nil, apierrors.NewAlreadyExists(corev1.Resource("namespaces"), namespace)
+			})
+			load(t, set.CoreV1(), newClock().options())
+			if asked != tc.want {
+				t.Errorf("%d creates of the namespace, want %d", asked, tc.want)
+			}
+		})
+	}
+}
+
+func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
+	const replicas = 8
+	client := &together{CoreV1Interface: fake.NewClientset().CoreV1()}
+	client.missing.Add(replicas)
+	bundles := make([]string, replicas)
+	var done sync.WaitGroup
+	for i := range bundles {
+		done.Go(func() {
+			authority, err := certs.LoadAuthority(t.Context(), client, newClock().options())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			bundles[i] = string(authority.Bundle())
+		})
+	}
+	done.Wait()
+	for i, bundle := range bundles {
+		if bundle == "" || bundle != bundles[0] {
+			t.Errorf("replica %d has another authority than replica 0", i)
+		}
+	}
+}
+
+// together is a client whose reads of a missing Secret wait until all replicas have
+// made theirs: so each believes that it has to create it.
+type together struct {
+	corev1client.CoreV1Interface
+	missing sync.WaitGroup
+}
+
+func (c *together) Secrets(namespace string) corev1client.SecretInterface {
+	return &togetherSecrets{c.CoreV1Interface.Secrets(namespace), &c.missing}
+}
+
+type togetherSecrets struct {
+	corev1client.SecretInterface
+	missing *sync.WaitGroup
+}
+
+func (s *togetherSecrets) Get(ctx context.Context, name string, opts metav1.GetOptions) (*corev1.Secret, error) {
+	secret, err := s.SecretInterface.Get(ctx, name, opts)
+	if apierrors.IsNotFound(err) {
+		s.missing.Done()
+		s.missing.Wait()
+	}
+	return secret, err
+}
+
+func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
+	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), certs.SecretName, errors.New("no right"))
+	for _, verb := range []string{"get", "create"} {
+		t.Run("on "+verb, func(t *testing.T) {
+			set := fake.NewClientset()
+			set.PrependReactor(verb, "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, forbidden
+			})
+			_, err := certs.LoadAuthority(t.Context(), set.CoreV1(), newClock().options())
+			if !apierrors.IsForbidden(err) || errors.Is(err, certs.ErrUnusableCA) {
+				t.Errorf("error %v, want the API server's Forbidden", err)
+			}
+		})
+	}
+}
+
+func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
+	cases := map[string]func(*certs.Options){
+		"without a namespace":         func(o *certs.Options) { o.Namespace = "" },
+		"without a host":              func(o *certs.Options) { o.Hosts = nil },
+		"with an empty host":          func(o *certs.Options) { o.Hosts = []string{""} },
+		"with a host that has a port": func(o *certs.Options) { o.Hosts = []string{"guard.guard.svc:443"} },
+		"with a URL for a host":       func(o *certs.Options) { o.Hosts = []string{"https://guard"} },
+		"with a negative lifetime":    func(o *certs.Options) { o.LeafLifetime = -1 },
+	}
+	for name, change := range cases {
+		t.Run(name, func(t *testing.T) {
+			opts := newClock().options()
+			change(&opts)
+			_, err := certs.LoadAuthority(t.Context(), fake.NewClientset().CoreV1(), opts)
+			if !errors.Is(err, certs.ErrInvalidOptions) {
+				t.Errorf("error %v, want ErrInvalidOptions", err)
+			}
+		})
+	}
+}
+
+func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
+	at := newClock()
+	ca := caOf(t, load(t, fake.NewClientset().CoreV1(), at.options()))
+	got := map[string]any{
+		"name": ca.Subject.CommonName, "ca": ca.IsCA, "pathLen": ca.MaxPathLen, "pathLenZero": ca.MaxPathLenZero,
+		"usage": ca.KeyUsage, "from": ca.NotBefore, "to": ca.NotAfter,
+		"p256": ca.PublicKey.(*ecdsa.PublicKey).Curve == elliptic.P256(),
+	}
+	want := map[string]any{
+		"name": "apigw-guardian CA", "ca": true, "pathLen": 0, "pathLenZero": true,
+		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(10 * 365 * 24 * time.Hour),
+		"p256": true,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("CA (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheLeafIsGoodForEveryHostAndNoOther(t *testing.T) {
+	at := newClock()
+	authority := load(t, fake.NewClientset().CoreV1(), at.options())
+	leaf, roots := leafOf(t, authority), x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority.Bundle())
+	verify := func(host string, usage x509.ExtKeyUsage, when time.Time) error {
+		_, err := leaf.Verify(x509.VerifyOptions{
+			DNSName: host, Roots: roots, CurrentTime: when, KeyUsages: []x509.ExtKeyUsage{usage},
+		})
+		return err
+	}
+	for _, host := range at.options().Hosts {
+		if err := verify(host, x509.ExtKeyUsageServerAuth, at.now); err != nil {
+			t.Errorf("host %s: %v", host, err)
+		}
+	}
+	if err := verify("other.guard.svc", x509.ExtKeyUsageServerAuth, at.now); err == nil {
+		t.Error("good for a host that was not asked for")
+	}
+	if err := verify("localhost", x509.ExtKeyUsageClientAuth, at.now); err == nil {
+		t.Error("good as a client's certificate")
+	}
+	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-certs.Backdating)); err != nil {
+		t.Errorf("for a clock that is an hour late: %v", err)
+	}
+	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-certs.Backdating-time.Second)); err == nil {
+		t.Error("good before its time")
+	}
+}
+
+func TestTheLeafIsIssuedAnewAtTwoThirdsOfItsLife(t *testing.T) {
+	at := newClock()
+	authority := load(t, fake.NewClientset().CoreV1(), at.options())
+	start, first := at.now, leafOf(t, authority)
+	if want := start.Add(certs.DefaultLeafLifetime); !first.NotAfter.Equal(want) {
+		t.Errorf("first leaf ends %s, want %s", first.NotAfter, want)
+	}
+	due := start.Add((4*24 + 16) * time.Hour)
+	at.now = due.Add(-time.Second)
+	if leafOf(t, authority) != first {
+		t.Error("issued anew before two thirds of its life")
+	}
+	at.now = due
+	second := leafOf(t, authority)
+	if second == first || !second.NotAfter.Equal(due.Add(certs.DefaultLeafLifetime)) {
+		t.Errorf("at two thirds: a leaf until %s, want a new one for seven days", second.NotAfter)
+	}
+	if second.SerialNumber.Cmp(first.SerialNumber) == 0 {
+		t.Error("both leaves have one serial")
+	}
+	if err := second.CheckSignatureFrom(caOf(t, authority)); err != nil {
+		t.Errorf("second leaf: %v", err)
+	}
+}
+
+func TestTheLeafNeverOutlivesTheAuthority(t *testing.T) {
+	at := newClock()
+	opts := at.options()
+	opts.CALifetime, opts.LeafLifetime = 10*time.Hour, 24*time.Hour
+	authority := load(t, fake.NewClientset().CoreV1(), opts)
+	end, leaf := at.now.Add(opts.CALifetime), leafOf(t, authority)
+	if !leaf.NotAfter.Equal(end) {
+		t.Errorf("leaf ends %s, want the authority's end %s", leaf.NotAfter, end)
+	}
+	at.now = end.Add(-time.Second)
+	if leafOf(t, authority) != leaf {
+		t.Error("issued anew although a new leaf could not live longer")
+	}
+	at.now = end.Add(time.Second)
+	if _, err := authority.GetCertificate(nil); !errors.Is(err, certs.ErrUnusableCA) {
+		t.Errorf("after the authority's end: error %v, want ErrUnusableCA", err)
+	}
+}
+
+func TestHandshakesAtOneMomentGetOneLeaf(t *testing.T) {
+	authority := load(t, fake.NewClientset().CoreV1(), newClock().options())
+	leaves := make([]*tls.Certificate, 16)
+	var done sync.WaitGroup
+	for i := range leaves {
+		done.Go(func() { leaves[i], _ = authority.GetCertificate(nil) })
+	}
+	done.Wait()
+	for i, leaf := range leaves {
+		if leaf == nil || leaf != leaves[0] {
+			t.Errorf("handshake %d got another leaf than handshake 0", i)
+		}
+	}
+}
+
+func TestTheBundleIsTheCallers(t *testing.T) {
+	authority := load(t, fake.NewClientset().CoreV1(), newClock().options())
+	clear(authority.Bundle())
+	caOf(t, authority)
+}

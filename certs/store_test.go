@@ -1,0 +1,166 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package certs_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/apigw-guardian/apigw-guardian/certs"
+)
+
+// forge makes a Secret's data from a self-signed certificate that a case may change.
+func forge(t *testing.T, now time.Time, change func(*x509.Certificate)) map[string][]byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	change(template)
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rawKey, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{
+		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}),
+		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey}),
+	}
+}
+
+func asIs(*x509.Certificate) {}
+
+func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
+	at := newClock()
+	good := func() map[string][]byte { return forge(t, at.now, asIs) }
+	cases := map[string]struct {
+		data map[string][]byte
+		says string
+	}{
+		"it is empty":               {nil, "tls.crt is missing"},
+		"it has no certificate":     {without(good(), corev1.TLSCertKey), "tls.crt is missing"},
+		"it has no key":             {without(good(), corev1.TLSPrivateKeyKey), "tls.key is missing"},
+		"the certificate is no PEM": {with(good(), corev1.TLSCertKey, []byte("junk")), "not a PEM certificate"},
+		"the certificate is cut": {
+			with(good(), corev1.TLSCertKey, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{0x30}})),
+			"not a PEM certificate",
+		},
+		"there are two certificates": {
+			with(good(), corev1.TLSCertKey, append(good()[corev1.TLSCertKey], good()[corev1.TLSCertKey]...)), "2 certificates",
+		},
+		"the key is cut":               {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey][:90]), "not a PEM private key"},
+		"the key lost its PEM armour":  {with(good(), corev1.TLSPrivateKeyKey, body(good())), "not a PEM private key"},
+		"the key is another one's":     {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey]), "not the key of"},
+		"the certificate is no CA's":   {forge(t, at.now, func(c *x509.Certificate) { c.IsCA = false }), "not the certificate of a CA"},
+		"the certificate may not sign": {forge(t, at.now, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), "certSign"},
+		"the CA has expired": {
+			forge(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }), "expired on 2026-08-01T11:59:59Z",
+		},
+		"the CA is of the future": {
+			forge(t, at.now, func(c *x509.Certificate) { c.NotBefore = at.now.Add(time.Second) }), "not valid before",
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			err := loadFrom(t, at, tc.data)
+			if !errors.Is(err, certs.ErrUnusableCA) {
+				t.Fatalf("error %v, want ErrUnusableCA", err)
+			}
+			for _, part := range []string{namespace + "/" + certs.SecretName, tc.says, "delete", "restart"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q does not say %q", err, part)
+				}
+			}
+			for piece := range bytes.FieldsSeq(tc.data[corev1.TLSPrivateKeyKey]) {
+				if len(piece) > 8 && bytes.Contains([]byte(err.Error()), piece[:8]) {
+					t.Errorf("error %q contains a piece of tls.key", err)
+				}
+			}
+		})
+	}
+}
+
+func TestAnAuthorityOfTheAdministratorsIsUsed(t *testing.T) {
+	at := newClock()
+	data := forge(t, at.now, asIs)
+	block, _ := pem.Decode(data[corev1.TLSPrivateKeyKey])
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec1, err := x509.MarshalECPrivateKey(key.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := map[string]map[string][]byte{
+		"with a PKCS 8 key": data,
+		"with a SEC 1 key":  with(data, corev1.TLSPrivateKeyKey, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1})),
+		"with a text above": with(data, corev1.TLSCertKey, append([]byte("made by hand\n"), data[corev1.TLSCertKey]...)),
+	}
+	for name, data := range cases {
+		t.Run(name, func(t *testing.T) {
+			if err := loadFrom(t, at, data); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// loadFrom is the error of LoadAuthority on a Secret with data, and of its first leaf.
+func loadFrom(t *testing.T, at *clock, data map[string][]byte) error {
+	t.Helper()
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName},
+		Data:       data,
+	}
+	authority, err := certs.LoadAuthority(t.Context(), fake.NewClientset(secret).CoreV1(), at.options())
+	if err != nil {
+		return err
+	}
+	return leafOf(t, authority).CheckSignatureFrom(caOf(t, authority))
+}
+
+// with is data with another value under key.
+func with(data map[string][]byte, key string, value []byte) map[string][]byte {
+	changed := without(data, key)
+	changed[key] = value
+	return changed
+}
+
+// without is data without key.
+func without(data map[string][]byte, key string) map[string][]byte {
+	changed := map[string][]byte{}
+	for k, v := range data {
+		if k != key {
+			changed[k] = v
+		}
+	}
+	return changed
+}
+
+// body is the key without the lines around it.
+func body(data map[string][]byte) []byte {
+	lines := bytes.Split(data[corev1.TLSPrivateKeyKey], []byte("\n"))
+	return bytes.Join(lines[1:len(lines)-2], []byte("\n"))
+}
