@@ -5,7 +5,6 @@ package reserved
 
 import (
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -123,16 +123,16 @@ func loadFile(path string) (*Reservation, error) {
 
 // Parse reads one reservation; source is where it comes from, for messages. The error is ErrInvalid.
 func Parse(source string, data []byte) (*Reservation, error) {
-	var f file
-	if err := yaml.UnmarshalStrict(data, &f); err != nil {
+	f, err := decode(data)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, err)
 	}
-	if errs := validate(&f); len(errs) > 0 {
+	if errs := validate(f); len(errs) > 0 {
 		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, errs.ToAggregate())
 	}
 	reservation := &Reservation{Name: f.Metadata.Name, Owner: f.Spec.Owner, Source: source}
 	for i, entry := range f.Spec.Resources {
-		resource, err := newResource(&f, entry)
+		resource, err := newResource(f, entry)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w: %w", source, resourcesPath.Index(i).Child("manifest"), ErrInvalid, err)
 		}
@@ -141,12 +141,23 @@ func Parse(source string, data []byte) (*Reservation, error) {
 	return reservation, nil
 }
 
+// decode takes no unknown and no repeated field: a misspelled one would leave something unprotected.
+func decode(data []byte) (*file, error) {
+	document, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		return nil, err
+	}
+	f := &file{}
+	mistakes, err := json.UnmarshalStrict(document, f)
+	return f, errors.Join(append(mistakes, err)...)
+}
+
 func newResource(f *file, entry fileResource) (*Resource, error) {
-	manifest, err := json.Marshal(entry.Manifest)
+	object := unstructured.Unstructured{Object: entry.Manifest}
+	manifest, err := object.MarshalJSON()
 	if err != nil {
 		return nil, fmt.Errorf("write as JSON: %w", err)
 	}
-	object := unstructured.Unstructured{Object: entry.Manifest}
 	gvr, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
 	resource := &Resource{
 		Reservation: f.Metadata.Name,

@@ -1,0 +1,156 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package authorize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// Attack is one write that was tried as a server dry-run.
+type Attack struct {
+	// Resource is the reserved entry, as reserved.Resource writes itself, or the kind and place of an unrelated write.
+	Resource string `json:"resource"`
+	// Write is the kind of write, for example "merge patch" or "delete (orphan)".
+	Write string `json:"write"`
+	// Want is "denied"; "allowed" for an unrelated write; "present" in a row that says that there is nothing to attack.
+	Want string `json:"want"`
+	// Got is "denied" only where the guard denied in its own name, "allowed", "absent", or "failed: " with the reason.
+	Got string `json:"got"`
+	// OK says that Got is Want.
+	OK bool `json:"ok"`
+}
+
+// Verify attacks each reserved resource with every kind of write, and makes a few writes that concern nobody. All are
+// server dry-runs: nothing is stored, whether the guard stands or not. A resource that is absent is a row that is not OK,
+// as most attacks on it cannot be tried.
+//
+// The error says that the API server does not answer; whatever else goes wrong is a row.
+func (a *Authorizer) Verify(ctx context.Context) ([]Attack, error) {
+	if _, err := a.gitVersion(ctx); err != nil {
+		return nil, err
+	}
+	var rows []Attack
+	for _, entry := range a.set.Resources() {
+		rows = append(rows, a.verifyEntry(ctx, entry)...)
+	}
+	for _, entry := range a.unrelated() {
+		err := rehearsal{a.resource(entry)}.create(ctx, newObject(entry, randomName()))
+		rows = append(rows, row(entry.String(), "create an unrelated "+entry.Kind, allowed, verdict(err)))
+	}
+	if err := ctx.Err(); err != nil {
+		return rows, fmt.Errorf("verify: %w", context.Cause(ctx))
+	}
+	return rows, nil
+}
+
+func row(resource, write, want, got string) Attack {
+	return Attack{Resource: resource, Write: write, Want: want, Got: got, OK: want == got}
+}
+
+func (a *Authorizer) verifyEntry(ctx context.Context, entry *reserved.Resource) []Attack {
+	t, err := a.aim(ctx, entry)
+	if err != nil {
+		return []Attack{row(entry.String(), "look for it", "present", "failed: "+err.Error())}
+	}
+	if entry.IsTokenSecret() {
+		t.foreign = a.foreignTokenSecret(ctx, entry)
+	}
+	var rows []Attack
+	if t.live == nil && entry.Guard != reserved.GuardTokens {
+		rows = append(rows, row(entry.String(), "look for it", "present", "absent"))
+	}
+	for _, attack := range attacksOn(t) {
+		rows = append(rows, row(entry.String(), attack.write, denied, verdict(attack.run(ctx, t))))
+	}
+	return rows
+}
+
+// aim finds what there is to attack of an entry. Of a token Secret that is the one in use.
+func (a *Authorizer) aim(ctx context.Context, entry *reserved.Resource) (target, error) {
+	t := target{rehearsal: rehearsal{a.resource(entry)}, entry: entry}
+	var err error
+	switch {
+	case entry.HasManifest():
+		t.live, err = a.liveInUse(ctx, entry)
+	case entry.Guard == reserved.GuardExistence:
+		t.live, err = a.read(ctx, entry, entry.Name)
+	}
+	return t, err
+}
+
+func (a *Authorizer) liveInUse(ctx context.Context, entry *reserved.Resource) (*unstructured.Unstructured, error) {
+	f, err := a.inspect(ctx, entry)
+	if err != nil || f.live != nil || f.inUse() == "" {
+		return f.live, err
+	}
+	return a.read(ctx, entry, f.inUse())
+}
+
+// read returns nil for an absent object.
+func (a *Authorizer) read(ctx context.Context, entry *reserved.Resource, name string) (*unstructured.Unstructured, error) {
+	live, err := a.resource(entry).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read %s %s: %w", entry, name, err)
+	}
+	return live, nil
+}
+
+// foreignTokenSecret returns a token Secret of an account that nobody reserves; nil where there is none, or none may be
+// seen: the attack by it is then left out.
+func (a *Authorizer) foreignTokenSecret(ctx context.Context, entry *reserved.Resource) *unstructured.Unstructured {
+	list, err := a.resource(entry).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)).String(),
+	})
+	if err != nil {
+		return nil
+	}
+	for i := range list.Items {
+		secret := &list.Items[i]
+		account := secret.GetAnnotations()[corev1.ServiceAccountNameKey]
+		id := reserved.Identity{Namespace: secret.GetNamespace(), Name: secret.GetName(), Account: account}
+		if account != "" && a.set.Find(entry.GVR, id) == nil {
+			return secret
+		}
+	}
+	return nil
+}
+
+// unrelated returns kinds and places next to the reserved resources in which a write concerns nobody.
+func (a *Authorizer) unrelated() []*reserved.Resource {
+	var namespaces []string
+	for _, entry := range a.set.Resources() {
+		if entry.Namespace != "" && !slices.Contains(namespaces, entry.Namespace) {
+			namespaces = append(namespaces, entry.Namespace)
+		}
+	}
+	if len(namespaces) == 0 {
+		namespaces = append(namespaces, metav1.NamespaceDefault)
+	}
+	var entries []*reserved.Resource
+	for _, namespace := range namespaces {
+		entries = append(entries,
+			&reserved.Resource{GVR: corev1.SchemeGroupVersion.WithResource("secrets"), Kind: "Secret", Namespace: namespace, Name: unnamed},
+			&reserved.Resource{GVR: corev1.SchemeGroupVersion.WithResource("configmaps"), Kind: "ConfigMap", Namespace: namespace, Name: unnamed})
+	}
+	return append(entries, &reserved.Resource{
+		GVR: rbacv1.SchemeGroupVersion.WithResource("clusterroles"), Kind: clusterRoleKind, Name: unnamed,
+	})
+}
+
+// unnamed stands in a row for a random name.
+const unnamed = "(random name)"

@@ -1,0 +1,177 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reserved
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+func mustLoad(t *testing.T, dir string) *Set {
+	t.Helper()
+	set, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func names(set *Set) []string {
+	var names []string
+	for _, resource := range set.Resources() {
+		names = append(names, resource.Reservation+": "+resource.String())
+	}
+	return names
+}
+
+func TestBuiltInIsWhatAPIGatewayReserves(t *testing.T) {
+	t.Parallel()
+	want := []string{
+		"apigw-ingress: serviceaccounts/kube-system/apigw-ingress",
+		"apigw-ingress: clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
+		"apigw-ingress: clusterrolebindings.rbac.authorization.k8s.io/apigw-ingress-clusterrole-binding",
+		"apigw-ingress: secrets/kube-system/apigw-ingress-token-*",
+	}
+	if diff := cmp.Diff(want, names(mustLoad(t, ""))); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// A second reservation derives what nobody has written down: its account's tokens, and its namespace.
+func TestLoadAddsAReservationWithWhatFollowsFromIt(t *testing.T) {
+	t.Parallel()
+	want := []string{
+		"edge: serviceaccounts/edge-system/edge-router",
+		"edge: roles.rbac.authorization.k8s.io/edge-system/edge-router",
+		"edge: configmaps/edge-system/edge-*",
+		"edge: secrets/edge-system/*",
+		"edge: namespaces/edge-system",
+	}
+	if diff := cmp.Diff(want, names(mustLoad(t, "testdata/valid"))[4:]); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		is  error
+		say string
+	}{
+		"not-yaml.yaml":           {ErrInvalid, "line 1"},
+		"unknown-field.yaml":      {ErrInvalid, `unknown field "spec.resorces"`},
+		"duplicate-key.yaml":      {ErrInvalid, `"kind" already set`},
+		"wrong-version.yaml":      {ErrInvalid, `apiVersion: Unsupported value: "guardian.apigw.io/v9"`},
+		"no-owner.yaml":           {ErrInvalid, "spec.owner: Required"},
+		"owner-of-two-lines.yaml": {ErrInvalid, "spec.owner: Invalid"},
+		"no-resources.yaml":       {ErrInvalid, "spec.resources: Required"},
+		"no-manifest.yaml":        {ErrInvalid, "spec.resources[0].manifest: Required"},
+		"no-name.yaml":            {ErrInvalid, "spec.resources[0].manifest.metadata.name: Required"},
+		"no-namespace.yaml":       {ErrInvalid, "spec.resources[0].manifest.metadata.namespace: Required"},
+		"generated-name.yaml":     {ErrInvalid, `spec.resources[0].manifest.metadata: Unsupported value: "generateName"`},
+		"foreign-prefix.yaml":     {ErrInvalid, "spec.resources[0].namePrefix: Invalid"},
+		"token-with-data.yaml":    {ErrInvalid, "spec.resources[0].manifest.data: Forbidden"},
+		"token-of-nobody.yaml":    {ErrInvalid, "spec.resources[0].manifest.metadata.annotations[kubernetes.io/service-account.name]: Required"},
+		"with-status.yaml":        {ErrInvalid, "spec.resources[0].manifest.status: Forbidden"},
+		"twice.yaml":              {ErrOverlap, "spec.resources[1]: configmaps/b/a is reserved"},
+		"under-a-prefix.yaml":     {ErrOverlap, "spec.resources[1]: configmaps/b/a-2 is reserved"},
+		"built-in-overlap.yaml":   {ErrOverlap, `spec.resources[0]`},
+		"built-in-name.yaml":      {ErrOverlap, "metadata.name"},
+		"notes.txt":               {ErrInvalid, "ends in .yaml, .yml or .json"},
+	}
+	files, err := os.ReadDir("testdata/invalid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(file.Name(), func(t *testing.T) {
+			t.Parallel()
+			test, known := tests[file.Name()]
+			if !known {
+				t.Fatal("no test speaks of this file")
+			}
+			_, err := Load(alone(t, file.Name()))
+			if !errors.Is(err, test.is) {
+				t.Fatalf("got error %v, want %v", err, test.is)
+			}
+			for _, part := range []string{file.Name(), test.say} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q does not say %q", err, part)
+				}
+			}
+		})
+	}
+	if len(files) != len(tests) {
+		t.Errorf("%d files for %d tests", len(files), len(tests))
+	}
+}
+
+// alone returns a folder with nothing but the file.
+func alone(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "invalid", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestLoadNamesAFolderThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	if _, err := Load(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got error %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	secrets := schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	for name, test := range map[string]struct {
+		gvr  schema.GroupVersionResource
+		id   Identity
+		want string
+	}{
+		"a name under the prefix":               {secrets, Identity{"kube-system", "apigw-ingress-token-x", ""}, "apigw-ingress"},
+		"any name that asks for the account":    {secrets, Identity{"kube-system", "x", "apigw-ingress"}, "apigw-ingress"},
+		"the prefix in another namespace":       {secrets, Identity{"default", "apigw-ingress-token-x", "apigw-ingress"}, ""},
+		"another account's token":               {secrets, Identity{"kube-system", "x", "default"}, ""},
+		"a derived token entry":                 {secrets, Identity{"edge-system", "x", "edge-router"}, "edge"},
+		"another version of a reserved kind":    {schema.GroupVersionResource{Version: "v2", Resource: "secrets"}, Identity{"kube-system", "apigw-ingress-token-x", ""}, "apigw-ingress"},
+		"a name that only starts like an exact": {schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}, Identity{"", "apigw-ingress-clusterrole-2", ""}, ""},
+		"no name":                               {secrets, Identity{"kube-system", "", "apigw-ingress"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := ""
+			if resource := mustLoad(t, "testdata/valid").Find(test.gvr, test.id); resource != nil {
+				got = resource.Reservation
+			}
+			if got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestKnowsAnExactVersionOnly(t *testing.T) {
+	t.Parallel()
+	set := mustLoad(t, "")
+	if !set.Knows(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}) {
+		t.Error("secrets are not known")
+	}
+	if set.Knows(schema.GroupVersionResource{Version: "v2", Resource: "secrets"}) {
+		t.Error("a version that no manifest has is known")
+	}
+}
