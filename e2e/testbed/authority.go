@@ -1,0 +1,132 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// An authority is the certificate authority of one cluster. Every cluster has its own, so that a process of another
+// testbed that happens to answer on a port of ours is recognized as a stranger.
+type authority struct {
+	dir         string // where it writes certificates and keys
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+// A keyPair is a certificate and its key, as files in PEM.
+type keyPair struct{ certFile, keyFile string }
+
+// certificateLife is longer than any testbed stays up.
+const certificateLife = 365 * 24 * time.Hour
+
+// newAuthority makes an authority whose own certificate is dir/ca.crt.
+func newAuthority(dir string) (*authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the key of the authority: %w", err)
+	}
+	template, err := certificateTemplate(pkix.Name{CommonName: "testbed-ca"})
+	if err != nil {
+		return nil, err
+	}
+	template.IsCA, template.BasicConstraintsValid = true, true
+	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
+	encoded, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("make the certificate of the authority: %w", err)
+	}
+	certificate, err := x509.ParseCertificate(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate of the authority: %w", err)
+	}
+	a := &authority{dir: dir, certificate: certificate, key: key}
+	if err := writeKey(a.keyPair("ca").keyFile, key); err != nil {
+		return nil, err
+	}
+	return a, writePEM(a.keyPair("ca").certFile, "CERTIFICATE", encoded)
+}
+
+// issue makes a certificate for the subject and files it under the name. It is good for a client, and for a server on
+// loopback under the names that a Kubernetes API server has inside its cluster.
+func (a *authority) issue(name string, subject pkix.Name) (keyPair, error) {
+	pair := a.keyPair(name)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("make the key of %s: %w", name, err)
+	}
+	template, err := certificateTemplate(subject)
+	if err != nil {
+		return keyPair{}, err
+	}
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+	template.IPAddresses = []net.IP{net.ParseIP(loopback), net.ParseIP(apiServiceAddress)}
+	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
+	encoded, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	if err != nil {
+		return keyPair{}, fmt.Errorf("make the certificate of %s: %w", name, err)
+	}
+	if err := writeKey(pair.keyFile, key); err != nil {
+		return keyPair{}, err
+	}
+	return pair, writePEM(pair.certFile, "CERTIFICATE", encoded)
+}
+
+func (a *authority) keyPair(name string) keyPair {
+	return keyPair{
+		certFile: filepath.Join(a.dir, name+".crt"),
+		keyFile:  filepath.Join(a.dir, name+".key"),
+	}
+}
+
+func certificateTemplate(subject pkix.Name) (*x509.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("draw a serial number: %w", err)
+	}
+	now := time.Now()
+	return &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      subject,
+		NotBefore:    now.Add(-time.Hour), // clocks may be set back a little while a testbed is up
+		NotAfter:     now.Add(certificateLife),
+	}, nil
+}
+
+// newSigningKey writes a key that signs tokens of ServiceAccounts.
+func newSigningKey(path string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("make the key of service account tokens: %w", err)
+	}
+	return writeKey(path, key)
+}
+
+func writeKey(path string, key *ecdsa.PrivateKey) error {
+	encoded, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("encode a private key: %w", err)
+	}
+	return writePEM(path, "EC PRIVATE KEY", encoded)
+}
+
+func writePEM(path, kind string, content []byte) error {
+	block := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content})
+	if err := os.WriteFile(path, block, 0o600); err != nil {
+		return fmt.Errorf("write a %s: %w", kind, err)
+	}
+	return nil
+}

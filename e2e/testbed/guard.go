@@ -1,0 +1,125 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Guard is a running apigw-guardian webhook, which the cluster's API server reaches on loopback.
+type Guard struct {
+	*process
+	url, probes, metrics string
+}
+
+// guardEnd is how long a guard may take from SIGTERM to its end before it is killed.
+const guardEnd = 30 * time.Second
+
+// StartGuard starts the program as the admin, on ports of its own, with the flags added to `webhook`, and returns once it is
+// ready and the API server holds its registration. It ends with this program at the latest; the caller calls Stop.
+func (c *Cluster) StartGuard(ctx context.Context, program string, flags ...string) (*Guard, error) {
+	var guard *Guard
+	err := withFreshPorts(3, func(ports []int) error {
+		var err error
+		guard, err = c.launchGuard(program, ports, flags)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("it took more than %v", readyTimeout))
+		defer cancel()
+		if err := guard.awaitReady(ctx, func(ctx context.Context) error { return c.guardReady(ctx, guard) }); err != nil {
+			guard.Stop()
+			return err
+		}
+		return nil
+	})
+	return guard, err
+}
+
+func (c *Cluster) launchGuard(program string, ports []int, flags []string) (*Guard, error) {
+	guard := &Guard{
+		url:     "https://" + hostPort(ports[0]),
+		probes:  "http://" + hostPort(ports[1]),
+		metrics: "http://" + hostPort(ports[2]),
+	}
+	log, err := os.CreateTemp(filepath.Join(c.dir, "logs"), "guard-*.log")
+	if err != nil {
+		return nil, fmt.Errorf("open the guard's log: %w", err)
+	}
+	defer func() { _ = log.Close() }() // the child has its own
+	command := exec.Command(program, slices.Concat([]string{
+		"webhook", "--kubeconfig=" + c.Kubeconfig(), "--url=" + guard.url, "--listen=" + hostPort(ports[0]),
+		"--probe-listen=" + hostPort(ports[1]), "--metrics-listen=" + hostPort(ports[2]), "--drain-period=0s",
+	}, flags)...)
+	command.Dir, command.Env = c.dir, c.environment()
+	command.Stdout, command.Stderr = log, log
+	if guard.process, err = startProcess("apigw-guardian", command); err != nil {
+		return nil, err
+	}
+	guard.logPath = log.Name()
+	return guard, nil
+}
+
+// guardReady wants the guard to serve, and the API server to send reviews to it and to no other.
+func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
+	if err := probeOK(ctx, http.DefaultClient, guard.probes+"/readyz"); err != nil {
+		return err
+	}
+	clients, err := kubernetes.NewForConfig(c.AdminConfig())
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	registration, err := clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, "apigw-guardian", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, webhook := range registration.Webhooks {
+		if url := webhook.ClientConfig.URL; url == nil || !strings.HasPrefix(*url, guard.url) {
+			return fmt.Errorf("the registration does not lead to %s yet", guard.url)
+		}
+	}
+	return nil
+}
+
+// Stop asks the guard to end, waits until it is gone, and kills it after half a minute.
+func (g *Guard) Stop() { g.stop(guardEnd) }
+
+// Kill ends the guard at once, as kill -9 does.
+func (g *Guard) Kill() {
+	_ = g.command.Process.Kill() // it may have ended by itself
+	<-g.done
+}
+
+// Signal sends a signal: SIGSTOP hangs the guard, SIGCONT lets it go on.
+func (g *Guard) Signal(signal syscall.Signal) error { return g.command.Process.Signal(signal) }
+
+// PID is the guard's process.
+func (g *Guard) PID() int { return g.command.Process.Pid }
+
+// Ended is closed once the guard has ended.
+func (g *Guard) Ended() <-chan struct{} { return g.done }
+
+// URL is how the API server reaches the guard, without a path.
+func (g *Guard) URL() string { return g.url }
+
+// ProbesURL serves /healthz and /readyz.
+func (g *Guard) ProbesURL() string { return g.probes }
+
+// MetricsURL serves /metrics.
+func (g *Guard) MetricsURL() string { return g.metrics }
+
+// Log returns what the guard has logged so far.
+func (g *Guard) Log() ([]byte, error) { return os.ReadFile(g.logPath) }

@@ -1,0 +1,45 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Kubectl runs kubectl as the admin and returns what it prints. The error of a kubectl that failed wraps
+// [exec.ExitError] and shows what it printed to standard error. What kubectl caches stays in the cluster's folder.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
+	command := c.KubectlCommand(ctx, args...)
+	var out, diagnostics bytes.Buffer
+	command.Stdout, command.Stderr = &out, &diagnostics
+	started, err := startProcess("kubectl", command)
+	if err != nil {
+		return "", "", err
+	}
+	<-started.done
+	if started.err != nil {
+		err = fmt.Errorf("kubectl %s: %w: %s",
+			strings.Join(args, " "), started.err, strings.TrimSpace(diagnostics.String()))
+	}
+	return out.String(), diagnostics.String(), err
+}
+
+// KubectlCommand is the command that Kubectl runs, not started, for callers who need its standard input or a further
+// environment variable. It is killed when ctx ends.
+func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
+	command := exec.CommandContext(ctx, c.KubectlPath(), args...)
+	// Variables and not flags: a plugin's name must be the first argument, and a plugin inherits them.
+	command.Env = append(c.environment(),
+		"KUBECONFIG="+c.Kubeconfig(),
+		"KUBECACHEDIR="+filepath.Join(c.dir, "home", "kubectl-cache"))
+	return command
+}
+
+// KubectlPath is the path of kubectl, built at [DefaultKubernetesVersion].
+func (c *Cluster) KubectlPath() string { return c.programs["kubectl"] }

@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// lockPoll is how often a waiting builder tries again. A builder holds the lock for seconds to minutes.
+const lockPoll = 200 * time.Millisecond
+
+// lockFile takes an exclusive flock(2) lock on the file, which it creates, and returns what releases it. The system
+// releases the lock too when the process ends, however it ends. If another holder has it, lockFile calls waiting once
+// and waits until ctx ends. The file stays: removing it would let two holders lock two files of one name.
+func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the cache: %w", err)
+	}
+	if err := waitForLock(ctx, file, waiting); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// waitForLock polls, for a flock call that blocks could not be ended by ctx.
+func waitForLock(ctx context.Context, file *os.File, waiting func()) error {
+	for first := true; ; first = false {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		if first {
+			waiting()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the lock %s: %w", file.Name(), context.Cause(ctx))
+		case <-time.After(lockPoll):
+		}
+	}
+}

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"k8s.io/client-go/rest"
+)
+
+// StartUnguarded starts a second kube-apiserver on the same etcd that asks no validating webhook, for tests which need a
+// state that the guard does not let come about. It ends with the cluster.
+func (c *Cluster) StartUnguarded(ctx context.Context) error {
+	client, err := rest.HTTPClientFor(c.AdminConfig())
+	if err != nil {
+		return fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return withFreshPorts(1, func(ports []int) error {
+		c.unguardedPort = ports[0]
+		return c.start(ctx, &c.unguarded, func() (launch, error) {
+			l, err := c.apiServerLaunch([]string{
+				"--secure-port=" + strconv.Itoa(c.unguardedPort),
+				"--disable-admission-plugins=ValidatingAdmissionWebhook",
+				"--audit-log-path=" + filepath.Join(c.dir, "logs", "audit-unguarded.log"),
+			})
+			l.log = "kube-apiserver-unguarded"
+			l.ready = func(ctx context.Context) error { return probeOK(ctx, client, c.UnguardedConfig().Host+"/readyz") }
+			return l, err
+		})
+	})
+}
+
+// UnguardedConfig is AdminConfig for the API server that StartUnguarded has started.
+func (c *Cluster) UnguardedConfig() *rest.Config {
+	config := c.AdminConfig()
+	config.Host = "https://" + hostPort(c.unguardedPort)
+	return config
+}
