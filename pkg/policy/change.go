@@ -17,13 +17,11 @@ import (
 type change struct {
 	at       *path
 	old, new rawjson.Value
-	// restores says that the new value is what the reserved manifest has there.
-	restores bool
 }
 
-// comparison walks two versions of an object side by side, with the manifest as the third, and collects what differs in
-// meaning. Objects are compared member by member, and lists element by element, as generic JSON: a typed decode would drop
-// fields of a newer API server, and hide a change to them.
+// comparison walks two versions of an object side by side and collects what differs in meaning. Objects are compared member
+// by member, and lists element by element, as generic JSON: a typed decode would drop fields of a newer API server, and
+// hide a change to them.
 type comparison struct {
 	resource *reserved.Resource
 	// same tells fields that differ, and mean the same in this comparison all the same.
@@ -34,13 +32,21 @@ type comparison struct {
 // compareVersions returns what an update from old to new changes.
 func compareVersions(resource *reserved.Resource, old, new rawjson.Value) []change {
 	c := comparison{resource: resource, same: func(at *path, _, _ rawjson.Value) bool { return isBookkeeping(at) }}
-	c.values(nil, old, new, resource.Manifest())
-	if !resource.HasManifest() {
-		for i := range c.changes {
-			c.changes[i].restores = false
-		}
-	}
+	c.values(nil, old, new)
 	return c.changes
+}
+
+// restores reports whether a change leaves its field as the reserved manifest has it. A list is one field: it is put right
+// as a whole or not at all.
+func restores(resource *reserved.Resource, object rawjson.Value, changed change) bool {
+	if isSystemOwned(resource, changed.at) {
+		return false
+	}
+	field := changed.at.field()
+	c := comparison{resource: resource}
+	c.same = c.sameAsManifest
+	c.values(field, field.in(resource.Manifest()), field.in(object))
+	return len(c.changes) == 0
 }
 
 // Drift returns the paths of the fields in which a live object is not as its reserved manifest says, in no given order.
@@ -52,9 +58,9 @@ func Drift(resource *reserved.Resource, live rawjson.Value) []string {
 	}
 	c := comparison{resource: resource}
 	c.same = func(at *path, want, value rawjson.Value) bool {
-		return c.sameAsManifest(at, want, value) || c.isSystemOwned(at) || at.is("status")
+		return c.sameAsManifest(at, want, value) || isSystemOwned(resource, at) || at.is("status")
 	}
-	c.values(nil, resource.Manifest(), live, nil)
+	c.values(nil, resource.Manifest(), live)
 	return pathsOf(c.changes)
 }
 
@@ -63,7 +69,7 @@ func Drift(resource *reserved.Resource, live rawjson.Value) []string {
 func compareWithManifest(resource *reserved.Resource, object rawjson.Value) []change {
 	c := comparison{resource: resource}
 	c.same = c.sameAsManifest
-	c.values(nil, resource.Manifest(), object, nil)
+	c.values(nil, resource.Manifest(), object)
 	return c.changes
 }
 
@@ -71,7 +77,7 @@ func compareWithManifest(resource *reserved.Resource, object rawjson.Value) []ch
 // may be another one under the reserved prefix.
 func (c *comparison) sameAsManifest(at *path, want, value rawjson.Value) bool {
 	return isBookkeeping(at) || at.is("metadata", "uid") || at.is("metadata", "creationTimestamp") ||
-		at.is("metadata", "name") || c.isRules(at) && equalRules(want, value)
+		at.is("metadata", "name") || isRules(c.resource, at) && equalRules(want, value)
 }
 
 func pathsOf(changes []change) []string {
@@ -89,25 +95,24 @@ func isBookkeeping(p *path) bool {
 		p.is("metadata", "annotations", corev1.LastAppliedConfigAnnotation)
 }
 
-func (c *comparison) values(at *path, old, new, want rawjson.Value) {
+func (c *comparison) values(at *path, old, new rawjson.Value) {
 	if bytes.Equal(old, new) || old.IsEmpty() && new.IsEmpty() || c.same(at, old, new) {
 		return
 	}
 	switch {
-	case c.isSecretReferences(at):
+	case isSecretReferences(c.resource, at):
 		c.secretReferences(at, old, new)
-	case isOr(rawjson.Value.IsObject, old, new):
-		c.objects(at, old, new, want)
-	case isOr(rawjson.Value.IsArray, old, new):
-		c.lists(at, old, new, want)
-	case rawjson.EqualText(old, new) || isFalseDefault(at, old, new):
-	default:
-		c.report(at, old, new, equalScalar(at, new, want))
+	case areBoth(rawjson.Value.IsObject, old, new):
+		c.objects(at, old, new)
+	case areBoth(rawjson.Value.IsArray, old, new):
+		c.lists(at, old, new)
+	case !rawjson.EqualText(old, new) && !isFalseDefault(at, old, new):
+		c.report(at, old, new)
 	}
 }
 
-// isOr reports whether both values have a form, where an empty one has any.
-func isOr(form func(rawjson.Value) bool, a, b rawjson.Value) bool {
+// areBoth reports whether both values have a form; an empty one has any.
+func areBoth(form func(rawjson.Value) bool, a, b rawjson.Value) bool {
 	return form(a) && (form(b) || b.IsEmpty()) || form(b) && a.IsEmpty()
 }
 
@@ -117,76 +122,45 @@ func isFalseDefault(at *path, a, b rawjson.Value) bool {
 	return at.is("immutable") && isFalse(a) && isFalse(b)
 }
 
-func equalScalar(at *path, a, b rawjson.Value) bool {
-	return a.IsEmpty() && b.IsEmpty() || rawjson.EqualText(a, b) || isFalseDefault(at, a, b)
-}
-
-func (c *comparison) objects(at *path, old, new, want rawjson.Value) {
-	olds, wants := membersOf(old), membersOf(want)
+func (c *comparison) objects(at *path, old, new rawjson.Value) {
+	olds := membersOf(old)
 	for key, value := range new.Members() {
 		if before := olds.take(key); !bytes.Equal(before, value) {
-			c.values(&path{parent: at, key: key}, before, value, wants.take(key))
+			c.values(&path{parent: at, key: key}, before, value)
 		}
 	}
 	for _, left := range olds.list {
 		if !left.taken {
-			c.values(&path{parent: at, key: left.key}, left.value, nil, wants.take(left.key))
+			c.values(&path{parent: at, key: left.key}, left.value, nil)
 		}
 	}
 }
 
-// lists compares element by element where the lengths are the same; otherwise an index says nothing, and the list is the
-// field that has changed. Either way a list is put right as a whole or not at all.
-func (c *comparison) lists(at *path, old, new, want rawjson.Value) {
+// lists compares element by element where that tells more than that the list has changed: where the lengths are the same,
+// and the elements have fields of their own.
+func (c *comparison) lists(at *path, old, new rawjson.Value) {
 	olds, news := slices.Collect(old.Elements()), slices.Collect(new.Elements())
-	first := len(c.changes)
-	if len(olds) != len(news) || !holdsNested(olds) || !holdsNested(news) {
-		c.report(at, old, new, false)
-	} else {
-		for i := range news {
-			c.values(&path{parent: at, index: i + 1}, olds[i], news[i], nil)
-		}
-	}
-	if first == len(c.changes) {
+	if len(olds) != len(news) || !areNested(olds) || !areNested(news) {
+		c.report(at, old, new)
 		return
 	}
-	restores := c.equal(at, new, want)
-	for i := range c.changes[first:] {
-		c.changes[first+i].restores = restores
+	for i := range news {
+		c.values(&path{parent: at, index: i + 1}, olds[i], news[i])
 	}
 }
 
-// holdsNested says that every element has fields of its own, which a path can name.
-func holdsNested(elements []rawjson.Value) bool {
+func areNested(elements []rawjson.Value) bool {
 	return !slices.ContainsFunc(elements, func(e rawjson.Value) bool { return !e.IsObject() && !e.IsArray() })
 }
 
-// equal reports whether a value means what the manifest says.
-func (c *comparison) equal(at *path, value, want rawjson.Value) bool {
-	if c.isRules(at) {
-		return equalRules(value, want)
-	}
-	inner := comparison{resource: c.resource, same: c.same}
-	inner.values(at, want, value, nil)
-	return len(inner.changes) == 0
-}
-
-func (c *comparison) report(at *path, old, new rawjson.Value, restores bool) {
-	c.changes = append(c.changes, change{at: at, old: old, new: new, restores: restores && !c.isSystemOwned(at)})
-}
-
-func (c *comparison) isRules(at *path) bool {
-	return at.is("rules") && c.resource.GVR.Group == "rbac.authorization.k8s.io"
-}
-
-func (c *comparison) isSecretReferences(at *path) bool {
-	return at.is("secrets") && c.resource.Kind == "ServiceAccount" && c.resource.GVR.Group == ""
+func (c *comparison) report(at *path, old, new rawjson.Value) {
+	c.changes = append(c.changes, change{at: at, old: old, new: new})
 }
 
 // secretReferences compares the names only: which Secrets of its namespace the account lists.
 func (c *comparison) secretReferences(at *path, old, new rawjson.Value) {
 	if !slices.Equal(referencedNames(old), referencedNames(new)) {
-		c.report(at, old, new, false)
+		c.report(at, old, new)
 	}
 }
 
@@ -198,9 +172,17 @@ func referencedNames(references rawjson.Value) []string {
 	return names
 }
 
+func isRules(resource *reserved.Resource, at *path) bool {
+	return at.is("rules") && resource.GVR.Group == "rbac.authorization.k8s.io"
+}
+
+func isSecretReferences(resource *reserved.Resource, at *path) bool {
+	return at.is("secrets") && resource.Kind == "ServiceAccount" && resource.GVR.Group == ""
+}
+
 // isSystemOwned tells the fields that only the control plane writes. Nobody else restores them, whatever the value.
-func (c *comparison) isSystemOwned(at *path) bool {
-	return c.isSecretReferences(at) || c.resource.IsTokenSecret() && (at.under("data") ||
+func isSystemOwned(resource *reserved.Resource, at *path) bool {
+	return isSecretReferences(resource, at) || resource.IsTokenSecret() && (at.under("data") ||
 		at.is("metadata", "annotations", corev1.ServiceAccountUIDKey) || at.is("metadata", "labels", lastUsedLabel))
 }
 

@@ -41,6 +41,25 @@ func (p *path) under(key string) bool {
 	return p.is(key)
 }
 
+// field returns the path itself, or the outermost list that it leads into.
+func (p *path) field() *path {
+	field := p
+	for step := p; step != nil; step = step.parent {
+		if step.index > 0 {
+			field = step.parent
+		}
+	}
+	return field
+}
+
+// in returns what stands at the path in an object; absent where it leads nowhere. The path leads into no list.
+func (p *path) in(object rawjson.Value) rawjson.Value {
+	if p == nil {
+		return object
+	}
+	return p.parent.in(object).Get(string(p.key))
+}
+
 // String renders the path as people write it: rules[2].verbs, metadata.labels[app.kubernetes.io/name].
 func (p *path) String() string {
 	var steps []*path

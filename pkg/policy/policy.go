@@ -100,6 +100,9 @@ func (w *write) compare() {
 	}
 }
 
+// maxRestored bounds the fields that one restoration may change: each is looked up in the object.
+const maxRestored = 1024
+
 // isRestoration says that the write leaves every field that it changes as the manifest has it. What stood there before and
 // is left alone does not count, so that one mistake can be put right after the other.
 func (w *write) isRestoration() bool {
@@ -107,7 +110,8 @@ func (w *write) isRestoration() bool {
 	case create:
 		return w.resource.HasManifest() && w.new.Name == w.resource.Name && len(w.changes) == 0
 	case update:
-		return !w.mints() && !w.completesDeletion() && all(w.changes, func(c change) bool { return c.restores })
+		return w.resource.HasManifest() && !w.mints() && !w.completesDeletion() && len(w.changes) <= maxRestored &&
+			all(w.changes, func(c change) bool { return restores(w.resource, w.Object, c) })
 	default:
 		return false
 	}

@@ -1,0 +1,67 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package corpus holds admission reviews as a real API server sent them, and the answers that they must get.
+//
+// `make corpus` captures the reviews, one for each scenario of e2e/scenario. All tests that judge a review use this one
+// corpus: of the decision, of the handler, of the fuzzers, and those against a live API server.
+package corpus
+
+import (
+	"embed"
+	"fmt"
+	"path"
+	"strings"
+)
+
+//go:embed reviews/*.json answers/*.json
+var files embed.FS
+
+// Case is one review and its answer.
+type Case struct {
+	Name string
+	// Review is the body that the API server posted. The values of Secrets in it are replaced by canaries.
+	Review []byte
+	// Answer is what the guard must answer, indented; nil where nobody has written it down yet.
+	Answer []byte
+}
+
+// Established tells what a look-up in the cluster would have said when the review was captured: the scenarios in which
+// something is gone end in "gone".
+func (c Case) Established() bool { return strings.HasSuffix(c.Name, "gone") }
+
+// Canary starts every value of a Secret in the corpus, decoded. It must show up nowhere else.
+const Canary = "canary-"
+
+// Cases returns the whole corpus, sorted by name. The error says that a file of it could not be read.
+func Cases() ([]Case, error) {
+	entries, err := files.ReadDir("reviews")
+	if err != nil {
+		return nil, fmt.Errorf("read the corpus: %w", err)
+	}
+	var cases []Case
+	for _, entry := range entries {
+		review, err := files.ReadFile(path.Join("reviews", entry.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read the corpus: %w", err)
+		}
+		answer, _ := files.ReadFile(path.Join("answers", entry.Name())) // absent: not written down yet
+		cases = append(cases, Case{Name: strings.TrimSuffix(entry.Name(), ".json"), Review: review, Answer: answer})
+	}
+	return cases, nil
+}
+
+// Orphans returns the names of answers to reviews that are not there.
+func Orphans() ([]string, error) {
+	entries, err := files.ReadDir("answers")
+	if err != nil {
+		return nil, fmt.Errorf("read the corpus: %w", err)
+	}
+	var orphans []string
+	for _, entry := range entries {
+		if _, err := files.ReadFile(path.Join("reviews", entry.Name())); err != nil {
+			orphans = append(orphans, entry.Name())
+		}
+	}
+	return orphans, nil
+}

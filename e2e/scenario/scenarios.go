@@ -1,0 +1,378 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Scenario is one write, in a scene. Its name is the name of its review in the corpus.
+type Scenario struct {
+	Name string
+	// Prepare sets the scene past the guard; nil where the world is as it should be.
+	Prepare func(ctx context.Context, w *World) error
+	// Write is the write that is judged.
+	Write func(w *World) Write
+	// Unasked says that the match conditions keep the write from the guard, so that a live API server decides alone.
+	Unasked bool
+}
+
+// The users of a control plane; any of them may be impersonated.
+var (
+	controllerManager = Identity{User: "system:kube-controller-manager", Groups: []string{"system:authenticated"}}
+	apiServer         = Identity{User: "system:apiserver", Groups: []string{"system:masters"}}
+)
+
+// prepared sends writes past the guard.
+func prepared(writes ...func(*World) Write) func(context.Context, *World) error {
+	return func(ctx context.Context, w *World) error {
+		for _, write := range writes {
+			if _, err := w.Unguarded.must(ctx, write(w), http.StatusOK, http.StatusCreated, http.StatusAccepted); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func (w Write) as(identity Identity) Write {
+	w.As = identity
+	return w
+}
+
+// All returns every scenario. The names sort by what is written to.
+func All() []Scenario {
+	return slices.Concat(accounts(), roles(), bindings(), tokens(), mints(), fills(), deletions(), unrelated())
+}
+
+func accounts() []Scenario {
+	account := func(name, patch string) Scenario {
+		return Scenario{Name: "account-" + name, Write: func(w *World) Write { return Merge(w.Account, patch) }}
+	}
+	addLabel := func(w *World) Write { return Merge(w.Account, `{"metadata":{"labels":{"team":"a","zone":"b"}}}`) }
+	return []Scenario{
+		account("label", `{"metadata":{"labels":{"team":"a"}}}`),
+		account("annotation", `{"metadata":{"annotations":{"example.com/note.a":"x"}}}`),
+		account("secrets", `{"secrets":[{"name":"foreign"}]}`),
+		account("image-pull-secrets", `{"imagePullSecrets":[{"name":"foreign"}]}`),
+		account("automount", `{"automountServiceAccountToken":true}`),
+		account("absent-owner", `{"metadata":{"ownerReferences":[`+absentOwner+`]}}`),
+		account("finalizer", `{"metadata":{"finalizers":["example.com/hold"]}}`),
+		{
+			Name: "account-restore-label", Prepare: prepared(addLabel),
+			Write: func(w *World) Write { return Merge(w.Account, `{"metadata":{"labels":{"team":null}}}`) },
+		},
+		{
+			Name: "account-restore-label-and-add", Prepare: prepared(addLabel),
+			Write: func(w *World) Write { return Merge(w.Account, `{"metadata":{"labels":{"team":null,"own":"c"}}}`) },
+		},
+		{
+			Name:    "account-drops-reference-of-secret-gone",
+			Prepare: prepared(func(w *World) Write { return Merge(w.Account, `{"secrets":[{"name":"absent"},{"name":"kept"}]}`) }),
+			Write:   func(w *World) Write { return Merge(w.Account, `{"secrets":[{"name":"kept"}]}`).as(controllerManager) },
+		},
+		{
+			Name: "account-drops-reference-of-secret-that-lives",
+			Prepare: prepared(func(w *World) Write {
+				return Merge(w.Account, `{"secrets":[{"name":"`+w.Token.Name+`"}]}`)
+			}),
+			Write: func(w *World) Write { return Merge(w.Account, `{"secrets":null}`).as(controllerManager) },
+		},
+		{
+			Name: "account-by-controller-manager",
+			Write: func(w *World) Write {
+				return Merge(w.Account, `{"metadata":{"labels":{"team":"a"}}}`).as(controllerManager)
+			},
+		},
+	}
+}
+
+// absentOwner makes the garbage collector delete what bears it.
+const absentOwner = `{"apiVersion":"v1","kind":"ConfigMap","name":"absent","uid":"00000000-0000-4000-8000-000000000000"}`
+
+func roles() []Scenario {
+	role := func(name, operations string) Scenario {
+		return Scenario{Name: "role-" + name, Write: func(w *World) Write { return Patch(w.Role, operations) }}
+	}
+	narrow := func(w *World) Write {
+		return Patch(w.Role, `[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`)
+	}
+	return []Scenario{
+		role("verbs", `[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`),
+		role("verbs-and-resources", `[{"op":"replace","path":"/rules/0/verbs","value":["get"]},{"op":"add","path":"/rules/1/resources/-","value":"jobs"}]`),
+		role("one-rule-more", `[{"op":"add","path":"/rules/-","value":{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}}]`),
+		role("one-rule-less", `[{"op":"remove","path":"/rules/3"}]`),
+		role("no-rules", `[{"op":"remove","path":"/rules"}]`),
+		role("rules-in-another-order", `[{"op":"move","from":"/rules/0","path":"/rules/6"}]`),
+		role("aggregation-rule", `[{"op":"add","path":"/aggregationRule","value":{"clusterRoleSelectors":[{"matchLabels":{"a":"b"}}]}}]`),
+		role("aggregate-label", `[{"op":"add","path":"/metadata/labels","value":{"rbac.authorization.k8s.io/aggregate-to-admin":"true"}}]`),
+		role("many-labels", `[{"op":"add","path":"/metadata/labels","value":`+manyLabels()+`}]`),
+		{
+			Name:  "role-put-unchanged",
+			Write: func(w *World) Write { return Put(w.Role, func(*unstructured.Unstructured) {}) },
+		},
+		{
+			Name:  "role-apply-unchanged",
+			Write: func(w *World) Write { return Apply(w.Role, string(w.Role.Manifest())) },
+		},
+		{
+			Name: "role-last-applied-annotation",
+			Write: func(w *World) Write {
+				return Merge(w.Role, `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{}"}}}`)
+			},
+		},
+		{
+			Name: "role-restore-rules", Prepare: prepared(narrow),
+			Write: func(w *World) Write { return Apply(w.Role, string(w.Role.Manifest())) },
+		},
+		{
+			Name: "role-restore-half", Prepare: prepared(narrow),
+			Write: func(w *World) Write {
+				return Patch(w.Role, `[{"op":"replace","path":"/rules/2/verbs","value":["get","list"]}]`)
+			},
+		},
+		{
+			Name:    "role-remove-finalizer",
+			Prepare: prepared(func(w *World) Write { return Merge(w.Role, `{"metadata":{"finalizers":["example.com/hold"]}}`) }),
+			Write:   func(w *World) Write { return Merge(w.Role, `{"metadata":{"finalizers":null}}`) },
+		},
+		{
+			Name: "role-remove-last-finalizer-while-deleted",
+			Prepare: prepared(
+				func(w *World) Write { return Merge(w.Role, `{"metadata":{"finalizers":["example.com/hold"]}}`) },
+				func(w *World) Write { return Delete(w.Role) }),
+			Write: func(w *World) Write { return Merge(w.Role, `{"metadata":{"finalizers":null}}`) },
+		},
+	}
+}
+
+// manyLabels are more than a message names.
+func manyLabels() string {
+	var labels []string
+	for _, letter := range "abcdefghijklmnopqrst" {
+		labels = append(labels, `"label-`+string(letter)+`":"x"`)
+	}
+	return "{" + strings.Join(labels, ",") + "}"
+}
+
+func bindings() []Scenario {
+	return []Scenario{
+		{
+			Name: "binding-one-subject-more",
+			Write: func(w *World) Write {
+				return Patch(w.Binding, `[{"op":"add","path":"/subjects/-","value":{"kind":"ServiceAccount","namespace":"default","name":"default"}}]`)
+			},
+		},
+		{
+			Name:  "binding-no-subjects",
+			Write: func(w *World) Write { return Patch(w.Binding, `[{"op":"remove","path":"/subjects"}]`) },
+		},
+		{
+			Name: "binding-other-subject",
+			Write: func(w *World) Write {
+				return Put(w.Binding, func(o *unstructured.Unstructured) {
+					o.Object["subjects"] = []any{map[string]any{"kind": "User", "apiGroup": w.Binding.GVR.Group, "name": "eve"}}
+				})
+			},
+		},
+		{
+			Name:    "binding-restore-subjects",
+			Prepare: prepared(func(w *World) Write { return Patch(w.Binding, `[{"op":"remove","path":"/subjects"}]`) }),
+			Write:   func(w *World) Write { return Apply(w.Binding, string(w.Binding.Manifest())) },
+		},
+	}
+}
+
+func tokens() []Scenario {
+	token := func(name, patch string) Scenario {
+		return Scenario{Name: "token-" + name, Write: func(w *World) Write { return Merge(w.Token, patch) }}
+	}
+	const invalid = `{"metadata":{"labels":{"kubernetes.io/legacy-token-invalid-since":"2026-01-01"}}}`
+	return []Scenario{
+		token("blanked", `{"data":{"token":""}}`),
+		token("removed", `{"data":{"token":null}}`),
+		token("foreign-ca", `{"data":{"ca.crt":"Zm9yZWlnbg=="}}`),
+		token("foreign-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
+		token("immutable", `{"immutable":true}`),
+		token("label", `{"metadata":{"labels":{"team":"a"}}}`),
+		token("invalid-since", invalid),
+		token("uid-annotation", `{"metadata":{"annotations":{"kubernetes.io/service-account.uid":"x"}}}`),
+		token("absent-owner", `{"metadata":{"ownerReferences":[`+absentOwner+`]}}`),
+		token("last-used-by-admin", `{"metadata":{"labels":{"kubernetes.io/legacy-token-last-used":"2026-01-01"}}}`),
+		{
+			Name:    "token-restore-invalid-since",
+			Prepare: prepared(func(w *World) Write { return Merge(w.Token, invalid) }),
+			Write: func(w *World) Write {
+				return Merge(w.Token, `{"metadata":{"labels":{"kubernetes.io/legacy-token-invalid-since":null}}}`)
+			},
+		},
+		{
+			Name: "token-last-used-by-api-server", Unasked: true,
+			Write: func(w *World) Write {
+				return Merge(w.Token, `{"metadata":{"labels":{"kubernetes.io/legacy-token-last-used":"2026-01-01"}}}`).as(apiServer)
+			},
+		},
+		{
+			Name: "token-more-than-last-used-by-api-server",
+			Write: func(w *World) Write {
+				return Merge(w.Token, `{"metadata":{"labels":{"kubernetes.io/legacy-token-last-used":"2026-01-01","team":"a"}}}`).as(apiServer)
+			},
+		},
+	}
+}
+
+const mintPath = "/api/v1/namespaces/kube-system/secrets"
+
+// tokenSecret asks the controller manager for a token of the account.
+func tokenSecret(name, account string) string {
+	return `{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","metadata":{"name":"` + name +
+		`","namespace":"kube-system","annotations":{"kubernetes.io/service-account.name":"` + account + `"}}}`
+}
+
+// mints are the two ways past a rule on names by which a working credential comes about, and their like.
+func mints() []Scenario {
+	mint := func(name, manifest string) Scenario {
+		return Scenario{Name: "mint-" + name, Write: func(w *World) Write { return Create(w.Token, manifest) }}
+	}
+	generated := strings.Replace(tokenSecret("x", "apigw-ingress"), `"name":"x"`, `"generateName":"apigw-ingress-token-"`, 1)
+	return []Scenario{
+		mint("under-another-name", tokenSecret("innocent", "apigw-ingress")),
+		mint("under-the-prefix", tokenSecret("apigw-ingress-token-x", "apigw-ingress")),
+		mint("generated-name", generated),
+		mint("prefix-without-account", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"apigw-ingress-token-x","namespace":"kube-system"}}`),
+		{
+			Name: "mint-by-another-accounts-secret",
+			Prepare: prepared(
+				func(w *World) Write {
+					return Apply(other(w.Account, "other"), `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"other","namespace":"kube-system"}}`)
+				},
+				func(w *World) Write { return Apply(other(w.Token, "other-token"), tokenSecret("other-token", "other")) }),
+			Write: func(w *World) Write {
+				return Put(repointed(w.Token, "other-token"), func(*unstructured.Unstructured) {})
+			},
+		},
+		{
+			Name:    "mint-of-another-account",
+			Write:   func(w *World) Write { return Create(w.Token, tokenSecret("default-token", "default")) },
+			Unasked: true,
+		},
+	}
+}
+
+// other is another object of the same kind and namespace.
+func other(object *Object, name string) *Object {
+	copied := *object
+	copied.Path = object.Collection + "/" + name
+	return &copied
+}
+
+// repointed is another account's token Secret, made to ask for the reserved account's token.
+func repointed(token *Object, name string) *Object {
+	changed := other(token, name)
+	changed.Live = &unstructured.Unstructured{}
+	if err := changed.Live.UnmarshalJSON([]byte(tokenSecret(name, token.Account))); err != nil {
+		panic(err) // a literal of this file
+	}
+	return changed
+}
+
+// fills are what the controller manager writes into a token Secret, and what somebody who poses as it might.
+func fills() []Scenario {
+	fill := func(name, patch string) Scenario {
+		return Scenario{Name: "fill-" + name, Write: func(w *World) Write { return Merge(w.Token, patch).as(controllerManager) }}
+	}
+	return []Scenario{
+		fill("other-ca", `{"data":{"ca.crt":"bmV3"}}`),
+		fill("other-token", `{"data":{"token":"bmV3"}}`),
+		fill("label-too", `{"data":{"ca.crt":"bmV3"},"metadata":{"labels":{"a":"b"}}}`),
+		fill("blanks", `{"data":{"token":null}}`),
+		{
+			Name:    "fill-empty-token",
+			Prepare: withoutController(func(w *World) Write { return Delete(w.Token) }, createToken),
+			Write: func(w *World) Write {
+				return Merge(w.Token, `{"data":{"token":"bmV3","ca.crt":"bmV3","namespace":"bmV3"},"metadata":{"annotations":{`+
+					`"kubernetes.io/service-account.uid":"`+string(w.Account.Live.GetUID())+`"}}}`).as(controllerManager)
+			},
+		},
+	}
+}
+
+func createToken(w *World) Write { return Create(w.Token, string(w.Token.Manifest())) }
+
+// withoutController sends writes past the guard, and past the controller manager, which would act on them.
+func withoutController(writes ...func(*World) Write) func(context.Context, *World) error {
+	return func(ctx context.Context, w *World) error {
+		w.stopController()
+		return prepared(writes...)(ctx, w)
+	}
+}
+
+func deletions() []Scenario {
+	var scenarios []Scenario
+	for _, kind := range []struct {
+		name   string
+		object func(*World) *Object
+	}{
+		{"account", func(w *World) *Object { return w.Account }},
+		{"role", func(w *World) *Object { return w.Role }},
+		{"binding", func(w *World) *Object { return w.Binding }},
+		{"token", func(w *World) *Object { return w.Token }},
+	} {
+		scenarios = append(scenarios, Scenario{
+			Name:  "delete-" + kind.name,
+			Write: func(w *World) Write { return Delete(kind.object(w)) },
+		}, Scenario{
+			Name: "delete-collection-" + kind.name,
+			Write: func(w *World) Write {
+				object := kind.object(w)
+				return Write{
+					Method: http.MethodDelete, Path: object.Collection, ContentType: JSON,
+					Query: map[string][]string{"fieldSelector": {"metadata.name=" + object.Name}},
+				}
+			},
+		}, Scenario{
+			Name: "create-" + kind.name + "-foreign",
+			Write: func(w *World) Write {
+				object := kind.object(w)
+				foreign := object.Object()
+				foreign.SetLabels(map[string]string{"team": "a"})
+				body, _ := foreign.MarshalJSON()
+				return Create(object, string(body))
+			},
+		}, Scenario{
+			Name:  "create-" + kind.name,
+			Write: func(w *World) Write { return Create(kind.object(w), string(kind.object(w).Manifest())) },
+		})
+	}
+	deleteToken := func(w *World) Write { return Delete(w.Token).as(controllerManager) }
+	return append(scenarios,
+		Scenario{Name: "delete-token-of-account-that-lives", Write: deleteToken},
+		Scenario{
+			Name:    "delete-token-of-account-gone",
+			Prepare: withoutController(func(w *World) Write { return Delete(w.Account) }),
+			Write:   deleteToken,
+		})
+}
+
+func unrelated() []Scenario {
+	return []Scenario{
+		{
+			Name: "unrelated-secret", Unasked: true,
+			Write: func(w *World) Write {
+				return Create(w.Token, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"unrelated","namespace":"kube-system"}}`)
+			},
+		},
+		{
+			Name: "unrelated-role", Unasked: true,
+			Write: func(w *World) Write {
+				return Create(w.Role, `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"unrelated"}}`)
+			},
+		},
+	}
+}

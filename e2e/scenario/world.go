@@ -1,0 +1,263 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// Content types of the patches.
+const (
+	JSON           = "application/json"
+	JSONPatch      = "application/json-patch+json"
+	MergePatch     = "application/merge-patch+json"
+	StrategicPatch = "application/strategic-merge-patch+json"
+	ApplyPatch     = "application/apply-patch+yaml"
+)
+
+// Object is a reserved resource of the world, as it stands in the cluster while nobody has tampered with it.
+type Object struct {
+	*reserved.Resource
+	// Path is where it is, and Collection where its kind is.
+	Path, Collection string
+	// Live is its content.
+	Live *unstructured.Unstructured
+}
+
+// World is a cluster in which the built-in set is applied and its token filled.
+type World struct {
+	// Guarded asks the guard; Unguarded is the way around it, which sets a scene.
+	Guarded, Unguarded *Client
+	Cluster            *testbed.Cluster
+	// The four objects of the built-in set.
+	Account, Role, Binding, Token *Object
+
+	controllerStopped bool
+}
+
+// NewWorld makes a world of a cluster for which StartUnguarded was called, and applies the built-in set there.
+func NewWorld(ctx context.Context, cluster *testbed.Cluster) (*World, error) {
+	guarded, errGuarded := NewClient(cluster.AdminConfig())
+	unguarded, errUnguarded := NewClient(cluster.UnguardedConfig())
+	set, errSet := reserved.BuiltIn()
+	if err := errors.Join(errGuarded, errUnguarded, errSet); err != nil {
+		return nil, err
+	}
+	w := &World{Guarded: guarded, Unguarded: unguarded, Cluster: cluster}
+	objects := []**Object{&w.Account, &w.Role, &w.Binding, &w.Token}
+	for i, resource := range set.Resources() {
+		collection := Collection(resource)
+		*objects[i] = &Object{Resource: resource, Collection: collection, Path: collection + "/" + resource.Name}
+	}
+	if err := w.authorizeAll(ctx); err != nil {
+		return nil, err
+	}
+	return w, w.rebuild(ctx)
+}
+
+// authorizeAll lets every authenticated user do everything, so that only the guard stands between a write and its object.
+func (w *World) authorizeAll(ctx context.Context) error {
+	const binding = `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"scenario"},` +
+		`"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},` +
+		`"subjects":[{"apiGroup":"rbac.authorization.k8s.io","kind":"Group","name":"system:authenticated"}]}`
+	_, err := w.Unguarded.must(ctx, Apply(other(w.Binding, "scenario"), binding), http.StatusOK, http.StatusCreated)
+	return err
+}
+
+// Collection returns the path of all objects of a resource's kind in its namespace.
+func Collection(resource *reserved.Resource) string {
+	prefix := "/api/" + resource.GVR.Version
+	if resource.GVR.Group != "" {
+		prefix = "/apis/" + resource.GVR.Group + "/" + resource.GVR.Version
+	}
+	if resource.Namespace != "" {
+		prefix += "/namespaces/" + resource.Namespace
+	}
+	return prefix + "/" + resource.GVR.Resource
+}
+
+// Objects returns the four in the order in which they are applied.
+func (w *World) Objects() []*Object { return []*Object{w.Account, w.Role, w.Binding, w.Token} }
+
+func (w *World) stopController() {
+	w.Cluster.StopControllerManager()
+	w.controllerStopped = true
+}
+
+// Reset puts the world back to its start, if anything has been written to it.
+func (w *World) Reset(ctx context.Context) error {
+	if w.controllerStopped {
+		if err := w.Cluster.StartControllerManager(ctx); err != nil {
+			return err
+		}
+		w.controllerStopped = false
+	}
+	for _, object := range w.Objects() {
+		live, err := w.Read(ctx, object)
+		if err != nil {
+			return err
+		}
+		if live == nil || live.GetResourceVersion() != object.Live.GetResourceVersion() {
+			return w.rebuild(ctx)
+		}
+	}
+	return nil
+}
+
+// Play sets the scene of a scenario.
+func (w *World) Play(ctx context.Context, s Scenario) error {
+	if s.Prepare == nil {
+		return nil
+	}
+	if err := s.Prepare(ctx, w); err != nil {
+		return fmt.Errorf("set the scene of %s: %w", s.Name, err)
+	}
+	return w.sync(ctx)
+}
+
+// sync waits until the guarded API server has seen in its watch cache what was written through the other one: an update
+// starts from there, and admission would judge a change that was undone long ago.
+func (w *World) sync(ctx context.Context) error {
+	for _, object := range w.Objects() {
+		err := wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, settleTimeout, true, func(ctx context.Context) (bool, error) {
+			stored, err := w.Read(ctx, object)
+			if err != nil {
+				return false, err
+			}
+			cached, err := read(ctx, w.Guarded, object, "0")
+			if err != nil || cached == nil || stored == nil {
+				return cached == nil && stored == nil, err
+			}
+			return cached.GetResourceVersion() == stored.GetResourceVersion(), nil
+		})
+		if err != nil {
+			return fmt.Errorf("wait for the API server to see %s: %w", object, err)
+		}
+	}
+	return nil
+}
+
+// Read returns the object as it is now; nil where it is absent.
+func (w *World) Read(ctx context.Context, object *Object) (*unstructured.Unstructured, error) {
+	return read(ctx, w.Unguarded, object, "")
+}
+
+func read(ctx context.Context, client *Client, object *Object, resourceVersion string) (*unstructured.Unstructured, error) {
+	get := Write{Method: http.MethodGet, Path: object.Path, Query: map[string][]string{"resourceVersion": {resourceVersion}}}
+	answer, err := client.must(ctx, get, http.StatusOK, http.StatusNotFound)
+	if err != nil || answer.Code == http.StatusNotFound {
+		return nil, err
+	}
+	live := &unstructured.Unstructured{}
+	return live, live.UnmarshalJSON(answer.Body)
+}
+
+// rebuild deletes the four and applies them anew: the account gets a new uid, and its Secret a new token.
+func (w *World) rebuild(ctx context.Context) error {
+	objects := w.Objects()
+	for i := len(objects) - 1; i >= 0; i-- {
+		if err := w.remove(ctx, objects[i]); err != nil {
+			return err
+		}
+	}
+	for _, object := range objects {
+		apply := Apply(object, string(object.Manifest()))
+		if _, err := w.Unguarded.must(ctx, apply, http.StatusOK, http.StatusCreated); err != nil {
+			return err
+		}
+	}
+	return w.settle(ctx)
+}
+
+// settleTimeout bounds the wait for the controller manager, which takes some tens of milliseconds.
+const settleTimeout = 30 * time.Second
+
+// settle waits until the token is filled and reads the four.
+func (w *World) settle(ctx context.Context) error {
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, settleTimeout, true, func(ctx context.Context) (bool, error) {
+		token, err := w.Read(ctx, w.Token)
+		if err != nil || token == nil {
+			return false, err
+		}
+		value, _, err := unstructured.NestedString(token.Object, "data", corev1.ServiceAccountTokenKey)
+		return value != "", err
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the controller manager to fill the token: %w", err)
+	}
+	for _, object := range w.Objects() {
+		if object.Live, err = w.Read(ctx, object); err != nil {
+			return err
+		}
+	}
+	return w.sync(ctx)
+}
+
+func (w *World) remove(ctx context.Context, object *Object) error {
+	if err := w.dropFinalizers(ctx, object); err != nil {
+		return err
+	}
+	_, err := w.Unguarded.must(ctx, Delete(object), http.StatusOK, http.StatusAccepted, http.StatusNotFound)
+	return err
+}
+
+func (w *World) dropFinalizers(ctx context.Context, object *Object) error {
+	live, err := w.Read(ctx, object)
+	if err != nil || live == nil || len(live.GetFinalizers()) == 0 {
+		return err
+	}
+	_, err = w.Unguarded.must(ctx, Merge(object, `{"metadata":{"finalizers":null}}`), http.StatusOK)
+	return err
+}
+
+// Merge is a JSON merge patch of the object.
+func Merge(object *Object, patch string) Write {
+	return Write{Method: http.MethodPatch, Path: object.Path, ContentType: MergePatch, Body: []byte(patch)}
+}
+
+// Patch is a JSON patch of the object.
+func Patch(object *Object, operations string) Write {
+	return Write{Method: http.MethodPatch, Path: object.Path, ContentType: JSONPatch, Body: []byte(operations)}
+}
+
+// Apply is a server-side apply of a manifest to the object, by force.
+func Apply(object *Object, manifest string) Write {
+	return Write{
+		Method: http.MethodPatch, Path: object.Path, ContentType: ApplyPatch, Body: []byte(manifest),
+		Query: map[string][]string{"fieldManager": {"scenario"}, "force": {"true"}},
+	}
+}
+
+// Delete deletes the object.
+func Delete(object *Object) Write {
+	return Write{Method: http.MethodDelete, Path: object.Path, ContentType: JSON}
+}
+
+// Create creates an object of the same kind and namespace.
+func Create(object *Object, manifest string) Write {
+	return Write{Method: http.MethodPost, Path: object.Collection, ContentType: JSON, Body: []byte(manifest)}
+}
+
+// Put replaces the object by what edit makes of its live content.
+func Put(object *Object, edit func(*unstructured.Unstructured)) Write {
+	content := object.Live.DeepCopy()
+	edit(content)
+	body, err := json.Marshal(content.Object)
+	if err != nil {
+		panic(err) // it was read from JSON
+	}
+	return Write{Method: http.MethodPut, Path: object.Path, ContentType: JSON, Body: body}
+}
