@@ -1,0 +1,122 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+)
+
+// TestNothingElsewhereIsTouched is row R2 of the targets: the same names in another namespace, collections that are deleted,
+// and a namespace that ends, all with a guard that hangs, so that a single call of it would show.
+func TestNothingElsewhereIsTouched(t *testing.T) {
+	newWorld(t)
+	guard := startGuard(t)
+	hang(t, guard)
+	client := clients(t)
+	const namespace = "elsewhere"
+	must(t)(client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: namespace},
+	}, metav1.CreateOptions{}))
+	must(t)(client.CoreV1().ServiceAccounts(namespace).Create(t.Context(), &corev1.ServiceAccount{
+		ObjectMeta: metav1.ObjectMeta{Name: "apigw-ingress"},
+	}, metav1.CreateOptions{}))
+	must(t)(client.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "apigw-ingress-token-x", Annotations: map[string]string{corev1.ServiceAccountNameKey: "apigw-ingress"},
+		},
+		Type: corev1.SecretTypeServiceAccountToken,
+	}, metav1.CreateOptions{}))
+	must(t)(client.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "elsewhere", Labels: map[string]string{"collection": "elsewhere"}},
+	}, metav1.CreateOptions{}))
+	for name, err := range map[string]error{
+		"ClusterRoles": client.RbacV1().ClusterRoles().DeleteCollection(t.Context(), metav1.DeleteOptions{},
+			metav1.ListOptions{LabelSelector: "collection=elsewhere"}),
+		"Secrets of kube-system": client.CoreV1().Secrets(metav1.NamespaceSystem).DeleteCollection(t.Context(), metav1.DeleteOptions{},
+			metav1.ListOptions{LabelSelector: "collection=elsewhere"}),
+		"Secrets elsewhere": client.CoreV1().Secrets(namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{},
+			metav1.ListOptions{}),
+		"the Namespace": client.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}),
+	} {
+		if err != nil {
+			t.Errorf("delete %s: %v", name, err)
+		}
+	}
+	eventually(t, "the namespace is gone", func() bool {
+		_, err := client.CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	wake(t, guard)
+	if calls := countRequests(t, guard); calls != 0 {
+		t.Errorf("the guard was called %d times", calls)
+	}
+	report(t, "R2: deletecollection and a namespace's end elsewhere, past a guard that hangs: 0 calls")
+}
+
+// must fails the test where a call that sets the scene fails.
+func must(t *testing.T) func(any, error) {
+	t.Helper()
+	return func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// patience bounds how long a test waits for what must come about by itself.
+const patience = 60 * time.Second
+
+// eventually waits for what the control plane does in its own time.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: not so: %s", patience, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// countRequests returns how many reviews the guard has answered.
+func countRequests(t *testing.T, guard *testbed.Guard) int {
+	t.Helper()
+	count := 0
+	for line := range strings.Lines(metricsOf(t, guard)) {
+		if strings.HasPrefix(line, "apigw_guardian_requests_total{") {
+			count++
+		}
+	}
+	return count
+}
+
+func metricsOf(t *testing.T, guard *testbed.Guard) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, guard.MetricsURL()+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
