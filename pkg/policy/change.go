@@ -43,9 +43,13 @@ func restores(resource *reserved.Resource, object rawjson.Value, changed change)
 		return false
 	}
 	field := changed.at.field()
+	want, value := field.in(resource.Manifest()), field.in(object)
+	if isRules(resource, field) {
+		return equalRules(want, value)
+	}
 	c := comparison{resource: resource}
 	c.same = c.sameAsManifest
-	c.values(field, field.in(resource.Manifest()), field.in(object))
+	c.values(field, want, value)
 	return len(c.changes) == 0
 }
 
@@ -139,18 +143,27 @@ func (c *comparison) objects(at *path, old, new rawjson.Value) {
 // lists compares element by element where that tells more than that the list has changed: where the lengths are the same,
 // and the elements have fields of their own.
 func (c *comparison) lists(at *path, old, new rawjson.Value) {
-	olds, news := slices.Collect(old.Elements()), slices.Collect(new.Elements())
-	if len(olds) != len(news) || !areNested(olds) || !areNested(news) {
+	if !areNested(old) || !areNested(new) || length(old) != length(new) {
 		c.report(at, old, new)
 		return
 	}
-	for i := range news {
-		c.values(&path{parent: at, index: i + 1}, olds[i], news[i])
+	olds := elements(make([]rawjson.Value, 0, searchedMembers), old)
+	i := 0
+	for element := range new.Elements() {
+		if !bytes.Equal(olds[i], element) {
+			c.values(&path{parent: at, index: i + 1}, olds[i], element)
+		}
+		i++
 	}
 }
 
-func areNested(elements []rawjson.Value) bool {
-	return !slices.ContainsFunc(elements, func(e rawjson.Value) bool { return !e.IsObject() && !e.IsArray() })
+func areNested(list rawjson.Value) bool {
+	for element := range list.Elements() {
+		if !element.IsObject() && !element.IsArray() {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *comparison) report(at *path, old, new rawjson.Value) {

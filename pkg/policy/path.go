@@ -14,6 +14,12 @@ import (
 // maxPath bounds a rendered path in bytes: keys are foreign text, up to megabytes of it.
 const maxPath = 160
 
+// usualDepth and usualPath are what most paths need, in steps and in bytes.
+const (
+	usualDepth = 8
+	usualPath  = 64
+)
+
 // path is where a field stands in its object. The nil path is the object itself.
 type path struct {
 	parent *path
@@ -62,11 +68,12 @@ func (p *path) in(object rawjson.Value) rawjson.Value {
 
 // String renders the path as people write it: rules[2].verbs, metadata.labels[app.kubernetes.io/name].
 func (p *path) String() string {
-	var steps []*path
+	steps := make([]*path, 0, usualDepth)
 	for ; p != nil; p = p.parent {
 		steps = append(steps, p)
 	}
 	var b strings.Builder
+	b.Grow(usualPath)
 	for i := len(steps) - 1; i >= 0 && b.Len() <= maxPath; i-- {
 		steps[i].write(&b)
 	}

@@ -30,11 +30,11 @@ type write struct {
 // Evaluate decides over a request: the first rule that fits. established says that what Question asks has been looked up
 // and is so; where there is no question, or nobody knows, it is false.
 func (p *Policy) Evaluate(request *review.Request, established bool) Decision {
-	if !p.isReadable(request) {
+	w := newWrite(request)
+	if !p.isReadable(w) {
 		return Deny(Unreadable)
 	}
-	w := p.concern(request)
-	if w == nil {
+	if w.resource = p.concerned(w); w.resource == nil {
 		return Decision{Allowed: true, Reason: NotReserved}
 	}
 	w.compare()
@@ -61,34 +61,37 @@ const (
 	deletion = "DELETE"
 )
 
+func newWrite(request *review.Request) *write {
+	return &write{
+		Request: request, old: reserved.IdentityOf(request.OldObject), new: reserved.IdentityOf(request.Object),
+	}
+}
+
 // isReadable says that the request has all that its operation needs, and nothing that is unknown. An object without a name
 // would pass for one that is not reserved.
-func (p *Policy) isReadable(request *review.Request) bool {
-	if p.Set == nil || !p.Set.Knows(request.GVR) || request.Subresource != "" {
+func (p *Policy) isReadable(w *write) bool {
+	if p.Set == nil || !p.Set.Knows(w.GVR) || w.Subresource != "" {
 		return false
 	}
-	hasObject := reserved.IdentityOf(request.Object).Name != ""
-	hasOld := reserved.IdentityOf(request.OldObject).Name != ""
-	switch request.Operation {
+	switch w.Operation {
 	case create:
-		return hasObject && request.OldObject.IsEmpty()
+		return w.new.Name != "" && w.OldObject.IsEmpty()
 	case update:
-		return hasObject && hasOld
+		return w.new.Name != "" && w.old.Name != ""
 	case deletion:
-		return hasOld && request.Object.IsEmpty()
+		return w.old.Name != "" && w.Object.IsEmpty()
 	default:
 		return false
 	}
 }
 
-// concern returns the write to a reserved resource that a readable request is, or nil where it is none.
-func (p *Policy) concern(request *review.Request) *write {
-	old, new := reserved.IdentityOf(request.OldObject), reserved.IdentityOf(request.Object)
-	resource := p.Set.Find(request.GVR, old, new)
-	if resource == nil || resource.Guard == reserved.GuardExistence && request.Operation != deletion {
+// concerned returns the reserved resource that a readable write concerns, or nil where there is none.
+func (p *Policy) concerned(w *write) *reserved.Resource {
+	resource := p.Set.Find(w.GVR, w.old, w.new)
+	if resource != nil && resource.Guard == reserved.GuardExistence && w.Operation != deletion {
 		return nil
 	}
-	return &write{Request: request, resource: resource, old: old, new: new}
+	return resource
 }
 
 func (w *write) compare() {

@@ -61,12 +61,16 @@ type Question struct {
 func (p *Policy) Question(request *review.Request) Question {
 	isController := slices.Contains(p.Writers.ControllerManager, request.User.Name)
 	isNamespaces := slices.Contains(p.Writers.NamespaceController, request.User.Name)
-	if !isController && !isNamespaces || !p.isReadable(request) {
+	if !isController && !isNamespaces {
 		return Question{}
 	}
-	w := p.concern(request)
+	w := newWrite(request)
+	if !p.isReadable(w) {
+		return Question{}
+	}
+	w.resource = p.concerned(w)
 	switch {
-	case w == nil:
+	case w.resource == nil:
 		return Question{}
 	case isController && w.Operation == deletion && w.resource.IsTokenSecret():
 		uid := w.OldObject.Get("metadata", "annotations", corev1.ServiceAccountUIDKey).Text()

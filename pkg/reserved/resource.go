@@ -101,12 +101,18 @@ type Identity struct {
 // IdentityOf reads the identity from the object's own metadata: an item of a DELETECOLLECTION carries no name in its
 // request.
 func IdentityOf(object rawjson.Value) Identity {
-	metadata := object.Get("metadata")
-	return Identity{
-		Namespace: metadata.Get("namespace").Text(),
-		Name:      metadata.Get("name").Text(),
-		Account:   metadata.Get("annotations", corev1.ServiceAccountNameKey).Text(),
+	var id Identity
+	for key, value := range object.Get("metadata").Members() {
+		switch string(key) {
+		case "namespace":
+			id.Namespace = value.Text()
+		case "name":
+			id.Name = value.Text()
+		case "annotations":
+			id.Account = value.Get(corev1.ServiceAccountNameKey).Text()
+		}
 	}
+	return id
 }
 
 // Covers reports whether an object of the resource's kind with this identity is reserved by this entry.

@@ -1,0 +1,269 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+func builtInPolicy(tb testing.TB) *Policy {
+	tb.Helper()
+	set, err := reserved.BuiltIn()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &Policy{Set: set, Writers: DefaultWriters()}
+}
+
+func cases(tb testing.TB) []corpus.Case {
+	tb.Helper()
+	cases, err := corpus.Cases()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return cases
+}
+
+func decode(tb testing.TB, data []byte) *review.Request {
+	tb.Helper()
+	request, err := review.Decode(data)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return request
+}
+
+func expected(tb testing.TB, c corpus.Case) *admissionv1.AdmissionResponse {
+	tb.Helper()
+	var answer admissionv1.AdmissionReview
+	if err := json.Unmarshal(c.Answer, &answer); err != nil {
+		tb.Fatal(err)
+	}
+	return answer.Response
+}
+
+func TestEvaluateDecidesOverTheCorpusAlone(t *testing.T) {
+	t.Parallel()
+	for _, c := range cases(t) {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			before := bytes.Clone(c.Review)
+			p, request := builtInPolicy(t), decode(t, c.Review)
+			got := p.Evaluate(request, c.Established())
+			want := expected(t, c)
+			if got.Allowed != want.Allowed {
+				t.Errorf("allowed: got %t, want %t", got.Allowed, want.Allowed)
+			}
+			if reason := want.AuditAnnotations["reason"]; reason != "" && string(got.Reason) != reason {
+				t.Errorf("reason: got %s, want %s", got.Reason, reason)
+			}
+			if diff := cmp.Diff(got.Changed, p.Evaluate(request, c.Established()).Changed); diff != "" {
+				t.Errorf("the second time differs\n%s", diff)
+			}
+			if !bytes.Equal(before, c.Review) {
+				t.Error("the review was written to")
+			}
+		})
+	}
+}
+
+// What is not known is denied: nothing of the corpus that rests on a fact is allowed without it.
+func TestEvaluateDeniesWithoutTheFact(t *testing.T) {
+	t.Parallel()
+	for _, c := range cases(t) {
+		if !c.Established() {
+			continue
+		}
+		p, request := builtInPolicy(t), decode(t, c.Review)
+		if p.Question(request) == (Question{}) {
+			t.Errorf("%s: there is no question", c.Name)
+		}
+		if p.Evaluate(request, false).Allowed {
+			t.Errorf("%s: allowed without the fact", c.Name)
+		}
+	}
+}
+
+// Nobody but a controller is worth a look-up, and a fact helps nobody else.
+func TestFactsHelpControllersOnly(t *testing.T) {
+	t.Parallel()
+	for _, c := range cases(t) {
+		p, request := builtInPolicy(t), decode(t, c.Review)
+		request.User = review.User{Name: "eve", Groups: []string{"system:masters", "system:serviceaccounts"}}
+		if got := p.Question(request); got != (Question{}) {
+			t.Errorf("%s: question %v for eve", c.Name, got)
+		}
+		if got := p.Evaluate(request, true); got.Reason == SystemWrite || got.Reason == NamespaceTerminating {
+			t.Errorf("%s: eve passes for the system: %s", c.Name, got.Reason)
+		}
+	}
+}
+
+func TestZeroValuesDeny(t *testing.T) {
+	t.Parallel()
+	if (Decision{}).Allowed {
+		t.Error("the zero Decision allows")
+	}
+	for _, c := range cases(t) {
+		if (&Policy{}).Evaluate(decode(t, c.Review), true).Allowed {
+			t.Errorf("%s: the zero Policy allows", c.Name)
+		}
+	}
+	if builtInPolicy(t).Evaluate(&review.Request{}, true).Allowed {
+		t.Error("the zero Request is allowed")
+	}
+}
+
+func TestEvaluateDeniesWhatItCannotJudge(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(*review.Request){
+		"an unknown operation":                 func(r *review.Request) { r.Operation = "CONNECT" },
+		"an operation in another case":         func(r *review.Request) { r.Operation = strings.ToLower(r.Operation) },
+		"no operation":                         func(r *review.Request) { r.Operation = "" },
+		"an unknown kind":                      func(r *review.Request) { r.GVR.Resource = "pods" },
+		"an unknown group":                     func(r *review.Request) { r.GVR.Group += "x" },
+		"an unknown version":                   func(r *review.Request) { r.GVR.Version = "v2" },
+		"a subresource":                        func(r *review.Request) { r.Subresource = "scale" },
+		"no objects":                           func(r *review.Request) { r.Object, r.OldObject = nil, nil },
+		"objects without a name":               func(r *review.Request) { r.Object, r.OldObject = []byte(`{}`), []byte(`{}`) },
+		"objects that are not objects":         func(r *review.Request) { r.Object, r.OldObject = []byte(`"x"`), []byte(`[]`) },
+		"an update without what was before":    func(r *review.Request) { r.Operation, r.OldObject = "UPDATE", nil },
+		"a deletion without what was before":   func(r *review.Request) { r.Operation, r.OldObject = "DELETE", nil },
+		"a creation of what was there already": func(r *review.Request) { r.Operation, r.OldObject = "CREATE", []byte(`{"metadata":{"name":"x"}}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range cases(t) {
+				request := decode(t, c.Review)
+				damage(request)
+				if got := builtInPolicy(t).Evaluate(request, true); got.Allowed || got.Reason != Unreadable {
+					t.Errorf("%s: got allowed=%t %s", c.Name, got.Allowed, got.Reason)
+				}
+			}
+		})
+	}
+}
+
+// In mode observe nothing is denied but what cannot be judged, and what would be denied is recorded.
+func TestObserveLetsPassAndRecords(t *testing.T) {
+	t.Parallel()
+	for _, c := range cases(t) {
+		p, request := builtInPolicy(t), decode(t, c.Review)
+		enforced := p.Evaluate(request, c.Established())
+		p.Mode = Observe
+		observed := p.Evaluate(request, c.Established())
+		if !observed.Allowed {
+			t.Errorf("%s: denied", c.Name)
+		}
+		if !enforced.Allowed && (observed.Outcome != WouldDeny || observed.Reason != enforced.Reason) {
+			t.Errorf("%s: got %s %s, want WouldDeny %s", c.Name, observed.Outcome, observed.Reason, enforced.Reason)
+		}
+		if enforced.Allowed && observed.Outcome != enforced.Outcome {
+			t.Errorf("%s: got outcome %q, want %q", c.Name, observed.Outcome, enforced.Outcome)
+		}
+	}
+}
+
+const edge = `
+apiVersion: guardian.apigw.io/v1alpha1
+kind: Reservation
+metadata: {name: edge}
+spec:
+  owner: Edge Router
+  resources:
+  - manifest: {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: edge-system, name: edge-router}}
+  - manifest: {apiVersion: v1, kind: ConfigMap, metadata: {namespace: edge-system, name: edge-router}, data: {mode: strict}}
+`
+
+func edgePolicy(t *testing.T) *Policy {
+	t.Helper()
+	reservation, err := reserved.Parse("edge.yaml", []byte(edge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := reserved.NewSet(reservation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Policy{Set: set, Writers: DefaultWriters()}
+}
+
+func TestReservationInANamespaceOfItsOwn(t *testing.T) {
+	t.Parallel()
+	const (
+		configMap = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"edge-system","name":"edge-router"},"data":{"mode":"strict"}}`
+		namespace = `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"edge-system"}}`
+		elsewhere = `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"elsewhere"}}`
+		token     = `{"metadata":{"namespace":"edge-system","name":"x","annotations":{"kubernetes.io/service-account.name":"edge-router"}}}`
+	)
+	admin, namespaces := "admin", DefaultNamespaceController
+	for name, test := range map[string]struct {
+		operation, resource, user string
+		old, new                  string
+		established               bool
+		allowed                   bool
+		reason                    Reason
+		say                       string
+	}{
+		"the namespace is not deleted":          {"DELETE", "namespaces", admin, namespace, "", false, false, ReservedDelete, `Namespace "edge-system" holds resources reserved by Edge Router and must not be deleted.`},
+		"another namespace is":                  {"DELETE", "namespaces", admin, elsewhere, "", false, true, NotReserved, ""},
+		"the namespace is labelled":             {"UPDATE", "namespaces", admin, namespace, namespace, false, true, NotReserved, ""},
+		"a content is not changed":              {"UPDATE", "configmaps", admin, configMap, strings.Replace(configMap, "strict", "lax", 1), false, false, ReservedUpdate, `ConfigMap "edge-router" is reserved by Edge Router and must not be updated (changed: data.mode).`},
+		"a content is restored":                 {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Restoration, ""},
+		"no token is minted":                    {"CREATE", "secrets", admin, "", token, false, false, TokenMint, `Secret "x" would hold a token of ServiceAccount "edge-router", which is reserved by Edge Router.`},
+		"the namespace's end takes it along":    {"DELETE", "configmaps", namespaces, configMap, "", true, true, NamespaceTerminating, ""},
+		"but only if the end is known":          {"DELETE", "configmaps", namespaces, configMap, "", false, false, ReservedDelete, ""},
+		"and only for the namespace controller": {"DELETE", "configmaps", admin, configMap, "", true, false, ReservedDelete, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			request := &review.Request{Operation: test.operation, User: review.User{Name: test.user}}
+			request.GVR.Version, request.GVR.Resource = "v1", test.resource
+			request.Object, request.OldObject = []byte(test.new), []byte(test.old)
+			got := edgePolicy(t).Evaluate(request, test.established)
+			if got.Allowed != test.allowed || got.Reason != test.reason {
+				t.Errorf("got allowed=%t %s, want allowed=%t %s", got.Allowed, got.Reason, test.allowed, test.reason)
+			}
+			if test.say != "" && got.Sentence() != test.say {
+				t.Errorf("got %q, want %q", got.Sentence(), test.say)
+			}
+		})
+	}
+}
+
+func TestQuestionOfTheNamespaceController(t *testing.T) {
+	t.Parallel()
+	request := &review.Request{Operation: "DELETE", User: review.User{Name: DefaultNamespaceController}}
+	request.GVR.Version, request.GVR.Resource = "v1", "configmaps"
+	request.OldObject = []byte(`{"metadata":{"namespace":"edge-system","name":"edge-router"}}`)
+	want := Question{Subject: NamespaceGoing, Name: "edge-system"}
+	if got := edgePolicy(t).Question(request); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func BenchmarkEvaluate(b *testing.B) {
+	for _, c := range cases(b) {
+		if c.Name != "role-verbs" && c.Name != "delete-token" && c.Name != "role-put-unchanged" {
+			continue
+		}
+		b.Run(c.Name, func(b *testing.B) {
+			p, request := builtInPolicy(b), decode(b, c.Review)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Evaluate(request, false)
+			}
+		})
+	}
+}
