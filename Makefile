@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: The apigw-guardian Authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything that a contributor runs, and all that CI runs. It asks for Go, git and GNU make; further tools are pinned in
+# tools/go.mod and built on first use into the user's cache folder.
+
+GO  ?= go
+BIN := bin
+
+# One setting for build, test and lint, so that they share Go's build cache and need no C compiler.
+# Go's race detector does need one, so RACE=1 turns cgo on for that run.
+RACE ?=
+export CGO_ENABLED := $(if $(RACE),1,0)
+
+# What the binary calls itself. Recursive on purpose: only `build` asks git.
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+# Further arguments for the tools behind `test`, `bench` and `lint`: make test TEST_ARGS='-run TestDecide -v'.
+TEST_ARGS  ?=
+BENCH_ARGS ?=
+LINT_ARGS  ?=
+
+# The end-to-end programs are built and then take the shell's place: `go run` would stand between them and a SIGTERM,
+# and leave a testbed behind.
+run-e2e = $(GO) build -o $(BIN)/e2e-$(1) ./e2e/$(1) && exec $(BIN)/e2e-$(1)
+
+say = @echo '==>'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+##@ Start here
+
+.PHONY: help
+help: ## Show this text
+	@if [ -t 1 ] && [ -z "$${NO_COLOR:-}" ]; then bold=$$(printf '\033[1m'); plain=$$(printf '\033[0m'); fi; \
+	awk -v bold="$${bold:-}" -v plain="$${plain:-}" ' \
+		BEGIN { FS = ":.*## "; print "apigw-guardian: authorizes API Gateway on a Kubernetes cluster, and guards what it reserves there."; \
+			print "Usage: make TARGET [VARIABLE=VALUE]" } \
+		/^##@ / { printf "\n%s%s%s\n", bold, substr($$0, 5), plain } \
+		/^[a-z-]+:.*## / { printf "  %-11s  %s\n", $$1, $$2 } \
+		/^#% / { split(substr($$0, 4), part, " = "); printf "  %-11s  %s\n", part[1], part[2] }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: build ## Show the guard at work on a real Kubernetes API server; stays up to try by hand until Ctrl-C
+	$(say) 'demo on a real API server (the first run builds it, which takes minutes)'
+	@$(call run-e2e,demo)
+
+##@ Build and test
+
+.PHONY: build
+build: require-go ## Build bin/apigw-guardian
+	$(say) 'build $(BIN)/apigw-guardian $(VERSION)'
+	@$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' \
+		-o $(BIN)/apigw-guardian ./cmd/apigw-guardian
+
+# Two packages at a time: the end-to-end packages each run a control plane.
+.PHONY: test
+test: require-go ## Run the unit tests, and the end-to-end tests on a real API server
+	$(GO) test -p 2 -count=1 -timeout 40m $(if $(RACE),-race) $(TEST_ARGS) ./...
+
+.PHONY: bench
+bench: require-go ## Run the Go benchmarks, then measure the guard through a real API server
+	$(GO) test -run '^$$' -bench . -benchmem $(BENCH_ARGS) ./pkg/...
+	$(say) 'measure through the API server'
+	@$(call run-e2e,bench)
+
+##@ Keep it right (what CI runs)
+
+.PHONY: lint
+lint: require-go ## Check the style and the usual mistakes; LINT_ARGS=--fix repairs what can be repaired
+	@tool=$$(GO='$(GO)' tools/install golangci-lint) && echo '==> golangci-lint run' && "$$tool" run $(LINT_ARGS)
+
+.PHONY: verify
+verify: require-go ## Run generate, and fail if that changed anything
+	@MAKE='$(MAKE)' tools/verify
+
+##@ Change it
+
+.PHONY: generate
+generate: require-go ## Bring generated files, go.mod, go.sum and formatting up to date, in place
+	$(say) 'go mod tidy, go generate, go fmt'
+	@$(GO) mod tidy
+	@$(GO) -C tools mod tidy
+	@$(GO) generate ./...
+	@$(GO) fmt ./...
+
+.PHONY: corpus
+corpus: build ## Capture the corpus of AdmissionReviews, which the tests share, from a real API server
+	$(say) 'capture the review corpus'
+	@$(call run-e2e,capture)
+
+.PHONY: clean
+clean: ## Remove bin
+	rm -rf $(BIN)
+
+##@ Variables
+#% K8S_VERSION = Kubernetes release of demo, test, bench and corpus (1.37.2; also 1.30.14, 1.28.15)
+#% DEMO_STAY = 0 ends the demo by itself
+#% RACE = 1 runs the tests under Go's race detector (needs a C compiler)
+#% TEST_ARGS = further arguments of go test; likewise BENCH_ARGS, LINT_ARGS
+
+.PHONY: require-go
+require-go:
+	@command -v $(GO) >/dev/null 2>&1 || { \
+		echo "make: $(GO) not found. Install Go $$(awk '$$1 == "go" { print $$2 }' go.mod) or newer, from https://go.dev/dl/ or your distribution," \
+			"and put its bin folder into PATH." >&2; exit 127; }

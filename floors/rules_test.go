@@ -1,0 +1,98 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package floors
+
+const module = "github.com/apigw-guardian/apigw-guardian"
+
+// building lists every package below pkg, and certs, lowest floor first. A package imports, of this module, packages of
+// lower floors only. A new package is put as low as its imports allow.
+var building = []floor{
+	{
+		packages: []string{"pkg/rawjson"},
+		reason:   "it reads bytes, and knows nothing of Kubernetes or of this product",
+	},
+	{
+		packages: []string{"pkg/reserved", "pkg/review"},
+		reason:   "what is reserved and what is asked are data, independent of each other; only the decision brings them together",
+	},
+	{
+		packages: []string{"pkg/policy"},
+		reason:   "the decision follows from a request and the reserved set alone, so that a test can state every case of it",
+	},
+	{
+		packages: []string{"certs", "pkg/facts", "pkg/privatenet", "pkg/registration", "pkg/server", "pkg/webhook"},
+		reason:   "the edges meet in cmd, which wires them: none needs another to be tested or replaced",
+	},
+	{
+		packages: []string{"pkg/authorize"},
+		reason:   "authorizing asks privatenet, and nothing else of the guard needs to run for it",
+	},
+}
+
+// outside lists what stands beside the building: programs, and what only tests use.
+var outside = []string{"cmd", "e2e", "corpus", "floors"}
+
+// rules say what packages may know of the world outside this module.
+var rules = []rule{
+	{
+		packages: []string{"pkg/rawjson"},
+		only:     []string{},
+		reason:   "it reads bytes: the standard library is enough",
+	},
+	{
+		packages: []string{"pkg/reserved"},
+		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "sigs.k8s.io/json", "sigs.k8s.io/yaml"},
+		reason:   "the reserved set is data: it needs the API's types, and the decoders that Kubernetes reads its YAML with",
+	},
+	{
+		packages: []string{"pkg/review"},
+		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
+		reason:   "the wire format is the API's types and this module's reader of JSON",
+	},
+	{
+		packages: []string{"pkg/policy"},
+		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/component-helpers/auth/rbac/validation"},
+		reason:   "the decision compares API types; RBAC rules are compared by Kubernetes' own function, and not by one that may differ",
+	},
+	{
+		packages: []string{"pkg/rawjson", "pkg/reserved", "pkg/review", "pkg/policy"},
+		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
+		through:  true,
+		reason:   "the core asks nobody: with a client in reach, a decision could come to depend on a call that hangs or fails",
+	},
+	{
+		packages: []string{"pkg/rawjson", "pkg/review", "pkg/policy"},
+		never:    []string{"context", "log/...", "math/rand/...", "net", "os/...", "time"},
+		reason:   "the core has no clock, context, logger, file or chance: the same request gets the same answer, today and in a replay",
+	},
+	{
+		packages: []string{"pkg/reserved"},
+		never:    []string{"context", "log/...", "math/rand/...", "net/...", "os/exec", "time"},
+		reason:   "it reads files once, at the start, and is data from then on",
+	},
+	{
+		packages: []string{"pkg/webhook", "pkg/server"},
+		never: []string{
+			"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/pkg/cache/...", "sigs.k8s.io/controller-runtime/pkg/client/...",
+			"sigs.k8s.io/controller-runtime/pkg/manager/...",
+		},
+		through: true,
+		reason:  "answering needs no call to the API server, no cache and no leader, so that the guard answers while those are down",
+	},
+	{
+		packages: []string{"pkg/webhook"},
+		never:    []string{"sigs.k8s.io/controller-runtime/..."},
+		through:  true,
+		reason:   "the handler is an http.Handler: its tests and benchmarks run it without a manager",
+	},
+	{
+		packages: []string{"cmd/apigw-guardian"},
+		never:    []string{"testing/...", "k8s.io/kubernetes/...", "k8s.io/client-go/kubernetes/fake", module + "/corpus", module + "/e2e/..."},
+		through:  true,
+		reason:   "the binary carries no test code, and no code of the control plane that it guards",
+	},
+}
+
+// badNames are names of packages that say where code was put, and not what it is about.
+var badNames = []string{"util", "utils", "helper", "helpers", "common", "shared", "base", "types", "misc", "core", "lib"}
