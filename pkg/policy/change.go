@@ -31,7 +31,7 @@ type comparison struct {
 
 // compareVersions returns what an update from old to new changes.
 func compareVersions(resource *reserved.Resource, old, new rawjson.Value) []change {
-	c := comparison{resource: resource, same: func(at *path, _, _ rawjson.Value) bool { return isBookkeeping(at) }}
+	c := comparison{resource: resource, same: bookkeeping}
 	c.values(nil, old, new)
 	return c.changes
 }
@@ -47,8 +47,7 @@ func restores(resource *reserved.Resource, object rawjson.Value, changed change)
 	if isRules(resource, field) {
 		return equalRules(want, value)
 	}
-	c := comparison{resource: resource}
-	c.same = c.sameAsManifest
+	c := comparison{resource: resource, same: bookkeeping}
 	c.values(field, want, value)
 	return len(c.changes) == 0
 }
@@ -92,6 +91,8 @@ func pathsOf(changes []change) []string {
 	return paths
 }
 
+func bookkeeping(at *path, _, _ rawjson.Value) bool { return isBookkeeping(at) }
+
 // isBookkeeping tells the fields that the API server and kubectl keep for themselves.
 func isBookkeeping(p *path) bool {
 	return p.is("metadata", "managedFields") || p.is("metadata", "resourceVersion") ||
@@ -104,7 +105,7 @@ func (c *comparison) values(at *path, old, new rawjson.Value) {
 		return
 	}
 	switch {
-	case isSecretReferences(c.resource, at):
+	case isSecretReferences(c.resource, at) && areBoth(rawjson.Value.IsArray, old, new):
 		c.secretReferences(at, old, new)
 	case areBoth(rawjson.Value.IsObject, old, new):
 		c.objects(at, old, new)
@@ -180,7 +181,11 @@ func (c *comparison) secretReferences(at *path, old, new rawjson.Value) {
 func referencedNames(references rawjson.Value) []string {
 	var names []string
 	for reference := range references.Elements() {
-		names = append(names, reference.Get("name").Text())
+		name := reference.Get("name")
+		if !name.IsString() {
+			name = reference // no reference at all: it is equal to itself only
+		}
+		names = append(names, string(name))
 	}
 	return names
 }

@@ -6,6 +6,7 @@ package policy
 import (
 	"slices"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 	corev1 "k8s.io/api/core/v1"
@@ -156,7 +157,7 @@ func (w *write) droppedReference() string {
 	after := referencedNames(w.Object.Get("secrets"))
 	for i, name := range before {
 		if slices.Equal(slices.Concat(before[:i], before[i+1:]), after) {
-			return name
+			return rawjson.Value(name).Text()
 		}
 	}
 	return ""

@@ -122,55 +122,71 @@ func decode(document rawjson.Value) (*Request, error) {
 }
 
 func (r *Request) decode(request rawjson.Value) error {
+	in := &strict{}
 	for key, value := range request.Members() {
 		switch string(key) {
 		case "uid":
-			r.UID = value.Text()
+			in.read(value, &r.UID)
 		case "kind":
-			r.Kind = value.Get("kind").Text()
+			in.readObject(value)
+			in.read(value.Get("kind"), &r.Kind)
 		case "resource":
-			r.GVR = schema.GroupVersionResource{
-				Group: value.Get("group").Text(), Version: value.Get("version").Text(), Resource: value.Get("resource").Text(),
-			}
+			in.readObject(value)
+			in.read(value.Get("group"), &r.GVR.Group)
+			in.read(value.Get("version"), &r.GVR.Version)
+			in.read(value.Get("resource"), &r.GVR.Resource)
 		case "subResource":
-			r.Subresource = value.Text()
+			in.read(value, &r.Subresource)
 		case "operation":
-			r.Operation = value.Text()
+			in.read(value, &r.Operation)
 		case "namespace":
-			r.Namespace = value.Text()
+			in.read(value, &r.Namespace)
 		case "name":
-			r.Name = value.Text()
+			in.read(value, &r.Name)
 		case "dryRun":
 			r.DryRun = string(value) == "true"
 		case "object":
-			r.Object = orAbsent(value)
+			r.Object = in.readObject(value)
 		case "oldObject":
-			r.OldObject = orAbsent(value)
+			r.OldObject = in.readObject(value)
 		case "userInfo":
-			if err := r.User.decode(value); err != nil {
-				return err
-			}
+			r.User.decode(in, in.readObject(value))
 		}
 	}
+	return in.err
+}
+
+// strict reads values, and keeps in mind whether each was of the form that belongs there.
+type strict struct{ err error }
+
+func (s *strict) read(value rawjson.Value, into *string) {
+	*into = value.Text()
+	if !value.IsString() && !isAbsent(value) {
+		s.err = errors.New("it has something else where a string belongs")
+	}
+}
+
+// readObject returns the object, and an absent value for null.
+func (s *strict) readObject(value rawjson.Value) rawjson.Value {
+	if value.IsObject() {
+		return value
+	}
+	if !isAbsent(value) {
+		s.err = errors.New("it has something else where an object belongs")
+	}
 	return nil
 }
 
-func orAbsent(value rawjson.Value) rawjson.Value {
-	if string(value) == "null" {
-		return nil
-	}
-	return value
-}
+func isAbsent(value rawjson.Value) bool { return len(value) == 0 || string(value) == "null" }
 
-func (u *User) decode(info rawjson.Value) error {
-	u.Name = info.Get("username").Text()
-	u.UID = info.Get("uid").Text()
+func (u *User) decode(in *strict, info rawjson.Value) {
+	in.read(info.Get("username"), &u.Name)
+	in.read(info.Get("uid"), &u.UID)
 	groups := info.Get("groups")
-	if groups.IsEmpty() {
-		return nil
+	if isAbsent(groups) {
+		return
 	}
 	if err := json.Unmarshal(groups, &u.Groups); err != nil {
-		return fmt.Errorf("groups of the user: %w", err)
+		in.err = fmt.Errorf("groups of the user: %w", err)
 	}
-	return nil
 }

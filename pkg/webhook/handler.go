@@ -93,7 +93,8 @@ func (h *Handler) established(ctx context.Context, request *review.Request) (boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
 	defer cancel()
-	return h.Lookup.Established(ctx, question)
+	established, err := h.Lookup.Established(ctx, question)
+	return established && err == nil, err
 }
 
 // respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
