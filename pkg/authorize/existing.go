@@ -20,7 +20,7 @@ const (
 	deleteRemedy = "Those fields cannot be changed: delete the object, or let its deletion end, and authorize again."
 )
 
-// finding is what the check says about one entry. Its zero value is that all is well, and needs no words.
+// finding is what the check says about one entry, or one namespace.
 type finding struct {
 	text, remedy string
 	verdict      Verdict
@@ -36,16 +36,16 @@ func (a *Authorizer) checkExisting(ctx context.Context, options Options) Check {
 	return summarize(findings)
 }
 
-// summarize joins findings to one check: the worst verdict, every text, and each remedy once.
+// summarize joins findings to one check: the worst verdict, the text of each, and each remedy once. Where something is
+// wrong, what is not is left out.
 func summarize(findings []finding) Check {
-	check := Check{Status: Pass}
+	check := Check{Status: worst(findings)}
 	var texts, remedies []string
 	seen := map[string]bool{"": true}
 	for _, f := range findings {
-		if f.verdict == Fail || f.verdict == Unknown && check.Status != Fail {
-			check.Status = f.verdict
+		if check.Status == Pass || f.verdict != Pass {
+			texts = append(texts, f.text)
 		}
-		texts = append(texts, f.text)
 		if !seen[f.remedy] {
 			remedies = append(remedies, f.remedy)
 		}
@@ -53,6 +53,16 @@ func summarize(findings []finding) Check {
 	}
 	check.Message, check.Remedy = strings.Join(texts, "; ")+".", strings.Join(remedies, " ")
 	return check
+}
+
+func worst(findings []finding) Verdict {
+	verdict := Pass
+	for _, f := range findings {
+		if f.verdict == Fail || f.verdict == Unknown && verdict != Fail {
+			verdict = f.verdict
+		}
+	}
+	return verdict
 }
 
 func (a *Authorizer) checkEntry(ctx context.Context, entry *reserved.Resource, options Options) finding {

@@ -142,7 +142,12 @@ func isEmpty(value any) bool {
 	case nil:
 		return true
 	case map[string]any:
-		return len(value) == 0
+		for _, member := range value {
+			if !isEmpty(member) {
+				return false
+			}
+		}
+		return true
 	case []any:
 		return len(value) == 0
 	}

@@ -60,7 +60,9 @@ func attributes(request *review.Request, decision policy.Decision, err error) []
 		slog.Bool(keyDryRun, request.DryRun),
 		slog.String(keyDecision, verdict(decision)),
 		slog.String(keyReason, string(decision.Reason)),
-		slog.Any(keyChanged, decision.Changed[:min(len(decision.Changed), maxChanged)]),
+	}
+	if len(decision.Changed) > 0 {
+		attributes = append(attributes, slog.Any(keyChanged, decision.Changed[:min(len(decision.Changed), maxChanged)]))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String(keyError, err.Error()))

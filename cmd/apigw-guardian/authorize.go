@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+)
+
+func newAuthorize(shared *sharedFlags) *cobra.Command {
+	flags, output := &readinessFlags{}, outputFlag{format: formatTable}
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use:   "authorize",
+		Short: "Apply the reserved resources, and prove that the credential works",
+		Long: `authorize runs the preflight, applies the reserved manifests in a safe order, waits for the token, and proves it: it
+authenticates with it, and compares what it may do with the reserved role. It can be repeated at any time; what is as it
+should be is not written again.`,
+		Example: `  apigw-guardian authorize
+  apigw-guardian authorize --private-network warn --wait 2m`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := flags.options()
+			if err != nil {
+				return err
+			}
+			if wait <= 0 {
+				return fmt.Errorf("%w: --wait %s: give a time above zero", errUsage, wait)
+			}
+			options.Wait = wait
+			return runAuthorize(cmd, shared, options, &output)
+		},
+	}
+	flags.addTo(cmd.Flags())
+	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "how long to wait for each token and its permissions")
+	output.addTo(cmd)
+	return cmd
+}
+
+func runAuthorize(cmd *cobra.Command, shared *sharedFlags, options authorize.Options, output *outputFlag) error {
+	authorizer, err := shared.authorizer()
+	if err != nil {
+		return err
+	}
+	set, err := shared.set()
+	if err != nil {
+		return err
+	}
+	if output.format == formatTable {
+		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
+	}
+	result, err := authorizer.Authorize(cmd.Context(), options)
+	warn(cmd.ErrOrStderr(), result.Checks)
+	if err != nil {
+		return err
+	}
+	if output.format != formatTable {
+		return output.print(cmd.OutOrStdout(), result, nil)
+	}
+	say(cmd.OutOrStdout(), "Authorized "+owners(set))
+	return nil
+}
+
+// warn tells what an administrator should know although the run went on.
+func warn(stderr io.Writer, checks authorize.Checks) {
+	for _, check := range checks.Checks {
+		if check.Status == authorize.Unknown {
+			say(stderr, fmt.Sprintf("Warning: %s: %s %s", check.ID, check.Message, check.Remedy))
+		}
+	}
+}
+
+// say writes one line for people. Where nobody can read it any more, there is nobody to tell.
+func say(w io.Writer, line string) {
+	_, _ = fmt.Fprintln(w, line)
+}

@@ -1,0 +1,226 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
+)
+
+// guard is the running webhook: what serves, and what keeps it registered.
+type guard struct {
+	settings *settings
+	set      *reserved.Set
+	client   kubernetes.Interface
+	manager  ctrl.Manager
+	server   *listener
+}
+
+// listener is the webhook server of the manager. It loads the certificate authority before it listens, however long the API
+// server takes to come up.
+type listener struct {
+	*server.Server
+	load      func(context.Context) (*certs.Authority, error)
+	authority *certs.Authority
+}
+
+// Start serves until ctx ends and the drain is over.
+func (l *listener) Start(ctx context.Context) error {
+	authority, err := l.load(ctx)
+	if err != nil {
+		return err
+	}
+	l.authority = authority
+	return l.Server.Start(ctx)
+}
+
+func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return l.authority.GetCertificate(hello)
+}
+
+func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
+	bridgeLogs(settings.log)
+	set, err := shared.set()
+	if err != nil {
+		return nil, err
+	}
+	config, err := shared.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	clientset, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	g := &guard{settings: settings, set: set, client: clientset}
+	if err := g.addServer(); err != nil {
+		return nil, err
+	}
+	if err := g.addManager(config); err != nil {
+		return nil, err
+	}
+	return g, g.addKeeper()
+}
+
+// bridgeLogs sends what the libraries log to the same place, in the same form. What they call information is of use only to
+// whoever looks for a fault.
+func bridgeLogs(log *slog.Logger) {
+	handler := log.Handler()
+	if !handler.Enabled(context.Background(), slog.LevelDebug) {
+		handler = atLeastWarn{handler}
+	}
+	logger := logr.FromSlogHandler(handler)
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger)
+}
+
+// atLeastWarn is a handler that drops what is less than a warning.
+type atLeastWarn struct{ slog.Handler }
+
+func (h atLeastWarn) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+
+func (h atLeastWarn) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atLeastWarn{h.Handler.WithAttrs(attrs)}
+}
+
+func (h atLeastWarn) WithGroup(name string) slog.Handler {
+	return atLeastWarn{h.Handler.WithGroup(name)}
+}
+
+func (g *guard) run(ctx context.Context) error {
+	g.settings.log.Info("starting", slog.String("version", version), slog.String("mode", string(g.settings.mode)),
+		slog.Int("reserved", len(g.set.Resources())))
+	if err := g.manager.Start(ctx); err != nil {
+		return fmt.Errorf("run the webhook: %w", err)
+	}
+	return nil
+}
+
+func (g *guard) addServer() error {
+	counters, err := webhook.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
+	l := &listener{load: g.loadAuthority}
+	l.Server, err = server.New(server.Options{
+		Listen:         g.settings.flags.listen,
+		GetCertificate: l.certificate,
+		Log:            g.settings.log,
+		DrainPeriod:    g.settings.flags.drainPeriod,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	writers := policy.DefaultWriters()
+	writers.ControllerManager = g.settings.flags.controllerManagers
+	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
+	l.Register(webhook.Path, &webhook.Handler{
+		Policy:  &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
+		Lookup:  facts.Cluster{Client: g.client},
+		Log:     g.settings.log,
+		Metrics: counters,
+	})
+	g.server = l
+	return nil
+}
+
+// authorityRetry is the pause between two attempts to load the authority while the API server cannot be reached.
+const authorityRetry = time.Second
+
+// loadAuthority tries until it has the authority, ctx ends, or the Secret is of no use and somebody must look.
+func (g *guard) loadAuthority(ctx context.Context) (*certs.Authority, error) {
+	options := certs.Options{Namespace: g.settings.flags.namespace, Hosts: []string{g.settings.endpoint.Host()}}
+	for {
+		authority, err := certs.LoadAuthority(ctx, g.client.CoreV1(), options)
+		if err == nil || errors.Is(err, certs.ErrUnusableCA) || errors.Is(err, certs.ErrInvalidOptions) {
+			return authority, err
+		}
+		g.settings.log.Warn("cannot load the certificate authority yet", slog.Any("err", err))
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(authorityRetry):
+		}
+	}
+}
+
+func (g *guard) addManager(config *rest.Config) error {
+	scheme := runtime.NewScheme()
+	if err := admissionregistrationv1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("make a scheme: %w", err)
+	}
+	flags := g.settings.flags
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
+				Field: fields.OneTermEqualSelector("metadata.name", registration.Name),
+			},
+		}},
+		WebhookServer:                 g.server,
+		Metrics:                       metricsserver.Options{BindAddress: flags.metricsListen},
+		HealthProbeBindAddress:        flags.probeListen,
+		LeaderElection:                flags.leaderElect,
+		LeaderElectionID:              registration.Name,
+		LeaderElectionNamespace:       flags.namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       ptr.To(flags.drainPeriod + 2*server.DefaultShutdownTimeout),
+	})
+	if err != nil {
+		return fmt.Errorf("set up the webhook: %w", err)
+	}
+	g.manager = manager
+	return errors.Join(
+		manager.Add(g.server),
+		manager.AddHealthzCheck("alive", healthz.Ping),
+		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
+	)
+}
+
+func (g *guard) addKeeper() error {
+	failurePolicy := admissionregistrationv1.Fail
+	if g.settings.mode == policy.Observe {
+		failurePolicy = admissionregistrationv1.Ignore
+	}
+	keeper := &registration.Keeper{
+		Client: g.manager.GetClient(),
+		Build: func() *admissionregistrationv1.ValidatingWebhookConfiguration {
+			return registration.Build(g.set, registration.Options{
+				Endpoint: g.settings.endpoint, CABundle: g.server.authority.Bundle(), FailurePolicy: failurePolicy,
+			})
+		},
+		Ready: g.server.Listening(),
+		Log:   g.settings.log,
+	}
+	return keeper.SetupWithManager(g.manager)
+}

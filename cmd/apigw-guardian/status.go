@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+)
+
+func newStatus(shared *sharedFlags) *cobra.Command {
+	output := outputFlag{format: formatTable}
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Tell whether API Gateway is authorized and what it reserves is protected",
+		Long: `status looks at the reserved resources and tries a forbidden write to each, as a server dry-run; it changes nothing.
+It exits 3 unless all are authorized and protected.`,
+		Example: `  apigw-guardian status
+  apigw-guardian status -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			authorizer, err := shared.authorizer()
+			if err != nil {
+				return err
+			}
+			set, err := shared.set()
+			if err != nil {
+				return err
+			}
+			status, err := authorizer.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			err = output.print(cmd.OutOrStdout(), status, func(p *printer) { printStatus(p, status, owners(set)) })
+			if err == nil && !(status.Authorized && status.Protected) {
+				return errNotAsItShould
+			}
+			return err
+		},
+	}
+	output.addTo(cmd)
+	return cmd
+}
+
+func printStatus(p *printer, status authorize.Status, owners string) {
+	if status.Authorized {
+		p.line("Authorized " + owners)
+	} else {
+		p.line("Not authorized: " + owners)
+	}
+	if status.Protected {
+		p.line("Protected")
+	} else {
+		p.line("Not protected")
+	}
+	for _, reason := range status.Reasons {
+		p.line("  " + reason)
+	}
+	for _, drift := range status.Drift {
+		p.line(fmt.Sprintf("Drift: %s: %s", drift.Resource, strings.Join(drift.Paths, ", ")))
+	}
+	p.line(fmt.Sprintf("Private network access: %s (%s)", status.PrivateNetwork, status.PrivateNetworkSentence))
+	p.line("Denials in the last 24 h: " + denials(status.Denials24h))
+}
+
+func denials(count *int) string {
+	if count == nil {
+		return "not recorded; see the guard's log"
+	}
+	return strconv.Itoa(*count)
+}

@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/spf13/cobra"
+)
+
+// version and commit are set by the linker; see the Makefile.
+var (
+	version = "dev"
+	commit  = "unknown"
+)
+
+type versionInfo struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"`
+	Go      string `json:"go"`
+}
+
+func newVersion() *cobra.Command {
+	output := outputFlag{format: formatTable}
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print version, commit and Go version",
+		Example: "  apigw-guardian version -o json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			info := versionInfo{Version: version, Commit: commit, Go: runtime.Version()}
+			return output.print(cmd.OutOrStdout(), info, func(p *printer) {
+				p.line(fmt.Sprintf("apigw-guardian %s (commit %s, %s)", info.Version, info.Commit, info.Go))
+			})
+		},
+	}
+	output.addTo(cmd)
+	return cmd
+}

@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Command demo shows the guard at work on a real Kubernetes API server, with real kubectl: it authorizes API Gateway, tries
+// to edit and delete what that reserves, and stays up to try by hand until Ctrl-C. DEMO_STAY=0 ends it by itself.
+//
+// Each step says what must come of it. The demo fails when something else does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+)
+
+// program is the guard, as `make build` leaves it, seen from the top of the tree.
+const program = "bin/apigw-guardian"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	guardian, err := filepath.Abs(program)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", program, err)
+	}
+	fmt.Println("Starting a Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager.")
+	cluster, err := testbed.Start(ctx, testbed.Config{
+		Version: os.Getenv("K8S_VERSION"),
+		Builder: testbed.Builder{Progress: os.Stderr},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
+	fmt.Printf("Kubernetes %s is up. Starting the guard beside it.\n", cluster.Version())
+	guard, err := cluster.StartGuard(ctx, guardian)
+	if err != nil {
+		return err
+	}
+	defer guard.Stop()
+	shell := &shell{cluster: cluster, guardian: guardian}
+	for _, step := range steps() {
+		if err := shell.play(ctx, step); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\nAll %d steps went as they must.\n", len(steps()))
+	if staying() {
+		stay(ctx, cluster, guardian)
+	}
+	return nil
+}
+
+// staying says that somebody is there to try more.
+func staying() bool {
+	if os.Getenv("DEMO_STAY") == "0" {
+		return false
+	}
+	info, err := os.Stdin.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func stay(ctx context.Context, cluster *testbed.Cluster, guardian string) {
+	fmt.Printf(`
+The cluster stays up until Ctrl-C. In another terminal:
+
+  export KUBECONFIG=%s
+  %s status
+  %s delete clusterrole apigw-ingress-clusterrole
+
+`, cluster.Kubeconfig(), guardian, cluster.KubectlPath())
+	<-ctx.Done()
+}

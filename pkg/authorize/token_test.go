@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package authorize
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+func TestTokenOf(t *testing.T) {
+	tests := map[string]struct {
+		change func(*corev1.Secret)
+		want   string
+	}{
+		"a token of the live account is one": {func(*corev1.Secret) {}, "canary"},
+		"an empty Secret has none":           {func(s *corev1.Secret) { s.Data = nil }, ""},
+		"an empty token is none":             {func(s *corev1.Secret) { s.Data["token"] = nil }, ""},
+		"a token of an earlier account is none": {
+			func(s *corev1.Secret) { s.Annotations[corev1.ServiceAccountUIDKey] = "uid-0" }, "",
+		},
+		"a token of nobody is none": {func(s *corev1.Secret) { s.Annotations = nil }, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			secret := tokenSecret("clerk-token-own")
+			test.change(secret)
+			got := tokenOf(secret, "uid-1")
+			if got.token != test.want || (got.token == "") != (got.state != "") {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+// theCredential is the clerk's, under the manifest's own name.
+func theCredential(t *testing.T) credential {
+	t.Helper()
+	entry := entryOf(t, shop, "Secret")
+	return credential{entry: entry, secret: entry.Name, grants: grants(parse(t, shop), entry)}
+}
+
+func TestTokenIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		empty := tokenSecret("clerk-token-own")
+		empty.Data = nil
+		a, client, _ := newFake(t, []runtime.Object{clerk(), empty}, nil)
+		a.connect = connectTo(t, acceptor("system:serviceaccount:kube-system:clerk", allowAll))
+		time.AfterFunc(10*time.Second, func() {
+			if _, err := client.CoreV1().Secrets(metav1.NamespaceSystem).Update(
+				context.Background(), tokenSecret("clerk-token-own"), metav1.UpdateOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+		start := time.Now()
+		proof, err := a.prove(t.Context(), theCredential(t), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := (Proof{"kube-system/clerk-token-own", "system:serviceaccount:kube-system:clerk", 4}); proof != want {
+			t.Errorf("got %+v, want %+v", proof, want)
+		}
+		if took := time.Since(start); took < 10*time.Second || took > 10*time.Second+pollInterval {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestWaitEnds(t *testing.T) {
+	empty := tokenSecret("clerk-token-own")
+	empty.Data = nil
+	cancelled := errors.New("somebody gave up")
+	tests := map[string]struct {
+		objects  []runtime.Object
+		readErr  error
+		giveUp   time.Duration
+		want     error
+		says     string
+		wantTook time.Duration
+	}{
+		"with what was seen, when nobody fills the Secret": {
+			objects: []runtime.Object{clerk(), empty}, want: ErrTokenNotFilled, says: "no token yet", wantTook: time.Minute,
+		},
+		"with what was seen, when the Secret is gone": {
+			objects: []runtime.Object{clerk()}, want: ErrTokenNotFilled, says: "absent", wantTook: time.Minute,
+		},
+		"with what was seen, when the account is gone": {
+			objects: []runtime.Object{empty}, want: ErrTokenNotFilled, says: "ServiceAccount clerk is absent", wantTook: time.Minute,
+		},
+		"with the last error, when there were only errors": {
+			objects: []runtime.Object{clerk()}, readErr: errBroken, want: ErrTokenNotFilled, says: "broken", wantTook: time.Minute,
+		},
+		"at once, when the Secret may not be read": {
+			objects: []runtime.Object{clerk()},
+			readErr: apierrors.NewForbidden(corev1.Resource("secrets"), "x", errors.New("no access")), says: "forbidden",
+		},
+		"when the caller gives up": {
+			objects: []runtime.Object{clerk(), empty}, giveUp: 5 * time.Second, want: cancelled, wantTook: 5 * time.Second,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, client, _ := newFake(t, test.objects, nil)
+				client.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+					return test.readErr != nil, nil, test.readErr
+				})
+				ctx := t.Context()
+				if test.giveUp > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeoutCause(ctx, test.giveUp, cancelled)
+					defer cancel()
+				}
+				start := time.Now()
+				_, err := a.prove(ctx, theCredential(t), time.Minute)
+				if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) {
+					t.Errorf("got %v", err)
+				}
+				if took := time.Since(start); took != test.wantTook {
+					t.Errorf("it took %v, want %v", took, test.wantTook)
+				}
+			})
+		})
+	}
+}
+
+// acceptor is a cluster as a token sees it: it takes the token for a user, and answers what it may do.
+func acceptor(user string, allowed func(authorizationv1.SelfSubjectAccessReviewSpec) bool) *fake.Clientset {
+	client := fake.NewClientset()
+	allow(client, allowed)
+	client.PrependReactor("create", "selfsubjectreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
+		review := &authenticationv1.SelfSubjectReview{}
+		review.Status.UserInfo.Username = user
+		return true, review, nil
+	})
+	return client
+}
+
+// connectTo hands out the client, and makes sure that nothing but the token is presented.
+func connectTo(t *testing.T, client kubernetes.Interface) func(*rest.Config) (kubernetes.Interface, error) {
+	return func(config *rest.Config) (kubernetes.Interface, error) {
+		if config.BearerToken != "canary" || config.Username != "" || config.Impersonate.UserName != "" {
+			t.Error("the token is not the only credential")
+		}
+		return client, nil
+	}
+}
+
+func TestProof(t *testing.T) {
+	const user = "system:serviceaccount:kube-system:clerk"
+	noLogs := func(spec authorizationv1.SelfSubjectAccessReviewSpec) bool {
+		return spec.ResourceAttributes == nil || spec.ResourceAttributes.Subresource != "log"
+	}
+	rounds := 0
+	later := func(spec authorizationv1.SelfSubjectAccessReviewSpec) bool {
+		if !noLogs(spec) {
+			rounds++
+		}
+		return noLogs(spec) || rounds > 3
+	}
+	tests := map[string]struct {
+		client *fake.Clientset
+		want   error
+		says   string
+	}{
+		"a token that may do all is proved":                 {client: acceptor(user, allowAll)},
+		"a permission may take its time":                    {client: acceptor(user, later)},
+		"a token of somebody else is not proved":            {acceptor("system:serviceaccount:kube-system:eve", allowAll), ErrTokenUnproved, "eve"},
+		"a token that may do less is not proved":            {acceptor(user, noLogs), ErrTokenUnproved, "get pods --subresource=log"},
+		"a token that the API server refuses is not proved": {fake.NewClientset(), ErrTokenUnproved, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, _, _ := newFake(t, []runtime.Object{clerk(), tokenSecret("clerk-token-own")}, nil)
+				a.cluster.Config = &rest.Config{Username: "admin", Impersonate: rest.ImpersonationConfig{UserName: "x"}}
+				a.connect = connectTo(t, test.client)
+				_, err := a.prove(t.Context(), theCredential(t), time.Minute)
+				if !errors.Is(err, test.want) {
+					t.Fatalf("got %v", err)
+				}
+				if err != nil && (!strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "canary")) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,306 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package authorize
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/client-go/rest"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// apiServer is as much of an API server as dry-runs need: it serves the manifests, and answers every write by the verdict.
+// A write that would be stored fails the test.
+type apiServer struct {
+	t       *testing.T
+	objects map[string]string // by path
+	// status, and message, answer each write to a path.
+	answer func(path string) (int, string)
+
+	mu             sync.Mutex
+	writes, bodies []string
+}
+
+func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodGet {
+		s.read(w, r)
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	s.writes = append(s.writes, r.Method+" "+r.URL.Path)
+	s.bodies = append(s.bodies, string(body))
+	s.mu.Unlock()
+	if !isDryRun(r, body) {
+		s.t.Errorf("%s %s would be stored", r.Method, r.URL)
+	}
+	code, message := s.answer(r.URL.Path)
+	w.WriteHeader(code)
+	if code < http.StatusBadRequest {
+		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"Anything","metadata":{}}`))
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code, "reason": "Forbidden",
+	})
+}
+
+func (s *apiServer) read(w http.ResponseWriter, r *http.Request) {
+	if object, found := s.objects[r.URL.Path]; found {
+		_, _ = io.WriteString(w, object)
+		return
+	}
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
+}
+
+// isDryRun reads where each verb carries it: a delete in its body, all others in the query.
+func isDryRun(r *http.Request, body []byte) bool {
+	if r.Method != http.MethodDelete {
+		return slices.Equal(r.URL.Query()["dryRun"], []string{"All"})
+	}
+	var options struct {
+		DryRun []string `json:"dryRun"`
+	}
+	return json.Unmarshal(body, &options) == nil && slices.Equal(options.DryRun, []string{"All"})
+}
+
+func pathOf(entry *reserved.Resource, name string) string {
+	path := "/apis/" + entry.GVR.GroupVersion().String()
+	if entry.GVR.Group == "" {
+		path = "/api/" + entry.GVR.Version
+	}
+	if entry.Namespace != "" {
+		path += "/namespaces/" + entry.Namespace
+	}
+	return path + "/" + entry.GVR.Resource + "/" + name
+}
+
+// serve starts an API server that holds every manifest of the set, and a registration.
+func serve(t *testing.T, set *reserved.Set) (*apiServer, *Authorizer) {
+	t.Helper()
+	s := &apiServer{t: t, objects: map[string]string{
+		"/version": `{"gitVersion":"v1.37.2"}`,
+		"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + RegistrationName: `{"metadata":{"name":"x"}}`,
+		"/api/v1/namespaces/kube-system/secrets":                                                    `{"kind":"SecretList","apiVersion":"v1","items":[]}`,
+	}}
+	s.answer = deny
+	for _, entry := range set.Resources() {
+		if entry.HasManifest() {
+			s.objects[pathOf(entry, entry.Name)] = string(entry.Manifest())
+		}
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	cluster, err := Connect(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(set, cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, a
+}
+
+// deny denies all but creates of what the shop does not reserve, which are told by their path alone.
+func deny(path string) (int, string) {
+	if strings.HasSuffix(path, "/configmaps") {
+		return http.StatusCreated, ""
+	}
+	return http.StatusForbidden, `admission webhook "all.apigw-guardian.io" denied the request: it is reserved`
+}
+
+func TestVerifyTriesEveryWriteAsADryRun(t *testing.T) {
+	server, a := serve(t, setOf(t, shop))
+	rows, err := a.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for _, row := range rows {
+		counts[row.Write]++
+		isUnrelated := strings.HasPrefix(row.Write, "create an unrelated")
+		if !isUnrelated && (!row.OK || row.Got != denied) {
+			t.Errorf("got %+v", row)
+		}
+	}
+	want := map[string]int{
+		"create": 4, "put": 4, "json patch": 4, "merge patch": 4, "strategic merge patch": 4, "server-side apply": 4,
+		"delete (background)": 4, "delete (foreground)": 4, "delete (orphan)": 4, "deletecollection": 4,
+		"create under the prefix": 1, "create by generateName under the prefix": 1, "mint a token under another name": 1,
+		"create an unrelated Secret": 1, "create an unrelated ConfigMap": 1, "create an unrelated ClusterRole": 1,
+	}
+	if diff := cmp.Diff(want, counts); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if len(server.writes) != len(rows) {
+		t.Errorf("%d rows and %d writes", len(rows), len(server.writes))
+	}
+}
+
+func TestVerifyWithoutResources(t *testing.T) {
+	const vault = `
+apiVersion: guardian.apigw.io/v1alpha1
+kind: Reservation
+metadata: {name: vault}
+spec:
+  owner: Vault
+  resources:
+  - manifest: {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: vault, name: keeper}}
+`
+	server, a := serve(t, setOf(t, vault))
+	clear(server.objects)
+	server.objects["/version"] = `{"gitVersion":"v1.37.2"}`
+	rows, err := a.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, row := range rows {
+		got = append(got, fmt.Sprintf("%s, %s: %s", row.Resource, row.Write, row.Got))
+	}
+	want := []string{
+		"serviceaccounts/vault/keeper, look for it: absent",
+		"serviceaccounts/vault/keeper, create: denied",
+		"secrets/vault/*, mint a token under another name: denied",
+		"namespaces/vault, look for it: absent",
+		"secrets/vault/(random name), create an unrelated Secret: denied",
+		"configmaps/vault/(random name), create an unrelated ConfigMap: allowed",
+		"clusterroles.rbac.authorization.k8s.io/(random name), create an unrelated ClusterRole: denied",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestVerifyRepointsAnotherAccountsSecret(t *testing.T) {
+	server, a := serve(t, setOf(t, shop))
+	const metadata = `"metadata":{"namespace":"kube-system","name":%q,"annotations":{"kubernetes.io/service-account.name":%q,"kubernetes.io/service-account.uid":"u"}}`
+	item := func(name, account string) string {
+		return `{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","data":{"token":"Y2FuYXJ5"},` + fmt.Sprintf(metadata, name, account) + `}`
+	}
+	server.objects["/api/v1/namespaces/kube-system/secrets"] = `{"kind":"SecretList","apiVersion":"v1","items":[` +
+		item("clerk-token-own", "clerk") + "," + item("another", "clerk") + "," + item("eves", "eve") + `]}`
+	if _, err := a.Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.Index(server.writes, "PUT /api/v1/namespaces/kube-system/secrets/eves")
+	if i < 0 {
+		t.Fatalf("there was no such write in %q", server.writes)
+	}
+	var secret map[string]any
+	if err := json.Unmarshal([]byte(server.bodies[i]), &secret); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+		"metadata": map[string]any{
+			"namespace": "kube-system", "name": "eves",
+			"annotations": map[string]any{"kubernetes.io/service-account.name": "clerk"},
+		},
+	}
+	if diff := cmp.Diff(want, secret); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	uid := `"kubernetes.io/service-account.uid":"uid-1"`
+	fill := func(s *apiServer) {
+		s.objects["/api/v1/namespaces/kube-system/serviceaccounts/clerk"] =
+			`{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"kube-system","name":"clerk","uid":"uid-1"}}`
+		s.objects["/api/v1/namespaces/kube-system/secrets/clerk-token-own"] =
+			`{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","data":{"token":"Y2FuYXJ5"},"metadata":` +
+				`{"namespace":"kube-system","name":"clerk-token-own","annotations":{"kubernetes.io/service-account.name":"clerk",` + uid + `}}}`
+	}
+	change := func(path, old, new string) func(*apiServer) {
+		return func(s *apiServer) { s.objects[path] = strings.Replace(s.objects[path], old, new, 1) }
+	}
+	const role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/selling"
+	tests := map[string]struct {
+		change                func(*apiServer)
+		authorized, protected bool
+		drift                 []Drift
+		reasons               int
+		says                  string
+	}{
+		"all is well": {change: func(*apiServer) {}, authorized: true, protected: true, drift: []Drift{}},
+		"a resource is absent": {
+			change: func(s *apiServer) { delete(s.objects, role) }, protected: true, drift: []Drift{}, reasons: 1, says: "selling is absent",
+		},
+		"a resource differs": {
+			change: change(role, `"apps"`, `"*"`), protected: true, reasons: 1, says: "differs from its manifest",
+			drift: []Drift{{Resource: "clusterroles.rbac.authorization.k8s.io/selling", Paths: []string{"rules[1].apiGroups"}}},
+		},
+		"the token is of an earlier account": {
+			change:    change("/api/v1/namespaces/kube-system/secrets/clerk-token-own", uid, strings.Replace(uid, "-1", "-0", 1)),
+			protected: true, drift: []Drift{}, reasons: 1, says: "earlier ServiceAccount",
+		},
+		"the guard is not registered": {
+			change: func(s *apiServer) {
+				delete(s.objects, "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/"+RegistrationName)
+			},
+			authorized: true, drift: []Drift{}, reasons: 1, says: "not registered",
+		},
+		"the guard lets one through": {
+			change: func(s *apiServer) {
+				s.answer = func(path string) (int, string) {
+					if path == role {
+						return http.StatusOK, ""
+					}
+					return deny(path)
+				}
+			},
+			authorized: true, drift: []Drift{}, reasons: 1, says: "selling is not protected",
+		},
+		"the guard does not answer": {
+			change: func(s *apiServer) {
+				s.answer = func(string) (int, string) {
+					return http.StatusInternalServerError, `Internal error occurred: failed calling webhook "a.apigw-guardian.io": timeout`
+				}
+			},
+			authorized: true, drift: []Drift{}, reasons: 4, says: "the guard was asked and did not answer",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server, a := serve(t, setOf(t, shop))
+			fill(server)
+			test.change(server)
+			got, err := a.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Authorized != test.authorized || got.Protected != test.protected || len(got.Reasons) != test.reasons {
+				t.Errorf("got %+v", got)
+			}
+			if !strings.Contains(strings.Join(got.Reasons, "\n"), test.says) {
+				t.Errorf("got the reasons %q", got.Reasons)
+			}
+			if diff := cmp.Diff(test.drift, got.Drift); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestStatusKeys(t *testing.T) {
+	got, err := json.Marshal(Status{Drift: []Drift{}, Reasons: []string{}})
+	want := `{"authorized":false,"protected":false,"drift":[],"privateNetwork":"","denials24h":null,"reasons":[]}`
+	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
+		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}
