@@ -96,7 +96,7 @@ func startGuard(t *testing.T, flags ...string) *testbed.Guard {
 func removeRegistration(t *testing.T) {
 	t.Helper()
 	err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.Background(), registration.Name, metav1.DeleteOptions{})
+		Delete(context.WithoutCancel(t.Context()), registration.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}

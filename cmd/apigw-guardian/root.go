@@ -60,9 +60,12 @@ and rejects every edit or deletion of them.
 
 Exit codes: 0 done and as it should be; 1 it failed; 2 wrong usage; 3 it ran, and what it looked at is not as it
 should be.`,
-		Example:       "  apigw-guardian preflight\n  apigw-guardian authorize\n  apigw-guardian status",
-		Args:          noArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  apigw-guardian preflight\n  apigw-guardian authorize\n  apigw-guardian status",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Two letters too many, too few or wrong are a slip.
+		SuggestionsMinimumDistance: 2,
+
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

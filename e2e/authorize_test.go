@@ -1,0 +1,259 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+)
+
+// emptyWorld returns the cluster without the reserved resources, as before the first installation.
+func emptyWorld(t *testing.T) *scenario.World {
+	t.Helper()
+	world := newWorld(t)
+	for _, object := range []*scenario.Object{world.Token, world.Binding, world.Role, world.Account} {
+		pastGuard(t, world, scenario.Delete(object))
+	}
+	return world
+}
+
+// lines wants an outcome for each of the four, in the order in which they are applied, and the words of success.
+func lines(t *testing.T, r ran, outcomes ...string) {
+	t.Helper()
+	got := strings.Split(strings.TrimSpace(r.require(t, 0).stdout), "\n")
+	if len(got) != len(outcomes)+1 || got[len(got)-1] != "Authorized API Gateway" {
+		t.Fatalf("got %q, want %v and Authorized API Gateway", got, outcomes)
+	}
+	for i, outcome := range outcomes {
+		if !strings.Contains(got[i], " "+outcome) {
+			t.Errorf("line %d: got %q, want %s", i, got[i], outcome)
+		}
+	}
+}
+
+func TestAuthorizeIsIdempotentBehindTheGuard(t *testing.T) {
+	world := emptyWorld(t)
+	startGuard(t)
+	guardian(t, "status").require(t, 3, "Not authorized")
+	lines(t, guardian(t, "authorize"), "created", "created", "created", "created")
+	versions := resourceVersions(t, world)
+	lines(t, guardian(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
+	if again := resourceVersions(t, world); again != versions {
+		t.Errorf("the second run has written: %s, before %s", again, versions)
+	}
+	guardian(t, "status").require(t, 0, "Authorized API Gateway", "Protected")
+	var status struct {
+		Authorized, Protected bool
+		Drift                 []any
+		PrivateNetwork        string
+	}
+	guardian(t, "status", "-o", "json").require(t, 0).into(t, &status)
+	if !status.Authorized || !status.Protected || len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
+		t.Errorf("got %+v", status)
+	}
+	guardian(t, "verify").require(t, 0, "went as they must")
+	if again := resourceVersions(t, world); again != versions {
+		t.Errorf("status or verify has written: %s, before %s", again, versions)
+	}
+}
+
+func resourceVersions(t *testing.T, world *scenario.World) string {
+	t.Helper()
+	var versions []string
+	for _, object := range world.Objects() {
+		live, err := world.Read(t.Context(), object)
+		if err != nil || live == nil {
+			t.Fatalf("read %s: %v", object, err)
+		}
+		versions = append(versions, live.GetResourceVersion())
+	}
+	return strings.Join(versions, " ")
+}
+
+// Without a guard, everything can be authorized, and nothing is protected.
+func TestStatusAndVerifySeeThatNobodyGuards(t *testing.T) {
+	newWorld(t)
+	removeRegistration(t)
+	guardian(t, "authorize").require(t, 0, "Authorized API Gateway")
+	guardian(t, "status").require(t, 3, "Authorized API Gateway", "Not protected")
+	guardian(t, "verify").require(t, 3, "did not go as they must")
+}
+
+// A guard that hangs fails every write, and yet protects nothing that status could vouch for.
+func TestVerifyTakesAFailedCallForNoDenial(t *testing.T) {
+	newWorld(t)
+	guard := startGuard(t)
+	guard.Kill()
+	guardian(t, "status").require(t, 3, "Not protected")
+}
+
+// TestAuthorizeWhereTheNamesWereTaken is row R14 of the targets.
+func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
+	t.Run("what is equal is adopted", func(t *testing.T) {
+		world := emptyWorld(t)
+		for _, object := range world.Objects() {
+			apply := scenario.Apply(object, string(object.Manifest()))
+			apply.Query.Set("fieldManager", "console")
+			pastGuard(t, world, apply)
+		}
+		startGuard(t)
+		result := guardian(t, "authorize").require(t, 0, "Authorized API Gateway")
+		if strings.Count(result.stdout, "adopted") < 3 || strings.Contains(result.stdout, "created") {
+			t.Errorf("got %s", result.stdout)
+		}
+	})
+	t.Run("what differs is refused, and put right only on demand", func(t *testing.T) {
+		world := newWorld(t)
+		pastGuard(t, world, scenario.Patch(world.Role, `[{"op":"replace","path":"/rules/2/verbs","value":["get"]},{"op":"add","path":"/metadata/labels","value":{"team":"a"}}]`))
+		pastGuard(t, world, scenario.Merge(world.Account, `{"automountServiceAccountToken":true}`))
+		startGuard(t)
+		before := resourceVersions(t, world)
+		guardian(t, "authorize").require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair", "nothing was changed")
+		if after := resourceVersions(t, world); after != before {
+			t.Errorf("the refused run has written: %s, before %s", after, before)
+		}
+		guardian(t, "status").require(t, 3, "rules[2].verbs")
+		result := guardian(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
+		if strings.Count(result.stdout, "repaired") != 2 {
+			t.Errorf("got %s", result.stdout)
+		}
+		guardian(t, "status").require(t, 0)
+	})
+	t.Run("an attacker's binding is refused with what to do", func(t *testing.T) {
+		world := emptyWorld(t)
+		foreign := strings.Replace(string(world.Binding.Manifest()), `"name":"apigw-ingress-clusterrole"}`, `"name":"cluster-admin"}`, 1)
+		pastGuard(t, world, scenario.Apply(world.Binding, foreign))
+		startGuard(t)
+		guardian(t, "authorize", "--repair").require(t, 1, "roleRef", "delete")
+		pastGuard(t, world, scenario.Delete(world.Binding))
+		guardian(t, "authorize").require(t, 0)
+	})
+	t.Run("an older token is used, and no second one made", func(t *testing.T) {
+		world := newWorld(t)
+		pastGuard(t, world, scenario.Delete(world.Token))
+		pastGuard(t, world, scenario.Create(world.Token, strings.Replace(string(world.Token.Manifest()), world.Token.Name, "apigw-ingress-token-x7k2p", 1)))
+		startGuard(t)
+		guardian(t, "authorize").require(t, 0, "apigw-ingress-token-x7k2p", "adopted", "Authorized API Gateway")
+		secrets, err := clients(t).CoreV1().Secrets(world.Token.Namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range secrets.Items {
+			if secret.Name == world.Token.Name {
+				t.Errorf("a second token Secret %s was made", secret.Name)
+			}
+		}
+		guardian(t, "status").require(t, 0)
+		old := scenario.Write{Method: "DELETE", Path: world.Token.Collection + "/apigw-ingress-token-x7k2p", ContentType: scenario.JSON}
+		if answer, err := world.Guarded.Do(t.Context(), old); err != nil || answer.Code != 403 {
+			t.Errorf("delete of the older token: got %d %s %v", answer.Code, answer.Body, err)
+		}
+		pastGuard(t, world, old)
+	})
+	report(t, "R14: what is equal is adopted, what differs refused with its paths, an older token used")
+}
+
+func TestPreflightNamesWhatIsMissing(t *testing.T) {
+	newWorld(t)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	// The world lets every authenticated user do everything: nobody is who is in no such group.
+	must(t)(nil, clients(t).RbacV1().ClusterRoleBindings().Delete(t.Context(), "scenario", metav1.DeleteOptions{}))
+	if err := testbed.WriteKubeconfig(path, shared.cluster.ConfigFor("eve")); err != nil {
+		t.Fatal(err)
+	}
+	var result struct {
+		Checks []struct{ ID, Status, Message, Remedy string }
+	}
+	guardianOf(t, path, "preflight", "-o", "json").require(t, 3).into(t, &result)
+	want := []string{"kubernetes-version", "admin-role", "private-network", "existing-resources", "tke-cluster"}
+	for i, id := range want {
+		if i >= len(result.Checks) || result.Checks[i].ID != id {
+			t.Fatalf("got %+v, want %v", result.Checks, want)
+		}
+	}
+	role := result.Checks[1]
+	if role.Status != "Fail" || !strings.Contains(role.Message, "escalate") || !strings.Contains(role.Remedy, "tke:admin") {
+		t.Errorf("got %+v", role)
+	}
+	guardianOf(t, path, "authorize").require(t, 1, "nothing was changed", "admin-role")
+}
+
+func TestPrivateNetworkModes(t *testing.T) {
+	newWorld(t)
+	services := clients(t).CoreV1().Services(metav1.NamespaceDefault)
+	must(t)(services.Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes-intranet"},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{{Port: 443}}},
+	}, metav1.CreateOptions{}))
+	t.Cleanup(func() {
+		if err := clients(t).CoreV1().Services(metav1.NamespaceDefault).
+			Delete(context.WithoutCancel(t.Context()), "kubernetes-intranet", metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	const remedy = "Basic information"
+	guardian(t, "authorize").require(t, 1, "private-network", remedy)
+	guardian(t, "authorize", "--private-network", "warn").require(t, 0, remedy, "Authorized API Gateway")
+	guardian(t, "authorize", "--private-network", "skip").require(t, 0, "Authorized API Gateway")
+	service, err := services.Get(t.Context(), "kubernetes-intranet", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}}
+	must(t)(services.UpdateStatus(t.Context(), service, metav1.UpdateOptions{}))
+	guardian(t, "authorize").require(t, 0, "Authorized API Gateway")
+	guardian(t, "preflight").require(t, 0, "private-network")
+}
+
+// TestASecondReservationNeedsNoCode: other kinds and names, and another namespace, from one file.
+func TestASecondReservationNeedsNoCode(t *testing.T) {
+	newWorld(t)
+	const namespace = "edge-system"
+	set := []string{"--reservations", "testdata/reservations"}
+	with := func(args ...string) ran { return guardian(t, append(args, set...)...) }
+	absolute, err := filepath.Abs("testdata/reservations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	startGuard(t, "--reservations", absolute)
+	with("authorize").require(t, 1, "namespace", namespace)
+	must(t)(clients(t).CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}))
+	with("authorize").require(t, 0, "roles.rbac.authorization.k8s.io/edge-system/edge-router created", "Authorized API Gateway and Edge Router")
+	with("status").require(t, 0)
+	with("verify").require(t, 0, "went as they must")
+	for _, args := range [][]string{
+		{"-n", namespace, "label", "role", "edge-router", "a=b"},
+		{"-n", namespace, "patch", "configmap", "edge-router", "-p", `{"data":{"mode":"lax"}}`},
+		{"-n", namespace, "delete", "rolebinding", "edge-router"},
+		{"delete", "namespace", namespace},
+	} {
+		if _, says, err := shared.cluster.Kubectl(t.Context(), args...); err == nil || !strings.Contains(says, "reserved by Edge Router") {
+			t.Errorf("kubectl %v: %v, %s", args, err, says)
+		}
+	}
+	removeEdge(t)
+	report(t, "a second reservation of Role, RoleBinding, ConfigMap in its own namespace: authorized and protected by a file")
+}
+
+func removeEdge(t *testing.T) {
+	t.Helper()
+	unguarded, err := scenario.NewClient(shared.cluster.UnguardedConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	requireDone(t, unguarded, scenario.Write{Method: "DELETE", Path: "/api/v1/namespaces/edge-system", ContentType: scenario.JSON})
+	// The namespace controller asks the guard for each object; what is going already must not be held up.
+	eventually(t, "a reserved namespace that is going anyway is gone", func() bool {
+		_, err := clients(t).CoreV1().Namespaces().Get(t.Context(), "edge-system", metav1.GetOptions{})
+		return err != nil
+	})
+}
