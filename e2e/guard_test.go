@@ -41,7 +41,7 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			c.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Ignore)
 		},
 		"a foreign URL": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[1].ClientConfig.URL = ptr.To("https://127.0.0.1:1/")
+			c.Webhooks[1].ClientConfig.URL = new("https://127.0.0.1:1/")
 		},
 		"a foreign authority": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[1].ClientConfig.CABundle = nil
@@ -59,7 +59,7 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			c.Webhooks[3].ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
 		},
 		"a shorter timeout": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[3].TimeoutSeconds = ptr.To(int32(1))
+			c.Webhooks[3].TimeoutSeconds = new(int32(1))
 		},
 		"an exact match policy": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[0].MatchPolicy = ptr.To(admissionregistrationv1.Exact)

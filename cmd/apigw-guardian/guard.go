@@ -18,7 +18,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -194,7 +193,7 @@ func (g *guard) addManager(config *rest.Config) error {
 		LeaderElectionID:              registration.Name,
 		LeaderElectionNamespace:       flags.namespace,
 		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       ptr.To(flags.drainPeriod + 2*server.DefaultShutdownTimeout),
+		GracefulShutdownTimeout:       new(flags.drainPeriod + 2*server.DefaultShutdownTimeout),
 	})
 	if err != nil {
 		return fmt.Errorf("set up the webhook: %w", err)

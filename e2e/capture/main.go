@@ -54,7 +54,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer r.stop()
+	defer func() { err = errors.Join(err, r.stop()) }()
 	var names []string
 	for _, s := range scenario.All() {
 		if err := capture(ctx, world, r, s); err != nil {

@@ -95,9 +95,9 @@ func register(ctx context.Context, clients kubernetes.Interface, address string,
 	return nil
 }
 
-func (r *recorder) stop() {
+func (r *recorder) stop() error {
 	r.cancel()
-	<-r.ended
+	return <-r.ended
 }
 
 // record returns the first review that write makes the API server send for the user, "" being the admin. The API server
@@ -169,7 +169,7 @@ func scrub(body []byte) []byte {
 			continue
 		}
 		for _, value := range rawjson.Value(bytes.Clone(body)).Get("request", object, "data").Members() {
-			if len(value.Text()) > 0 {
+			if value.Text() != "" {
 				body = bytes.ReplaceAll(body, value, canaryOf(value))
 			}
 		}

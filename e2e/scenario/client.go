@@ -11,8 +11,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -37,9 +39,7 @@ type Write struct {
 // DryRun returns the same write, which the API server then does not store.
 func (w Write) DryRun() Write {
 	query := url.Values{"dryRun": {metav1.DryRunAll}}
-	for key, values := range w.Query {
-		query[key] = values
-	}
+	maps.Copy(query, w.Query)
 	w.Query = query
 	return w
 }
@@ -121,10 +121,8 @@ func (c *Client) must(ctx context.Context, w Write, codes ...int) (Answer, error
 	if err != nil {
 		return Answer{}, err
 	}
-	for _, code := range codes {
-		if answer.Code == code {
-			return answer, nil
-		}
+	if slices.Contains(codes, answer.Code) {
+		return answer, nil
 	}
 	return answer, fmt.Errorf("%s %s: got %d, want one of %v: %s", w.Method, w.Path, answer.Code, codes, answer.Body)
 }

@@ -105,7 +105,8 @@ func roles() []Scenario {
 	}
 	return []Scenario{
 		role("verbs", `[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`),
-		role("verbs-and-resources", `[{"op":"replace","path":"/rules/0/verbs","value":["get"]},{"op":"add","path":"/rules/1/resources/-","value":"jobs"}]`),
+		role("verbs-and-resources", `[{"op":"replace","path":"/rules/0/verbs","value":["get"]},`+
+			`{"op":"add","path":"/rules/1/resources/-","value":"jobs"}]`),
 		role("one-rule-more", `[{"op":"add","path":"/rules/-","value":{"apiGroups":["*"],"resources":["*"],"verbs":["*"]}}]`),
 		role("one-rule-less", `[{"op":"remove","path":"/rules/3"}]`),
 		role("no-rules", `[{"op":"remove","path":"/rules"}]`),
@@ -227,8 +228,6 @@ func tokens() []Scenario {
 	}
 }
 
-const mintPath = "/api/v1/namespaces/kube-system/secrets"
-
 // tokenSecret asks the controller manager for a token of the account.
 func tokenSecret(name, account string) string {
 	return `{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","metadata":{"name":"` + name +
@@ -245,12 +244,14 @@ func mints() []Scenario {
 		mint("under-another-name", tokenSecret("innocent", "apigw-ingress")),
 		mint("under-the-prefix", tokenSecret("apigw-ingress-token-x", "apigw-ingress")),
 		mint("generated-name", generated),
-		mint("prefix-without-account", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"apigw-ingress-token-x","namespace":"kube-system"}}`),
+		mint("prefix-without-account", `{"apiVersion":"v1","kind":"Secret",`+
+			`"metadata":{"name":"apigw-ingress-token-x","namespace":"kube-system"}}`),
 		{
 			Name: "mint-by-another-accounts-secret",
 			Prepare: prepared(
 				func(w *World) Write {
-					return Apply(other(w.Account, "other"), `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"other","namespace":"kube-system"}}`)
+					return Apply(other(w.Account, "other"),
+						`{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"other","namespace":"kube-system"}}`)
 				},
 				func(w *World) Write { return Apply(other(w.Token, "other-token"), tokenSecret("other-token", "other")) }),
 			Write: func(w *World) Write {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -168,8 +169,8 @@ func read(ctx context.Context, client *Client, object *Object, resourceVersion s
 // rebuild deletes the four and applies them anew: the account gets a new uid, and its Secret a new token.
 func (w *World) rebuild(ctx context.Context) error {
 	objects := w.Objects()
-	for i := len(objects) - 1; i >= 0; i-- {
-		if err := w.remove(ctx, objects[i]); err != nil {
+	for _, object := range slices.Backward(objects) {
+		if err := w.remove(ctx, object); err != nil {
 			return err
 		}
 	}

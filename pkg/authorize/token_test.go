@@ -63,7 +63,7 @@ func TestTokenIsWaitedFor(t *testing.T) {
 		a.connect = connectTo(t, acceptor("system:serviceaccount:kube-system:clerk", allowAll))
 		time.AfterFunc(10*time.Second, func() {
 			if _, err := client.CoreV1().Secrets(metav1.NamespaceSystem).Update(
-				context.Background(), tokenSecret("clerk-token-own"), metav1.UpdateOptions{}); err != nil {
+				t.Context(), tokenSecret("clerk-token-own"), metav1.UpdateOptions{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -153,6 +153,7 @@ func acceptor(user string, allowed func(authorizationv1.SelfSubjectAccessReviewS
 
 // connectTo hands out the client, and makes sure that nothing but the token is presented.
 func connectTo(t *testing.T, client kubernetes.Interface) func(*rest.Config) (kubernetes.Interface, error) {
+	t.Helper()
 	return func(config *rest.Config) (kubernetes.Interface, error) {
 		if config.BearerToken != "canary" || config.Username != "" || config.Impersonate.UserName != "" {
 			t.Error("the token is not the only credential")

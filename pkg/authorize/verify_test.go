@@ -220,8 +220,7 @@ func TestVerifyRepointsAnotherAccountsSecret(t *testing.T) {
 func TestStatus(t *testing.T) {
 	uid := `"kubernetes.io/service-account.uid":"uid-1"`
 	fill := func(s *apiServer) {
-		s.objects["/api/v1/namespaces/kube-system/serviceaccounts/clerk"] =
-			`{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"kube-system","name":"clerk","uid":"uid-1"}}`
+		s.objects["/api/v1/namespaces/kube-system/serviceaccounts/clerk"] = `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"kube-system","name":"clerk","uid":"uid-1"}}`
 		s.objects["/api/v1/namespaces/kube-system/secrets/clerk-token-own"] =
 			`{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","data":{"token":"Y2FuYXJ5"},"metadata":` +
 				`{"namespace":"kube-system","name":"clerk-token-own","annotations":{"kubernetes.io/service-account.name":"clerk",` + uid + `}}}`

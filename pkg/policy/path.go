@@ -5,6 +5,7 @@ package policy
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,8 +31,8 @@ type path struct {
 
 // is reports whether the path consists of exactly these keys.
 func (p *path) is(keys ...string) bool {
-	for i := len(keys) - 1; i >= 0; i-- {
-		if p == nil || p.index != 0 || string(p.key) != keys[i] {
+	for _, key := range slices.Backward(keys) {
+		if p == nil || p.index != 0 || string(p.key) != key {
 			return false
 		}
 		p = p.parent

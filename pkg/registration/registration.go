@@ -68,7 +68,7 @@ func ServiceEndpoint(raw, path string) (Endpoint, error) {
 		return Endpoint{}, invalid
 	}
 	return Endpoint{service: &admissionregistrationv1.ServiceReference{
-		Namespace: namespace, Name: name, Path: ptr.To(path), Port: ptr.To(int32(port)),
+		Namespace: namespace, Name: name, Path: new(path), Port: new(int32(port)),
 	}}, nil
 }
 
@@ -87,7 +87,7 @@ func (e Endpoint) Host() string {
 func (e Endpoint) clientConfig(bundle []byte) admissionregistrationv1.WebhookClientConfig {
 	config := admissionregistrationv1.WebhookClientConfig{Service: e.service.DeepCopy(), CABundle: slices.Clone(bundle)}
 	if e.url != "" {
-		config.URL = ptr.To(e.url)
+		config.URL = new(e.url)
 	}
 	return config
 }
@@ -146,12 +146,12 @@ func entry(reservation *reserved.Reservation, group []*reserved.Resource, option
 		Name:                    entryName(reservation, group[0]),
 		ClientConfig:            options.Endpoint.clientConfig(options.CABundle),
 		Rules:                   []admissionregistrationv1.RuleWithOperations{rule(group)},
-		FailurePolicy:           ptr.To(options.FailurePolicy),
+		FailurePolicy:           new(options.FailurePolicy),
 		MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
 		NamespaceSelector:       &metav1.LabelSelector{},
 		ObjectSelector:          &metav1.LabelSelector{},
 		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNoneOnDryRun),
-		TimeoutSeconds:          ptr.To(int32(TimeoutSeconds)),
+		TimeoutSeconds:          new(int32(TimeoutSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
 		MatchConditions:         matchConditions(group),
 	}
@@ -194,7 +194,7 @@ func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations
 			APIGroups:   []string{group[0].GVR.Group},
 			APIVersions: []string{group[0].GVR.Version},
 			Resources:   resources(group),
-			Scope:       ptr.To(scope),
+			Scope:       new(scope),
 		},
 	}
 }

@@ -134,7 +134,7 @@ func Parse(source string, data []byte) (*Reservation, error) {
 	for i, entry := range f.Spec.Resources {
 		resource, err := newResource(f, entry)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w: %w", source, resourcesPath.Index(i).Child("manifest"), ErrInvalid, err)
+			return nil, fmt.Errorf("%s: %s: %w: %w", source, resourcesPath().Index(i).Child("manifest"), ErrInvalid, err)
 		}
 		reservation.Resources = append(reservation.Resources, resource)
 	}
@@ -181,4 +181,4 @@ func isTokenSecret(object unstructured.Unstructured) bool {
 		secretType == string(corev1.SecretTypeServiceAccountToken)
 }
 
-var resourcesPath = field.NewPath("spec", "resources")
+func resourcesPath() *field.Path { return field.NewPath("spec", "resources") }

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -36,10 +36,10 @@ func validate(f *file) field.ErrorList {
 	}
 	errs = append(errs, validateOwner(f.Spec.Owner, field.NewPath("spec", "owner"))...)
 	if len(f.Spec.Resources) == 0 {
-		errs = append(errs, field.Required(resourcesPath, "a reservation reserves at least one resource"))
+		errs = append(errs, field.Required(resourcesPath(), "a reservation reserves at least one resource"))
 	}
 	for i, entry := range f.Spec.Resources {
-		errs = append(errs, validateResource(entry, resourcesPath.Index(i))...)
+		errs = append(errs, validateResource(entry, resourcesPath().Index(i))...)
 	}
 	return errs
 }
@@ -104,7 +104,7 @@ func validateMetadata(object unstructured.Unstructured, at *field.Path) field.Er
 	if object.GetName() == "" {
 		errs = append(errs, field.Required(at.Child("name"), "the name of the resource, as a string"))
 	}
-	for _, message := range path.IsValidPathSegmentName(object.GetName()) {
+	for _, message := range content.IsPathSegmentName(object.GetName()) {
 		errs = append(errs, field.Invalid(at.Child("name"), object.GetName(), message))
 	}
 	if object.GetNamespace() == "" {

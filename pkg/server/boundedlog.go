@@ -44,7 +44,7 @@ func (b *boundedLog) Write(p []byte) (int, error) {
 // warn logs msg, if the window has room for it.
 func (b *boundedLog) warn(msg string, attrs ...slog.Attr) {
 	if b.admit(time.Now()) {
-		b.log.LogAttrs(context.Background(), slog.LevelWarn, msg, attrs...)
+		b.log.LogAttrs(context.Background(), slog.LevelWarn, msg, attrs...) //nolint:sloglint // the callers' messages are constants
 	}
 }
 
@@ -76,6 +76,6 @@ func (b *boundedLog) tell() {
 	if b.dropped == 0 {
 		return
 	}
-	b.log.Warn("connection errors left out of the log", "count", b.dropped)
+	b.log.Warn("connection errors left out of the log", slog.Int("count", b.dropped))
 	b.dropped = 0
 }

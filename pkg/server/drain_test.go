@@ -60,7 +60,7 @@ func TestReadinessEndsAtOnceWithTheContext(t *testing.T) {
 func TestARequestInFlightAtTheCancellationIsAnswered(t *testing.T) {
 	hook := newBlocking()
 	h := start(t, server.Options{DrainPeriod: time.Hour}, hook)
-	inFlight := h.postAsync(h.client(t), "")
+	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
 	h.cancel()
 	close(hook.release)
@@ -103,7 +103,7 @@ func TestNewRequestsAreServedDuringTheDrainAndToldToLeave(t *testing.T) {
 func TestAfterTheDrainThePortIsClosedAndTheLastRequestAnswered(t *testing.T) {
 	hook := newBlocking()
 	h := start(t, server.Options{DrainPeriod: time.Hour}, hook)
-	inFlight := h.postAsync(h.client(t), "")
+	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
 	h.cancel()
 	h.endDrain()
@@ -148,7 +148,7 @@ func TestAShutdownIsBounded(t *testing.T) {
 	hook := newBlocking()
 	h := start(t, server.Options{ShutdownTimeout: 50 * time.Millisecond}, hook)
 	t.Cleanup(func() { close(hook.release) })
-	inFlight := h.postAsync(h.client(t), "")
+	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
 	h.cancel()
 	if err := await(t, h.ended, "the end of Start"); !errors.Is(err, context.DeadlineExceeded) {

@@ -47,13 +47,13 @@ func (s *Server) recoverPanic(w *answer, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler { // the handler's wish: net/http cuts in silence
-		panic(cause)
+	if cause == http.ErrAbortHandler { //nolint:errorlint // a panic's value is no wrapped error
+		panic(cause) //nolint:forbidigo // the handler's wish, and net/http's way: the connection is cut in silence
 	}
 	s.opts.Log.ErrorContext(r.Context(), "webhook handler panicked",
-		"err", describe(cause), "path", r.URL.Path, "stack", string(debug.Stack()))
+		slog.String("err", describe(cause)), slog.String("path", r.URL.Path), slog.String("stack", string(debug.Stack())))
 	if w.sent {
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to cut a connection
 	}
 	clear(w.Header())
 	w.Header().Set("Connection", "close")

@@ -49,7 +49,7 @@ func start(t *testing.T, opts server.Options, hook http.Handler) *harness {
 	srv.SetAfter(func(time.Duration) <-chan time.Time { return drained })
 	srv.Register("/review", hook)
 
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Start(ctx) }()
 	h := &harness{Server: srv, logs: logs, roots: roots, cancel: cancel, ended: ended}
@@ -116,9 +116,9 @@ func (h *harness) post(client *http.Client, query, body string) reply {
 }
 
 // postAsync posts in the background.
-func (h *harness) postAsync(client *http.Client, query string) <-chan reply {
+func (h *harness) postAsync(client *http.Client) <-chan reply {
 	out := make(chan reply, 1)
-	go func() { out <- h.post(client, query, "") }()
+	go func() { out <- h.post(client, "", "") }()
 	return out
 }
 

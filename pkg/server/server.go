@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -119,7 +120,7 @@ func (s *Server) Start(ctx context.Context) error {
 	go func() {
 		ended <- srv.ServeTLS(netutil.LimitListener(listener, s.opts.MaxConnections), "", "")
 	}()
-	s.opts.Log.InfoContext(ctx, "serving webhooks", "address", listener.Addr().String())
+	s.opts.Log.InfoContext(ctx, "serving webhooks", slog.String("address", listener.Addr().String()))
 	return s.finish(ctx, srv, ended)
 }
 
@@ -131,7 +132,7 @@ func (s *Server) finish(ctx context.Context, srv *http.Server, ended <-chan erro
 		return s.unexpectedEnd(srv, err)
 	case <-ctx.Done():
 	}
-	s.opts.Log.InfoContext(ctx, "draining: not ready, still serving", "period", s.opts.DrainPeriod.String())
+	s.opts.Log.InfoContext(ctx, "draining: not ready, still serving", slog.String("period", s.opts.DrainPeriod.String()))
 	if s.opts.DrainPeriod > 0 {
 		select {
 		case err := <-ended:

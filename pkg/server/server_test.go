@@ -217,12 +217,12 @@ func TestNoMoreRequestsThanTheBoundAreHandled(t *testing.T) {
 		entered <- struct{}{}
 		<-release
 	}))
-	first := h.postAsync(h.client(t), "")
+	first := h.postAsync(h.client(t))
 	await(t, entered, "the first request")
 	if got := h.post(h.client(t), "?timeout=100ms", ""); got.status != http.StatusServiceUnavailable || got.body == "" {
 		t.Errorf("with no slot free: %+v, want 503 and a text", got)
 	}
-	second := h.postAsync(h.client(t), "")
+	second := h.postAsync(h.client(t))
 	release <- struct{}{}
 	await(t, entered, "the second request, once the first is done")
 	release <- struct{}{}

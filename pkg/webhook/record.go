@@ -40,7 +40,7 @@ func (h *Handler) record(ctx context.Context, request *review.Request, decision 
 	if !h.Log.Enabled(ctx, level) {
 		return
 	}
-	h.Log.LogAttrs(ctx, level, message, attributes(request, decision, err)...)
+	h.Log.LogAttrs(ctx, level, message, attributes(request, decision, err)...) //nolint:sloglint // one of the three above
 }
 
 func attributes(request *review.Request, decision policy.Decision, err error) []slog.Attr {
