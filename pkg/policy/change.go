@@ -128,7 +128,8 @@ func isFalseDefault(at *path, a, b rawjson.Value) bool {
 }
 
 func (c *comparison) objects(at *path, old, new rawjson.Value) {
-	olds := membersOf(old)
+	var list [searchedMembers]member // on the stack, for objects of a usual size
+	olds := membersOf(list[:0], old)
 	for key, value := range new.Members() {
 		if before := olds.take(key); !bytes.Equal(before, value) {
 			c.values(&path{parent: at, key: key}, before, value)
@@ -144,27 +145,21 @@ func (c *comparison) objects(at *path, old, new rawjson.Value) {
 // lists compares element by element where that tells more than that the list has changed: where the lengths are the same,
 // and the elements have fields of their own.
 func (c *comparison) lists(at *path, old, new rawjson.Value) {
-	if !areNested(old) || !areNested(new) || length(old) != length(new) {
+	var oldList, newList [searchedMembers]rawjson.Value // on the stack, for lists of a usual size
+	olds, news := elements(oldList[:0], old), elements(newList[:0], new)
+	if len(olds) != len(news) || !areNested(olds) || !areNested(news) {
 		c.report(at, old, new)
 		return
 	}
-	olds := elements(make([]rawjson.Value, 0, searchedMembers), old)
-	i := 0
-	for element := range new.Elements() {
+	for i, element := range news {
 		if !bytes.Equal(olds[i], element) {
 			c.values(&path{parent: at, index: i + 1}, olds[i], element)
 		}
-		i++
 	}
 }
 
-func areNested(list rawjson.Value) bool {
-	for element := range list.Elements() {
-		if !element.IsObject() && !element.IsArray() {
-			return false
-		}
-	}
-	return true
+func areNested(elements []rawjson.Value) bool {
+	return !slices.ContainsFunc(elements, func(e rawjson.Value) bool { return !e.IsObject() && !e.IsArray() })
 }
 
 func (c *comparison) report(at *path, old, new rawjson.Value) {

@@ -132,11 +132,9 @@ type member struct {
 // cost its square.
 const searchedMembers = 16
 
-func membersOf(object rawjson.Value) members {
-	m := members{}
-	if object.IsObject() && !object.IsEmpty() {
-		m.list = make([]member, 0, searchedMembers)
-	}
+// membersOf uses list, which is empty, as long as it has room.
+func membersOf(list []member, object rawjson.Value) members {
+	m := members{list: list}
 	for key, value := range object.Members() {
 		m.list = append(m.list, member{key: key, value: value})
 	}

@@ -37,7 +37,7 @@ func readRules(list rawjson.Value) ([]rule, bool) {
 	if list.IsEmpty() {
 		return nil, true
 	}
-	rules := make([]rule, 0, searchedMembers)
+	rules := make([]rule, 0, usualElements)
 	total := 0
 	for element := range list.Elements() {
 		r, known := readRule(element)

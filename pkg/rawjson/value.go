@@ -73,7 +73,8 @@ func (v Value) TextIs(s string) bool {
 	return v.IsString() && string(unquote(v)) == s
 }
 
-// Get returns the value under the keys, one object after the other; an absent Value where one of them is missing.
+// Get returns the value under the keys, one object after the other; an absent Value where one of them is missing. Of equal
+// keys the first counts; the API server sends none.
 func (v Value) Get(keys ...string) Value {
 	for _, key := range keys {
 		v = v.member(key)
@@ -82,13 +83,12 @@ func (v Value) Get(keys ...string) Value {
 }
 
 func (v Value) member(key string) Value {
-	var found Value
 	for k, value := range v.Members() {
 		if string(k) == key {
-			found = value // as encoding/json does, the last of equal keys counts
+			return value
 		}
 	}
-	return found
+	return nil
 }
 
 // Members yields the decoded key and the value of each member of an object, in order; nothing for any other value. Keys

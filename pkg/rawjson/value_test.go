@@ -24,7 +24,7 @@ func TestGet(t *testing.T) {
 		"the empty key":                          {[]string{"a", ""}, `null`},
 		"an escaped key by its text":             {[]string{"key"}, `"\u003c"`},
 		"a number with a space behind":           {[]string{"n"}, `-1.5e3`},
-		"the last of two equal keys":             {[]string{"dup"}, `2`},
+		"the first of two equal keys":            {[]string{"dup"}, `1`},
 		"nothing under a key that is missing":    {[]string{"a", "x"}, ``},
 		"nothing inside something not an object": {[]string{"n", "x"}, ``},
 	} {
