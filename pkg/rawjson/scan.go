@@ -5,7 +5,9 @@ package rawjson
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 )
 
 const whiteSpace = " \t\r\n"
@@ -27,10 +29,24 @@ func skipComma(b []byte, i int) int {
 	return skipSpace(b, i+1)
 }
 
-// skipString returns the index behind the string that starts at i, or the end of b where it is cut off. Most strings are
-// short, so that a loop beats a search for the next quote.
+// skipString returns the index behind the string that starts at i, or the end of b where it is cut off. It looks at eight
+// bytes at a time: all of the decision's time goes by here.
 func skipString(b []byte, i int) int {
-	for i++; i < len(b); i++ {
+	i++
+	for i+8 <= len(b) {
+		word := binary.LittleEndian.Uint64(b[i:])
+		special := zeroBytes(word^quotes) | zeroBytes(word^backslashes)
+		if special == 0 {
+			i += 8
+			continue
+		}
+		i += bits.TrailingZeros64(special) / 8
+		if b[i] == '"' {
+			return i + 1
+		}
+		i += 2
+	}
+	for ; i < len(b); i++ {
 		switch b[i] {
 		case '"':
 			return i + 1
@@ -40,6 +56,15 @@ func skipString(b []byte, i int) int {
 	}
 	return len(b)
 }
+
+const (
+	ones        = 0x0101010101010101
+	quotes      = ones * '"'
+	backslashes = ones * '\\'
+)
+
+// zeroBytes returns a word whose lowest set bit is in the first byte that is zero in v; 0 where none is.
+func zeroBytes(v uint64) uint64 { return (v - ones) &^ v & (ones << 7) }
 
 // skipValue returns the index behind the value that starts at i, or the end of b where it is cut off.
 func skipValue(b []byte, i int) int {
