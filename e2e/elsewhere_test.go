@@ -4,9 +4,6 @@
 package e2e
 
 import (
-	"io"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -94,29 +91,9 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // countRequests returns how many reviews the guard has answered.
 func countRequests(t *testing.T, guard *testbed.Guard) int {
 	t.Helper()
-	count := 0
-	for line := range strings.Lines(metricsOf(t, guard)) {
-		if strings.HasPrefix(line, "apigw_guardian_requests_total{") {
-			count++
-		}
+	count, err := guard.Requests(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	return count
-}
-
-func metricsOf(t *testing.T, guard *testbed.Guard) string {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, guard.MetricsURL()+"/metrics", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
 }

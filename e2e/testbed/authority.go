@@ -24,6 +24,7 @@ type authority struct {
 	dir         string // where it writes certificates and keys
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+	addresses   []net.IP // that the certificates of servers are good for
 }
 
 // A keyPair is a certificate and its key, as files in PEM.
@@ -32,8 +33,8 @@ type keyPair struct{ certFile, keyFile string }
 // certificateLife is longer than any testbed stays up.
 const certificateLife = 365 * 24 * time.Hour
 
-// newAuthority makes an authority whose own certificate is dir/ca.crt.
-func newAuthority(dir string) (*authority, error) {
+// newAuthority makes an authority whose own certificate is dir/ca.crt, for servers on these addresses.
+func newAuthority(dir string, addresses ...net.IP) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make the key of the authority: %w", err)
@@ -52,15 +53,15 @@ func newAuthority(dir string) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate of the authority: %w", err)
 	}
-	a := &authority{dir: dir, certificate: certificate, key: key}
+	a := &authority{dir: dir, certificate: certificate, key: key, addresses: addresses}
 	if err := writeKey(a.keyPair("ca").keyFile, key); err != nil {
 		return nil, err
 	}
 	return a, writePEM(a.keyPair("ca").certFile, "CERTIFICATE", encoded)
 }
 
-// issue makes a certificate for the subject and files it under the name. It is good for a client, and for a server on
-// loopback under the names that a Kubernetes API server has inside its cluster.
+// issue makes a certificate for the subject and files it under the name. It is good for a client, and for a server
+// under the names that a Kubernetes API server has inside its cluster.
 func (a *authority) issue(name string, subject pkix.Name) (keyPair, error) {
 	pair := a.keyPair(name)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -73,7 +74,7 @@ func (a *authority) issue(name string, subject pkix.Name) (keyPair, error) {
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	template.IPAddresses = []net.IP{net.ParseIP(loopback), net.ParseIP(apiServiceAddress)}
+	template.IPAddresses = a.addresses
 	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
 	encoded, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,6 +36,8 @@ type Config struct {
 	APIServerFlags []string
 	// ControllerManagerFlags are added to the flags of every start of kube-controller-manager, and override likewise.
 	ControllerManagerFlags []string
+	// Place is where the components run. The zero value is loopback of this machine.
+	Place Place
 }
 
 // A Cluster is a running control plane. Its methods may be called by several goroutines; those that start and stop
@@ -62,6 +65,7 @@ type identity struct {
 	serving           keyPair // of every component that listens
 	etcdClient        keyPair
 	controllerManager keyPair
+	kubeletClient     keyPair
 	serviceAccountKey string // file
 	adminToken        string
 }
@@ -144,8 +148,9 @@ func (c *Cluster) TokenConfig(token string) *rest.Config {
 // anonymousConfig reaches the API server and has no credential yet.
 func (c *Cluster) anonymousConfig() *rest.Config {
 	return &rest.Config{
-		Host:            "https://" + hostPort(c.apiPort),
+		Host:            "https://" + c.hostPort(c.apiPort),
 		TLSClientConfig: rest.TLSClientConfig{CAFile: c.RootCAFile()},
+		Dial:            c.config.Place.Dial,
 		QPS:             -1,
 	}
 }
@@ -233,7 +238,7 @@ func (c *Cluster) writeFiles() error {
 			return fmt.Errorf("create a folder of the testbed: %w", err)
 		}
 	}
-	made, err := newIdentity(filepath.Join(c.dir, "pki"))
+	made, err := newIdentity(filepath.Join(c.dir, "pki"), c.config.Place.addresses())
 	if err != nil {
 		return err
 	}
@@ -248,8 +253,8 @@ func (c *Cluster) writeFiles() error {
 	return nil
 }
 
-func newIdentity(dir string) (identity, error) {
-	authority, err := newAuthority(dir)
+func newIdentity(dir string, addresses []net.IP) (identity, error) {
+	authority, err := newAuthority(dir, addresses...)
 	if err != nil {
 		return identity{}, err
 	}
@@ -262,15 +267,17 @@ func newIdentity(dir string) (identity, error) {
 		return identity{}, err
 	}
 	issues := []struct {
-		pair         *keyPair
-		name, common string
+		pair    *keyPair
+		name    string
+		subject pkix.Name
 	}{
-		{&made.serving, "serving", "testbed-serving"},
-		{&made.etcdClient, "etcd-client", "testbed-etcd-client"},
-		{&made.controllerManager, "kube-controller-manager", "system:kube-controller-manager"},
+		{&made.serving, "serving", pkix.Name{CommonName: "testbed-serving"}},
+		{&made.etcdClient, "etcd-client", pkix.Name{CommonName: "testbed-etcd-client"}},
+		{&made.controllerManager, "kube-controller-manager", pkix.Name{CommonName: "system:kube-controller-manager"}},
+		{&made.kubeletClient, "kubelet-client", pkix.Name{CommonName: "testbed-kubelet-client", Organization: []string{"system:masters"}}},
 	}
 	for _, issue := range issues {
-		if *issue.pair, err = authority.issue(issue.name, pkix.Name{CommonName: issue.common}); err != nil {
+		if *issue.pair, err = authority.issue(issue.name, issue.subject); err != nil {
 			return identity{}, err
 		}
 	}

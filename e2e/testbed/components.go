@@ -13,7 +13,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -87,14 +86,16 @@ type launch struct {
 	flags   []string
 	ready   func(ctx context.Context) error // nil once it is ready
 	log     string                          // the name of the log; empty for the program's
+	path    string                          // of the program; empty for one of the cluster's own
+	env     []string                        // added to the environment
 }
 
 func (c *Cluster) etcdLaunch() (launch, error) {
-	client, err := c.identity.etcdProber()
+	client, err := c.etcdProber()
 	if err != nil {
 		return launch{}, err
 	}
-	url := "https://" + hostPort(c.etcdPort) + "/health"
+	url := "https://" + c.hostPort(c.etcdPort) + "/health"
 	return launch{
 		program: "etcd",
 		flags:   c.etcdFlags(),
@@ -121,7 +122,7 @@ func (c *Cluster) controllerLaunch(flags []string) (launch, error) {
 	if err := errors.Join(healthErr, clientsErr); err != nil {
 		return launch{}, fmt.Errorf("make the clients that probe the controller manager: %w", err)
 	}
-	url := "https://" + hostPort(c.controllerPort) + "/healthz?verbose"
+	url := "https://" + c.hostPort(c.controllerPort) + "/healthz?verbose"
 	ready := func(ctx context.Context) error {
 		answer, err := probe(ctx, health, url)
 		if err != nil {
@@ -185,8 +186,8 @@ func (c *Cluster) run(l launch) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the size of the log of %s: %w", l.program, err)
 	}
-	command := exec.Command(c.programs[l.program], l.flags...)
-	command.Dir, command.Env = c.dir, c.environment()
+	command := c.command(cmp.Or(l.path, c.programs[l.program]), l.flags...)
+	command.Dir, command.Env = c.dir, append(c.environment(), l.env...)
 	command.Stdout, command.Stderr = log, log
 	started, err := startProcess(l.program, command)
 	if err != nil {
@@ -234,14 +235,15 @@ func probe(ctx context.Context, client *http.Client, url string) (string, error)
 
 // etcdProber is a client of etcd. It accepts nothing but an etcd of this cluster: without that, one of another testbed
 // on a port that was lost to it would pass for ours.
-func (i identity) etcdProber() (*http.Client, error) {
-	certificate, err := tls.LoadX509KeyPair(i.etcdClient.certFile, i.etcdClient.keyFile)
+func (c *Cluster) etcdProber() (*http.Client, error) {
+	certificate, err := tls.LoadX509KeyPair(c.identity.etcdClient.certFile, c.identity.etcdClient.keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate of etcd's client: %w", err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(i.authority.certificate)
+	roots.AddCert(c.identity.authority.certificate)
 	return &http.Client{Transport: &http.Transport{
+		DialContext:       c.config.Place.Dial,
 		DisableKeepAlives: true, // no connection may outlive the probes
 		TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}},
 	}}, nil
@@ -274,7 +276,7 @@ func (c *Cluster) controllerKubeconfig() string {
 }
 
 func (c *Cluster) etcdFlags() []string {
-	client, peer := "https://"+hostPort(c.etcdPort), "http://"+hostPort(c.etcdPeerPort)
+	client, peer := "https://"+c.hostPort(c.etcdPort), "http://"+c.hostPort(c.etcdPeerPort)
 	serving := c.identity.serving
 	flags := []string{
 		"--name=testbed",
@@ -298,35 +300,47 @@ func (c *Cluster) etcdFlags() []string {
 // apiServerFlags and controllerFlags keep to flags that releases 1.28 to 1.37 share.
 func (c *Cluster) apiServerFlags() []string {
 	serving, etcd, key := c.identity.serving, c.identity.etcdClient, c.identity.serviceAccountKey
-	return []string{
-		"--bind-address=" + loopback,
-		"--advertise-address=" + loopback,
-		// The reconciler would refuse to publish a loopback address, over and over.
-		"--endpoint-reconciler-type=none",
-		"--secure-port=" + strconv.Itoa(c.apiPort),
-		"--tls-cert-file=" + serving.certFile,
-		"--tls-private-key-file=" + serving.keyFile,
-		"--client-ca-file=" + c.RootCAFile(),
-		"--token-auth-file=" + c.usersFile(),
+	return append(c.placeFlags(),
+		"--secure-port="+strconv.Itoa(c.apiPort),
+		"--tls-cert-file="+serving.certFile,
+		"--tls-private-key-file="+serving.keyFile,
+		"--client-ca-file="+c.RootCAFile(),
+		"--token-auth-file="+c.usersFile(),
 		"--authorization-mode=Node,RBAC",
-		"--etcd-servers=https://" + hostPort(c.etcdPort),
-		"--etcd-cafile=" + c.RootCAFile(),
-		"--etcd-certfile=" + etcd.certFile,
-		"--etcd-keyfile=" + etcd.keyFile,
-		"--service-cluster-ip-range=" + serviceRange,
+		"--etcd-servers=https://"+c.hostPort(c.etcdPort),
+		"--etcd-cafile="+c.RootCAFile(),
+		"--etcd-certfile="+etcd.certFile,
+		"--etcd-keyfile="+etcd.keyFile,
+		"--service-cluster-ip-range="+serviceRange,
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file=" + key,
-		"--service-account-signing-key-file=" + key,
-		"--audit-policy-file=" + c.auditPolicyFile(),
-		"--audit-log-path=" + c.AuditLog(),
+		"--service-account-key-file="+key,
+		"--service-account-signing-key-file="+key,
+		"--audit-policy-file="+c.auditPolicyFile(),
+		"--audit-log-path="+c.AuditLog(),
 		"--audit-log-maxsize=10000", // megabytes: one file, so that no event is out of a test's sight
+	)
+}
+
+// placeFlags are the API server's flags that depend on the cluster's place.
+func (c *Cluster) placeFlags() []string {
+	address := c.config.Place.address()
+	flags := []string{"--bind-address=" + address, "--advertise-address=" + address}
+	if c.config.Place.isLoopback() {
+		// The reconciler would refuse to publish a loopback address, over and over.
+		return append(flags, "--endpoint-reconciler-type=none")
 	}
+	client := c.identity.kubeletClient
+	return append(flags,
+		"--kubelet-client-certificate="+client.certFile,
+		"--kubelet-client-key="+client.keyFile,
+		"--kubelet-certificate-authority="+c.RootCAFile(),
+		"--kubelet-preferred-address-types=InternalIP")
 }
 
 func (c *Cluster) controllerFlags() []string {
 	serving, ca := c.identity.serving, c.identity.authority.keyPair("ca")
 	return []string{
-		"--bind-address=" + loopback,
+		"--bind-address=" + c.config.Place.address(),
 		"--secure-port=" + strconv.Itoa(c.controllerPort),
 		"--tls-cert-file=" + serving.certFile,
 		"--tls-private-key-file=" + serving.keyFile,

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -19,10 +19,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Guard is a running apigw-guardian webhook, which the cluster's API server reaches on loopback.
+// Guard is a running apigw-guardian webhook, which the cluster's API server reaches at the cluster's [Place].
 type Guard struct {
 	*process
 	url, probes, metrics string
+	client               *http.Client
 }
 
 // guardEnd is how long a guard may take from SIGTERM to its end before it is killed.
@@ -49,20 +50,31 @@ func (c *Cluster) StartGuard(ctx context.Context, program string, flags ...strin
 	return guard, err
 }
 
+// LaunchGuard starts the program as StartGuard does, and does not wait for it: for tests of the start itself. The caller
+// calls Stop.
+func (c *Cluster) LaunchGuard(program string, flags ...string) (*Guard, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	return c.launchGuard(program, ports, flags)
+}
+
 func (c *Cluster) launchGuard(program string, ports []int, flags []string) (*Guard, error) {
 	guard := &Guard{
-		url:     "https://" + hostPort(ports[0]),
-		probes:  "http://" + hostPort(ports[1]),
-		metrics: "http://" + hostPort(ports[2]),
+		url:     "https://" + c.hostPort(ports[0]),
+		probes:  "http://" + c.hostPort(ports[1]),
+		metrics: "http://" + c.hostPort(ports[2]),
+		client:  c.plainClient(),
 	}
 	log, err := os.CreateTemp(filepath.Join(c.dir, "logs"), "guard-*.log")
 	if err != nil {
 		return nil, fmt.Errorf("open the guard's log: %w", err)
 	}
 	defer func() { _ = log.Close() }() // the child has its own
-	command := exec.Command(program, slices.Concat([]string{
-		"webhook", "--kubeconfig=" + c.Kubeconfig(), "--url=" + guard.url, "--listen=" + hostPort(ports[0]),
-		"--probe-listen=" + hostPort(ports[1]), "--metrics-listen=" + hostPort(ports[2]), "--drain-period=0s",
+	command := c.command(program, slices.Concat([]string{
+		"webhook", "--kubeconfig=" + c.Kubeconfig(), "--url=" + guard.url, "--listen=" + c.hostPort(ports[0]),
+		"--probe-listen=" + c.hostPort(ports[1]), "--metrics-listen=" + c.hostPort(ports[2]), "--drain-period=0s",
 	}, flags)...)
 	command.Dir, command.Env = c.dir, c.environment()
 	command.Stdout, command.Stderr = log, log
@@ -75,7 +87,7 @@ func (c *Cluster) launchGuard(program string, ports []int, flags []string) (*Gua
 
 // guardReady wants the guard to serve, and the API server to send reviews to it and to no other.
 func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
-	if err := probeOK(ctx, http.DefaultClient, guard.probes+"/readyz"); err != nil {
+	if err := probeOK(ctx, guard.client, guard.probes+"/readyz"); err != nil {
 		return err
 	}
 	clients, err := kubernetes.NewForConfig(c.AdminConfig())
@@ -123,3 +135,41 @@ func (g *Guard) MetricsURL() string { return g.metrics }
 
 // Log returns what the guard has logged so far.
 func (g *Guard) Log() ([]byte, error) { return os.ReadFile(g.logPath) }
+
+// Requests returns how many reviews the guard has answered, by its own metrics.
+func (g *Guard) Requests(ctx context.Context) (int, error) {
+	body, err := probe(ctx, g.client, g.metrics+"/metrics")
+	if err != nil {
+		return 0, fmt.Errorf("read the guard's metrics: %w", err)
+	}
+	total := 0
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(line, "apigw_guardian_requests_total{") {
+			continue
+		}
+		fields := strings.Fields(line)
+		count, err := strconv.Atoi(fields[len(fields)-1])
+		if err != nil {
+			return 0, fmt.Errorf("read the guard's metrics: %q: %w", line, err)
+		}
+		total += count
+	}
+	return total, nil
+}
+
+// Resident returns the bytes of memory that the guard holds; Linux only.
+func (g *Guard) Resident() (int, error) {
+	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(g.PID()), "status"))
+	if err != nil {
+		return 0, fmt.Errorf("read the guard's memory: %w", err)
+	}
+	_, rest, found := strings.Cut(string(status), "VmRSS:")
+	if !found {
+		return 0, fmt.Errorf("read the guard's memory: no VmRSS in its status")
+	}
+	kilobytes, err := strconv.Atoi(strings.Fields(rest)[0])
+	if err != nil {
+		return 0, fmt.Errorf("read the guard's memory: %w", err)
+	}
+	return kilobytes << 10, nil
+}

@@ -33,7 +33,7 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (stdout, stderr s
 // KubectlCommand is the command that Kubectl runs, not started, for callers who need its standard input or a further
 // environment variable. It is killed when ctx ends.
 func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
-	command := exec.CommandContext(ctx, c.KubectlPath(), args...)
+	command := c.commandContext(ctx, c.KubectlPath(), args...)
 	// Variables and not flags: a plugin's name must be the first argument, and a plugin inherits them.
 	command.Env = append(c.environment(),
 		"KUBECONFIG="+c.Kubeconfig(),

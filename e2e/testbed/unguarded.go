@@ -37,6 +37,6 @@ func (c *Cluster) StartUnguarded(ctx context.Context) error {
 // UnguardedConfig is AdminConfig for the API server that StartUnguarded has started.
 func (c *Cluster) UnguardedConfig() *rest.Config {
 	config := c.AdminConfig()
-	config.Host = "https://" + hostPort(c.unguardedPort)
+	config.Host = "https://" + c.hostPort(c.unguardedPort)
 	return config
 }

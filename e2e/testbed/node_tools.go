@@ -1,0 +1,61 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import "fmt"
+
+// ContainerdVersion is the release of the container runtime of a node. Kubelets of 1.36 and later want containerd 2.
+const ContainerdVersion = "v2.4.2"
+
+// HelmVersion and Helm3Version are the releases of the two lines of Helm that the chart is tested with.
+const (
+	HelmVersion  = "v4.3.1"
+	Helm3Version = "v3.22.0"
+)
+
+// ContainerdTool is the program with that name under cmd/ of containerd at [ContainerdVersion]: "containerd",
+// "containerd-shim-runc-v2" or "ctr". All of one version lie in one folder, where containerd finds its shim.
+func ContainerdTool(name string) Tool {
+	const module = "github.com/containerd/containerd/v2"
+	return Tool{
+		Name:    name,
+		Package: module + "/cmd/" + name,
+		Release: Release{
+			Project: "containerd",
+			Module:  module,
+			Version: ContainerdVersion,
+			LDFlags: fmt.Sprintf("-X %s/version.Version=%s", module, ContainerdVersion),
+		},
+	}
+}
+
+// Helm is the tool "helm" at [HelmVersion].
+func Helm() Tool { return helmTool("helm", "helm.sh/helm/v4", HelmVersion, "") }
+
+// Helm3 is the tool "helm3" at [Helm3Version].
+func Helm3() Tool {
+	const module = "helm.sh/helm/v3"
+	// The release of Kubernetes whose client-go it is built with: `helm template` and `helm lint` take it for the cluster's.
+	// Helm 4 reads it from its own build information.
+	const major, minor = 1, 37
+	var stamps string
+	for _, holder := range []string{"chartutil", "lint/rules"} {
+		stamps += fmt.Sprintf(" -X %[1]s/pkg/%[2]s.k8sVersionMajor=%[3]d -X %[1]s/pkg/%[2]s.k8sVersionMinor=%[4]d",
+			module, holder, major, minor)
+	}
+	return helmTool("helm3", module, Helm3Version, stamps)
+}
+
+func helmTool(name, module, version, stamps string) Tool {
+	return Tool{
+		Name:    name,
+		Package: module + "/cmd/helm",
+		Release: Release{
+			Project: "helm",
+			Module:  module,
+			Version: version,
+			LDFlags: fmt.Sprintf("-X %s/internal/version.version=%s%s", module, version, stamps),
+		},
+	}
+}
