@@ -19,7 +19,7 @@ const adminRemedy = "Obtain the admin role in the TKE console: cluster, Authoriz
 	"stands here."
 
 func (a *Authorizer) checkAdminRole(ctx context.Context, _ Options) Check {
-	denied, err := missing(ctx, a.cluster.Client, applyPermissions(a.set))
+	lacking, err := missing(ctx, a.cluster.Client, applyPermissions(a.set))
 	if err != nil {
 		return Check{
 			Status:  Unknown,
@@ -27,21 +27,21 @@ func (a *Authorizer) checkAdminRole(ctx context.Context, _ Options) Check {
 			Remedy:  "Try again; the apply fails later, and says at what, where a permission is missing.",
 		}
 	}
-	if len(denied) > 0 {
-		return Check{Status: Fail, Message: fmt.Sprintf("You may not: %s.", join(denied)), Remedy: adminRemedy}
+	if len(lacking) > 0 {
+		return Check{Status: Fail, Message: fmt.Sprintf("You may not: %s.", join(lacking)), Remedy: adminRemedy}
 	}
 	return a.checkSecretLists(ctx)
 }
 
 // checkSecretLists looks at the permissions that help to find an older token Secret. The apply can do without them.
 func (a *Authorizer) checkSecretLists(ctx context.Context) Check {
-	denied, err := missing(ctx, a.cluster.Client, listPermissions(a.set))
+	lacking, err := missing(ctx, a.cluster.Client, listPermissions(a.set))
 	switch {
 	case err != nil:
 		return Check{Status: Pass, Message: fmt.Sprintf("You may apply the reserved resources. (Not known: %v.)", err)}
-	case len(denied) > 0:
+	case len(lacking) > 0:
 		return Check{Status: Pass, Message: fmt.Sprintf("You may apply the reserved resources. As you may not %s, older "+
-			"token Secrets are looked for among those only that the ServiceAccount refers to.", join(denied))}
+			"token Secrets are looked for among those only that the ServiceAccount refers to.", join(lacking))}
 	}
 	return Check{Status: Pass, Message: "You may apply the reserved resources."}
 }

@@ -178,7 +178,8 @@ func hasFields(entry *reserved.Resource) bool {
 
 // apply writes the manifest, and makes sure that the object is then as the manifest says.
 func (a *Authorizer) apply(ctx context.Context, entry *reserved.Resource) error {
-	live, err := a.resource(entry).Apply(ctx, entry.Name, entry.Object(), metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+	options := metav1.ApplyOptions{FieldManager: FieldManager, Force: true}
+	live, err := a.resource(entry).Apply(ctx, entry.Name, entry.Object(), options)
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", nameOf(entry), err)
 	}
@@ -207,7 +208,8 @@ func (a *Authorizer) repair(ctx context.Context, f found, options Options) error
 	if err != nil {
 		return err
 	}
-	_, err = a.resource(f.entry).Patch(ctx, f.entry.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+	written := metav1.PatchOptions{FieldManager: FieldManager}
+	_, err = a.resource(f.entry).Patch(ctx, f.entry.Name, types.MergePatchType, patch, written)
 	if err != nil {
 		return fmt.Errorf("repair %s: %w", nameOf(f.entry), err)
 	}

@@ -82,7 +82,8 @@ func deletions() []attack {
 	for _, propagation := range []metav1.DeletionPropagation{
 		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
 	} {
-		attacks = append(attacks, attack{"delete (" + strings.ToLower(string(propagation)) + ")", func(ctx context.Context, t target) error {
+		write := "delete (" + strings.ToLower(string(propagation)) + ")"
+		attacks = append(attacks, attack{write, func(ctx context.Context, t target) error {
 			return t.delete(ctx, t.live.GetName(), propagation)
 		}})
 	}

@@ -135,7 +135,8 @@ func (a *Authorizer) checkNamespace(ctx context.Context, name string) (finding, 
 		}, false
 	case err != nil:
 		return finding{
-			fmt.Sprintf("the namespace %s cannot be read: %v", name, err), fmt.Sprintf("Make sure that the namespace %s exists.", name), Unknown,
+			fmt.Sprintf("the namespace %s cannot be read: %v", name, err),
+			fmt.Sprintf("Make sure that the namespace %s exists.", name), Unknown,
 		}, false
 	case namespace.DeletionTimestamp != nil:
 		return finding{

@@ -62,15 +62,15 @@ func (p permission) review() *authorizationv1.SelfSubjectAccessReview {
 
 // missing returns those permissions that the client's own user does not have, in their order.
 func missing(ctx context.Context, client kubernetes.Interface, permissions []permission) ([]permission, error) {
-	var denied []permission
+	var lacking []permission
 	for _, p := range permissions {
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, p.review(), metav1.CreateOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("ask whether %q is allowed: %w", p, err)
 		}
 		if !review.Status.Allowed {
-			denied = append(denied, p)
+			lacking = append(lacking, p)
 		}
 	}
-	return denied, nil
+	return lacking, nil
 }

@@ -69,20 +69,20 @@ func (a *Authorizer) Status(ctx context.Context) (Status, error) {
 
 // addState adds what an entry lacks to be authorized.
 func (a *Authorizer) addState(ctx context.Context, entry *reserved.Resource, status *Status) {
-	missing := func(format string, arguments ...any) {
+	lacks := func(format string, arguments ...any) {
 		status.Reasons = append(status.Reasons, fmt.Sprintf(format, arguments...)+".")
 	}
 	f, err := a.inspect(ctx, entry)
 	switch {
 	case err != nil:
-		missing("Not known: %v", err)
+		lacks("Not known: %v", err)
 		return
 	case f.inUse() == "":
-		missing("%s is absent", nameOf(entry))
+		lacks("%s is absent", nameOf(entry))
 		return
 	case len(f.drift) > 0:
 		status.Drift = append(status.Drift, Drift{Resource: entry.String(), Paths: f.drift})
-		missing("%s differs from its manifest in %s", nameOf(entry), strings.Join(f.drift, ", "))
+		lacks("%s differs from its manifest in %s", nameOf(entry), strings.Join(f.drift, ", "))
 	}
 	if !entry.IsTokenSecret() {
 		return
@@ -90,9 +90,9 @@ func (a *Authorizer) addState(ctx context.Context, entry *reserved.Resource, sta
 	seen, err := a.readToken(ctx, entry, f.inUse())
 	switch {
 	case err != nil:
-		missing("Not known: %v", err)
+		lacks("Not known: %v", err)
 	case seen.token == "":
-		missing("The token Secret %s/%s does not work: %s", entry.Namespace, f.inUse(), seen.state)
+		lacks("The token Secret %s/%s does not work: %s", entry.Namespace, f.inUse(), seen.state)
 	}
 }
 

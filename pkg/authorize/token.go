@@ -62,8 +62,9 @@ func (a *Authorizer) waitForToken(ctx context.Context, c credential) (string, er
 	case ctx.Err() == nil:
 		return "", fmt.Errorf("wait for token Secret %s: %w", c, err)
 	}
-	return "", fmt.Errorf("%w: %s: %s. kube-controller-manager fills it: look whether it runs, at its log, and whether it has "+
-		"--service-account-private-key-file; on a managed cluster ask the provider. Then authorize again", ErrTokenNotFilled, c, state)
+	return "", fmt.Errorf("%w: %s: %s. kube-controller-manager fills it: look whether it runs, at its log, and whether it "+
+		"has --service-account-private-key-file; on a managed cluster ask the provider. Then authorize again",
+		ErrTokenNotFilled, c, state)
 }
 
 // errTooLong is the cause of a wait that has reached its end.
@@ -83,7 +84,8 @@ func (a *Authorizer) readToken(ctx context.Context, entry *reserved.Resource, na
 	}
 	secret, err := a.cluster.Client.CoreV1().Secrets(entry.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return tokenState{state: "it is absent; the control plane deletes a token Secret whose ServiceAccount is not the live one"}, nil
+		const why = "the control plane deletes a token Secret whose ServiceAccount is not the live one"
+		return tokenState{state: "it is absent; " + why}, nil
 	}
 	if err != nil {
 		return tokenState{}, fmt.Errorf("read secret %s/%s: %w", entry.Namespace, name, err)

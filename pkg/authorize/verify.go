@@ -143,9 +143,11 @@ func (a *Authorizer) unrelated() []*reserved.Resource {
 	}
 	var entries []*reserved.Resource
 	for _, namespace := range namespaces {
-		entries = append(entries,
-			&reserved.Resource{GVR: corev1.SchemeGroupVersion.WithResource("secrets"), Kind: "Secret", Namespace: namespace, Name: unnamed},
-			&reserved.Resource{GVR: corev1.SchemeGroupVersion.WithResource("configmaps"), Kind: "ConfigMap", Namespace: namespace, Name: unnamed})
+		secret := &reserved.Resource{Kind: "Secret", Namespace: namespace, Name: unnamed}
+		secret.GVR = corev1.SchemeGroupVersion.WithResource("secrets")
+		configMap := &reserved.Resource{Kind: "ConfigMap", Namespace: namespace, Name: unnamed}
+		configMap.GVR = corev1.SchemeGroupVersion.WithResource("configmaps")
+		entries = append(entries, secret, configMap)
 	}
 	return append(entries, &reserved.Resource{
 		GVR: rbacv1.SchemeGroupVersion.WithResource("clusterroles"), Kind: clusterRoleKind, Name: unnamed,

@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -234,6 +235,7 @@ func TestPathIsBoundedAndPrintable(t *testing.T) {
 	for name, p := range map[string]*path{
 		"a long key":          long,
 		"a deep path":         deep(1000),
+		"two long plain keys": {parent: &path{key: bytes.Repeat([]byte("k"), maxPath)}, key: bytes.Repeat([]byte("k"), maxPath)},
 		"a terminal's escape": {key: []byte("\x1b[31m\n\u202e")},
 		"not UTF-8":           {key: []byte{0xff, 0xfe}},
 	} {

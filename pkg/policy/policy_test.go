@@ -254,6 +254,57 @@ func TestQuestionOfTheNamespaceController(t *testing.T) {
 	}
 }
 
+// updateOf is an update of the built-in reserved resource of a kind.
+func updateOf(t *testing.T, kind, old, new string, user review.User) *review.Request {
+	t.Helper()
+	return &review.Request{
+		Operation: "UPDATE", GVR: builtIn(t, kind).GVR, User: user, Object: []byte(new), OldObject: []byte(old),
+	}
+}
+
+// What looks like a system write or a restoration, and is one step away from it.
+func TestNearMissesAreDenied(t *testing.T) {
+	t.Parallel()
+	const (
+		account  = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress"},"secrets":[{"name":"a"},{"name":"b"}]}`
+		dropped  = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress"},"secrets":[{"name":"b"}]}`
+		labelled = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress","labels":{"a":"b"}},"secrets":[{"name":"b"}]}`
+		emptied  = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress"}}`
+		swapped  = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress"},"secrets":[{"name":"b"},{"name":"a"}]}`
+		token    = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress-token-guardian","annotations":{"kubernetes.io/service-account.name":"apigw-ingress"}}}`
+		used     = `{"metadata":{"namespace":"kube-system","name":"apigw-ingress-token-guardian","labels":{"kubernetes.io/legacy-token-last-used":"2026-01-01"},"annotations":{"kubernetes.io/service-account.name":"apigw-ingress"}}}`
+		unfilled = `{"metadata":{"namespace":"kube-system","name":"x","annotations":{"kubernetes.io/service-account.name":"other"}},"type":"kubernetes.io/service-account-token"}`
+		minting  = `{"metadata":{"namespace":"kube-system","name":"x","annotations":{"kubernetes.io/service-account.name":"apigw-ingress"}},"type":"kubernetes.io/service-account-token"}`
+	)
+	controller := review.User{Name: DefaultControllerManager}
+	apiServer := review.User{Name: "system:apiserver", Groups: []string{"system:masters"}}
+	for name, test := range map[string]struct {
+		kind, old, new string
+		user           review.User
+		reason         Reason
+		allowed        bool
+	}{
+		"one reference dropped":              {"ServiceAccount", account, dropped, controller, SystemWrite, true},
+		"one reference dropped by another":   {"ServiceAccount", account, dropped, review.User{Name: "eve"}, ReservedUpdate, false},
+		"one dropped and a label added":      {"ServiceAccount", account, labelled, controller, ReservedUpdate, false},
+		"all references dropped at once":     {"ServiceAccount", account, emptied, controller, ReservedUpdate, false},
+		"references in another order":        {"ServiceAccount", account, swapped, controller, ReservedUpdate, false},
+		"last use by the API server":         {"Secret", token, used, apiServer, SystemWrite, true},
+		"last use by the name alone":         {"Secret", token, used, review.User{Name: "system:apiserver"}, ReservedUpdate, false},
+		"last use removed by the API server": {"Secret", used, token, apiServer, ReservedUpdate, false},
+		"an unfilled Secret is re-pointed":   {"Secret", unfilled, minting, review.User{Name: "eve"}, TokenMint, false},
+		"and back":                           {"Secret", minting, unfilled, review.User{Name: "eve"}, ReservedUpdate, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := builtInPolicy(t).Evaluate(updateOf(t, test.kind, test.old, test.new, test.user), true)
+			if got.Allowed != test.allowed || got.Reason != test.reason {
+				t.Errorf("got allowed=%t %s, want allowed=%t %s", got.Allowed, got.Reason, test.allowed, test.reason)
+			}
+		})
+	}
+}
+
 func BenchmarkEvaluate(b *testing.B) {
 	for _, c := range cases(b) {
 		if !slices.Contains([]string{"role-verbs", "role-aggregate-label", "token-blanked", "delete-token", "role-put-unchanged"}, c.Name) {
