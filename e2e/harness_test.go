@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
@@ -50,10 +51,7 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
 	}
 	ctx := context.Background()
-	shared.cluster, err = testbed.Start(ctx, testbed.Config{
-		Version: os.Getenv("K8S_VERSION"),
-		Builder: testbed.Builder{Progress: os.Stderr},
-	})
+	shared.cluster, err = testbed.Start(ctx, program.Config())
 	if err != nil {
 		return 1, err
 	}

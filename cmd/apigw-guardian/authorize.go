@@ -44,11 +44,7 @@ should be is not written again.`,
 }
 
 func runAuthorize(cmd *cobra.Command, shared *sharedFlags, options authorize.Options, output *outputFlag) error {
-	authorizer, err := shared.authorizer()
-	if err != nil {
-		return err
-	}
-	set, err := shared.set()
+	authorizer, owners, err := shared.authorizer()
 	if err != nil {
 		return err
 	}
@@ -63,7 +59,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, options authorize.Opt
 	if output.format != formatTable {
 		return output.print(cmd.OutOrStdout(), result, nil)
 	}
-	say(cmd.OutOrStdout(), "Authorized "+owners(set))
+	say(cmd.OutOrStdout(), "Authorized "+owners)
 	return nil
 }
 

@@ -12,21 +12,22 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 )
 
-// authorizer connects to the cluster that the flags name.
-func (f *sharedFlags) authorizer() (*authorize.Authorizer, error) {
+// authorizer connects to the cluster that the flags name; owners names everybody whom it authorizes.
+func (f *sharedFlags) authorizer() (authorizer *authorize.Authorizer, owners string, err error) {
 	set, err := f.set()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	config, err := f.restConfig()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	cluster, err := authorize.Connect(config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the cluster: %w", err)
+		return nil, "", fmt.Errorf("connect to the cluster: %w", err)
 	}
-	return authorize.New(set, cluster)
+	authorizer, err = authorize.New(set, cluster)
+	return authorizer, ownersOf(set), err
 }
 
 // readinessFlags say how strict a preflight is.
@@ -62,7 +63,7 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authorizer, err := shared.authorizer()
+			authorizer, _, err := shared.authorizer()
 			if err != nil {
 				return err
 			}

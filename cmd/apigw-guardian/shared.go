@@ -51,8 +51,8 @@ func (f *sharedFlags) set() (*reserved.Set, error) {
 	return set, nil
 }
 
-// owners names everybody whom the set reserves for: "API Gateway", "API Gateway and Edge Router".
-func owners(set *reserved.Set) string {
+// ownersOf names everybody whom the set reserves for: "API Gateway", "API Gateway and Edge Router".
+func ownersOf(set *reserved.Set) string {
 	var names []string
 	for _, reservation := range set.Reservations() {
 		if !slices.Contains(names, reservation.Owner) {

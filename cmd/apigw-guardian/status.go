@@ -24,11 +24,7 @@ It exits 3 unless all are authorized and protected.`,
   apigw-guardian status -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			authorizer, err := shared.authorizer()
-			if err != nil {
-				return err
-			}
-			set, err := shared.set()
+			authorizer, owners, err := shared.authorizer()
 			if err != nil {
 				return err
 			}
@@ -36,7 +32,7 @@ It exits 3 unless all are authorized and protected.`,
 			if err != nil {
 				return err
 			}
-			err = output.print(cmd.OutOrStdout(), status, func(p *printer) { printStatus(p, status, owners(set)) })
+			err = output.print(cmd.OutOrStdout(), status, func(p *printer) { printStatus(p, status, owners) })
 			if err == nil && !(status.Authorized && status.Protected) {
 				return errNotAsItShould
 			}

@@ -26,7 +26,7 @@ came of it. Each attack must be denied by the guard, and unrelated writes must p
 		Example: "  apigw-guardian verify",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			authorizer, err := shared.authorizer()
+			authorizer, _, err := shared.authorizer()
 			if err != nil {
 				return err
 			}

@@ -10,58 +10,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-// program is the guard, as `make build` leaves it, seen from the top of the tree.
-const program = "bin/apigw-guardian"
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench", run) }
 
 // bench is one run: a cluster, and the guard that is started and stopped in it.
 type bench struct {
 	cluster *testbed.Cluster
 	world   *scenario.World
-	program string
+	// guardian is the program.
+	guardian string
 }
 
 func run(ctx context.Context) (err error) {
-	absolute, err := filepath.Abs(program)
-	if err != nil {
-		return fmt.Errorf("find %s: %w", program, err)
-	}
-	cluster, err := testbed.Start(ctx, testbed.Config{
-		Version: os.Getenv("K8S_VERSION"),
-		Builder: testbed.Builder{Progress: os.Stderr},
-	})
+	guardian, err := program.Guardian()
 	if err != nil {
 		return err
 	}
+	world, err := scenario.Start(ctx, program.Config())
+	if err != nil {
+		return err
+	}
+	cluster := world.Cluster
 	defer func() { err = errors.Join(err, cluster.Stop()) }()
-	if err := cluster.StartUnguarded(ctx); err != nil {
-		return err
-	}
-	world, err := scenario.NewWorld(ctx, cluster)
-	if err != nil {
-		return err
-	}
-	b := &bench{cluster: cluster, world: world, program: absolute}
+	b := &bench{cluster: cluster, world: world, guardian: guardian}
 	fmt.Printf("Kubernetes %s, one client, medians of %d rounds\n\n", cluster.Version(), rounds)
 	return errors.Join(b.unrelatedWrites(ctx), b.firstDenial(ctx))
 }

@@ -16,7 +16,7 @@ import (
 // firstDenial is P8: from the start of the process to the first denial, on a cluster that has never seen the guard (it makes
 // its authority and its registration), and on one that has.
 func (b *bench) firstDenial(ctx context.Context) error {
-	var news, agains []time.Duration
+	var news, restarts []time.Duration
 	for range rounds {
 		if err := b.forget(ctx); err != nil {
 			return err
@@ -29,11 +29,11 @@ func (b *bench) firstDenial(ctx context.Context) error {
 		if took, err = b.timeStart(ctx); err != nil {
 			return err
 		}
-		agains = append(agains, took)
+		restarts = append(restarts, took)
 	}
 	fmt.Printf("| P8 process start to first denial | median | longest |\n|---|---|---|\n")
 	fmt.Printf("| new cluster | %s | %s |\n", milliseconds(median(news)), milliseconds(slices.Max(news)))
-	fmt.Printf("| restart | %s | %s |\n", milliseconds(median(agains)), milliseconds(slices.Max(agains)))
+	fmt.Printf("| restart | %s | %s |\n", milliseconds(median(restarts)), milliseconds(slices.Max(restarts)))
 	return nil
 }
 
@@ -52,7 +52,7 @@ func (b *bench) forget(ctx context.Context) error {
 
 func (b *bench) timeStart(ctx context.Context) (time.Duration, error) {
 	start := time.Now()
-	guard, err := b.cluster.LaunchGuard(b.program)
+	guard, err := b.cluster.LaunchGuard(b.guardian)
 	if err != nil {
 		return 0, err
 	}

@@ -56,7 +56,7 @@ func (b *bench) unrelatedWrites(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		guard, err := b.cluster.StartGuard(ctx, b.program)
+		guard, err := b.cluster.StartGuard(ctx, b.guardian)
 		if err != nil {
 			return err
 		}

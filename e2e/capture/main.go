@@ -12,45 +12,26 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
-	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
 // reviewsDir is where the corpus is, seen from the top of the tree.
 const reviewsDir = "corpus/reviews"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "capture:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("capture", run) }
 
 func run(ctx context.Context) (err error) {
-	cluster, err := testbed.Start(ctx, testbed.Config{
-		Version: os.Getenv("K8S_VERSION"),
-		Builder: testbed.Builder{Progress: os.Stderr},
-	})
+	world, err := scenario.Start(ctx, program.Config())
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.Stop()) }()
-	if err := cluster.StartUnguarded(ctx); err != nil {
-		return err
-	}
-	world, err := scenario.NewWorld(ctx, cluster)
-	if err != nil {
-		return err
-	}
-	r, err := startRecorder(ctx, cluster)
+	defer func() { err = errors.Join(err, world.Cluster.Stop()) }()
+	r, err := startRecorder(ctx, world.Cluster)
 	if err != nil {
 		return err
 	}

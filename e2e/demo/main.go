@@ -12,36 +12,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-// program is the guard, as `make build` leaves it, seen from the top of the tree.
-const program = "bin/apigw-guardian"
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("demo", run) }
 
 func run(ctx context.Context) (err error) {
-	guardian, err := filepath.Abs(program)
+	guardian, err := program.Guardian()
 	if err != nil {
-		return fmt.Errorf("find %s: %w", program, err)
+		return err
 	}
 	fmt.Println("Starting a Kubernetes control plane on this machine: etcd, kube-apiserver, kube-controller-manager.")
-	cluster, err := testbed.Start(ctx, testbed.Config{
-		Version: os.Getenv("K8S_VERSION"),
-		Builder: testbed.Builder{Progress: os.Stderr},
-	})
+	cluster, err := testbed.Start(ctx, program.Config())
 	if err != nil {
 		return err
 	}

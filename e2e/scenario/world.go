@@ -49,6 +49,22 @@ type World struct {
 	controllerStopped bool
 }
 
+// Start starts a cluster with a world in it. The caller stops World.Cluster.
+func Start(ctx context.Context, config testbed.Config) (*World, error) {
+	cluster, err := testbed.Start(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.StartUnguarded(ctx); err != nil {
+		return nil, errors.Join(err, cluster.Stop())
+	}
+	world, err := NewWorld(ctx, cluster)
+	if err != nil {
+		return nil, errors.Join(err, cluster.Stop())
+	}
+	return world, nil
+}
+
 // NewWorld makes a world of a cluster for which StartUnguarded was called, and applies the built-in set there.
 func NewWorld(ctx context.Context, cluster *testbed.Cluster) (*World, error) {
 	guarded, errGuarded := NewClient(cluster.AdminConfig())
