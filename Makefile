@@ -59,9 +59,10 @@ build: require-go ## Build bin/apigw-guardian
 # Two packages at a time: the end-to-end packages each run a control plane.
 .PHONY: test
 test: require-go ## Run the unit tests, and the end-to-end tests on a real API server
-	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && export E2E_REPORT="$$report" && set -x && \
-		{ $(GO) test -p 2 -count=1 -timeout 40m $(if $(RACE),-race) $(TEST_ARGS) ./...; code=$$?; } 3>&- && { set +x; } 2>/dev/null && \
-		if [ -s "$$report" ]; then echo '==> seen on the real API server'; sort -u "$$report"; fi && exit $$code
+	$(say) 'go test ./...'
+	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && code=0 && \
+	{ E2E_REPORT="$$report" $(GO) test -p 2 -count=1 -timeout 40m $(if $(RACE),-race) $(TEST_ARGS) ./... || code=$$?; } && \
+	if [ -s "$$report" ]; then echo '==> seen on the real API server'; sort -u "$$report"; fi && exit $$code
 
 .PHONY: bench
 bench: require-go ## Run the Go benchmarks, then measure the guard through a real API server

@@ -39,12 +39,11 @@ func Helm3() Tool {
 	// The release of Kubernetes whose client-go it is built with: `helm template` and `helm lint` take it for the cluster's.
 	// Helm 4 reads it from its own build information.
 	const major, minor = 1, 37
-	var stamps string
-	for _, holder := range []string{"chartutil", "lint/rules"} {
-		stamps += fmt.Sprintf(" -X %[1]s/pkg/%[2]s.k8sVersionMajor=%[3]d -X %[1]s/pkg/%[2]s.k8sVersionMinor=%[4]d",
+	stamp := func(holder string) string {
+		return fmt.Sprintf(" -X %[1]s/pkg/%[2]s.k8sVersionMajor=%[3]d -X %[1]s/pkg/%[2]s.k8sVersionMinor=%[4]d",
 			module, holder, major, minor)
 	}
-	return helmTool("helm3", module, Helm3Version, stamps)
+	return helmTool("helm3", module, Helm3Version, stamp("chartutil")+stamp("lint/rules"))
 }
 
 func helmTool(name, module, version, stamps string) Tool {
