@@ -112,7 +112,7 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			set := fake.NewClientset()
 			exists, asked := tc.present, 0
-			set.PrependReactor("create", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+			set.PrependReactor("patch", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
 				return !exists, nil, notFound
 			})
 			set.PrependReactor("create", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -178,7 +178,7 @@ func (s *togetherSecrets) Get(ctx context.Context, name string, opts metav1.GetO
 
 func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
 	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), certs.SecretName, errors.New("no right"))
-	for _, verb := range []string{"get", "create"} {
+	for _, verb := range []string{"get", "patch"} {
 		t.Run("on "+verb, func(t *testing.T) {
 			set := fake.NewClientset()
 			set.PrependReactor(verb, "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {

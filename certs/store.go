@@ -6,13 +6,16 @@ package certs
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	certutil "k8s.io/client-go/util/cert"
 	"k8s.io/client-go/util/keyutil"
 )
@@ -71,13 +74,15 @@ func (s store) create(ctx context.Context, opts Options) error {
 	return s.createSecret(ctx, data)
 }
 
+// createSecret creates by a PATCH, which RBAC can limit to this one name; it cannot limit a POST. Each attempt is a field
+// manager of its own and uses no force, so that whoever comes second is refused and takes the first one's authority.
 func (s store) createSecret(ctx context.Context, data map[string][]byte) error {
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: SecretName},
-		Type:       corev1.SecretTypeTLS,
-		Data:       data,
+	secret := corev1apply.Secret(SecretName, s.namespace).WithType(corev1.SecretTypeTLS).WithData(data)
+	manager := fieldManager + "-" + strings.ToLower(rand.Text())
+	_, err := s.client.Secrets(s.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: manager})
+	if apierrors.IsConflict(err) {
+		return nil
 	}
-	_, err := s.client.Secrets(s.namespace).Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager})
 	return err
 }
 

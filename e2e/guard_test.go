@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -193,4 +195,38 @@ func TestGuardsThatStartTogetherAgree(t *testing.T) {
 			return err == nil && answer.Code == http.StatusForbidden
 		})
 	}
+}
+
+// uninstall leaves nothing locked, and does not say so while a guard that runs puts its registration back.
+func TestUninstallRemovesTheRegistrationForGood(t *testing.T) {
+	world := newWorld(t)
+	guard := startGuard(t)
+	guardian(t, "uninstall").require(t, 1, "stop the guard first")
+	guard.Stop()
+	_, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Create(t.Context(), &admissionregistrationv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: registration.Name},
+		}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	guardian(t, "uninstall").require(t, 0, "Removed the registration", "reserved resources stay")
+	guardian(t, "uninstall").require(t, 0, "There is no registration")
+	requireUntouched(t, world)
+	throughGuard(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"free":"yes"}}}`))
+}
+
+// The registration goes with the ClusterRole that owns it, and a guard that still runs leaves it gone.
+func TestRegistrationGoesWithItsOwner(t *testing.T) {
+	const owner = "owner-of-the-registration"
+	roles := clients(t).RbacV1().ClusterRoles()
+	must(t)(roles.Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: owner}}, metav1.CreateOptions{}))
+	guard := startGuard(t, "--owner-clusterrole", owner)
+	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{}))
+	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	eventually(t, "the registration is gone, and the guard has noticed", func() bool {
+		_, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+		log, logErr := guard.Log()
+		return apierrors.IsNotFound(err) && logErr == nil && strings.Contains(string(log), "not registering")
+	})
 }

@@ -51,8 +51,8 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, options authorize.Opt
 	if output.format == formatTable {
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}
+	options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
 	result, err := authorizer.Authorize(cmd.Context(), options)
-	warn(cmd.ErrOrStderr(), result.Checks)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, options authorize.Opt
 // warn tells what an administrator should know although the run went on.
 func warn(stderr io.Writer, checks authorize.Checks) {
 	for _, check := range checks.Checks {
-		if check.Status == authorize.Unknown {
+		if check.Status == authorize.Unknown && check.Remedy != "" {
 			say(stderr, fmt.Sprintf("Warning: %s: %s %s", check.ID, check.Message, check.Remedy))
 		}
 	}

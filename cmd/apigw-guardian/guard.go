@@ -13,6 +13,9 @@ import (
 
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -213,13 +216,33 @@ func (g *guard) addKeeper() error {
 	}
 	keeper := &registration.Keeper{
 		Client: g.manager.GetClient(),
-		Build: func() *admissionregistrationv1.ValidatingWebhookConfiguration {
+		Build: func(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+			owner, err := g.owner(ctx)
 			return registration.Build(g.set, registration.Options{
-				Endpoint: g.settings.endpoint, CABundle: g.server.authority.Bundle(), FailurePolicy: failurePolicy,
-			})
+				Endpoint: g.settings.endpoint, CABundle: g.server.authority.Bundle(), Owner: owner, FailurePolicy: failurePolicy,
+			}), err
 		},
 		Ready: g.server.Listening(),
 		Log:   g.settings.log,
 	}
 	return keeper.SetupWithManager(g.manager)
+}
+
+// owner returns the reference to the ClusterRole that owns the registration; nil where none is named. It is read anew each
+// time: once it is gone, the release is being uninstalled.
+func (g *guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
+	name := g.settings.flags.ownerClusterRole
+	if name == "" {
+		return nil, nil //nolint:nilnil // no owner is no error
+	}
+	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && role.DeletionTimestamp != nil {
+		return nil, registration.ErrOwnerGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the owner of the registration, clusterrole %q: %w", name, err)
+	}
+	return &metav1.OwnerReference{
+		APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID,
+	}, nil
 }

@@ -74,7 +74,7 @@ should be.`,
 	})
 	shared.addTo(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newWebhook(shared), newVersion(),
+		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newUninstall(shared), newWebhook(shared), newVersion(),
 	)
 	return root
 }

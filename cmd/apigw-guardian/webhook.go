@@ -26,6 +26,7 @@ type webhookFlags struct {
 	mode                               string
 	drainPeriod                        time.Duration
 	leaderElect                        bool
+	ownerClusterRole                   string
 	controllerManagers                 []string
 	logLevel                           string
 }
@@ -75,6 +76,8 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"how long to go on serving after SIGTERM, until every API server has noticed")
 	flags.BoolVar(&f.leaderElect, "leader-elect", false,
 		"with several replicas: let only one of them keep the registration, so that two versions do not undo each other's")
+	flags.StringVar(&f.ownerClusterRole, "owner-clusterrole", "",
+		"name of the ClusterRole that owns the registration: with it, the registration goes, and is not put back")
 	flags.StringSliceVar(&f.controllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user name of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")

@@ -80,6 +80,7 @@ type Result struct {
 // ErrTokenNotFilled, ErrTokenUnproved, or one of the API server.
 func (a *Authorizer) Authorize(ctx context.Context, options Options) (Result, error) {
 	result := Result{Checks: a.Preflight(ctx, options)}
+	options.checked(result.Checks)
 	if failed := result.Failed(); len(failed) > 0 {
 		return result, &PreflightError{Failed: failed}
 	}

@@ -86,6 +86,8 @@ type Options struct {
 	Wait time.Duration
 	// Report is called with each line as it happens, from the calling goroutine; nil for nobody.
 	Report func(Line)
+	// Checked is called with the preflight's checks, before anything is written; nil for nobody.
+	Checked func(Checks)
 }
 
 func (o Options) wait() time.Duration {
@@ -93,6 +95,12 @@ func (o Options) wait() time.Duration {
 		return DefaultWait
 	}
 	return o.Wait
+}
+
+func (o Options) checked(checks Checks) {
+	if o.Checked != nil {
+		o.Checked(checks)
+	}
 }
 
 func (o Options) report(line Line) {

@@ -5,6 +5,7 @@ package registration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -31,6 +32,10 @@ const (
 	lastRetry  = 10 * time.Second
 )
 
+// ErrOwnerGone says that the object which owns the registration is gone: what it belonged to is being uninstalled, and nobody
+// may put the registration back.
+var ErrOwnerGone = errors.New("owner of the registration is gone")
+
 // Keeper puts the registration in place once the guard answers, and puts it back whenever somebody deletes or edits it.
 //
 // It is one of the things that only a leader does where leaders are elected: during an upgrade, the old and the new version
@@ -38,8 +43,9 @@ const (
 type Keeper struct {
 	// Client reads from a cache that holds the registration, and writes.
 	Client client.Client
-	// Build returns the registration as it must be. It is called only after Ready.
-	Build func() *admissionregistrationv1.ValidatingWebhookConfiguration
+	// Build returns the registration as it must be. It is called only after Ready. With ErrOwnerGone, the registration is left
+	// as it is, or absent.
+	Build func(context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 	// Ready is closed when the guard answers reviews. A registration before that would refuse every write it covers.
 	Ready <-chan struct{}
 	Log   *slog.Logger
@@ -87,9 +93,16 @@ func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reco
 	if request.Name != Name || !k.waitReady(ctx) {
 		return reconcile.Result{}, nil
 	}
-	want := k.Build()
+	want, err := k.Build(ctx)
+	if errors.Is(err, ErrOwnerGone) {
+		k.Log.Info("not registering: the release that owns the registration is gone")
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	live := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	err := k.Client.Get(ctx, request.NamespacedName, live)
+	err = k.Client.Get(ctx, request.NamespacedName, live)
 	switch {
 	case apierrors.IsNotFound(err):
 		return reconcile.Result{}, k.create(ctx, want)

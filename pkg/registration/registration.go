@@ -97,6 +97,8 @@ type Options struct {
 	Endpoint Endpoint
 	// CABundle is PEM: the authorities that the guard's certificate may come from.
 	CABundle []byte
+	// Owner is the cluster-scoped object with which the garbage collector takes the registration along; nil for none.
+	Owner *metav1.OwnerReference
 	// FailurePolicy is Fail where the guard enforces, and Ignore where it observes only.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 }
@@ -113,6 +115,9 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			Labels:      map[string]string{"app.kubernetes.io/name": Name, "app.kubernetes.io/managed-by": Name},
 			Annotations: map[string]string{enforcerAnnotation: "true"},
 		},
+	}
+	if options.Owner != nil {
+		configuration.OwnerReferences = []metav1.OwnerReference{*options.Owner}
 	}
 	for _, reservation := range set.Reservations() {
 		for _, group := range groupByResource(reservation) {
