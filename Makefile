@@ -64,6 +64,12 @@ test: require-go ## Run the unit tests, and the end-to-end tests on a real API s
 	{ E2E_REPORT="$$report" $(GO) test -p 2 -count=1 -timeout 40m $(if $(RACE),-race) $(TEST_ARGS) ./... || code=$$?; } && \
 	if [ -s "$$report" ]; then echo '==> seen on the real API server'; sort -u "$$report"; fi && exit $$code
 
+# As root on Linux only, with the Debian packages of e2e/node/packages.txt.
+.PHONY: e2e
+e2e: require-go ## Install the chart with helm on a real node: needs root, and the packages of e2e/node/packages.txt
+	$(say) 'go test ./e2e/node ./e2e/install'
+	@E2E_NODE=1 $(GO) test -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) ./e2e/node ./e2e/install
+
 .PHONY: bench
 bench: require-go ## Run the Go benchmarks, then measure the guard through a real API server
 	$(GO) test -run '^$$' -bench . -benchmem $(BENCH_ARGS) ./pkg/...

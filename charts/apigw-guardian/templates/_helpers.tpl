@@ -1,0 +1,148 @@
+{{- define "guardian.labels" -}}
+app.kubernetes.io/name: apigw-guardian
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "guardian.selector" -}}
+app.kubernetes.io/name: apigw-guardian
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: webhook
+{{- end }}
+
+{{- /* The registration has one name in a cluster, and so has all that belongs to it. */}}
+{{- define "guardian.name" -}}apigw-guardian{{- end }}
+
+{{- define "guardian.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- /* Every reserved resource as a JSON list of {group, resource, namespace, name, kind}: the file that the program brings, and
+       the further reservations. Plurals are formed as the program forms them. */}}
+{{- define "guardian.reserved" -}}
+{{- $all := list }}
+{{- $sets := list (.Files.Get "files/apigw-ingress.yaml" | fromYaml).spec }}
+{{- range .Values.reservations }}{{ $sets = append $sets . }}{{ end }}
+{{- range $set := $sets }}
+{{- range $set.resources }}
+{{- $manifest := .manifest }}
+{{- $parts := splitList "/" $manifest.apiVersion }}
+{{- $group := "" }}
+{{- if gt (len $parts) 1 }}{{ $group = first $parts }}{{ end }}
+{{- $kind := lower $manifest.kind }}
+{{- $plural := printf "%ss" $kind }}
+{{- if regexMatch "(s|x|ch|sh)$" $kind }}{{ $plural = printf "%ses" $kind }}{{ end }}
+{{- if regexMatch "[^aeiou]y$" $kind }}{{ $plural = printf "%sies" (trimSuffix "y" $kind) }}{{ end }}
+{{- if eq $kind "endpoints" }}{{ $plural = $kind }}{{ end }}
+{{- $all = append $all (dict "group" $group "resource" $plural "namespace" ($manifest.metadata.namespace | default "") "name" $manifest.metadata.name "kind" $manifest.kind) }}
+{{- end }}
+{{- end }}
+{{- toJson $all }}
+{{- end }}
+
+{{- /* Grants on each reserved resource by its name: a ClusterRole for cluster-scoped ones, a Role in each namespace for the
+       others, and their bindings to one ServiceAccount. Takes root, role, verbs (a list), account, annotations. */}}
+{{- define "guardian.grants" -}}
+{{- $root := .root }}
+{{- $reserved := include "guardian.reserved" $root | fromJsonArray }}
+{{- $namespaces := list "" }}
+{{- range $reserved }}{{ $namespaces = append $namespaces .namespace }}{{ end }}
+{{- range $namespace := $namespaces | uniq }}
+{{- $prefix := empty $namespace | ternary "Cluster" "" }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $prefix }}Role
+metadata:
+  name: {{ $.role }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels: {{- include "guardian.labels" $root | nindent 4 }}
+  {{- with $.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+rules:
+{{- range $reserved }}
+{{- if eq .namespace $namespace }}
+{{- $verbs := $.verbs }}
+{{- if and $.escalates (has .kind (list "ClusterRole" "Role")) }}{{ $verbs = concat $verbs (list "escalate" "bind") }}{{ end }}
+- apiGroups: [{{ .group | quote }}]
+  resources: [{{ .resource }}]
+  resourceNames: [{{ .name | quote }}]
+  verbs: {{ toJson $verbs }}
+{{- end }}
+{{- end }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $prefix }}RoleBinding
+metadata:
+  name: {{ $.role }}
+  {{- with $namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels: {{- include "guardian.labels" $root | nindent 4 }}
+  {{- with $.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $prefix }}Role
+  name: {{ $.role }}
+subjects:
+- kind: ServiceAccount
+  namespace: {{ $root.Release.Namespace }}
+  name: {{ $.account }}
+{{- end }}
+{{- end }}
+
+{{- /* What is the same of every Pod. Takes root. */}}
+{{- define "guardian.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "guardian.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "guardian.placement" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.reservationArgs" -}}
+{{- if .Values.reservations }}
+- --reservations=/etc/apigw-guardian/reservations
+{{- end }}
+{{- end }}
+
+{{- define "guardian.reservationMounts" -}}
+{{- if .Values.reservations }}
+volumeMounts:
+- {name: reservations, mountPath: /etc/apigw-guardian/reservations, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.reservationVolumes" -}}
+{{- if .Values.reservations }}
+volumes:
+- name: reservations
+  configMap: {name: {{ include "guardian.name" . }}-reservations}
+{{- end }}
+{{- end }}
