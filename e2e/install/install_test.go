@@ -6,11 +6,19 @@ package install
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
@@ -40,6 +48,7 @@ func TestHelmInstall(t *testing.T) {
 	}
 	refuse(t, n, "denied the request: ClusterRole", "kubectl", "delete", "clusterrole", "apigw-ingress-clusterrole")
 	loseReplica(t, n)
+	restartUnderLoad(t, n)
 	run(t, n, "helm", "uninstall", "apigw-guardian", "--namespace", namespace, "--wait", "--timeout", "4m")
 	requireUnlocked(t, n)
 
@@ -65,6 +74,44 @@ func loseReplica(t *testing.T, n *node.Node) {
 		refuse(t, n, "denied the request: ClusterRole", "kubectl", "label", "clusterrole", "apigw-ingress-clusterrole", "a=b")
 	}
 	run(t, n, "kubectl", "-n", namespace, "rollout", "status", "deployment/apigw-guardian", "--timeout=2m")
+}
+
+// restarts is how often the guard is restarted under load.
+const restarts = 10
+
+// restartUnderLoad is row R6 of the targets: while both replicas are replaced again and again, every forbidden write is denied
+// by the guard, and none fails on its way there.
+func restartUnderLoad(t *testing.T, n *node.Node) {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(n.AdminConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var denied atomic.Int64
+	var load sync.WaitGroup
+	for range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				_, err := client.RbacV1().ClusterRoles().Patch(ctx, "apigw-ingress-clusterrole", types.MergePatchType,
+					[]byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
+				switch {
+				case ctx.Err() != nil:
+				case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "is reserved by"):
+					denied.Add(1)
+				default:
+					t.Errorf("a forbidden write while the guard restarts: %v", err)
+				}
+			}
+		})
+	}
+	for range restarts {
+		run(t, n, "kubectl", "-n", namespace, "rollout", "restart", "deployment/apigw-guardian")
+		run(t, n, "kubectl", "-n", namespace, "rollout", "status", "deployment/apigw-guardian", "--timeout=2m")
+	}
+	cancel()
+	load.Wait()
+	t.Logf("R6: %d restarts, %d writes denied", restarts, denied.Load())
 }
 
 // requireUnlocked wants the registration gone, which the garbage collector may have to see to, and the reserved resources
