@@ -49,6 +49,7 @@ func TestHelmInstall(t *testing.T) {
 	refuse(t, n, "denied the request: ClusterRole", "kubectl", "delete", "clusterrole", "apigw-ingress-clusterrole")
 	loseReplica(t, n)
 	restartUnderLoad(t, n)
+	requireHarmlessJob(t, n)
 	run(t, n, "helm", "uninstall", "apigw-guardian", "--namespace", namespace, "--wait", "--timeout", "4m")
 	requireUnlocked(t, n)
 
@@ -112,6 +113,35 @@ func restartUnderLoad(t *testing.T, n *node.Node) {
 	cancel()
 	load.Wait()
 	t.Logf("R6: %d restarts, %d writes denied", restarts, denied.Load())
+}
+
+// requireHarmlessJob tries, with the real token of the init job's ServiceAccount, what an attacker who held it would.
+func requireHarmlessJob(t *testing.T, n *node.Node) {
+	t.Helper()
+	hooks := filepath.Join(t.TempDir(), "hooks.yaml")
+	rendered := run(t, n, "helm", "template", "apigw-guardian", chart, "--namespace", namespace, "--show-only", "templates/authorize.yaml")
+	beforeJob, _, _ := strings.Cut(rendered, "apiVersion: batch/v1")
+	if err := os.WriteFile(hooks, []byte(beforeJob), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, n, "kubectl", "apply", "-f", hooks)
+	token := strings.TrimSpace(run(t, n, "kubectl", "-n", namespace, "create", "token", "apigw-guardian-authorize"))
+	job := func(args ...string) []string { return append([]string{"--token=" + token}, args...) }
+	run(t, n, "kubectl", job("get", "clusterrole", "apigw-ingress-clusterrole")...) // the token works
+	for _, attempt := range [][]string{
+		{"create", "clusterrolebinding", "mine", "--clusterrole=cluster-admin", "--serviceaccount=" + namespace + ":apigw-guardian-authorize"},
+		{"create", "clusterrole", "mine", "--verb=*", "--resource=secrets"},
+		{"patch", "clusterrole", "apigw-guardian-authorize", "--type=json", `-p=[{"op":"remove","path":"/rules/0/resourceNames"}]`},
+		{"patch", "clusterrolebinding", "cluster-admin", "--type=json", `-p=[{"op":"remove","path":"/subjects"}]`},
+		{"-n", "kube-system", "get", "secrets"},
+		{"-n", "kube-system", "create", "secret", "generic", "mine"},
+		{"-n", namespace, "get", "secret", "apigw-guardian-ca"},
+		{"-n", namespace, "create", "token", "apigw-guardian"},
+		{"delete", "validatingwebhookconfiguration", "apigw-guardian"},
+	} {
+		refuse(t, n, "orbidden", "kubectl", job(attempt...)...)
+	}
+	run(t, n, "kubectl", "delete", "-f", hooks)
 }
 
 // requireUnlocked wants the registration gone, which the garbage collector may have to see to, and the reserved resources
