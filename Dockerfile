@@ -10,7 +10,7 @@
 #   buildah build --target prebuilt .
 
 ARG GO_VERSION=1.26
-FROM docker.io/library/golang:${GO_VERSION} AS build
+FROM golang:${GO_VERSION} AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
