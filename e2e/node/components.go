@@ -158,8 +158,7 @@ func (n *Node) startProxy(ctx context.Context) error {
 	})
 }
 
-// StartKubelet starts kubelet with the flags added to its own, and waits until it is healthy. A running one is stopped first.
-// Pods outlive it.
+// StartKubelet starts kubelet and waits until it is healthy. A running one is stopped first; Pods outlive it.
 func (n *Node) StartKubelet(ctx context.Context) error {
 	return n.start(ctx, testbed.Program{
 		Name: "kubelet",

@@ -298,6 +298,9 @@ func interruptOwner(t *testing.T) {
 	t.Helper()
 	owner, claim := startOwner(t, "start")
 	left := inventoryOf(t, claim)
+	if len(left.pids) == 0 {
+		t.Error("nothing of the node ran when its start was interrupted")
+	}
 	if err := owner.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
