@@ -13,15 +13,19 @@ var building = []floor{
 		reason:   "it reads bytes, and knows nothing of Kubernetes or of this product",
 	},
 	{
-		packages: []string{"pkg/reserved", "pkg/review"},
-		reason:   "what is reserved and what is asked are data, independent of each other; only the decision brings them together",
+		packages: []string{"pkg/apis/guardian/v1alpha1", "pkg/reserved", "pkg/review"},
+		reason:   "what is stored, reserved and asked are data, independent of each other; only the decision brings them together",
 	},
 	{
 		packages: []string{"pkg/policy"},
 		reason:   "the decision follows from a request and the reserved set alone, so that a test can state every case of it",
 	},
 	{
-		packages: []string{"certs", "pkg/facts", "pkg/privatenet", "pkg/registration", "pkg/server", "pkg/webhook"},
+		packages: []string{"pkg/audit"},
+		reason:   "a record is the fact of a decision; what stores, counts and shows records stands above it",
+	},
+	{
+		packages: []string{"certs", "pkg/facts", "pkg/privatenet", "pkg/recordstore", "pkg/registration", "pkg/server", "pkg/webhook"},
 		reason:   "the edges meet in cmd, which wires them: none needs another to be tested or replaced",
 	},
 	{
@@ -56,7 +60,17 @@ var rules = []rule{
 		reason:   "the decision compares API types; RBAC rules are compared by Kubernetes' own function, and not by one that may differ",
 	},
 	{
-		packages: []string{"pkg/rawjson", "pkg/reserved", "pkg/review", "pkg/policy"},
+		packages: []string{"pkg/apis/guardian/v1alpha1"},
+		only:     []string{"k8s.io/apimachinery/..."},
+		reason:   "whoever reads the guard's custom resources imports this package, and should get nothing else with it",
+	},
+	{
+		packages: []string{"pkg/audit"},
+		only:     []string{"k8s.io/apimachinery/..."},
+		reason:   "a record is data: who stores it is not its business",
+	},
+	{
+		packages: []string{"pkg/rawjson", "pkg/reserved", "pkg/review", "pkg/policy", "pkg/apis/guardian/v1alpha1", "pkg/audit"},
 		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
 		through:  true,
 		reason:   "the core asks nobody: with a client in reach, a decision could come to depend on a call that hangs or fails",

@@ -74,7 +74,8 @@ should be.`,
 	})
 	shared.addTo(root.PersistentFlags())
 	root.AddCommand(
-		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newUninstall(shared), newWebhook(shared), newVersion(),
+		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared),
+		newUninstall(shared), newVersion(),
 	)
 	return root
 }

@@ -1,0 +1,93 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+)
+
+// Tally is a count of writes under a name.
+type Tally struct {
+	Name  string `json:"name"`
+	Count int64  `json:"count"`
+}
+
+// Summary counts writes, not records.
+type Summary struct {
+	Records int   `json:"records"`
+	Writes  int64 `json:"writes"`
+	// ByUser, ByResource, ByReason and ByOutcome have the largest count first.
+	ByUser     []Tally `json:"byUser"`
+	ByResource []Tally `json:"byResource"`
+	ByReason   []Tally `json:"byReason"`
+	ByOutcome  []Tally `json:"byOutcome"`
+	// ByDay has a tally for every day ("2006-01-02") from the first to the last, days without a write included.
+	ByDay []Tally `json:"byDay"`
+}
+
+// Summarize counts the writes of the records. A record counts whole on the day of its last write: it spans minutes. Days
+// begin and end in the given place.
+func Summarize(records []v1alpha1.AuditRecord, place *time.Location) Summary {
+	users, resources := map[string]int64{}, map[string]int64{}
+	reasons, outcomes, days := map[string]int64{}, map[string]int64{}, map[string]int64{}
+	summary := Summary{Records: len(records)}
+	for i := range records {
+		spec := &records[i].Spec
+		summary.Writes += spec.Count
+		users[spec.User.Name] += spec.Count
+		resources[spec.Resource] += spec.Count
+		reasons[spec.Reason] += spec.Count
+		outcomes[string(spec.Outcome)] += spec.Count
+		days[spec.LastTime.In(place).Format(time.DateOnly)] += spec.Count
+	}
+	summary.ByUser, summary.ByResource = tallies(users), tallies(resources)
+	summary.ByReason, summary.ByOutcome = tallies(reasons), tallies(outcomes)
+	summary.ByDay = everyDay(days)
+	return summary
+}
+
+func tallies(counts map[string]int64) []Tally {
+	result := make([]Tally, 0, len(counts))
+	for name, count := range counts {
+		result = append(result, Tally{Name: name, Count: count})
+	}
+	slices.SortFunc(result, func(a, b Tally) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
+	})
+	return result
+}
+
+// maxDays bounds the days between the first and the last: one record with a wrong clock must not cost memory.
+const maxDays = 3660
+
+func everyDay(counts map[string]int64) []Tally {
+	names := slices.Sorted(maps.Keys(counts))
+	result := make([]Tally, 0, len(names))
+	for i, name := range names {
+		if i > 0 {
+			result = append(result, daysBetween(names[i-1], name)...)
+		}
+		result = append(result, Tally{Name: name, Count: counts[name]})
+	}
+	return result
+}
+
+func daysBetween(before, after string) []Tally {
+	day, _ := time.Parse(time.DateOnly, before) // it was formatted here
+	var between []Tally
+	for range maxDays {
+		day = day.AddDate(0, 0, 1)
+		name := day.Format(time.DateOnly)
+		if name >= after {
+			return between
+		}
+		between = append(between, Tally{Name: name})
+	}
+	return nil
+}

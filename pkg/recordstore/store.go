@@ -1,0 +1,92 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package recordstore keeps audit records in the API server, and reads them from there.
+package recordstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+)
+
+// ErrNotInstalled says that the cluster has no audit records as a kind.
+var ErrNotInstalled = errors.New("the cluster does not know audit records: install the chart with crds.enabled=true")
+
+// ErrNotFound says that there is no record of that name.
+var ErrNotFound = errors.New("no such audit record")
+
+// pageSize is how many records one request of a list asks for: about half a megabyte.
+const pageSize = 500
+
+// Store is the API server's audit records, read and written with the rights of whoever connects. It is safe for concurrent
+// use. It keeps nothing in memory.
+type Store struct {
+	client client.WithWatch
+}
+
+// New connects to an API server. It does not call it yet.
+func New(config *rest.Config) (*Store, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("make a scheme of audit records: %w", err)
+	}
+	// The mapping is known: asking the API server for it would be one more call that can fail, at the first denial.
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(v1alpha1.GroupVersion().WithKind("AuditRecord"), meta.RESTScopeRoot)
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper})
+	if err != nil {
+		return nil, fmt.Errorf("make a client of audit records: %w", err)
+	}
+	return &Store{client: c}, nil
+}
+
+// List returns the records that fit the filter, in order of their names, which is the order of time. The error wraps
+// ErrNotInstalled, or is the API server's.
+func (s *Store) List(ctx context.Context, filter audit.Filter) ([]v1alpha1.AuditRecord, error) {
+	var records []v1alpha1.AuditRecord
+	page := &v1alpha1.AuditRecordList{}
+	for {
+		if err := s.client.List(ctx, page, client.Limit(pageSize), client.Continue(page.Continue)); err != nil {
+			return nil, explain("list audit records", err)
+		}
+		for i := range page.Items {
+			if filter.Match(&page.Items[i]) {
+				records = append(records, page.Items[i])
+			}
+		}
+		if page.Continue == "" {
+			return records, nil
+		}
+	}
+}
+
+// Get returns one record by its name. The error wraps ErrNotFound or ErrNotInstalled, or is the API server's.
+func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, error) {
+	record := &v1alpha1.AuditRecord{}
+	if err := s.client.Get(ctx, client.ObjectKey{Name: name}, record); err != nil {
+		return nil, explain(fmt.Sprintf("read audit record %q", name), err)
+	}
+	return record, nil
+}
+
+// explain tells a record that is absent from a kind that is absent: only the API server's answer about a record names one.
+func explain(what string, err error) error {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || !apierrors.IsNotFound(err) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if details := status.Status().Details; details == nil || details.Name == "" {
+		return fmt.Errorf("%s: %w", what, ErrNotInstalled)
+	}
+	return fmt.Errorf("%s: %w", what, ErrNotFound)
+}
