@@ -56,7 +56,7 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, shared.cluster.Stop()) }()
-	if err := shared.cluster.StartUnguarded(ctx); err != nil {
+	if err := errors.Join(shared.cluster.StartUnguarded(ctx), shared.cluster.InstallCRDs(ctx)); err != nil {
 		return 1, err
 	}
 	return m.Run(), nil

@@ -31,6 +31,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
@@ -44,6 +46,8 @@ type guard struct {
 	client   kubernetes.Interface
 	manager  ctrl.Manager
 	server   *listener
+	records  *recordstore.Store
+	recorder *recorder.Recorder
 }
 
 // listener is the webhook server of the manager. It loads the certificate authority before it listens, however long the API
@@ -52,6 +56,7 @@ type listener struct {
 	*server.Server
 	load      func(context.Context) (*certs.Authority, error)
 	authority *certs.Authority
+	recorder  *recorder.Recorder
 }
 
 // Start serves until ctx ends and the drain is over.
@@ -61,7 +66,7 @@ func (l *listener) Start(ctx context.Context) error {
 		return err
 	}
 	l.authority = authority
-	return l.Server.Start(ctx)
+	return alongside(l.recorder, func() error { return l.Server.Start(ctx) })
 }
 
 func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -83,6 +88,9 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	g := &guard{settings: settings, set: set, client: clientset}
+	if err := g.addRecorder(config); err != nil {
+		return nil, err
+	}
 	if err := g.addServer(); err != nil {
 		return nil, err
 	}
@@ -133,7 +141,7 @@ func (g *guard) addServer() error {
 	if err != nil {
 		return err
 	}
-	l := &listener{load: g.loadAuthority}
+	l := &listener{load: g.loadAuthority, recorder: g.recorder}
 	l.Server, err = server.New(server.Options{
 		Listen:         g.settings.flags.listen,
 		GetCertificate: l.certificate,
@@ -147,10 +155,11 @@ func (g *guard) addServer() error {
 	writers.ControllerManager = g.settings.flags.controllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	l.Register(webhook.Path, &webhook.Handler{
-		Policy:  &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
-		Lookup:  facts.Cluster{Client: g.client},
-		Log:     g.settings.log,
-		Metrics: counters,
+		Policy:   &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
+		Lookup:   facts.Cluster{Client: g.client},
+		Recorder: g.recorder,
+		Log:      g.settings.log,
+		Metrics:  counters,
 	})
 	g.server = l
 	return nil
@@ -196,7 +205,7 @@ func (g *guard) addManager(config *rest.Config) error {
 		LeaderElectionID:              registration.Name,
 		LeaderElectionNamespace:       flags.namespace,
 		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       new(flags.drainPeriod + 2*server.DefaultShutdownTimeout),
+		GracefulShutdownTimeout:       new(flags.drainPeriod + 2*server.DefaultShutdownTimeout + 2*recorder.FlushTimeout),
 	})
 	if err != nil {
 		return fmt.Errorf("set up the webhook: %w", err)
@@ -204,6 +213,7 @@ func (g *guard) addManager(config *rest.Config) error {
 	g.manager = manager
 	return errors.Join(
 		manager.Add(g.server),
+		manager.Add(&trimmer{store: g.records, retention: flags.recording.retention, log: g.settings.log}),
 		manager.AddHealthzCheck("alive", healthz.Ping),
 		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
 	)

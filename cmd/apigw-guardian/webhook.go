@@ -29,6 +29,7 @@ type webhookFlags struct {
 	ownerClusterRole                   string
 	controllerManagers                 []string
 	logLevel                           string
+	recording                          recordingFlags
 }
 
 func newWebhook(shared *sharedFlags) *cobra.Command {
@@ -81,6 +82,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.controllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user name of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.recording.addTo(flags)
 }
 
 // settings are the flags, checked.
@@ -106,6 +108,9 @@ func (f *webhookFlags) settings(stderr io.Writer) (*settings, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", f.logLevel)
+	}
+	if err := f.recording.check(); err != nil {
+		return nil, err
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	return &settings{flags: *f, endpoint: endpoint, mode: mode, log: log}, nil

@@ -30,6 +30,9 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cluster.Stop()) }()
+	if err := cluster.InstallCRDs(ctx); err != nil {
+		return err
+	}
 	fmt.Printf("Kubernetes %s is up. Starting the guard beside it.\n", cluster.Version())
 	guard, err := cluster.StartGuard(ctx, guardian)
 	if err != nil {

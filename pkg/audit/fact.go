@@ -40,6 +40,9 @@ type Fact struct {
 	User    review.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
+
+	// flood marks a fact that shares a record with unequal ones.
+	flood bool
 }
 
 // NewFact is the fact of a decision that has an outcome.
@@ -78,16 +81,54 @@ func ResourcePath(parts ...string) string {
 	return strings.Join(path, "/")
 }
 
+// FloodReason is the reason of a record that unequal facts share.
+const FloodReason = "Flood"
+
+// floodWindow is the span of time that one such record covers.
+const floodWindow = time.Minute
+
+// Flooded returns the fact as it is counted when new records come faster than they may be stored: it shares one record a
+// minute with all others of its outcome, whoever did what.
+func (f *Fact) Flooded() Fact {
+	return Fact{
+		Time:       f.Time,
+		RequestUID: f.RequestUID,
+		Outcome:    f.Outcome,
+		Reason:     FloodReason,
+		Message:    "Writes by many users, or to many names, came too fast for a record each. The guard's log has every one.",
+		Source:     f.Source,
+		flood:      true,
+	}
+}
+
+// Ends returns when the window of the fact's record is over: no later fact falls into it.
+func (f *Fact) Ends() time.Time {
+	window := f.window()
+	return f.Time.UTC().Truncate(window).Add(window)
+}
+
+func (f *Fact) window() time.Duration {
+	if f.flood {
+		return floodWindow
+	}
+	return Window
+}
+
 // Name returns the name of the record that the fact belongs to: the start of its window, the operation, and a digest of
 // what makes facts equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
 func (f *Fact) Name() string {
-	operation := strings.ToLower(f.Operation)
-	switch operation {
-	case "create", "update", "delete":
+	return f.Time.UTC().Truncate(f.window()).Format("20060102t1504") + "-" + f.word() + "-" + f.digest()
+}
+
+func (f *Fact) word() string {
+	switch operation := strings.ToLower(f.Operation); {
+	case f.flood:
+		return "flood"
+	case operation == "create", operation == "update", operation == "delete":
+		return operation
 	default:
-		operation = "unreadable"
+		return "unreadable"
 	}
-	return f.Time.UTC().Truncate(Window).Format("20060102t1504") + "-" + operation + "-" + f.digest()
 }
 
 // digestBytes is 80 bits: nobody finds another fact that falls into the same record.
@@ -115,7 +156,7 @@ func writeText(sum hash.Hash, text string) {
 	_, _ = sum.Write([]byte(text))
 }
 
-// Record returns a record that counts this one fact, by no replica yet.
+// Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
 func (f *Fact) Record() *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{
@@ -133,12 +174,10 @@ func (f *Fact) Record() *v1alpha1.AuditRecord {
 				UID:    Printable(f.User.UID, maxName),
 				Groups: printables(f.User.Groups, maxName),
 			},
-			FirstTime:      at,
-			LastTime:       at,
-			Count:          1,
-			LastRequestUID: Printable(f.RequestUID, maxUID),
-			Source:         f.Source,
-			Caller:         f.Caller,
+			FirstTime: at,
+			LastTime:  at,
+			Source:    f.Source,
+			Caller:    f.Caller,
 		},
 	}
 }

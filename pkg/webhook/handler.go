@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
@@ -31,12 +32,20 @@ type Lookup interface {
 	Established(ctx context.Context, question policy.Question) (bool, error)
 }
 
+// Recorder keeps what an administrator may want to review. Record returns the name of the record once the fact is safe, or
+// nothing more can be done for it; it never fails, as a denial is a denial, recorded or not.
+type Recorder interface {
+	Record(ctx context.Context, fact audit.Fact) string
+}
+
 // Handler answers reviews. It holds no lock and no state: it is safe for concurrent use.
 type Handler struct {
 	// Policy decides.
 	Policy *policy.Policy
 	// Lookup may be nil: then nothing is known, and what needs to be known is denied.
 	Lookup Lookup
+	// Recorder may be nil: then the log is all there is.
+	Recorder Recorder
 	// Log takes one line for each denial, and for each write that is let through on purpose.
 	Log *slog.Logger
 	// Metrics counts.
@@ -57,8 +66,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	request, err := review.Read(r.Body)
 	decision, err := h.evaluate(r.Context(), request, err)
-	h.record(r.Context(), request, decision, err)
-	h.respond(w, request, decision)
+	h.logLine(r.Context(), request, decision, err)
+	record := h.record(r.Context(), request, decision)
+	h.respond(w, request, response(request, decision, record))
 	h.Metrics.observe(decision, time.Since(start))
 }
 
@@ -99,8 +109,8 @@ func (h *Handler) established(ctx context.Context, request *review.Request) (boo
 
 // respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
 // so too.
-func (h *Handler) respond(w http.ResponseWriter, request *review.Request, decision policy.Decision) {
-	answer, err := review.Encode(response(request, decision))
+func (h *Handler) respond(w http.ResponseWriter, request *review.Request, response review.Response) {
+	answer, err := review.Encode(response)
 	if err != nil {
 		h.Log.Error("cannot write an answer", slog.String(keyRequestUID, request.UID), slog.Any(keyError, err))
 		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
@@ -113,8 +123,8 @@ func (h *Handler) respond(w http.ResponseWriter, request *review.Request, decisi
 	_, _ = w.Write(answer) // the API server is gone: nobody is left to tell
 }
 
-func response(request *review.Request, decision policy.Decision) review.Response {
-	r := review.Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision)}
+func response(request *review.Request, decision policy.Decision, record string) review.Response {
+	r := review.Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
 	switch {
 	case !decision.Allowed:
 		r.Message = decision.Message()
@@ -125,13 +135,16 @@ func response(request *review.Request, decision policy.Decision) review.Response
 }
 
 // annotations go into the API server's audit event, for each decision that concerns a reserved resource.
-func annotations(decision policy.Decision) map[string]string {
+func annotations(decision policy.Decision, record string) map[string]string {
 	if decision.Reason == policy.NotReserved {
 		return nil
 	}
 	a := map[string]string{"decision": verdict(decision), "reason": string(decision.Reason)}
 	if decision.Resource != nil {
 		a["resource"] = decision.ObjectName()
+	}
+	if record != "" {
+		a["record"] = record
 	}
 	return a
 }

@@ -6,7 +6,9 @@ package webhook
 import (
 	"context"
 	"log/slog"
+	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
@@ -28,8 +30,17 @@ const (
 	keyError       = "err"
 )
 
-// record writes one line for what an administrator may want to review. It names fields, and never a value of an object.
-func (h *Handler) record(ctx context.Context, request *review.Request, decision policy.Decision, err error) {
+// record has the fact of a decision that an administrator may want to review kept, and returns the name of its record. A
+// dry-run leaves none; neither does what has no uid, which no API server has sent.
+func (h *Handler) record(ctx context.Context, request *review.Request, decision policy.Decision) string {
+	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
+		return ""
+	}
+	return h.Recorder.Record(ctx, audit.NewFact(request, decision, time.Now()))
+}
+
+// logLine writes one line for each such fact. It names fields, and never a value of an object.
+func (h *Handler) logLine(ctx context.Context, request *review.Request, decision policy.Decision, err error) {
 	level, message := slog.LevelDebug, "write allowed"
 	switch {
 	case !decision.Allowed:

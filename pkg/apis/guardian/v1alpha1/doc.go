@@ -7,4 +7,4 @@
 // +groupName=guardian.apigw.io
 package v1alpha1
 
-//go:generate sh -c "$(../../../../tools/install controller-gen) object:headerFile=boilerplate.txt crd:headerFile=boilerplate.yaml.txt paths=. output:crd:dir=../../../../charts/apigw-guardian/files/crds"
+//go:generate sh -c "$(../../../../tools/install controller-gen) object:headerFile=boilerplate.txt crd:headerFile=boilerplate.yaml.txt paths=. output:crd:dir=../crds"

@@ -1,0 +1,77 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
+)
+
+// establishedInterval is how often a new kind is asked for, and establishedTimeout how long.
+const (
+	establishedInterval = 100 * time.Millisecond
+	establishedTimeout  = 30 * time.Second
+)
+
+// InstallCRDs installs the guard's custom resources, as the chart does, and returns once they are served.
+func (c *Cluster) InstallCRDs(ctx context.Context) error {
+	client, err := dynamic.NewForConfig(c.AdminConfig())
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	return fs.WalkDir(crds.Files(), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(crds.Files(), path)
+		if err != nil {
+			return err
+		}
+		definition := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(content, definition); err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		return installCRD(ctx, client, definition)
+	})
+}
+
+func installCRD(ctx context.Context, client dynamic.Interface, definition *unstructured.Unstructured) error {
+	definitions := client.Resource(schema.GroupVersionResource{
+		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+	})
+	options := metav1.ApplyOptions{FieldManager: "testbed", Force: true}
+	if _, err := definitions.Apply(ctx, definition.GetName(), definition, options); err != nil {
+		return fmt.Errorf("install %s: %w", definition.GetName(), err)
+	}
+	group, _, err := unstructured.NestedString(definition.Object, "spec", "group")
+	plural, _, pluralErr := unstructured.NestedString(definition.Object, "spec", "names", "plural")
+	versions, _, versionErr := unstructured.NestedSlice(definition.Object, "spec", "versions")
+	if err := errors.Join(err, pluralErr, versionErr); err != nil {
+		return fmt.Errorf("read %s: %w", definition.GetName(), err)
+	}
+	for _, version := range versions {
+		name, _, _ := unstructured.NestedString(version.(map[string]any), "name") //nolint:forcetypeassert,errcheck // it was applied
+		resource := schema.GroupVersionResource{Group: group, Version: name, Resource: plural}
+		err := wait.PollUntilContextTimeout(ctx, establishedInterval, establishedTimeout, true, func(ctx context.Context) (bool, error) {
+			_, err := client.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
+			return err == nil, nil
+		})
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", definition.GetName(), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package recorder sees to it that no fact is lost: it counts facts into audit records, and keeps each safe, in the API
+// server or in a spool on the local disk, before the answer goes out.
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+)
+
+// Mode says what an answer waits for.
+type Mode string
+
+const (
+	// Blocking waits until the record is stored in the API server, or for BlockingTimeout, and then as Batch does.
+	Blocking Mode = "blocking"
+	// Batch waits for the spool only; records are stored about once in a BatchInterval.
+	Batch Mode = "batch"
+)
+
+const (
+	// BlockingTimeout bounds what an answer waits for the API server.
+	BlockingTimeout = 500 * time.Millisecond
+	// BatchInterval is how long Batch gathers facts before it stores them.
+	BatchInterval = time.Second
+
+	// attemptTimeout bounds one attempt to store a record.
+	attemptTimeout = 5 * time.Second
+	// workers is how many records are stored at the same time: enough that 32 callers with records of their own wait for two
+	// rounds at most, and few for an API server.
+	workers = 16
+	// housekeepingInterval is how often records that are over leave the memory, and an idle spool is emptied.
+	housekeepingInterval = 5 * time.Second
+	// firstRetry and lastRetry bound the pause before a record that could not be stored is tried again.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
+	// FlushTimeout bounds the last attempts when the recorder ends.
+	FlushTimeout = 5 * time.Second
+)
+
+// What new records may come up to: a burst, and then a trickle. What comes faster shares a record a minute. A window of the
+// busiest honest cluster has some dozens of records; ten a minute are 14 400 a day from a flood that does not end, about as
+// many as are kept at all.
+const (
+	newRecordsBurst     = 1000
+	newRecordsPerMinute = 10
+)
+
+// errSlow says that an answer has waited for the API server for as long as it may.
+var errSlow = errors.New("the API server takes more than " + BlockingTimeout.String())
+
+// ErrInvalidOptions says that a recorder cannot work with its Options.
+var ErrInvalidOptions = errors.New("invalid recorder options")
+
+// Store keeps records in the API server.
+type Store interface {
+	// Merge stores what record knows besides what is stored under its name; last is what the Merge before has returned, or nil.
+	// After an error nobody knows whether it was stored: the same call may be repeated.
+	Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error)
+}
+
+// Options are what a Recorder works with.
+type Options struct {
+	Store Store
+	Mode  Mode
+	// SpoolDir is a folder of this process alone; empty for no spool, which Batch does not allow. SpoolBytes bounds it; zero
+	// means SpoolBytes of this package.
+	SpoolDir   string
+	SpoolBytes int64
+	// Replica names this process, from its start to its end: no other one ever had the name.
+	Replica string
+	// Announce is called after a record has been stored for the first time by this process; it must not block. It may be nil.
+	Announce func(*v1alpha1.AuditRecord)
+	Registry prometheus.Registerer
+	Log      *slog.Logger
+}
+
+// Recorder records facts. New makes one; Run must run for records to be stored. It is safe for concurrent use.
+type Recorder struct {
+	options Options
+	spool   *spool // nil for none
+	metrics *metrics
+	queue   workqueue.TypedRateLimitingInterface[string]
+	// down says that the last attempt to store a record has failed: answers do not wait for the next.
+	down atomic.Bool
+
+	mu         sync.Mutex
+	entries    map[string]*entry
+	newRecords *rate.Limiter
+}
+
+// New opens the spool, takes up what a former process has left in it, and locks it until Run ends. The error wraps
+// ErrInvalidOptions, ErrSpoolInUse, or is the disk's.
+func New(options Options) (*Recorder, error) {
+	switch {
+	case options.Mode != Blocking && options.Mode != Batch:
+		return nil, fmt.Errorf("%w: mode %q: it is blocking or batch", ErrInvalidOptions, options.Mode)
+	case options.Mode == Batch && options.SpoolDir == "":
+		return nil, fmt.Errorf("%w: mode batch answers once a fact is in the spool: name a spool folder", ErrInvalidOptions)
+	}
+	if options.SpoolBytes == 0 {
+		options.SpoolBytes = SpoolBytes
+	}
+	r := &Recorder{
+		options: options,
+		entries: map[string]*entry{},
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
+		newRecords: rate.NewLimiter(rate.Every(time.Minute/newRecordsPerMinute), newRecordsBurst),
+	}
+	var err error
+	if r.metrics, err = newMetrics(options.Registry, r); err != nil {
+		return nil, err
+	}
+	return r, r.openSpool()
+}
+
+func (r *Recorder) openSpool() error {
+	if r.options.SpoolDir == "" {
+		return nil
+	}
+	opened, records, broken, err := openSpool(r.options.SpoolDir, r.options.SpoolBytes)
+	if err != nil {
+		return err
+	}
+	r.spool = opened
+	for _, record := range records {
+		r.takeUp(record)
+	}
+	if broken > 0 {
+		r.options.Log.Warn("lines of the spool cannot be read, and are left out", slog.Int("count", broken))
+	}
+	if len(r.entries) > 0 {
+		r.options.Log.Info("took up the spool of a former process", slog.Int("count", len(r.entries)))
+	}
+	return nil
+}
+
+// takeUp merges a line of the spool.
+func (r *Recorder) takeUp(record *v1alpha1.AuditRecord) {
+	e := r.entries[record.Name]
+	if e == nil {
+		r.entries[record.Name] = newEntry(record, time.Time{})
+		r.entries[record.Name].left = true
+		r.queue.Add(record.Name)
+		return
+	}
+	audit.Merge(e.record, record)
+}
+
+// Record counts the fact, and returns the name of its record once the fact is safe, or nothing more can be done for it but
+// what the log has. It takes no longer than BlockingTimeout and a write to the disk.
+func (r *Recorder) Record(ctx context.Context, fact audit.Fact) string {
+	t := r.count(&fact)
+	place := r.keepSafe(ctx, t)
+	r.metrics.facts.WithLabelValues(place).Inc()
+	return t.name
+}
+
+// ticket is what a counted fact is waited for by.
+type ticket struct {
+	name  string
+	entry *entry
+	// number is the fact's place in the entry's count.
+	number int64
+}
+
+func (r *Recorder) count(fact *audit.Fact) ticket {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := fact.Name()
+	e := r.entries[name]
+	if e == nil && !r.newRecords.Allow() {
+		flooded := fact.Flooded()
+		fact, name = &flooded, flooded.Name()
+		e = r.entries[name]
+		r.metrics.flood.Inc()
+	}
+	if e == nil {
+		e = newEntry(fact.Record(), fact.Ends())
+		r.entries[name] = e
+	}
+	waited := e.waits()
+	e.count(fact, r.options.Replica)
+	r.enqueue(name, waited)
+	return ticket{name: name, entry: e, number: e.counted}
+}
+
+// enqueue has the record stored: at once, or with others that come soon. One that waits already is in the queue.
+func (r *Recorder) enqueue(name string, waited bool) {
+	switch {
+	case r.options.Mode == Blocking && !r.down.Load():
+		r.queue.Add(name)
+	case !waited:
+		r.queue.AddAfter(name, BatchInterval)
+	}
+}
+
+// keepSafe returns the place where the fact is safe.
+func (r *Recorder) keepSafe(ctx context.Context, t ticket) string {
+	if r.options.Mode == Blocking && r.awaitStored(ctx, t) {
+		return placeStore
+	}
+	if r.spool == nil {
+		return placeMemory
+	}
+	if err := r.addToSpool(t); err != nil {
+		r.options.Log.Error("an audit record is neither stored nor in the spool: the log has its facts",
+			slog.String("name", t.name), slog.Any("err", err))
+		return placeMemory
+	}
+	return placeSpool
+}
+
+// awaitStored reports whether the fact is stored. It does not wait while records cannot be stored.
+func (r *Recorder) awaitStored(ctx context.Context, t ticket) bool {
+	timeout := time.NewTimer(BlockingTimeout)
+	defer timeout.Stop()
+	for {
+		stored, attempt := r.look(t)
+		if stored || r.down.Load() {
+			return stored
+		}
+		select {
+		case <-attempt.ended:
+			if attempt.failed {
+				return false
+			}
+		case <-timeout.C:
+			r.setDown(errSlow)
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (r *Recorder) look(t ticket) (stored bool, next *attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return t.entry.stored >= t.number, t.entry.attempt
+}
+
+// addToSpool writes the record as it counts now, which is no less than when the fact was counted.
+func (r *Recorder) addToSpool(t ticket) error {
+	r.mu.Lock()
+	record, counted := t.entry.record.DeepCopy(), t.entry.counted
+	r.mu.Unlock()
+	err := r.spool.add(record)
+	if errors.Is(err, errSpoolFull) {
+		return r.compactSpool()
+	}
+	if err == nil {
+		r.mu.Lock()
+		t.entry.spooled = max(t.entry.spooled, counted)
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// compactSpool leaves in the spool only what waits to be stored, all of it.
+func (r *Recorder) compactSpool() error {
+	counted := map[*entry]int64{}
+	err := r.spool.compact(func() []*v1alpha1.AuditRecord {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		var waiting []*v1alpha1.AuditRecord
+		for _, e := range r.entries {
+			if e.waits() {
+				waiting, counted[e] = append(waiting, e.record.DeepCopy()), e.counted
+			}
+		}
+		return waiting
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e, n := range counted {
+		e.spooled = max(e.spooled, n)
+	}
+	return nil
+}
+
+// waiting returns the names of the records that are not stored as they count.
+func (r *Recorder) waiting() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for name, e := range r.entries {
+		if e.waits() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
