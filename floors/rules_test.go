@@ -39,7 +39,7 @@ var building = []floor{
 			"pkg/server",
 			"pkg/webhook",
 		},
-		reason:   "the edges meet in cmd, which wires them: none needs another to be tested or replaced",
+		reason: "the edges meet in cmd, which wires them: none needs another to be tested or replaced",
 	},
 	{
 		packages: []string{"pkg/authorize"},
@@ -92,9 +92,9 @@ var rules = []rule{
 		packages: []string{
 			"pkg/rawjson", "pkg/reserved", "pkg/review", "pkg/policy", "pkg/apis/guardian/v1alpha1", "pkg/audit", "pkg/auditlog",
 		},
-		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
-		through:  true,
-		reason:   "the core asks nobody: with a client in reach, a decision could come to depend on a call that hangs or fails",
+		never:   []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
+		through: true,
+		reason:  "the core asks nobody: with a client in reach, a decision could come to depend on a call that hangs or fails",
 	},
 	{
 		packages: []string{"pkg/rawjson", "pkg/review", "pkg/policy"},

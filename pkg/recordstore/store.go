@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,7 +45,9 @@ func New(config *rest.Config) (*Store, error) {
 	// The mapping is known: asking the API server for it would be one more call that can fail, at the first denial.
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(v1alpha1.GroupVersion().WithKind("AuditRecord"), meta.RESTScopeRoot)
-	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper})
+	// A logger of its own: the library's global one complains on a command's terminal that nobody has set it.
+	quiet := logr.FromSlogHandler(slog.DiscardHandler)
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper, Log: quiet})
 	if err != nil {
 		return nil, fmt.Errorf("make a client of audit records: %w", err)
 	}

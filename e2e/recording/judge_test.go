@@ -1,0 +1,142 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package recording
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
+)
+
+// load sends forbidden writes by many users, as fast as its clients can.
+type load struct {
+	clients, users int
+	// most ends the load after so many writes; zero for never.
+	most int64
+	// config is the API server; nil for the guarded one.
+	client *scenario.Client
+}
+
+// run returns when most writes are answered, or ctx ends. Whatever the answer, no write may succeed.
+func (l load) run(ctx context.Context, t *testing.T) {
+	t.Helper()
+	var sent atomic.Int64
+	var group sync.WaitGroup
+	for range l.clients {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				n := sent.Add(1)
+				if l.most > 0 && n > l.most {
+					return
+				}
+				write := scenario.Merge(shared.world.Role, fmt.Sprintf(`{"metadata":{"labels":{"n%d":"x"}}}`, n%3))
+				write.As = scenario.Identity{User: fmt.Sprintf("user-%d", n%int64(l.users)), Groups: []string{"system:masters"}}
+				answer, err := shared.world.Guarded.Do(ctx, write)
+				if err == nil && answer.Code < http.StatusBadRequest {
+					t.Errorf("a forbidden write was answered by %d", answer.Code)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// log is a place in the API server's audit log.
+type log struct{ offset int64 }
+
+func startOfLog(t *testing.T) log {
+	t.Helper()
+	info, err := os.Stat(shared.world.Cluster.AuditLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log{offset: info.Size()}
+}
+
+// verdicts is what the audit log says has happened since a place in it.
+type verdicts struct {
+	// denials by the name of the record that the guard gave.
+	denials map[string]int64
+	// failed are writes that the API server could not ask the guard about, or answered itself as failed.
+	failed int64
+}
+
+func (v verdicts) total() int64 {
+	total := int64(0)
+	for _, count := range v.denials {
+		total += count
+	}
+	return total
+}
+
+func (l log) read(t *testing.T) verdicts {
+	t.Helper()
+	file, err := os.Open(shared.world.Cluster.AuditLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	if _, err := file.Seek(l.offset, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	result := verdicts{denials: map[string]int64{}}
+	for event, err := range auditlog.Events(file) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		result.take(t, event)
+	}
+	return result
+}
+
+func (v *verdicts) take(t *testing.T, event *auditlog.Event) {
+	t.Helper()
+	denied := false
+	for _, decision := range event.Decisions {
+		if decision.Verdict != "deny" || event.DryRun {
+			continue
+		}
+		if decision.Record == "" {
+			t.Errorf("the audit event %s of a denial names no record", event.ID)
+		}
+		v.denials[decision.Record]++
+		denied = true
+	}
+	if !denied && event.GVR.Resource == "clusterroles" && event.Code >= http.StatusInternalServerError {
+		v.failed++
+	}
+}
+
+// requireCounted compares the records with the audit log: none may count less, and all together no more than failed calls.
+func requireCounted(t *testing.T, want verdicts, before, after map[string]int64) {
+	t.Helper()
+	surplus := int64(0)
+	for name, count := range after {
+		surplus += count - before[name] - want.denials[name]
+	}
+	for name, count := range want.denials {
+		if got := after[name] - before[name]; got < count {
+			t.Errorf("record %s counts %d of the %d denials in the audit log", name, got, count)
+		}
+	}
+	if surplus < 0 || surplus > want.failed {
+		t.Errorf("the records count %d more than the audit log has denials, which has %d failed calls", surplus, want.failed)
+	}
+}
+
+func readAll(response *http.Response) string {
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
+}
