@@ -22,6 +22,9 @@ type Filter struct {
 	Operation, Outcome, Reason string
 }
 
+// Operations returns the operations that a record may bear, beside none for a request that could not be read.
+func Operations() []string { return []string{"CREATE", "UPDATE", "DELETE"} }
+
 // Match reports whether the record fits every part of the filter.
 func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 	spec := &record.Spec

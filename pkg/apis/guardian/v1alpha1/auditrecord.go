@@ -24,6 +24,11 @@ const (
 	Unguarded Outcome = "Unguarded"
 )
 
+// Outcomes returns all outcomes, in the order in which people should read them.
+func Outcomes() []Outcome {
+	return []Outcome{Denied, WouldDeny, Unlocked, Restored, Unguarded}
+}
+
 // Source is where a record comes from. The zero value is SourceGuard.
 //
 // +kubebuilder:validation:Enum=Guard;Import

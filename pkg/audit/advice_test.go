@@ -1,0 +1,66 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+)
+
+func TestAdviceSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		outcome      v1alpha1.Outcome
+		reason       policy.Reason
+		user         string
+		want, absent string
+	}{
+		"a person's edit":           {v1alpha1.Denied, policy.ReservedUpdate, "alice", "apigw-guardian unlock", ""},
+		"a person's deletion":       {v1alpha1.Denied, policy.ReservedDelete, "alice", "audit list --user alice", ""},
+		"a controller's edit":       {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd:app", "kubectl -n argocd get pods --field-selector spec.serviceAccountName=app", "unlock"},
+		"a half name of an account": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd", "unlock", "kubectl -n"},
+		"an add-on of kube-system":  {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:kube-system:tiller", "kubectl -n kube-system", "tampered"},
+		"an admin of k3s":           {v1alpha1.Denied, policy.ReservedUpdate, "system:admin", "unlock", "tampered"},
+		"the garbage collector":     {v1alpha1.Denied, policy.ReservedDelete, "system:serviceaccount:kube-system:generic-garbage-collector", "ownerReferences", "unlock"},
+		"the controller manager":    {v1alpha1.Denied, policy.ReservedUpdate, "system:kube-controller-manager", "tampered", "unlock"},
+		"a reserved name taken":     {v1alpha1.Denied, policy.ForeignCreate, "alice", "choose another", "unlock"},
+		"a credential minted":       {v1alpha1.Denied, policy.TokenMint, "alice", "Treat it as an attack", "unlock"},
+		"a request too large":       {v1alpha1.Denied, policy.TooLarge, "alice", "audit log", "unlock"},
+		"a request unread":          {v1alpha1.Denied, policy.Unreadable, "", "audit list", "--user"},
+		"an edit only observed":     {v1alpha1.WouldDeny, policy.ReservedUpdate, "alice", "--mode enforce", ""},
+		"a mint only observed":      {v1alpha1.WouldDeny, policy.TokenMint, "alice", "Treat it as an attack", ""},
+		"a namespace on its way":    {v1alpha1.WouldDeny, policy.NamespaceTerminating, "alice", "namespace is being deleted", "enforce"},
+		"an unlocked edit":          {v1alpha1.Unlocked, "Unlock", "alice", "reason of the unlock", ""},
+		"a restoration":             {v1alpha1.Restored, policy.Restoration, "alice", "audit list --resource secrets/kube-system/a", ""},
+		"a write past the guard":    {v1alpha1.Unguarded, "", "alice", "apigw-guardian status", ""},
+		"a record that nobody made": {"", "", "", "unlock", "--user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := Advice(&v1alpha1.AuditRecordSpec{
+				Outcome: test.outcome, Reason: string(test.reason), Resource: "secrets/kube-system/a", User: v1alpha1.User{Name: test.user},
+			})
+			if !strings.Contains(got, test.want) || test.absent != "" && strings.Contains(got, test.absent) {
+				t.Errorf("want %q and not %q in: %s", test.want, test.absent, got)
+			}
+		})
+	}
+}
+
+// A shell is the judge: what it takes for one word must be the text.
+func TestQuoteIsOneWordOfAShell(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"alice", "alice@example.com", "", "$(echo broken)", "a'b", "'; echo broken; '", "a b", "`x`", "-rf", "~", "a\\b", "*", "!!", "é",
+	} {
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+quote(text)).Output()
+		if err != nil || string(out) != text {
+			t.Errorf("%q became %s, which a shell takes for %q (%v)", text, quote(text), out, err)
+		}
+	}
+}

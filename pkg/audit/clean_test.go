@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// hostile clears a screen, turns the direction of writing, and is not UTF-8.
+const hostile = "\x1b[2J\u202e\u0085\xff"
+
+// Every text of a record is made hostile, fields that do not exist yet included.
+func TestCleanLeavesNothingThatTakesOverATerminal(t *testing.T) {
+	t.Parallel()
+	record := &v1alpha1.AuditRecord{}
+	fill(reflect.ValueOf(record).Elem())
+	// The API server checks these itself: DNS names, an id and versions of its own making.
+	record.TypeMeta, record.Name, record.GenerateName = metav1.TypeMeta{}, "", ""
+	record.Namespace, record.SelfLink, record.UID, record.ResourceVersion = "", "", "", ""
+	record.Labels = map[string]string{"key": hostile}
+	record.Annotations = map[string]string{"key": hostile}
+	Clean(record)
+	visit(reflect.ValueOf(record).Elem(), "record", func(path, text string) {
+		if strings.ContainsAny(text, "\x1b\u202e\u0085") || strings.Contains(text, "\xff") {
+			t.Errorf("%s: %q", path, text)
+		}
+	})
+}
+
+func TestCleanLeavesWhatTheGuardWroteAsItIs(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ä\x1b", 5000)
+	fact := Fact{
+		Time: time.Now(), RequestUID: long, Operation: long, Resource: long, Reason: "ReservedUpdate", Message: long,
+		Changed: []string{long}, User: review.User{Name: long, UID: long, Groups: []string{long}},
+	}
+	record, want := fact.Record(), fact.Record()
+	Clean(record)
+	if diff := cmp.Diff(want, record); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// fill gives every text the hostile value, and every list and pointer an element.
+func fill(v reflect.Value) {
+	if v.Type().PkgPath() == "time" || !v.CanSet() {
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(hostile)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	}
+}
+
+func visit(v reflect.Value, path string, each func(path, text string)) {
+	switch v.Kind() {
+	case reflect.String:
+		each(path, v.String())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				visit(v.Field(i), path+"."+v.Type().Field(i).Name, each)
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			visit(v.Index(i), path+"[]", each)
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			visit(v.MapIndex(key), path+"[]", each)
+		}
+	}
+}
