@@ -54,16 +54,17 @@ func New(config *rest.Config) (*Store, error) {
 	return &Store{client: c}, nil
 }
 
-// List returns the records that fit the filter, in order of their names, which is the order of time. The error wraps
-// ErrNotInstalled, or is the API server's.
+// List returns the records that fit the filter, cleaned, in order of their names, which is the order of time. The error wraps
+// ErrNotInstalled, or is the API server's, which names the right that is missing.
 func (s *Store) List(ctx context.Context, filter audit.Filter) ([]v1alpha1.AuditRecord, error) {
 	var records []v1alpha1.AuditRecord
 	page := &v1alpha1.AuditRecordList{}
 	for {
 		if err := s.client.List(ctx, page, client.Limit(pageSize), client.Continue(page.Continue)); err != nil {
-			return nil, explain("list audit records", err)
+			return nil, explainRead("list", "audit records", err)
 		}
 		for i := range page.Items {
+			audit.Clean(&page.Items[i])
 			if filter.Match(&page.Items[i]) {
 				records = append(records, page.Items[i])
 			}
@@ -74,13 +75,23 @@ func (s *Store) List(ctx context.Context, filter audit.Filter) ([]v1alpha1.Audit
 	}
 }
 
-// Get returns one record by its name. The error wraps ErrNotFound or ErrNotInstalled, or is the API server's.
+// Get returns one record by its name, cleaned. The error wraps ErrNotFound or ErrNotInstalled, or is the API server's.
 func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, error) {
 	record := &v1alpha1.AuditRecord{}
 	if err := s.client.Get(ctx, client.ObjectKey{Name: name}, record); err != nil {
-		return nil, explain(fmt.Sprintf("read audit record %q", name), err)
+		return nil, explainRead("get", fmt.Sprintf("audit record %q", name), err)
 	}
+	audit.Clean(record)
 	return record, nil
+}
+
+// explainRead names the right that the reader lacks, where that is what is wrong.
+func explainRead(verb, what string, err error) error {
+	if apierrors.IsForbidden(err) {
+		return fmt.Errorf("%s %s: you lack the right to %s auditrecords.%s, which a ClusterRole can grant: %w",
+			verb, what, verb, v1alpha1.Group, err)
+	}
+	return explain(verb+" "+what, err)
 }
 
 // explain tells a record that is absent from a kind that is absent: only the API server's answer about a record names one.
