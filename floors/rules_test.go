@@ -25,8 +25,12 @@ var building = []floor{
 		reason:   "a record is the fact of a decision; what stores, counts and shows records stands above it",
 	},
 	{
-		packages: []string{"pkg/auditlog"},
-		reason:   "the API server's audit log is read into the same facts that the guard records, and compared with the records",
+		packages: []string{
+			"pkg/auditexport",
+			"pkg/auditlog",
+			"pkg/auditterm",
+		},
+		reason: "how records look to other programs, and to people, and how they compare with the API server's log, follows from the facts alone",
 	},
 	{
 		packages: []string{
@@ -83,6 +87,16 @@ var rules = []rule{
 		reason:   "a record is data: who stores it is not its business",
 	},
 	{
+		packages: []string{"pkg/auditexport"},
+		only:     []string{"k8s.io/apimachinery/..."},
+		reason:   "the formats are JSON and CSV: the standard library writes them",
+	},
+	{
+		packages: []string{"pkg/auditterm"},
+		only:     []string{"k8s.io/apimachinery/...", "golang.org/x/text/width"},
+		reason:   "a screen needs to know how wide a letter is; what terminal it is, and whether it shows colours, is told",
+	},
+	{
 		packages: []string{"pkg/auditlog"},
 		only:     []string{"k8s.io/apimachinery/..."},
 		never:    []string{"context", "log/...", "os/..."},
@@ -90,7 +104,15 @@ var rules = []rule{
 	},
 	{
 		packages: []string{
-			"pkg/rawjson", "pkg/reserved", "pkg/review", "pkg/policy", "pkg/apis/guardian/v1alpha1", "pkg/audit", "pkg/auditlog",
+			"pkg/apis/guardian/v1alpha1",
+			"pkg/audit",
+			"pkg/auditexport",
+			"pkg/auditlog",
+			"pkg/auditterm",
+			"pkg/policy",
+			"pkg/rawjson",
+			"pkg/reserved",
+			"pkg/review",
 		},
 		never:   []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
 		through: true,
