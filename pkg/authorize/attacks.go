@@ -93,10 +93,12 @@ func deletions() []attack {
 func mints(t target) []attack {
 	attacks := []attack{{"mint a token under another name", mint}}
 	if t.foreign != nil {
-		attacks = append(attacks, attack{"re-point another account's token Secret", repoint})
+		attacks = append(attacks, attack{repointing, repoint})
 	}
 	return attacks
 }
+
+const repointing = "re-point another account's token Secret"
 
 // firstAttack is the one that shows whether the target is guarded at all.
 func firstAttack(t target) (attack, bool) {

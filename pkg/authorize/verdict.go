@@ -18,6 +18,7 @@ import (
 const (
 	denied  = "denied"
 	allowed = "allowed"
+	leftOut = "left out"
 )
 
 // The API server's words when a webhook denies, and when it cannot be asked: k8s.io/apiserver,
@@ -26,6 +27,17 @@ var (
 	deniedByGuard = regexp.MustCompile(`^admission webhook "[a-z0-9.-]+\.apigw-guardian\.io" denied the request`)
 	guardFailed   = regexp.MustCompile(`failed calling webhook "[a-z0-9.-]+\.apigw-guardian\.io"`)
 )
+
+// The API server's words when RBAC refuses, which it does before it asks any webhook: k8s.io/apiserver,
+// pkg/endpoints/handlers/responsewriters, and the escalation check of k8s.io/kubernetes, pkg/registry/rbac/validation.
+var rbacRefused = regexp.MustCompile(
+	`^[a-z0-9./-]+( "[^"]*")? is forbidden: (User ".*" cannot |user ".*" \(groups=.*\) is attempting to grant RBAC permissions)`)
+
+// refusedByRBAC says that the caller may not make the write, whether the guard stands or not.
+func refusedByRBAC(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code == http.StatusForbidden && rbacRefused.MatchString(status.Status().Message)
+}
 
 // verdict tells what became of a write from its error. Only a denial in the guard's own name counts as one: a refusal by
 // RBAC, or a guard that does not answer, protects nothing.

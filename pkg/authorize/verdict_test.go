@@ -55,3 +55,34 @@ func TestVerdictShowsNoValue(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestRefusedByRBAC(t *testing.T) {
+	const (
+		user       = `User "system:serviceaccount:a:b" cannot delete resource "secrets" in API group "" in the namespace "kube-system"`
+		escalation = `user "eve" (groups=["system:authenticated" "a)b"]) is attempting to grant RBAC permissions not currently held:` + "\n{...}"
+	)
+	tests := map[string]struct {
+		err  error
+		want bool
+	}{
+		"no error":                          {nil, false},
+		"a verb that was not granted":       {statusError(403, `secrets "x" is forbidden: `+user), true},
+		"such a verb without a name":        {statusError(403, `secrets is forbidden: `+user), true},
+		"such a verb, wrapped":              {fmt.Errorf("read: %w", statusError(403, `secrets "x" is forbidden: `+user)), true},
+		"an escalation":                     {statusError(403, `clusterroles.rbac.authorization.k8s.io "x" is forbidden: `+escalation), true},
+		"a denial by the guard":             {statusError(403, `admission webhook "secrets.apigw-guardian.io" denied the request: no`), false},
+		"a webhook that quotes RBAC":        {statusError(403, `admission webhook "a.example.com" denied the request: secrets "x" is forbidden: `+user), false},
+		"a denial by an admission policy":   {statusError(403, `secrets "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no`), false},
+		"the same words with another code":  {statusError(500, `secrets "x" is forbidden: `+user), false},
+		"none of the API server's":          {errors.New(`secrets "x" is forbidden: ` + user), false},
+		"a quota, which is forbidden, too":  {statusError(403, `secrets "x" is forbidden: exceeded quota: q`), false},
+		"an absent object is not forbidden": {statusError(404, `secrets "x" not found`), false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := refusedByRBAC(test.err); got != test.want {
+				t.Errorf("got %t, want %t", got, test.want)
+			}
+		})
+	}
+}

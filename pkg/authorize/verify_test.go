@@ -27,6 +27,8 @@ type apiServer struct {
 	objects map[string]string // by path
 	// status, and message, answer each write to a path.
 	answer func(path string) (int, string)
+	// refuses, if any, tells what RBAC does not let the caller do: a method and a path.
+	refuses func(method, path string) bool
 
 	mu             sync.Mutex
 	writes, bodies []string
@@ -34,6 +36,10 @@ type apiServer struct {
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
+	if s.refuses != nil && s.refuses(r.Method, r.URL.Path) {
+		writeFailure(w, http.StatusForbidden, `things "x" is forbidden: User "eve" cannot do that at the cluster scope`)
+		return
+	}
 	if r.Method == http.MethodGet {
 		s.read(w, r)
 		return
@@ -47,11 +53,16 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.t.Errorf("%s %s would be stored", r.Method, r.URL)
 	}
 	code, message := s.answer(r.URL.Path)
-	w.WriteHeader(code)
 	if code < http.StatusBadRequest {
+		w.WriteHeader(code)
 		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"Anything","metadata":{}}`))
 		return
 	}
+	writeFailure(w, code, message)
+}
+
+func writeFailure(w http.ResponseWriter, code int, message string) {
+	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code, "reason": "Forbidden",
 	})
@@ -125,14 +136,14 @@ func deny(path string) (int, string) {
 
 func TestVerifyTriesEveryWriteAsADryRun(t *testing.T) {
 	server, a := serve(t, setOf(t, shop))
-	rows, err := a.Verify(t.Context())
+	rows, err := a.Verify(t.Context(), EveryWrite)
 	if err != nil {
 		t.Fatal(err)
 	}
 	counts := map[string]int{}
 	for _, row := range rows {
 		counts[row.Write]++
-		isUnrelated := strings.HasPrefix(row.Write, "create an unrelated")
+		isUnrelated := strings.Contains(row.Write, " an unrelated ")
 		if !isUnrelated && (!row.OK || row.Got != denied) {
 			t.Errorf("got %+v", row)
 		}
@@ -142,12 +153,113 @@ func TestVerifyTriesEveryWriteAsADryRun(t *testing.T) {
 		"delete (background)": 4, "delete (foreground)": 4, "delete (orphan)": 4, "deletecollection": 4,
 		"create under the prefix": 1, "create by generateName under the prefix": 1, "mint a token under another name": 1,
 		"create an unrelated Secret": 1, "create an unrelated ConfigMap": 1, "create an unrelated ClusterRole": 1,
+		"apply an unrelated ClusterRole": 1,
 	}
 	if diff := cmp.Diff(want, counts); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if len(server.writes) != len(rows) {
 		t.Errorf("%d rows and %d writes", len(rows), len(server.writes))
+	}
+}
+
+// mayOnly is RBAC that lets a caller do what is listed by method and path, and read what has a version.
+func mayOnly(permitted ...string) func(method, path string) bool {
+	return func(method, path string) bool {
+		return path != "/version" && !slices.Contains(permitted, method+" "+path)
+	}
+}
+
+func TestVerifyPermittedWrites(t *testing.T) {
+	const (
+		account = "/api/v1/namespaces/kube-system/serviceaccounts/clerk"
+		role    = "/apis/rbac.authorization.k8s.io/v1/clusterroles/selling"
+		binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/clerk-sells"
+		secret  = "/api/v1/namespaces/kube-system/secrets/clerk-token-own"
+		other   = "/apis/rbac.authorization.k8s.io/v1/clusterroles/" + unrelatedName
+	)
+	enough := []string{
+		"GET " + account, "PATCH " + account, "DELETE " + account, "GET " + role, "PUT " + role, "GET " + binding, "DELETE " + binding,
+		"DELETE " + secret, "PATCH " + other,
+	}
+	passOther := func(path string) (int, string) {
+		if path == other {
+			return http.StatusOK, ""
+		}
+		return deny(path)
+	}
+	tests := map[string]struct {
+		permitted []string
+		answer    func(string) (int, string)
+		scope     Scope
+		want      map[string]int // rows by what came of them
+		wrong     []string
+	}{
+		"each resource was denied once": {
+			permitted: enough, answer: passOther, scope: PermittedWrites,
+			want: map[string]int{"denied": 14, "allowed": 1, "left out": 33},
+		},
+		"a resource of which nothing may be tried": {
+			permitted: slices.DeleteFunc(slices.Clone(enough), func(s string) bool { return s == "DELETE "+secret }),
+			answer:    passOther, scope: PermittedWrites,
+			want:  map[string]int{"denied": 11, "allowed": 1, "left out": 36, "failed": 1},
+			wrong: []string{"secrets/kube-system/clerk-token-*, any of these"},
+		},
+		"a guard that does not deny": {
+			permitted: []string{"DELETE " + secret, "PATCH " + other},
+			answer:    func(string) (int, string) { return http.StatusOK, "" }, scope: PermittedWrites,
+			want: map[string]int{"allowed": 4, "left out": 44, "failed": 3},
+			wrong: []string{
+				"clusterrolebindings.rbac.authorization.k8s.io/clerk-sells, any of these",
+				"clusterroles.rbac.authorization.k8s.io/selling, any of these",
+				"secrets/kube-system/clerk-token-*, delete (background)", "secrets/kube-system/clerk-token-*, delete (foreground)",
+				"secrets/kube-system/clerk-token-*, delete (orphan)", "serviceaccounts/kube-system/clerk, any of these",
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server, a := serve(t, setOf(t, shop))
+			server.answer, server.refuses = test.answer, mayOnly(test.permitted...)
+			rows, err := a.Verify(t.Context(), test.scope)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, wrong := map[string]int{}, []string(nil)
+			for _, row := range rows {
+				what, _, _ := strings.Cut(row.Got, ":")
+				got[what]++
+				if row.LeftOut != (row.Got == leftOut) {
+					t.Errorf("got %+v", row)
+				}
+				if !row.OK && !row.LeftOut {
+					wrong = append(wrong, row.Resource+", "+row.Write)
+				}
+			}
+			slices.Sort(wrong)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if diff := cmp.Diff(test.wrong, wrong); diff != "" {
+				t.Errorf("wrong: -want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// Without the scope that asks for it, nothing is left out: a refusal by RBAC is no denial.
+func TestVerifyEveryWriteTakesARefusalForAFailure(t *testing.T) {
+	server, a := serve(t, setOf(t, shop))
+	server.refuses = func(method, _ string) bool { return method == http.MethodDelete }
+	rows, err := a.Verify(t.Context(), EveryWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		isDelete := strings.HasPrefix(row.Write, "delete")
+		if row.LeftOut || isDelete && !strings.HasPrefix(row.Got, "failed: refused, but not by the guard") {
+			t.Errorf("got %+v", row)
+		}
 	}
 }
 
@@ -164,7 +276,7 @@ spec:
 	server, a := serve(t, setOf(t, vault))
 	clear(server.objects)
 	server.objects["/version"] = `{"gitVersion":"v1.37.2"}`
-	rows, err := a.Verify(t.Context())
+	rows, err := a.Verify(t.Context(), EveryWrite)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +292,7 @@ spec:
 		"secrets/vault/(random name), create an unrelated Secret: denied",
 		"configmaps/vault/(random name), create an unrelated ConfigMap: allowed",
 		"clusterroles.rbac.authorization.k8s.io/(random name), create an unrelated ClusterRole: denied",
+		"clusterroles.rbac.authorization.k8s.io/apigw-guardian-unrelated, apply an unrelated ClusterRole: denied",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -194,7 +307,7 @@ func TestVerifyRepointsAnotherAccountsSecret(t *testing.T) {
 	}
 	server.objects["/api/v1/namespaces/kube-system/secrets"] = `{"kind":"SecretList","apiVersion":"v1","items":[` +
 		item("clerk-token-own", "clerk") + "," + item("another", "clerk") + "," + item("eves", "eve") + `]}`
-	if _, err := a.Verify(t.Context()); err != nil {
+	if _, err := a.Verify(t.Context(), EveryWrite); err != nil {
 		t.Fatal(err)
 	}
 	i := slices.Index(server.writes, "PUT /api/v1/namespaces/kube-system/secrets/eves")
