@@ -16,7 +16,9 @@ app.kubernetes.io/component: webhook
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
 {{- define "guardian.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{- /* Every reserved resource as a JSON list of {group, resource, namespace, name, kind}: the file that the program brings, and
@@ -42,8 +44,19 @@ app.kubernetes.io/component: webhook
 {{- toJson $all }}
 {{- end }}
 
+{{- /* The writes to a reserved resource of a kind that `helm test` may try. Whoever may patch or read a Secret gets its token,
+       and RBAC refuses an update of a binding to whoever does not hold the role: there, a delete is all there is to try. */}}
+{{- define "guardian.attackVerbs" -}}
+{{- if eq . "Secret" }}["delete"]
+{{- else if hasSuffix "Binding" . }}["get", "delete"]
+{{- else }}["get", "update", "patch", "delete"]
+{{- end }}
+{{- end }}
+
 {{- /* Grants on each reserved resource by its name: a ClusterRole for cluster-scoped ones, a Role in each namespace for the
-       others, and their bindings to one ServiceAccount. Takes root, role, verbs (a list), account, annotations. */}}
+       others, and their bindings to one ServiceAccount. Takes root, role (also the account's name unless account is given),
+       annotations, and either verbs (a list) or attacks; escalates adds what it takes to grant the reserved roles, and
+       clusterRules are further rules of the ClusterRole. */}}
 {{- define "guardian.grants" -}}
 {{- $root := .root }}
 {{- $reserved := include "guardian.reserved" $root | fromJsonArray }}
@@ -67,12 +80,16 @@ rules:
 {{- range $reserved }}
 {{- if eq .namespace $namespace }}
 {{- $verbs := $.verbs }}
+{{- if $.attacks }}{{ $verbs = include "guardian.attackVerbs" .kind | fromJsonArray }}{{ end }}
 {{- if and $.escalates (has .kind (list "ClusterRole" "Role")) }}{{ $verbs = concat $verbs (list "escalate" "bind") }}{{ end }}
 - apiGroups: [{{ .group | quote }}]
   resources: [{{ .resource }}]
   resourceNames: [{{ .name | quote }}]
   verbs: {{ toJson $verbs }}
 {{- end }}
+{{- end }}
+{{- if and $.clusterRules (empty $namespace) }}
+{{ toYaml $.clusterRules }}
 {{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -93,7 +110,7 @@ roleRef:
 subjects:
 - kind: ServiceAccount
   namespace: {{ $root.Release.Namespace }}
-  name: {{ $.account }}
+  name: {{ $.account | default $.role }}
 {{- end }}
 {{- end }}
 
