@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Everything that a contributor runs, and all that CI runs. It asks for Go, git and GNU make; further tools are pinned in
-# tools/go.mod and built on first use into the user's cache folder.
+# the go.mod files below tools and built on first use into the user's cache folder.
 
 GO  ?= go
 BIN := bin
@@ -26,6 +26,10 @@ LINT_ARGS  ?=
 run-e2e = $(GO) build -o $(BIN)/e2e-$(1) ./e2e/$(1) && exec $(BIN)/e2e-$(1)
 
 say = @echo '==>'
+
+# The chart's templates, branch by branch, against charts/apigw-guardian/tests.
+unittest-chart = tool=$$(GO='$(GO)' tools/install helm-unittest) && echo '==> helm-unittest charts/apigw-guardian' && \
+	"$$tool" --strict charts/apigw-guardian
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -59,10 +63,18 @@ build: require-go ## Build bin/apigw-guardian
 # Two packages at a time: the end-to-end packages each run a control plane.
 .PHONY: test
 test: require-go ## Run the unit tests, and the end-to-end tests on a real API server
+	@$(unittest-chart)
 	$(say) 'go test ./...'
 	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && code=0 && \
 	{ E2E_REPORT="$$report" $(GO) test -p 2 -count=1 -timeout 40m $(if $(RACE),-race) $(TEST_ARGS) ./... || code=$$?; } && \
 	if [ -s "$$report" ]; then echo '==> seen on the real API server'; sort -u "$$report"; fi && exit $$code
+
+# A part of `test`, for whoever works at the chart.
+.PHONY: chart
+chart: require-go ## Lint and unit-test the chart, with helm 3 and 4, and try its renderings on a real API server
+	@$(unittest-chart)
+	$(say) 'go test ./e2e/chart'
+	@$(GO) test -count=1 $(TEST_ARGS) ./e2e/chart
 
 # As root on Linux only, with the Debian packages of e2e/node/packages.txt.
 .PHONY: e2e
@@ -90,11 +102,14 @@ verify: require-go ## Run generate, and fail if that changed anything
 
 .PHONY: generate
 generate: require-go ## Bring generated files, go.mod, go.sum and formatting up to date, in place
-	$(say) 'go mod tidy, go generate, go fmt'
+	$(say) 'go mod tidy, go generate, go fmt, helm-docs'
 	@$(GO) mod tidy
 	@$(GO) -C tools mod tidy
+	@$(GO) -C tools/helm mod tidy
 	@$(GO) generate ./...
 	@$(GO) fmt ./...
+	@tool=$$(GO='$(GO)' tools/install helm-docs) && \
+		"$$tool" --chart-search-root=charts --sort-values-order=file --log-level=warning
 
 .PHONY: corpus
 corpus: build ## Capture the corpus of AdmissionReviews, which the tests share, from a real API server

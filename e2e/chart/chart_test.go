@@ -1,0 +1,229 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package chart tests the chart by what both lines of helm make of it, and by what a real API server says to that. Its
+// templates are tested branch by branch in charts/apigw-guardian/tests; each file in charts/apigw-guardian/ci is a set of
+// values that is rendered here.
+package chart
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/program"
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+)
+
+const (
+	folder    = "../../charts/apigw-guardian"
+	namespace = "guard-system"
+)
+
+// helms are the paths of helm, by the names of their tools.
+var helms map[string]string
+
+func TestMain(m *testing.M) {
+	var err error
+	helms, err = program.Config().Builder.Build(context.Background(), testbed.Helm(), testbed.Helm3())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func TestLint(t *testing.T) {
+	for _, values := range valuesFiles(t) {
+		for name, path := range helms {
+			if output, err := exec.Command(path, "lint", "--strict", folder, "--values", values).CombinedOutput(); err != nil {
+				t.Errorf("%s lint with %s: %v\n%s", name, values, err, output)
+			}
+		}
+	}
+}
+
+// TestRenderingFollowsFromTheValues: GitOps tools render again and again, each with a helm of its own, and apply what differs.
+func TestRenderingFollowsFromTheValues(t *testing.T) {
+	for _, values := range valuesFiles(t) {
+		first := parse(t, render(t, "helm", values))
+		if len(first) == 0 {
+			t.Errorf("%s renders nothing", values)
+		}
+		if diff := cmp.Diff(first, parse(t, render(t, "helm", values))); diff != "" {
+			t.Errorf("%s, rendered twice: -first +second:\n%s", values, diff)
+		}
+		if diff := cmp.Diff(first, parse(t, render(t, "helm3", values))); diff != "" {
+			t.Errorf("%s: -helm 4 +helm 3:\n%s", values, diff)
+		}
+	}
+}
+
+// TestGrantsNameTheirObjects: no rule grants a whole kind, but for what RBAC cannot limit to a name and gives nobody anything.
+func TestGrantsNameTheirObjects(t *testing.T) {
+	unnamed := [][]string{{"leases"}, {"events"}}
+	for _, values := range valuesFiles(t) {
+		for _, object := range parse(t, render(t, "helm", values)) {
+			if kind := object.GetKind(); kind != "Role" && kind != "ClusterRole" {
+				continue
+			}
+			var role rbacv1.ClusterRole
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &role); err != nil {
+				t.Fatal(err)
+			}
+			for _, rule := range role.Rules {
+				isUnnamed := object.GetNamespace() == namespace && slices.ContainsFunc(unnamed, func(r []string) bool { return slices.Equal(r, rule.Resources) })
+				if (len(rule.ResourceNames) == 0 && !isUnnamed) || slices.Contains(rule.Verbs, "*") || slices.Contains(rule.Resources, "*") {
+					t.Errorf("%s: %s %s grants %+v", values, object.GetKind(), object.GetName(), rule)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryValueIsExplained(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(folder, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(readme)) {
+		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| ") {
+			rows++
+			if strings.Trim(cells[len(cells)-1], " |\n") == "" {
+				t.Errorf("no description: %s", line)
+			}
+		}
+	}
+	if rows < 20 {
+		t.Errorf("the table of values has %d rows", rows)
+	}
+}
+
+// TestAPIServerAcceptsEveryRendering hands each rendering, hooks included, to a real API server as a dry-run.
+func TestAPIServerAcceptsEveryRendering(t *testing.T) {
+	cluster, err := testbed.Start(t.Context(), program.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, says, err := cluster.Kubectl(t.Context(), "create", "--filename", serviceMonitorCRD(t)); err != nil {
+		t.Fatal(err, says)
+	}
+	if _, says, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=1m",
+		"crd/servicemonitors.monitoring.coreos.com"); err != nil {
+		t.Fatal(err, says)
+	}
+	createNamespaces(t, cluster, namespace, "edge-system")
+	// A Pod is accepted only if its ServiceAccount is there, also as a dry-run.
+	if _, says, err := cluster.Kubectl(t.Context(), "--namespace", namespace, "create", "serviceaccount", "apigw-guardian-verify"); err != nil {
+		t.Fatal(err, says)
+	}
+	for _, values := range valuesFiles(t) {
+		t.Run(filepath.Base(values), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "rendering.yaml")
+			rendering := render(t, "helm", values)
+			if err := os.WriteFile(file, rendering, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			says, diagnostics, err := cluster.Kubectl(t.Context(), "apply", "--dry-run=server", "--filename", file)
+			if err != nil {
+				t.Fatal(err, diagnostics)
+			}
+			if accepted, want := strings.Count(says, "(server dry run)"), len(parse(t, rendering)); accepted != want {
+				t.Errorf("%d of %d objects were accepted:\n%s", accepted, want, says)
+			}
+		})
+	}
+}
+
+func createNamespaces(t *testing.T, cluster *testbed.Cluster, names ...string) {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(cluster.AdminConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if _, err := client.CoreV1().Namespaces().Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// serviceMonitorCRD is the path of the real definition, which the Prometheus operator's module brings.
+func serviceMonitorCRD(t *testing.T) string {
+	t.Helper()
+	const module = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+	download := exec.Command("go", "mod", "download", "-json", module)
+	download.Dir = t.TempDir()
+	output, err := download.Output()
+	var answer struct{ Dir, Error string }
+	if err := errors.Join(err, json.Unmarshal(output, &answer)); err != nil || answer.Dir == "" {
+		t.Fatalf("download %s: %v %s", module, err, answer.Error)
+	}
+	return filepath.Join(answer.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_servicemonitors.yaml")
+}
+
+func valuesFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "ci", "*-values.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there is no file of values: %v", err)
+	}
+	return files
+}
+
+func render(t *testing.T, helm, values string) []byte {
+	t.Helper()
+	var stderr bytes.Buffer
+	command := exec.Command(helms[helm], "template", "apigw-guardian", folder, "--namespace", namespace, "--values", values)
+	command.Stderr = &stderr
+	rendering, err := command.Output()
+	if err != nil {
+		t.Fatalf("%s template with %s: %v\n%s", helm, values, err, stderr.Bytes())
+	}
+	return rendering
+}
+
+// parse returns the objects of a rendering. helm 3 and 4 differ in their empty lines.
+func parse(t *testing.T, rendering []byte) []unstructured.Unstructured {
+	t.Helper()
+	var objects []unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(rendering), 4096)
+	for {
+		var object unstructured.Unstructured
+		err := decoder.Decode(&object.Object)
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if object.Object != nil {
+			objects = append(objects, object)
+		}
+	}
+}
