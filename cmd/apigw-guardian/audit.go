@@ -19,6 +19,7 @@ rights of whoever runs it.`,
   apigw-guardian audit web`,
 		Args: noArgs,
 	}
+	cmd.AddCommand(newAuditImport(shared))
 	return cmd
 }
 

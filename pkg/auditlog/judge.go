@@ -84,7 +84,9 @@ func isWrite(verb string) bool {
 
 func (e *Event) isDeletion() bool { return strings.HasPrefix(e.Verb, "delete") }
 
-func (e *Event) succeeded() bool { return e.Code >= http.StatusOK && e.Code < http.StatusMultipleChoices }
+func (e *Event) succeeded() bool {
+	return e.Code >= http.StatusOK && e.Code < http.StatusMultipleChoices
+}
 
 // asked judges a write that was put to the guard, or would have been if the guard had been there.
 func (e *Event) asked() []Finding {
@@ -149,9 +151,10 @@ func outcomeOf(d Decision) v1alpha1.Outcome {
 // record says so even where the write was denied.
 func operationOf(e *Event, d Decision) string {
 	_, rest, _ := strings.Cut(d.Record, "-")
-	word, _, _ := strings.Cut(rest, "-")
-	switch {
-	case word == "create" || d.Reason == string(policy.ForeignCreate):
+	switch word, _, _ := strings.Cut(rest, "-"); {
+	case word == "create", word == "update", word == "delete":
+		return strings.ToUpper(word)
+	case d.Reason == string(policy.ForeignCreate):
 		return "CREATE"
 	default:
 		return e.operation()
