@@ -1,19 +1,18 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certs holds the guard's serving certificate and the authority behind it.
-// All X.509 code of the guard is here.
+// Package certs holds the guard's serving certificate, what API servers must trust for it, and whose certificates the
+// guard trusts in its callers. All X.509 code of the guard is here.
 package certs
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -21,26 +20,47 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// SecretName is the Secret, in the guard's namespace, that holds the authority's
-// certificate and private key. Its type is kubernetes.io/tls.
+// SecretName is the Secret, in the guard's namespace, that holds the authorities. Its
+// type is kubernetes.io/tls.
 const SecretName = "apigw-guardian-ca"
 
 const (
-	// DefaultCALifetime is ten years: the authority is not rotated, so its end is an
-	// outage, and must lie beyond the life of a cluster.
-	DefaultCALifetime = 10 * 365 * 24 * time.Hour
+	// DefaultCALifetime is one year: an authority is rotated after eight months, four
+	// before its end.
+	DefaultCALifetime = 365 * 24 * time.Hour
 
 	// DefaultLeafLifetime is seven days. A leaf is issued anew after two thirds, 4 days
 	// and 16 hours, in memory; so this bounds only what a stolen leaf key is worth.
 	DefaultLeafLifetime = 7 * 24 * time.Hour
 
+	// MinLifetime is the shortest lifetime of an authority or a leaf. Certificates count
+	// whole seconds, and replicas look at the Secret once a second at most.
+	MinLifetime = 5 * time.Second
+
 	// Backdating is how far NotBefore lies before the moment of issue, so that an API
 	// server whose clock is up to an hour late accepts a fresh certificate.
 	Backdating = time.Hour
+)
+
+const (
+	// maxPropagation is how long a new authority is in the registration before anybody
+	// signs with it. API servers watch registrations, and notice within a second; one
+	// whose watch hangs for a minute hangs otherwise too.
+	maxPropagation = time.Minute
+
+	// minPoll and maxPoll bound the pause between two looks at the Secret. Within them,
+	// sixty looks make one lifetime of an authority.
+	minPoll = time.Second
+	maxPoll = time.Minute
+
+	// gatePoll is that pause while a replica that has just started waits for the
+	// registration to show its authority.
+	gatePoll = 250 * time.Millisecond
 )
 
 // What the errors of this package wrap; errors.Is finds them.
@@ -54,11 +74,15 @@ var (
 )
 
 // Client is what the authority needs of the API server; the CoreV1() of a clientset
-// is one. Only LoadAuthority uses it.
+// is one. No method that serves uses it.
 type Client interface {
 	corev1client.SecretsGetter
 	corev1client.NamespacesGetter
 }
+
+// Registered returns the caBundle that the live registration has in all its entries, and
+// whether there is a registration. What it cannot tell is an error.
+type Registered func(context.Context) (bundle []byte, registered bool, err error)
 
 // Options are the settings of an Authority. Namespace and Hosts are required.
 type Options struct {
@@ -76,24 +100,45 @@ type Options struct {
 	// never outlives its authority.
 	LeafLifetime time.Duration
 
+	// Registered is how the rotation knows what API servers trust. Nil stands for a
+	// registration that does not exist: nothing is rotated before its end.
+	Registered Registered
+
+	// Changed is called, from the goroutine of Follow or Lead, after Bundle has changed;
+	// nil for nobody.
+	Changed func()
+
+	// Log takes a line for each step of a rotation, and for what is wrong; nil discards.
+	Log *slog.Logger
+
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Authority issues the serving certificate. LoadAuthority makes one; the zero value is
-// not usable. Its methods need no API server, and may be called concurrently.
+// Authority issues the serving certificate and rotates what stands behind it.
+// LoadAuthority makes one; the zero value is not usable. Its methods may be called
+// concurrently. GetCertificate, Bundle and State need no API server.
 type Authority struct {
-	opts   Options
-	ca     pair
-	bundle []byte
+	opts  Options
+	pace  pace
+	store store
 
-	leaf    atomic.Pointer[leaf]
-	issuing sync.Mutex // held by the one goroutine that issues
+	held  atomic.Pointer[authorities]
+	leaf  atomic.Pointer[leaf]
+	issue sync.Mutex // held by the one goroutine that issues
+
+	leading atomic.Bool
+	wake    chan struct{}
+	health  health
+
+	rounds sync.Mutex // held during a look at the Secret; guards live
+	live   sightings
 }
 
 // LoadAuthority returns the authority in the Secret SecretName, which it creates, with
 // the namespace if need be, when there is none. Replicas that start at the same moment
-// agree on one: whoever comes second takes the first one's.
+// agree on one: whoever comes second takes the first one's. One that has expired is
+// replaced in the same way.
 //
 // The error wraps ErrUnusableCA when the Secret does not hold a working authority: it
 // names the Secret, what is wrong and what to do, and never contains key material. It
@@ -103,35 +148,59 @@ func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority
 	if err != nil {
 		return nil, err
 	}
-	s := store{client: client, namespace: opts.Namespace}
-	ca, err := s.loadOrCreate(ctx, opts)
-	if err != nil {
+	a := &Authority{
+		opts: opts, pace: paceOf(opts.CALifetime), wake: make(chan struct{}, 1),
+		store: store{client: client, namespace: opts.Namespace},
+	}
+	if err := a.begin(ctx); err != nil {
 		return nil, err
 	}
-	block := &pem.Block{Type: "CERTIFICATE", Bytes: ca.certificate.Raw}
-	return &Authority{opts: opts, ca: ca, bundle: pem.EncodeToMemory(block)}, nil
+	a.firstLook(ctx)
+	return a, nil
 }
 
-// Bundle returns the authority's certificate in PEM: the caBundle of a registration.
+// begin reads the authorities, and makes one where none is of use.
+func (a *Authority) begin(ctx context.Context) error {
+	stored, err := a.store.load(ctx)
+	now := a.opts.Now()
+	if apierrors.IsNotFound(err) || err == nil && a.pace.next(stored.authorities, now, time.Time{}) == replace {
+		if err := a.advance(ctx, stored, stored.authorities, replace); err != nil && !apierrors.IsConflict(err) {
+			return err
+		}
+		// Read it back even after writing it: what serves is what every replica reads.
+		stored, err = a.store.load(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if reason := stored.signing(now).untimely(now); reason != "" {
+		return unusable(a.opts.Namespace, reason)
+	}
+	a.held.Store(&stored.authorities)
+	return nil
+}
+
+// Bundle returns the certificates of the authorities in PEM: the caBundle of a registration, as this replica knows it.
 // The slice is the caller's.
-func (a *Authority) Bundle() []byte { return bytes.Clone(a.bundle) }
+func (a *Authority) Bundle() []byte { return encodeBundle(a.held.Load().bundle()) }
 
 // GetCertificate returns the leaf, for crypto/tls. It issues one at the first call, and
-// a new one when two thirds of the time between issue and end have passed; other calls
-// cost one atomic load. It never waits for anything but the signature. The hello is
-// not looked at: there is one leaf for all Hosts. The error wraps ErrUnusableCA once
-// the authority has expired: then every handshake is refused.
+// a new one when two thirds of the time between issue and end have passed, or the signer
+// has changed; other calls cost two atomic loads. It never waits for anything but the
+// signature. The hello is not looked at: there is one leaf for all Hosts. The error wraps
+// ErrUnusableCA once the authority has expired: then every handshake is refused.
 func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	now := a.opts.Now()
-	if l := a.leaf.Load(); l.fresh(now) {
+	signer := a.held.Load().signing(now)
+	if l := a.leaf.Load(); l.fresh(signer, now) {
 		return l.certificate, nil
 	}
-	a.issuing.Lock()
-	defer a.issuing.Unlock()
-	if l := a.leaf.Load(); l.fresh(now) { // another handshake was here first
+	a.issue.Lock()
+	defer a.issue.Unlock()
+	if l := a.leaf.Load(); l.fresh(signer, now) { // another handshake was here first
 		return l.certificate, nil
 	}
-	l, err := a.issue(now)
+	l, err := a.newLeaf(signer, now)
 	if err != nil {
 		return nil, err
 	}
@@ -139,16 +208,18 @@ func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, erro
 	return l.certificate, nil
 }
 
-// issue signs a new leaf.
-func (a *Authority) issue(now time.Time) (*leaf, error) {
-	if reason := a.ca.untimely(now); reason != "" {
+// newLeaf signs a new leaf.
+func (a *Authority) newLeaf(signer pair, now time.Time) (*leaf, error) {
+	if reason := signer.untimely(now); reason != "" {
 		return nil, unusable(a.opts.Namespace, reason)
 	}
-	certificate, err := a.ca.sign(leafTemplate(a.opts, a.ca.certificate, now))
+	certificate, err := signer.sign(leafTemplate(a.opts, signer.certificate, now))
 	if err != nil {
 		return nil, fmt.Errorf("issue the serving certificate: %w", err)
 	}
-	return &leaf{certificate: certificate, renew: renewal(a.ca.certificate, certificate.Leaf, now)}, nil
+	return &leaf{
+		certificate: certificate, signer: signer.certificate, renew: renewal(signer.certificate, certificate.Leaf, now),
+	}, nil
 }
 
 // renewal is when the leaf is due: at two thirds of its life, or at its end if that is
@@ -163,11 +234,14 @@ func renewal(ca, leaf *x509.Certificate, now time.Time) time.Time {
 // leaf is an issued certificate with the moment from which it is to be replaced.
 type leaf struct {
 	certificate *tls.Certificate
+	signer      *x509.Certificate
 	renew       time.Time
 }
 
 // fresh is false for nil.
-func (l *leaf) fresh(now time.Time) bool { return l != nil && now.Before(l.renew) }
+func (l *leaf) fresh(signer pair, now time.Time) bool {
+	return l != nil && now.Before(l.renew) && l.signer.Equal(signer.certificate)
+}
 
 // complete checks o and fills in what is zero.
 func (o Options) complete() (Options, error) {
@@ -183,12 +257,15 @@ func (o Options) complete() (Options, error) {
 				ErrInvalidOptions, host)
 		}
 	}
-	if o.CALifetime < 0 || o.LeafLifetime < 0 {
-		return o, fmt.Errorf("%w: a lifetime is negative: leave it zero for its default", ErrInvalidOptions)
-	}
 	o.Hosts = slices.Clone(o.Hosts)
 	o.CALifetime = cmp.Or(o.CALifetime, DefaultCALifetime)
 	o.LeafLifetime = cmp.Or(o.LeafLifetime, DefaultLeafLifetime)
+	if least := min(o.CALifetime, o.LeafLifetime); least < MinLifetime {
+		return o, fmt.Errorf("%w: a lifetime of %s: give at least %s", ErrInvalidOptions, least, MinLifetime)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

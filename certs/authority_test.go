@@ -200,6 +200,7 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 		"with a host that has a port": func(o *certs.Options) { o.Hosts = []string{"guard.guard.svc:443"} },
 		"with a URL for a host":       func(o *certs.Options) { o.Hosts = []string{"https://guard"} },
 		"with a negative lifetime":    func(o *certs.Options) { o.LeafLifetime = -1 },
+		"with a lifetime of a moment": func(o *certs.Options) { o.CALifetime = certs.MinLifetime - 1 },
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -223,7 +224,7 @@ func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
 	}
 	want := map[string]any{
 		"name": "apigw-guardian CA", "ca": true, "pathLen": 0, "pathLenZero": true,
-		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(10 * 365 * 24 * time.Hour),
+		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(certs.DefaultCALifetime),
 		"p256": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -8,70 +8,78 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
+	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
-	certutil "k8s.io/client-go/util/cert"
-	"k8s.io/client-go/util/keyutil"
 )
 
 // fieldManager is the guard's name in managedFields.
 const fieldManager = "apigw-guardian"
 
-// store keeps the authority in the Secret.
+// The keys of the Secret. The signer has those of its type, so that a version of the guard that knows of no rotation finds
+// it there, and one that does finds what such a version has left.
+const (
+	signerCertKey   = corev1.TLSCertKey
+	signerKeyKey    = corev1.TLSPrivateKeyKey
+	upcomingCertKey = "next.crt"
+	upcomingKeyKey  = "next.key"
+	previousCertKey = "previous.crt"
+)
+
+// store keeps the authorities in the Secret.
 type store struct {
 	client    Client
 	namespace string
 }
 
-// loadOrCreate reads the authority, and makes one if there is none.
-func (s store) loadOrCreate(ctx context.Context, opts Options) (pair, error) {
-	ca, err := s.load(ctx, opts.Now())
-	if !apierrors.IsNotFound(err) {
-		return ca, err
-	}
-	err = s.create(ctx, opts)
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return pair{}, fmt.Errorf("create the CA Secret %s/%s: %w", s.namespace, SecretName, err)
-	}
-	// Read it back even after creating it: what serves is what every replica reads.
-	return s.load(ctx, opts.Now())
+// record is the Secret as it was read; without a version there was none.
+type record struct {
+	authorities
+	version string
 }
 
-// load reads the authority out of the Secret.
-func (s store) load(ctx context.Context, now time.Time) (pair, error) {
+// load reads the authorities out of the Secret. A Secret of no use is an error too, and the record then has its version.
+func (s store) load(ctx context.Context) (record, error) {
 	secret, err := s.client.Secrets(s.namespace).Get(ctx, SecretName, metav1.GetOptions{})
 	if err != nil {
-		return pair{}, fmt.Errorf("read the CA Secret %s/%s: %w", s.namespace, SecretName, err)
+		return record{}, fmt.Errorf("read the CA Secret %s/%s: %w", s.namespace, SecretName, err)
 	}
-	ca, reason := parse(secret.Data, now)
+	found, reason := parse(secret.Data)
 	if reason != "" {
-		return pair{}, unusable(s.namespace, reason)
+		return record{version: secret.ResourceVersion}, unusable(s.namespace, reason)
 	}
-	return ca, nil
+	return record{authorities: found, version: secret.ResourceVersion}, nil
 }
 
-// create stores a new authority. The Secret comes first and the namespace only when
-// the API server asks for it, so that a guard in an existing namespace, the usual
-// case, needs no right to create namespaces.
-func (s store) create(ctx context.Context, opts Options) error {
-	data, err := newCA(opts)
+// save writes the authorities over what was read. It fails with a conflict, and changes nothing, where somebody has written
+// since. A Secret that did not exist comes first and the namespace only when the API server asks for it, so that a guard in
+// an existing namespace, the usual case, needs no right to create namespaces.
+func (s store) save(ctx context.Context, over record, next authorities) error {
+	data, err := encode(next)
 	if err != nil {
 		return err
 	}
+	if over.version != "" {
+		return s.replace(ctx, over.version, data)
+	}
 	err = s.createSecret(ctx, data)
-	if !apierrors.IsNotFound(err) { // the only thing that a create can miss is the namespace
-		return err
+	if apierrors.IsNotFound(err) { // the only thing that a create can miss is the namespace
+		if err := s.createNamespace(ctx); err != nil {
+			return err
+		}
+		err = s.createSecret(ctx, data)
 	}
-	if err := s.createNamespace(ctx); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("create the CA Secret %s/%s: %w", s.namespace, SecretName, err)
 	}
-	return s.createSecret(ctx, data)
+	return nil
 }
 
 // createSecret creates by a PATCH, which RBAC can limit to this one name; it cannot limit a POST. Each attempt is a field
@@ -80,10 +88,28 @@ func (s store) createSecret(ctx context.Context, data map[string][]byte) error {
 	secret := corev1apply.Secret(SecretName, s.namespace).WithType(corev1.SecretTypeTLS).WithData(data)
 	manager := fieldManager + "-" + strings.ToLower(rand.Text())
 	_, err := s.client.Secrets(s.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: manager})
-	if apierrors.IsConflict(err) {
-		return nil
-	}
 	return err
+}
+
+// replace is a PATCH too, for the same reason. The resourceVersion in it makes it fail where the Secret has changed since.
+func (s store) replace(ctx context.Context, version string, data map[string][]byte) error {
+	values := map[string]any{}
+	for _, key := range []string{signerCertKey, signerKeyKey, upcomingCertKey, upcomingKeyKey, previousCertKey} {
+		values[key] = nil // null removes it
+		if value, found := data[key]; found {
+			values[key] = value
+		}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "data": values})
+	if err != nil {
+		return fmt.Errorf("write the CA Secret as JSON: %w", err)
+	}
+	_, err = s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch,
+		metav1.PatchOptions{FieldManager: fieldManager})
+	if err != nil {
+		return fmt.Errorf("write the CA Secret %s/%s: %w", s.namespace, SecretName, err)
+	}
+	return nil
 }
 
 // createNamespace is content if another replica was quicker.
@@ -103,54 +129,82 @@ func unusable(namespace, reason string) error {
 		ErrUnusableCA, namespace, SecretName, reason, namespace, SecretName)
 }
 
-// parse reads an authority from a Secret's data, or says why it cannot.
-func parse(data map[string][]byte, now time.Time) (ca pair, reason string) {
-	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+// encode is the Secret's data.
+func encode(a authorities) (map[string][]byte, error) {
+	data := map[string][]byte{}
+	for _, part := range []struct {
+		pair
+		certKey, keyKey string
+	}{{a.signer, signerCertKey, signerKeyKey}, {a.upcoming, upcomingCertKey, upcomingKeyKey}} {
+		if part.certificate == nil {
+			continue
+		}
+		key, err := pki.EncodePKCS8PrivateKey(part.key)
+		if err != nil {
+			return nil, fmt.Errorf("encode the CA's key: %w", err)
+		}
+		data[part.certKey], data[part.keyKey] = encodeBundle([]*x509.Certificate{part.certificate}), key
+	}
+	if len(a.previous) > 0 {
+		data[previousCertKey] = encodeBundle(a.previous)
+	}
+	return data, nil
+}
+
+// parse reads the authorities from a Secret's data, or says why it cannot.
+func parse(data map[string][]byte) (a authorities, reason string) {
+	if a.signer, reason = parsePair(data, signerCertKey, signerKeyKey); reason != "" {
+		return authorities{}, reason
+	}
+	if len(data[upcomingCertKey])+len(data[upcomingKeyKey]) > 0 {
+		if a.upcoming, reason = parsePair(data, upcomingCertKey, upcomingKeyKey); reason != "" {
+			return authorities{}, reason
+		}
+	}
+	if len(data[previousCertKey]) > 0 {
+		previous, err := pki.DecodeX509CertificateSetBytes(data[previousCertKey])
+		if err != nil {
+			return authorities{}, previousCertKey + " is not a list of PEM certificates"
+		}
+		a.previous = previous
+	}
+	return a, ""
+}
+
+// parsePair reads one authority.
+func parsePair(data map[string][]byte, certKey, keyKey string) (p pair, reason string) {
+	for _, key := range []string{certKey, keyKey} {
 		if len(data[key]) == 0 {
 			return pair{}, key + " is missing"
 		}
 	}
-	chain, err := certutil.ParseCertsPEM(data[corev1.TLSCertKey])
+	chain, err := pki.DecodeX509CertificateSetBytes(data[certKey])
 	if err != nil {
-		return pair{}, corev1.TLSCertKey + " is not a PEM certificate"
+		return pair{}, certKey + " is not a PEM certificate"
 	}
 	if len(chain) != 1 {
-		return pair{}, fmt.Sprintf("%s holds %d certificates instead of one", corev1.TLSCertKey, len(chain))
+		return pair{}, fmt.Sprintf("%s holds %d certificates instead of one", certKey, len(chain))
 	}
-	parsed, err := keyutil.ParsePrivateKeyPEM(data[corev1.TLSPrivateKeyKey])
+	key, err := pki.DecodePrivateKeyBytes(data[keyKey])
 	if err != nil {
-		return pair{}, corev1.TLSPrivateKeyKey + " is not a PEM private key"
+		return pair{}, keyKey + " is not a PEM private key"
 	}
-	key, ok := parsed.(crypto.Signer)
-	if !ok {
-		return pair{}, corev1.TLSPrivateKeyKey + " is a key that cannot sign"
+	if reason := defect(chain[0], key, certKey, keyKey); reason != "" {
+		return pair{}, reason
 	}
-	ca = pair{certificate: chain[0], key: key}
-	return ca, ca.defect(now)
+	return pair{certificate: chain[0], key: key}, ""
 }
 
-// defect says why p cannot be an authority, or nothing.
-func (p pair) defect(now time.Time) string {
-	public, ok := p.key.Public().(interface{ Equal(crypto.PublicKey) bool })
+// defect says why a certificate and a key cannot be an authority, or nothing. Whether it is the time for it is another matter.
+func defect(certificate *x509.Certificate, key crypto.Signer, certKey, keyKey string) string {
+	matches, err := pki.PublicKeyMatchesCertificate(key.Public(), certificate)
 	switch {
-	case !ok || !public.Equal(p.certificate.PublicKey):
-		return "tls.key is not the key of tls.crt"
-	case !p.certificate.BasicConstraintsValid || !p.certificate.IsCA:
-		return "tls.crt is not the certificate of a CA"
-	case p.certificate.KeyUsage&x509.KeyUsageCertSign == 0:
-		return "tls.crt may not sign certificates (its key usage lacks certSign)"
-	}
-	return p.untimely(now)
-}
-
-// untimely says why p is not valid at this moment, or nothing.
-func (p pair) untimely(now time.Time) string {
-	switch {
-	case now.After(p.certificate.NotAfter):
-		return "tls.crt has expired on " + p.certificate.NotAfter.UTC().Format(time.RFC3339)
-	case now.Before(p.certificate.NotBefore):
-		return "tls.crt is not valid before " + p.certificate.NotBefore.UTC().Format(time.RFC3339) +
-			" (look at this node's clock first)"
+	case err != nil || !matches:
+		return keyKey + " is not the key of " + certKey
+	case !certificate.BasicConstraintsValid || !certificate.IsCA:
+		return certKey + " is not the certificate of a CA"
+	case certificate.KeyUsage&x509.KeyUsageCertSign == 0:
+		return certKey + " may not sign certificates (its key usage lacks certSign)"
 	}
 	return ""
 }

@@ -72,11 +72,11 @@ func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 		"the key is cut":               {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey][:90]), "not a PEM private key"},
 		"the key lost its PEM armour":  {with(good(), corev1.TLSPrivateKeyKey, body(good())), "not a PEM private key"},
 		"the key is another one's":     {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey]), "not the key of"},
+		"a successor has no key":       {with(good(), "next.crt", good()[corev1.TLSCertKey]), "next.key is missing"},
+		"a successor is junk":          {with(with(good(), "next.crt", []byte("junk")), "next.key", []byte("junk")), "next.crt is not a PEM certificate"},
+		"the previous ones are junk":   {with(good(), "previous.crt", []byte("junk")), "previous.crt is not a list"},
 		"the certificate is no CA's":   {forge(t, at.now, func(c *x509.Certificate) { c.IsCA = false }), "not the certificate of a CA"},
 		"the certificate may not sign": {forge(t, at.now, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), "certSign"},
-		"the CA has expired": {
-			forge(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }), "expired on 2026-08-01T11:59:59Z",
-		},
 		"the CA is of the future": {
 			forge(t, at.now, func(c *x509.Certificate) { c.NotBefore = at.now.Add(time.Second) }), "not valid before",
 		},
@@ -131,7 +131,7 @@ func TestAnAuthorityOfTheAdministratorsIsUsed(t *testing.T) {
 func loadFrom(t *testing.T, at *clock, data map[string][]byte) error {
 	t.Helper()
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName, ResourceVersion: "1"},
 		Data:       data,
 	}
 	authority, err := certs.LoadAuthority(t.Context(), fake.NewClientset(secret).CoreV1(), at.options())
@@ -163,4 +163,26 @@ func without(data map[string][]byte, key string) map[string][]byte {
 func body(data map[string][]byte) []byte {
 	lines := bytes.Split(data[corev1.TLSPrivateKeyKey], []byte("\n"))
 	return bytes.Join(lines[1:len(lines)-2], []byte("\n"))
+}
+
+// A cluster that was switched off for longer than an authority lives starts again by itself.
+func TestAnExpiredAuthorityIsReplacedAtTheStart(t *testing.T) {
+	at := newClock()
+	data := forge(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) })
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName, ResourceVersion: "1"}, Data: data,
+	}
+	client := fake.NewClientset(secret).CoreV1()
+	authority := load(t, client, at.options())
+	leaf := leafOf(t, authority)
+	if !leaf.NotAfter.Equal(at.now.Add(certs.DefaultLeafLifetime)) {
+		t.Errorf("the leaf ends %s", leaf.NotAfter)
+	}
+	stored, err := client.Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(stored.Data[corev1.TLSCertKey], data[corev1.TLSCertKey]) || len(stored.Data["previous.crt"]) == 0 {
+		t.Error("the Secret was not written over, or has forgotten the old certificate")
+	}
 }

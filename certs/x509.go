@@ -5,65 +5,47 @@ package certs
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/cert-manager/cert-manager/pkg/util/pki"
 )
 
 const (
 	caName   = "apigw-guardian CA"
 	leafName = "apigw-guardian"
-
-	// serialBits is the length of the random serials: RFC 5280 (4.1.2.2) allows 20
-	// octets, and 128 random bits do not repeat.
-	serialBits = 128
 )
 
-// pair is a certificate with its private key.
+// pair is a certificate with its private key; its zero value is none.
 type pair struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
 }
 
-// newCA makes an authority and returns it as the data of its Secret.
-func newCA(opts Options) (map[string][]byte, error) {
+// newCA makes an authority.
+func newCA(lifetime time.Duration, now time.Time) (pair, error) {
 	key, err := newKey()
 	if err != nil {
-		return nil, err
+		return pair{}, err
 	}
-	template := caTemplate(opts)
-	self := pair{certificate: template, key: key}
-	raw, err := self.signRaw(template, key.Public())
+	template := caTemplate(lifetime, now)
+	_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("make the CA: %w", err)
+		return pair{}, fmt.Errorf("make the CA: %w", err)
 	}
-	rawKey, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode the CA's key: %w", err)
-	}
-	return map[string][]byte{
-		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}),
-		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey}),
-	}, nil
+	return pair{certificate: certificate, key: key}, nil
 }
 
 // caTemplate may sign leaves, and no further authority.
-func caTemplate(opts Options) *x509.Certificate {
-	now := opts.Now()
+func caTemplate(lifetime time.Duration, now time.Time) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: caName},
 		NotBefore:             now.Add(-Backdating),
-		NotAfter:              now.Add(opts.CALifetime),
+		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
@@ -103,34 +85,38 @@ func (p pair) sign(template *x509.Certificate) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := p.signRaw(template, key.Public())
+	_, parsed, err := pki.SignCertificate(template, p.certificate, key.Public(), p.key)
 	if err != nil {
 		return nil, err
 	}
-	parsed, err := x509.ParseCertificate(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read back the signed certificate: %w", err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key, Leaf: parsed}, nil
-}
-
-// signRaw signs template, for public, with a serial of its own.
-func (p pair) signRaw(template *x509.Certificate, public crypto.PublicKey) ([]byte, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits))
-	if err != nil {
-		return nil, fmt.Errorf("pick a serial: %w", err)
-	}
-	// A serial is above zero, says RFC 5280.
-	template.SerialNumber = serial.Add(serial, big.NewInt(1))
-	return x509.CreateCertificate(rand.Reader, template, p.certificate, public, p.key)
+	return &tls.Certificate{Certificate: [][]byte{parsed.Raw}, PrivateKey: key, Leaf: parsed}, nil
 }
 
 // newKey returns a P-256 key: every TLS 1.3 client knows it, and it signs in tens of
 // microseconds, in a handshake as in an issue.
-func newKey() (*ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func newKey() (crypto.Signer, error) {
+	key, err := pki.GenerateECPrivateKey(pki.ECCurve256)
 	if err != nil {
 		return nil, fmt.Errorf("make a private key: %w", err)
 	}
 	return key, nil
+}
+
+// expired is true for no certificate.
+func (p pair) expired(now time.Time) bool {
+	return p.certificate == nil || now.After(p.certificate.NotAfter)
+}
+
+// untimely says why p is not valid at this moment, or nothing.
+func (p pair) untimely(now time.Time) string { return untimely("tls.crt", p.certificate, now) }
+
+// untimely says why the certificate in the file or key of that name is not valid at this moment, or nothing.
+func untimely(name string, certificate *x509.Certificate, now time.Time) string {
+	switch {
+	case now.After(certificate.NotAfter):
+		return name + " has expired on " + certificate.NotAfter.UTC().Format(time.RFC3339)
+	case now.Before(certificate.NotBefore):
+		return name + " is not valid before " + certificate.NotBefore.UTC().Format(time.RFC3339) + " (look at this machine's clock first)"
+	}
+	return ""
 }

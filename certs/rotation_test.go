@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package certs
+
+import (
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The lifetime of the tests: an authority is due after 120 s, signs 15 s after it was shown, and leaves 45 s after its end.
+const testLifetime = 3 * time.Minute
+
+var epoch = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+
+// at is a moment, in seconds since the first authority was made.
+func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
+
+// made is an authority of that moment.
+func made(t *testing.T, seconds int) pair {
+	t.Helper()
+	p, err := newCA(testLifetime, at(seconds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestTheNextStepOfARotation(t *testing.T) {
+	first, second, third := made(t, 0), made(t, 120), made(t, 300)
+	alone := authorities{signer: first}
+	awaited := authorities{signer: first, upcoming: second}
+	rotated := authorities{signer: second, previous: []*x509.Certificate{first.certificate}}
+	never := time.Time{}
+	cases := map[string]struct {
+		held       authorities
+		now        int
+		shownSince time.Time
+		want       step
+	}{
+		"there is none at all":                                {authorities{}, 0, never, replace},
+		"one is fresh":                                        {alone, 1, never, keep},
+		"one is not yet due":                                  {alone, 119, never, keep},
+		"one is due at two thirds":                            {alone, 120, never, prepare},
+		"the successor is not shown":                          {awaited, 150, never, keep},
+		"the successor has just been shown":                   {awaited, 130, at(130), keep},
+		"an API server may not have noticed the successor":    {awaited, 144, at(130), keep},
+		"every API server has noticed the successor":          {awaited, 145, at(130), promote},
+		"the signer ends before the successor is shown":       {awaited, 181, never, promote},
+		"the signer has ended, and has no successor":          {alone, 181, never, replace},
+		"both have ended":                                     {awaited, 301, at(130), replace},
+		"the successor has ended unseen and the signer is up": {authorities{signer: third, upcoming: second}, 301, never, keep},
+		"the successor has ended and the signer is due":       {authorities{signer: third, upcoming: second}, 420, never, prepare},
+		"leaves of the previous one may still be served":      {rotated, 180, never, keep},
+		"a clock may be late":                                 {rotated, 225, never, keep},
+		"the previous one is of no use to anybody":            {rotated, 226, never, forget},
+		"a rotation goes before a clean-up":                   {rotated, 241, never, prepare},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := paceOf(testLifetime).next(tc.held, at(tc.now), tc.shownSince); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAnAuthorityOfAnotherLifetimeIsDueInTime(t *testing.T) {
+	year := paceOf(365 * 24 * time.Hour)
+	day := func(days int) time.Time { return epoch.Add(time.Duration(days) * 24 * time.Hour) }
+	cases := map[string]struct {
+		from, to time.Time
+		want     time.Time
+	}{
+		"one of ten years, made by an earlier version, after eight months": {epoch.Add(-Backdating), day(3650), day(365).Add(-day(365).Sub(epoch) / 3)},
+		"one that ends in an hour, at once":                                {epoch.Add(-Backdating), epoch.Add(time.Hour), epoch.Add(time.Hour - 365*8*time.Hour)},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := year.due(&x509.Certificate{NotBefore: tc.from, NotAfter: tc.to})
+			if diff := got.Sub(tc.want).Abs(); diff > time.Second {
+				t.Errorf("due %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// names of certificates make a comparison readable.
+func names(known map[string]pair, a authorities) []string {
+	var list []string
+	for _, c := range a.bundle() {
+		for name, p := range known {
+			if p.certificate.Equal(c) {
+				if p.certificate.Equal(a.signer.certificate) {
+					name += " signs"
+				}
+				list = append(list, name)
+			}
+		}
+	}
+	return list
+}
+
+func TestWhatAStepChanges(t *testing.T) {
+	known := map[string]pair{"first": made(t, 0), "second": made(t, 120), "fresh": made(t, 240)}
+	first, second := known["first"], known["second"]
+	awaited := authorities{signer: first, upcoming: second}
+	rotated := authorities{signer: second, previous: []*x509.Certificate{first.certificate}}
+	cases := map[string]struct {
+		held authorities
+		step step
+		now  int
+		want []string
+	}{
+		"keep changes nothing":                     {awaited, keep, 130, []string{"second", "first signs"}},
+		"prepare adds one that does not sign":      {authorities{signer: first}, prepare, 240, []string{"fresh", "first signs"}},
+		"prepare takes the place of a dead one":    {awaited, prepare, 240, []string{"fresh", "first signs"}},
+		"promote keeps the old one in the bundle":  {awaited, promote, 150, []string{"second signs", "first"}},
+		"replace begins anew, and forgets nothing": {rotated, replace, 400, []string{"fresh signs", "second", "first"}},
+		"forget drops what has ended":              {rotated, forget, 226, []string{"second signs"}},
+		"forget spares what may be served":         {rotated, forget, 225, []string{"second signs", "first"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			before := names(known, tc.held)
+			got := paceOf(testLifetime).take(tc.held, tc.step, known["fresh"], at(tc.now))
+			if diff := cmp.Diff(tc.want, names(known, got)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, names(known, tc.held)); diff != "" {
+				t.Errorf("the step changed its argument:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWithWhatAReplicaGoesOn(t *testing.T) {
+	known := map[string]pair{"first": made(t, 0), "second": made(t, 120), "third": made(t, 240), "stranger": made(t, 60)}
+	first, second, third, stranger := known["first"], known["second"], known["third"], known["stranger"]
+	hold := authorities{signer: first}
+	cases := map[string]struct {
+		held, stored authorities
+		shown        []*x509.Certificate
+		now          int
+		want         []string
+	}{
+		"a start":                                         {authorities{}, hold, nil, 0, []string{"first signs"}},
+		"a new one is coming":                             {hold, authorities{signer: first, upcoming: second}, nil, 121, []string{"second", "first signs"}},
+		"the signer has changed":                          {hold, authorities{signer: second, previous: []*x509.Certificate{first.certificate}}, nil, 150, []string{"second signs", "first"}},
+		"two rotations were slept by":                     {hold, authorities{signer: third, previous: []*x509.Certificate{second.certificate}}, nil, 300, []string{"third signs", "second"}},
+		"a stranger is not followed":                      {hold, authorities{signer: stranger}, []*x509.Certificate{first.certificate}, 90, []string{"first signs"}},
+		"a stranger is followed once the registration is": {hold, authorities{signer: stranger}, []*x509.Certificate{stranger.certificate}, 90, []string{"stranger signs"}},
+		"a stranger is not followed while both are shown": {hold, authorities{signer: stranger}, []*x509.Certificate{stranger.certificate, first.certificate}, 90, []string{"first signs"}},
+		"a stranger is followed when nothing is left":     {hold, authorities{signer: stranger}, nil, 181, []string{"stranger signs"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			var live sightings
+			live.note(true, tc.shown, at(tc.now))
+			if diff := cmp.Diff(tc.want, names(known, succeed(tc.held, tc.stored, &live, at(tc.now)))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAStrangerBecomesTheSuccessor(t *testing.T) {
+	known := map[string]pair{"first": made(t, 0), "second": made(t, 120), "stranger": made(t, 60)}
+	first, second, stranger := known["first"], known["second"], known["stranger"]
+	awaited := authorities{signer: first, upcoming: second}
+	cases := map[string]struct {
+		stored authorities
+		now    int
+		want   []string
+	}{
+		"one that works":         {authorities{signer: stranger}, 130, []string{"stranger", "first signs", "second"}},
+		"one that has ended":     {authorities{signer: stranger}, 241, []string{"second", "first signs"}},
+		"nothing at all":         {authorities{}, 130, []string{"second", "first signs"}},
+		"the awaited one, early": {authorities{signer: second}, 130, []string{"second", "first signs"}},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, names(known, reconciled(awaited, tc.stored, at(tc.now)))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestASightingEndsWithTheFirstBreak(t *testing.T) {
+	first, second := made(t, 0).certificate, made(t, 120).certificate
+	var live sightings
+	live.note(true, []*x509.Certificate{first}, at(1))
+	live.note(true, []*x509.Certificate{first, second}, at(2))
+	if !live.shownSince(first).Equal(at(1)) || !live.shownSince(second).Equal(at(2)) {
+		t.Errorf("since %v", live.since)
+	}
+	live.note(true, []*x509.Certificate{second}, at(3))
+	live.note(true, []*x509.Certificate{first, second}, at(4))
+	if !live.shownSince(first).Equal(at(4)) || !live.shownSince(second).Equal(at(2)) || live.shows(nil) {
+		t.Errorf("after a break: since %v", live.since)
+	}
+}

@@ -1,0 +1,114 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package certs
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// What [State.Ready] answers with; errors.Is finds them.
+var (
+	// ErrNoCertificate says that there is no certificate that an API server would accept: every handshake fails.
+	ErrNoCertificate = errors.New("no valid serving certificate")
+	// ErrNotTrustedYet says that the registration does not show the authority yet: API servers would refuse the certificate.
+	ErrNotTrustedYet = errors.New("the registration does not show the certificate authority yet")
+)
+
+// State is what this replica serves with.
+type State struct {
+	// Leaf is the serving certificate; nil where there is none.
+	Leaf *x509.Certificate
+	// Authority is what it was signed by, as far as known; nil where there is none.
+	Authority *x509.Certificate
+	// Problem says what is wrong with the certificates that were provided last, or with the Secret: text for people that
+	// names what to do, and never holds key material. The guard may serve well with those that it had before. "" for nothing.
+	Problem string
+	// Trusted is true once the registration has shown the authority, or there was no registration, since the start. It
+	// stays true.
+	Trusted bool
+}
+
+// Ready says whether API servers get on with this replica: nil, ErrNotTrustedYet or ErrNoCertificate.
+//
+// It fails only where handshakes fail anyway, so that taking the replica out of its Service makes nothing worse. A
+// certificate that is about to end leaves it ready: all replicas would leave at once, and that would be the outage.
+func (s State) Ready(now time.Time) error {
+	switch {
+	case s.Leaf == nil:
+		return ErrNoCertificate
+	case now.After(s.Leaf.NotAfter):
+		return fmt.Errorf("%w: it has expired on %s", ErrNoCertificate, s.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	case !s.Trusted:
+		return ErrNotTrustedYet
+	}
+	return nil
+}
+
+// health is what a replica says of itself.
+type health struct {
+	trusted atomic.Bool
+	problem atomic.Pointer[string]
+}
+
+func (h *health) complaint() string {
+	if problem := h.problem.Load(); problem != nil {
+		return *problem
+	}
+	return ""
+}
+
+// report sets the problem, or takes it back with "". It logs that once, and tells whether it is new.
+func (h *health) report(log *slog.Logger, problem string) (changed bool) {
+	changed = h.complaint() != problem
+	h.problem.Store(&problem)
+	switch {
+	case changed && problem != "":
+		log.Error("certificates are not as they should be", slog.String("reason", problem))
+	case changed:
+		log.Info("certificates are as they should be again")
+	}
+	return changed
+}
+
+// observe notes what the live registration shows.
+func (s *sightings) observe(ctx context.Context, registered Registered, now time.Time) error {
+	if registered == nil {
+		s.note(false, nil, now)
+		return nil
+	}
+	bundle, exists, err := registered(ctx)
+	if err != nil {
+		return fmt.Errorf("read the registration: %w", err)
+	}
+	s.note(exists, decodeBundle(bundle), now)
+	return nil
+}
+
+// State tells what this replica serves with now.
+func (a *Authority) State() State {
+	state := State{Problem: a.health.complaint(), Trusted: a.health.trusted.Load()}
+	certificate, err := a.GetCertificate(nil)
+	if err != nil {
+		if state.Problem == "" {
+			state.Problem = err.Error()
+		}
+		return state
+	}
+	state.Leaf, state.Authority = certificate.Leaf, a.leaf.Load().signer
+	return state
+}
+
+// look opens the gate of readiness once API servers would accept the leaf.
+func (a *Authority) look() {
+	if a.live.registered && !a.live.shows(a.held.Load().signing(a.opts.Now()).certificate) {
+		return
+	}
+	a.health.trusted.Store(true)
+}
