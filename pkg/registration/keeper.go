@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -48,7 +49,12 @@ type Keeper struct {
 	Build func(context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 	// Ready is closed when the guard answers reviews. A registration before that would refuse every write it covers.
 	Ready <-chan struct{}
-	Log   *slog.Logger
+	// Changed says that Build may return something else than before; nil for never.
+	Changed <-chan struct{}
+	Log     *slog.Logger
+
+	// last is the registration that was wanted and in place last.
+	last atomic.Pointer[admissionregistrationv1.ValidatingWebhookConfiguration]
 }
 
 var _ reconcile.Reconciler = (*Keeper)(nil)
@@ -69,14 +75,24 @@ func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
 	return nil
 }
 
-// enqueueWhenReady starts the first round: a registration that does not exist raises no event.
+// enqueueWhenReady starts the first round, as a registration that does not exist raises no event, and one for each change of
+// what is wanted.
 func (k *Keeper) enqueueWhenReady(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	go func() {
-		if k.waitReady(ctx) {
+		for again := k.waitReady(ctx); again; again = k.waitChanged(ctx) {
 			queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: Name}})
 		}
 	}()
 	return nil
+}
+
+func (k *Keeper) waitChanged(ctx context.Context) bool {
+	select {
+	case <-k.Changed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (k *Keeper) waitReady(ctx context.Context) bool {
@@ -109,6 +125,7 @@ func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reco
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("read the registration: %w", err)
 	case asWanted(live, want):
+		k.last.Store(want)
 		return reconcile.Result{}, nil
 	}
 	return reconcile.Result{}, k.putBack(ctx, live, want)
@@ -122,6 +139,7 @@ func (k *Keeper) create(ctx context.Context, want *admissionregistrationv1.Valid
 		return fmt.Errorf("apply the registration: %w", err)
 	}
 	k.Log.Info("registration applied", slog.Int("entries", len(want.Webhooks)))
+	k.last.Store(want)
 	return nil
 }
 
@@ -135,8 +153,19 @@ func (k *Keeper) putBack(ctx context.Context, live, want *admissionregistrationv
 	if err := k.Client.Update(ctx, changed, client.FieldOwner(FieldManager)); err != nil {
 		return fmt.Errorf("put the registration back: %w", err)
 	}
-	k.Log.Warn("registration was changed, and is put back", slog.Int("entries", len(want.Webhooks)))
+	if k.isFollowing(live) {
+		k.Log.Info("registration follows the certificates")
+	} else {
+		k.Log.Warn("registration was changed, and is put back", slog.Int("entries", len(want.Webhooks)))
+	}
+	k.last.Store(want)
 	return nil
+}
+
+// isFollowing says that nobody has touched the registration since it was as wanted: it is the wish that has changed.
+func (k *Keeper) isFollowing(live *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
+	last := k.last.Load()
+	return last != nil && asWanted(live, last)
 }
 
 // asWanted reports whether the live registration works as it must. Labels and annotations that others have added do no

@@ -8,6 +8,7 @@
 package registration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -33,6 +34,9 @@ const (
 	TimeoutSeconds = 5
 	// enforcerAnnotation keeps admission enforcers of managed clusters from adding selectors to the entries.
 	enforcerAnnotation = "admissions.enforcer/disabled"
+	// ProblemAnnotation says what is wrong with the guard's certificates, for whoever sees the registration and not the
+	// guard; it is empty where nothing is.
+	ProblemAnnotation = "guardian.apigw.io/certificate-problem"
 )
 
 // ErrInvalidEndpoint says that an Endpoint is not one that an API server could call.
@@ -97,6 +101,8 @@ type Options struct {
 	Endpoint Endpoint
 	// CABundle is PEM: the authorities that the guard's certificate may come from.
 	CABundle []byte
+	// CertificateProblem is the text of the ProblemAnnotation.
+	CertificateProblem string
 	// Owner is the cluster-scoped object with which the garbage collector takes the registration along; nil for none.
 	Owner *metav1.OwnerReference
 	// FailurePolicy is Fail where the guard enforces, and Ignore where it observes only.
@@ -113,7 +119,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		ObjectMeta: metav1.ObjectMeta{
 			Name:        Name,
 			Labels:      map[string]string{"app.kubernetes.io/name": Name, "app.kubernetes.io/managed-by": Name},
-			Annotations: map[string]string{enforcerAnnotation: "true"},
+			Annotations: map[string]string{enforcerAnnotation: "true", ProblemAnnotation: options.CertificateProblem},
 		},
 	}
 	if options.Owner != nil {
@@ -125,6 +131,19 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		}
 	}
 	return configuration
+}
+
+// Bundle returns the caBundle that all entries of a registration have, and nil where they differ or there are none: what
+// only some of them show is nothing to rely on.
+func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) []byte {
+	var bundle []byte
+	for i, webhook := range configuration.Webhooks {
+		if i > 0 && !bytes.Equal(webhook.ClientConfig.CABundle, bundle) {
+			return nil
+		}
+		bundle = webhook.ClientConfig.CABundle
+	}
+	return bundle
 }
 
 // groupByResource gathers the resources of a reservation that share one entry: those of one kind that are guarded against
