@@ -200,3 +200,18 @@ func eventually(t *testing.T, what string, holds func() bool) {
 		t.Fatalf("%s: not in %v", what, giveUp)
 	}
 }
+
+// unguardedKubeconfig leads to the API server that asks no webhook.
+func unguardedKubeconfig(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, testbed.WriteKubeconfig(path, shared.world.Cluster.UnguardedConfig()))
+	return path
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

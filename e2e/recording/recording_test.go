@@ -60,3 +60,77 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 	requireCounted(t, want, before, counts(t))
 	t.Logf("%d denials, %d failed calls", want.total(), want.failed)
 }
+
+// The guard stores its records in another API server than the one that asks it: while that one is down, denials go on, and
+// wait in the spool.
+func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
+	replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t))
+	requireOutage(t, replicas, func() {
+		shared.world.Cluster.StopUnguarded()
+		time.Sleep(outage)
+		must(t, shared.world.Cluster.StartUnguarded(t.Context()))
+	})
+}
+
+func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
+	replicas := startReplicas(t, 1)
+	requireOutage(t, replicas, func() {
+		shared.world.Cluster.StopAPIServer()
+		time.Sleep(outage)
+		must(t, shared.world.Cluster.StartAPIServer(t.Context()))
+	})
+}
+
+func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
+	replicas := startReplicas(t, 1)
+	requireOutage(t, replicas, func() {
+		shared.world.Cluster.StopEtcd()
+		time.Sleep(outage)
+		must(t, shared.world.Cluster.StartEtcd(t.Context()))
+	})
+}
+
+// A guard that dies while the store is down leaves its spool to the next one.
+func TestTheSpoolOutlivesItsGuard(t *testing.T) {
+	for _, mode := range []string{"blocking", "batch"} {
+		t.Run(mode, func(t *testing.T) {
+			replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t), "--audit-mode="+mode)
+			before, from := counts(t), startOfLog(t)
+			shared.world.Cluster.StopUnguarded()
+			load{clients: 8, users: 20, most: 400}.run(t.Context(), t)
+			replicas[0].kill()
+			must(t, shared.world.Cluster.StartUnguarded(t.Context()))
+			replicas[0].start()
+			awaitStored(t, replicas)
+			want := from.read(t)
+			if want.total() != 400 {
+				t.Errorf("the audit log has %d denials, want 400", want.total())
+			}
+			requireCounted(t, want, before, counts(t))
+		})
+	}
+}
+
+// outage is how long a component is down.
+const outage = 30 * time.Second
+
+// requireOutage wants every denial counted that the audit log has, from before an outage until after it.
+func requireOutage(t *testing.T, replicas []*replica, outage func()) {
+	t.Helper()
+	before, from := counts(t), startOfLog(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		load{clients: 8, users: 20}.run(ctx, t)
+	}()
+	time.Sleep(time.Second)
+	outage()
+	time.Sleep(time.Second)
+	cancel()
+	<-done
+	awaitStored(t, replicas)
+	want := from.read(t)
+	requireCounted(t, want, before, counts(t))
+	t.Logf("%d denials, %d failed calls", want.total(), want.failed)
+}

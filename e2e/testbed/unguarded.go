@@ -6,6 +6,7 @@ package testbed
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strconv"
 
@@ -19,20 +20,30 @@ func (c *Cluster) StartUnguarded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a client of the API server: %w", err)
 	}
+	if c.unguardedPort != 0 { // it was started before, and comes back where its clients look for it
+		return c.startUnguarded(ctx, client)
+	}
 	return withFreshPorts(1, func(ports []int) error {
 		c.unguardedPort = ports[0]
-		return c.start(ctx, &c.unguarded, func() (launch, error) {
-			l, err := c.apiServerLaunch([]string{
-				"--secure-port=" + strconv.Itoa(c.unguardedPort),
-				"--disable-admission-plugins=ValidatingAdmissionWebhook",
-				"--audit-log-path=" + filepath.Join(c.dir, "logs", "audit-unguarded.log"),
-			})
-			l.log = "kube-apiserver-unguarded"
-			l.ready = func(ctx context.Context) error { return probeOK(ctx, client, c.UnguardedConfig().Host+"/readyz") }
-			return l, err
-		})
+		return c.startUnguarded(ctx, client)
 	})
 }
+
+func (c *Cluster) startUnguarded(ctx context.Context, client *http.Client) error {
+	return c.start(ctx, &c.unguarded, func() (launch, error) {
+		l, err := c.apiServerLaunch([]string{
+			"--secure-port=" + strconv.Itoa(c.unguardedPort),
+			"--disable-admission-plugins=ValidatingAdmissionWebhook",
+			"--audit-log-path=" + filepath.Join(c.dir, "logs", "audit-unguarded.log"),
+		})
+		l.log = "kube-apiserver-unguarded"
+		l.ready = func(ctx context.Context) error { return probeOK(ctx, client, c.UnguardedConfig().Host+"/readyz") }
+		return l, err
+	})
+}
+
+// StopUnguarded stops it; StartUnguarded brings it back.
+func (c *Cluster) StopUnguarded() { c.stop(&c.unguarded) }
 
 // UnguardedConfig is AdminConfig for the API server that StartUnguarded has started.
 func (c *Cluster) UnguardedConfig() *rest.Config {

@@ -16,7 +16,7 @@ type entry struct {
 	record *v1alpha1.AuditRecord
 	// last is the record as the API server answered last; nil before that.
 	last *v1alpha1.AuditRecord
-	// ends is when no further fact can fall into the record.
+	// ends is when no further fact can fall into the record; zero where none has so far.
 	ends time.Time
 	// counted is this replica's count; stored and spooled are how much of it the API server and the disk have.
 	counted, stored, spooled int64
@@ -34,8 +34,8 @@ type attempt struct {
 
 func newAttempt() *attempt { return &attempt{ended: make(chan struct{})} }
 
-func newEntry(record *v1alpha1.AuditRecord, ends time.Time) *entry {
-	return &entry{record: record, ends: ends, attempt: newAttempt()}
+func newEntry(record *v1alpha1.AuditRecord) *entry {
+	return &entry{record: record, attempt: newAttempt()}
 }
 
 // count adds one fact.

@@ -154,7 +154,7 @@ func (r *Recorder) openSpool() error {
 func (r *Recorder) takeUp(record *v1alpha1.AuditRecord) {
 	e := r.entries[record.Name]
 	if e == nil {
-		r.entries[record.Name] = newEntry(record, time.Time{})
+		r.entries[record.Name] = newEntry(record)
 		r.entries[record.Name].left = true
 		r.queue.Add(record.Name)
 		return
@@ -191,10 +191,11 @@ func (r *Recorder) count(fact *audit.Fact) ticket {
 		r.metrics.flood.Inc()
 	}
 	if e == nil {
-		e = newEntry(fact.Record(), fact.Ends())
+		e = newEntry(fact.Record())
 		r.entries[name] = e
 	}
 	waited := e.waits()
+	e.ends = fact.Ends() // an entry out of the spool does not know
 	e.count(fact, r.options.Replica)
 	r.enqueue(name, waited)
 	return ticket{name: name, entry: e, number: e.counted}
