@@ -45,10 +45,11 @@ app.kubernetes.io/component: webhook
 {{- end }}
 
 {{- /* The writes to a reserved resource of a kind that `helm test` may try. Whoever may patch or read a Secret gets its token,
-       and RBAC refuses an update of a binding to whoever does not hold the role: there, a delete is all there is to try. */}}
+       and RBAC refuses every update of a role or binding to whoever does not hold what it grants: there, a delete is all there
+       is to try. */}}
 {{- define "guardian.attackVerbs" -}}
 {{- if eq . "Secret" }}["delete"]
-{{- else if hasSuffix "Binding" . }}["get", "delete"]
+{{- else if has . (list "ClusterRole" "ClusterRoleBinding" "Role" "RoleBinding") }}["get", "delete"]
 {{- else }}["get", "update", "patch", "delete"]
 {{- end }}
 {{- end }}
