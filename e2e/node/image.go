@@ -63,9 +63,26 @@ func (n *Node) BuildImage(ctx context.Context, image Image) (archive string, err
 	return archive, n.buildah(ctx, "push", image.Tag, "docker-archive:"+archive+":"+image.Tag)
 }
 
+// ExportImage writes an image that BuildImage has built into a folder as a registry would store it: an OCI image layout with
+// compressed layers.
+func (n *Node) ExportImage(ctx context.Context, tag, folder string) error {
+	return n.buildah(ctx, "push", tag, "oci:"+folder)
+}
+
 // ImportImage gives the node the images of an archive. Pods use them with imagePullPolicy IfNotPresent or Never.
 func (n *Node) ImportImage(ctx context.Context, archive string) error {
-	return run(n.Command(ctx, "ctr", "--address="+n.containerdSocket(), "--namespace="+cgroupParent, "images", "import", archive))
+	return run(n.ctr(ctx, "images", "import", archive))
+}
+
+// KillContainer kills a running container as `kill -9` does; kubelet starts it again. The id is as Kubernetes writes it:
+// "containerd://...".
+func (n *Node) KillContainer(ctx context.Context, id string) error {
+	return run(n.ctr(ctx, "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")))
+}
+
+func (n *Node) ctr(ctx context.Context, arguments ...string) *exec.Cmd {
+	connection := []string{"--address=" + n.containerdSocket(), "--namespace=" + cgroupParent}
+	return n.Command(ctx, "ctr", slices.Concat(connection, arguments)...)
 }
 
 func (n *Node) buildah(ctx context.Context, arguments ...string) error {
