@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -74,10 +75,17 @@ func (n *Node) ImportImage(ctx context.Context, archive string) error {
 	return run(n.ctr(ctx, "images", "import", archive))
 }
 
+// ErrNotRunning is returned for a container that has ended by itself.
+var ErrNotRunning = errors.New("the container does not run")
+
 // KillContainer kills a running container as `kill -9` does; kubelet starts it again. The id is as Kubernetes writes it:
-// "containerd://...".
+// "containerd://...". The error wraps [ErrNotRunning] if there is nothing to kill any more.
 func (n *Node) KillContainer(ctx context.Context, id string) error {
-	return run(n.ctr(ctx, "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")))
+	err := run(n.ctr(ctx, "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")))
+	if err != nil && strings.Contains(err.Error(), "not found") { // containerd's errdefs.ErrNotFound, as ctr prints it
+		return fmt.Errorf("%w: %w", ErrNotRunning, err)
+	}
+	return err
 }
 
 func (n *Node) ctr(ctx context.Context, arguments ...string) *exec.Cmd {
