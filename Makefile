@@ -82,6 +82,10 @@ e2e: require-go ## Install the chart with helm on a real node: needs root, and t
 	$(say) 'go test ./e2e/node ./e2e/install'
 	@E2E_NODE=1 $(GO) test -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) ./e2e/node ./e2e/install
 
+.PHONY: e2e-long
+e2e-long: ## The same with 50 restarts and 50 kills under load: before a release
+	@E2E_REPETITIONS=50 $(MAKE) e2e
+
 .PHONY: bench
 bench: require-go ## Run the Go benchmarks, then measure the guard through a real API server
 	$(GO) test -run '^$$' -bench . -benchmem $(BENCH_ARGS) ./pkg/...
