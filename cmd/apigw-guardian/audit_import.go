@@ -30,7 +30,7 @@ type importFlags struct {
 
 // importResult is what audit import prints as JSON and YAML.
 type importResult struct {
-	auditlog.Report
+	*auditlog.Report
 	// BrokenLines could not be read.
 	BrokenLines int `json:"brokenLines"`
 	// Stored is the number of records that were stored; absent without --store.

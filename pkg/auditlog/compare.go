@@ -259,8 +259,8 @@ func (r *Report) ToStore() []*v1alpha1.AuditRecord {
 
 // Compare holds the log against the records, which are all those of its span of time, imported ones included. Records
 // outside of the span do no harm.
-func (l *Log) Compare(records []v1alpha1.AuditRecord) Report {
-	report := Report{Events: l.events, Writes: l.counts, Missing: []Difference{}, Surplus: []Difference{}, Away: l.away()}
+func (l *Log) Compare(records []v1alpha1.AuditRecord) *Report {
+	report := &Report{Events: l.events, Writes: l.counts, Missing: []Difference{}, Surplus: []Difference{}, Away: l.away()}
 	if l.events > 0 {
 		report.From, report.To = new(metav1.NewMicroTime(l.from)), new(metav1.NewMicroTime(l.to))
 	}
@@ -271,7 +271,7 @@ func (l *Log) Compare(records []v1alpha1.AuditRecord) Report {
 	named := map[string]bool{}
 	for _, g := range slices.SortedFunc(maps.Values(l.groups), byTime) {
 		named[g.record], named[g.imported] = true, true
-		l.compare(&report, g, byName)
+		l.compare(report, g, byName)
 	}
 	for i := range records {
 		if !named[records[i].Name] && l.covers(&records[i]) {
