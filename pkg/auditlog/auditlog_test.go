@@ -19,6 +19,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -318,6 +319,39 @@ func TestJudgments(t *testing.T) {
 	}
 }
 
+// A further reservation has a namespace of its own, and an account without a token Secret.
+func TestJudgmentsOfAnotherReservation(t *testing.T) {
+	t.Parallel()
+	set, err := reserved.Load("../../e2e/testdata/reservations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace := func(verb string) edit {
+		return edit{"verb": verb, "objectRef": map[string]any{"resource": "namespaces", "name": "edge-system", "apiVersion": "v1"}}
+	}
+	inEdge := edit{"objectRef>namespace": "edge-system"}
+	for name, test := range map[string]struct {
+		edits []edit
+		want  []string
+	}{
+		"its namespace is labelled": {[]edit{namespace("patch")}, nil},
+		"its namespace is deleted": {
+			[]edit{namespace("delete")}, []string{"Unguarded Unguarded DELETE namespaces/edge-system GuardNotAsked alice"},
+		},
+		"a Secret under a generated name may be the account's": {
+			[]edit{secret("create", ""), inEdge}, []string{"Unclear CREATE secrets/edge-system alice"},
+		},
+		"a Secret under a name, of which the log has no more": {[]edit{secret("create", "any"), inEdge}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := gocmp.Diff(test.want, told(t, set, line(t, test.edits...))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func zipped(t *testing.T, parts ...[]byte) []byte {
 	t.Helper()
 	var buffer bytes.Buffer
@@ -579,13 +613,15 @@ func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 	const evil = "\x1b[31m"
 	flood := []edit{decision("clusterroles", "deny", evil+strings.Repeat("r", 100), "20261125t0820-flood-0123456789abcdef0123"), code(403, "")}
 	log := logOf(t,
-		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...),
-		line(t, append(flood, at("08:20:02"), edit{"verb": "delete"})...))
+		line(t, append(flood, at("08:20:02"), edit{"verb": "delete"})...),
+		line(t, append(flood, at("08:20:03"))...),
+		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...))
 	record := log.Compare(nil).ToStore()[0]
 	want := v1alpha1.AuditRecordSpec{
 		Outcome: v1alpha1.Denied, Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
-		Count: 2, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 2}}, Replica: "import", Source: v1alpha1.SourceImport,
-		FirstTime: record.Spec.FirstTime, LastTime: record.Spec.LastTime,
+		Count: 3, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 3}}, Replica: "import", Source: v1alpha1.SourceImport,
+		FirstTime: metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 1, 100e6, time.UTC)),
+		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),
 	}
 	if diff := gocmp.Diff(want, record.Spec); diff != "" {
 		t.Errorf("what two users did has no user and no operation of its own (-want +got):\n%s", diff)
