@@ -88,17 +88,24 @@ func (a *Authority) reload(ctx context.Context) (record, error) {
 	stored, err := a.store.load(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
-		a.health.report(a.opts.Log, "the Secret with the certificate authority is gone: the leader puts it back")
+		a.complain("the Secret with the certificate authority is gone: the leader puts it back")
 		return stored, nil
 	case errors.Is(err, ErrUnusableCA):
-		a.health.report(a.opts.Log, err.Error())
+		a.complain(err.Error())
 		return stored, nil
 	case err != nil:
 		return stored, err
 	}
-	a.health.report(a.opts.Log, "")
-	a.hold(succeed(*a.held.Load(), stored.authorities, &a.live, a.opts.Now()))
+	now := a.opts.Now()
+	a.hold(succeed(*a.held.Load(), stored.authorities, &a.live, now))
+	a.complain(a.pace.lateness(*a.held.Load(), now))
 	return stored, nil
+}
+
+func (a *Authority) complain(problem string) {
+	if a.health.report(a.opts.Log, problem) && a.opts.Changed != nil {
+		a.opts.Changed()
+	}
 }
 
 // hold replaces what this replica signs with and publishes.

@@ -115,6 +115,16 @@ func (p pace) next(a authorities, now, shownSince time.Time) step {
 	return keep
 }
 
+// lateness says that the signer should have been rotated, or nothing.
+func (p pace) lateness(a authorities, now time.Time) string {
+	end := a.signer.certificate.NotAfter
+	if end.Sub(now) > p.lifetime/6 {
+		return ""
+	}
+	return "the certificate authority ends on " + end.UTC().Format(time.RFC3339) +
+		" and has not been rotated: is there a leader, and does the registration show what the Secret " + SecretName + " holds?"
+}
+
 // over tells the certificates that nobody needs any more.
 func (p pace) over(now time.Time) func(*x509.Certificate) bool {
 	return func(c *x509.Certificate) bool { return now.After(c.NotAfter.Add(p.margin)) }

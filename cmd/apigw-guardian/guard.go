@@ -5,11 +5,9 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -25,10 +23,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
@@ -48,29 +46,24 @@ type guard struct {
 	server   *listener
 	records  *recordstore.Store
 	recorder *recorder.Recorder
+
+	certificates *certificates
 }
 
-// listener is the webhook server of the manager. It loads the certificate authority before it listens, however long the API
-// server takes to come up.
+// listener is the webhook server of the manager. It loads the certificates before it listens, however long the API server
+// takes to come up.
 type listener struct {
 	*server.Server
-	load      func(context.Context) (*certs.Authority, error)
-	authority *certs.Authority
-	recorder  *recorder.Recorder
+	load         func(context.Context) (source, error)
+	certificates *certificates
+	recorder     *recorder.Recorder
 }
 
 // Start serves until ctx ends and the drain is over.
 func (l *listener) Start(ctx context.Context) error {
-	authority, err := l.load(ctx)
-	if err != nil {
-		return err
-	}
-	l.authority = authority
-	return alongside(l.recorder, func() error { return l.Server.Start(ctx) })
-}
-
-func (l *listener) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return l.authority.GetCertificate(hello)
+	return l.certificates.alongside(ctx, l.load, func() error {
+		return alongside(l.recorder, func() error { return l.Server.Start(ctx) })
+	})
 }
 
 func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
@@ -88,6 +81,9 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	g := &guard{settings: settings, set: set, client: clientset}
+	if g.certificates, err = newCertificates(settings.flags.certificates, settings.log); err != nil {
+		return nil, err
+	}
 	if err := g.addRecorder(config); err != nil {
 		return nil, err
 	}
@@ -141,10 +137,11 @@ func (g *guard) addServer() error {
 	if err != nil {
 		return err
 	}
-	l := &listener{load: g.loadAuthority, recorder: g.recorder}
+	l := &listener{load: g.loadCertificates, certificates: g.certificates, recorder: g.recorder}
 	l.Server, err = server.New(server.Options{
 		Listen:         g.settings.flags.listen,
-		GetCertificate: l.certificate,
+		GetCertificate: g.certificates.serving,
+		ClientCAs:      g.certificates.clientCAs(),
 		Log:            g.settings.log,
 		DrainPeriod:    g.settings.flags.drainPeriod,
 	})
@@ -163,26 +160,6 @@ func (g *guard) addServer() error {
 	})
 	g.server = l
 	return nil
-}
-
-// authorityRetry is the pause between two attempts to load the authority while the API server cannot be reached.
-const authorityRetry = time.Second
-
-// loadAuthority tries until it has the authority, ctx ends, or the Secret is of no use and somebody must look.
-func (g *guard) loadAuthority(ctx context.Context) (*certs.Authority, error) {
-	options := certs.Options{Namespace: g.settings.flags.namespace, Hosts: []string{g.settings.endpoint.Host()}}
-	for {
-		authority, err := certs.LoadAuthority(ctx, g.client.CoreV1(), options)
-		if err == nil || errors.Is(err, certs.ErrUnusableCA) || errors.Is(err, certs.ErrInvalidOptions) {
-			return authority, err
-		}
-		g.settings.log.Warn("cannot load the certificate authority yet", slog.Any("err", err))
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(authorityRetry):
-		}
-	}
 }
 
 func (g *guard) addManager(config *rest.Config) error {
@@ -215,7 +192,9 @@ func (g *guard) addManager(config *rest.Config) error {
 		manager.Add(g.server),
 		manager.Add(&trimmer{store: g.records, retention: flags.recording.retention, log: g.settings.log}),
 		manager.AddHealthzCheck("alive", healthz.Ping),
+		manager.Add(ctrlmanager.RunnableFunc(g.certificates.lead)),
 		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
+		manager.AddReadyzCheck("certificate", g.certificates.ready),
 	)
 }
 
@@ -228,12 +207,18 @@ func (g *guard) addKeeper() error {
 		Client: g.manager.GetClient(),
 		Build: func(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
 			owner, err := g.owner(ctx)
+			if err != nil {
+				return nil, err
+			}
+			bundle, err := g.certificates.source.Refresh(ctx)
 			return registration.Build(g.set, registration.Options{
-				Endpoint: g.settings.endpoint, CABundle: g.server.authority.Bundle(), Owner: owner, FailurePolicy: failurePolicy,
+				Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
+				CertificateProblem: g.certificates.state().Problem,
 			}), err
 		},
-		Ready: g.server.Listening(),
-		Log:   g.settings.log,
+		Ready:   g.server.Listening(),
+		Changed: g.certificates.changed,
+		Log:     g.settings.log,
 	}
 	return keeper.SetupWithManager(g.manager)
 }

@@ -30,6 +30,7 @@ type webhookFlags struct {
 	controllerManagers                 []string
 	logLevel                           string
 	recording                          recordingFlags
+	certificates                       certificateFlags
 }
 
 func newWebhook(shared *sharedFlags) *cobra.Command {
@@ -83,6 +84,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"exact user name of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.recording.addTo(flags)
+	f.certificates.addTo(flags)
 }
 
 // settings are the flags, checked.
@@ -110,6 +112,9 @@ func (f *webhookFlags) settings(stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", f.logLevel)
 	}
 	if err := f.recording.check(); err != nil {
+		return nil, err
+	}
+	if err := f.certificates.check(); err != nil {
 		return nil, err
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))

@@ -39,7 +39,8 @@ func (s *Server) ReadyChecker() healthz.Checker {
 // StartedChecker returns a check that makes a TLS handshake with the server itself:
 // the proof for a startup probe that port and certificate work. It is bounded by 1 s
 // and by the request's context (the request may be nil), and concurrent calls do not
-// wait for each other. It passes while the server drains. As it needs a free
+// wait for each other. It passes while the server drains. Where callers must present a
+// certificate, it is the certificate of the server that is proven, and no more. As it needs a free
 // connection, it is no liveness check: a flood would have the process killed.
 func (s *Server) StartedChecker() healthz.Checker {
 	return func(r *http.Request) error {

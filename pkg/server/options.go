@@ -6,6 +6,7 @@ package server
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -85,6 +86,10 @@ type Options struct {
 	// GetCertificate answers each handshake with the serving certificate. It is called
 	// concurrently, and an error of it refuses that one connection.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+	// ClientCAs are the authorities whose certificate a caller must present; who has none is refused at the handshake. It is
+	// called for each handshake, concurrently, so that the authorities may change. Nil asks no caller for a certificate.
+	ClientCAs func() *x509.CertPool
 
 	// Log takes the server's own lines; nil discards them.
 	Log *slog.Logger

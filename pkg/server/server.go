@@ -184,9 +184,22 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 // tlsConfig needs no cipher suites: those of TLS 1.3 are not configurable. Every API
 // server since 1.19 (built with Go 1.12 or later) speaks TLS 1.3.
 func (s *Server) tlsConfig() *tls.Config {
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: s.opts.GetCertificate,
 	}
+	if s.opts.ClientCAs == nil {
+		return config
+	}
+	config.ClientAuth = tls.RequireAndVerifyClientCert
+	// A resumed session would not look at the authorities of now.
+	config.SessionTicketsDisabled = true
+	base := config.Clone()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		current := base.Clone()
+		current.ClientCAs = s.opts.ClientCAs()
+		return current, nil
+	}
+	return config
 }

@@ -67,7 +67,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request, err := review.Read(r.Body)
 	decision, err := h.evaluate(r.Context(), request, err)
 	h.logLine(r.Context(), request, decision, err)
-	record := h.record(r.Context(), request, decision)
+	record := h.record(r, request, decision)
 	h.respond(w, request, response(request, decision, record))
 	h.Metrics.observe(decision, time.Since(start))
 }

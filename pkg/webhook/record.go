@@ -6,6 +6,7 @@ package webhook
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -32,11 +33,13 @@ const (
 
 // record has the fact of a decision that an administrator may want to review kept, and returns the name of its record. A
 // dry-run leaves none; neither does what has no uid, which no API server has sent.
-func (h *Handler) record(ctx context.Context, request *review.Request, decision policy.Decision) string {
+func (h *Handler) record(r *http.Request, request *review.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
 	}
-	return h.Recorder.Record(ctx, audit.NewFact(request, decision, time.Now()))
+	fact := audit.NewFact(request, decision, time.Now())
+	fact.Caller = CallerOf(r)
+	return h.Recorder.Record(r.Context(), fact)
 }
 
 // logLine writes one line for each such fact. It names fields, and never a value of an object.
