@@ -4,8 +4,17 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
+	"fmt"
+	"io"
+	"strings"
+	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
 
@@ -18,8 +27,13 @@ rights of whoever runs it.`,
 		Example: `  apigw-guardian audit list --since 24h
   apigw-guardian audit web`,
 		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: slip,
 	}
-	cmd.AddCommand(newAuditImport(shared))
+	cmd.AddCommand(
+		newAuditList(shared), newAuditShow(shared), newAuditSummary(shared), newAuditExport(shared), newAuditImport(shared),
+	)
 	return cmd
 }
 
@@ -29,5 +43,87 @@ func (f *sharedFlags) records() (*recordstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// client-go's own five requests a second would make a person wait for the pages of a long list. The API server has limits of
+	// its own.
+	config.QPS = -1
 	return recordstore.New(config)
+}
+
+// filterFlags pick records.
+type filterFlags struct {
+	since, until               string
+	user, resource             string
+	operation, outcome, reason string
+}
+
+func (f *filterFlags) addTo(flags *pflag.FlagSet) {
+	flags.StringVar(&f.since, "since", "", "only writes since then: how long ago (30m, 24h, 7d), or a time of RFC 3339")
+	flags.StringVar(&f.until, "until", "", "only writes before then, given likewise")
+	flags.StringVar(&f.user, "user", "", "only users whose name contains this")
+	flags.StringVar(&f.resource, "resource", "", "only resources whose type, namespace or name contains this")
+	flags.StringVar(&f.operation, "operation", "", "only this operation: "+oneOf(audit.Operations()))
+	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
+	flags.StringVar(&f.reason, "reason", "", "only this reason: "+oneOf(texts(policy.RecordedReasons())))
+}
+
+// filter is the flags, checked.
+func (f *filterFlags) filter(now time.Time) (audit.Filter, error) {
+	filter := audit.Filter{User: f.user, Resource: f.resource, Operation: f.operation, Outcome: f.outcome, Reason: f.reason}
+	for _, bound := range []struct {
+		flag, text string
+		into       *time.Time
+	}{{"--since", f.since, &filter.Since}, {"--until", f.until, &filter.Until}} {
+		if bound.text == "" {
+			continue
+		}
+		at, err := audit.ParseMoment(bound.text, now)
+		if err != nil {
+			return audit.Filter{}, fmt.Errorf("%w: %s %q: %w", errUsage, bound.flag, bound.text, err)
+		}
+		*bound.into = at
+	}
+	if !filter.Until.IsZero() && filter.Since.After(filter.Until) {
+		return audit.Filter{}, fmt.Errorf("%w: --since %s is after --until %s: nothing lies in between", errUsage, f.since, f.until)
+	}
+	for _, word := range []struct {
+		flag, text string
+		allowed    []string
+	}{
+		{"--operation", f.operation, audit.Operations()},
+		{"--outcome", f.outcome, texts(v1alpha1.Outcomes())},
+		{"--reason", f.reason, texts(policy.RecordedReasons())},
+	} {
+		if word.text != "" && !hasWord(word.allowed, word.text) {
+			return audit.Filter{}, fmt.Errorf("%w: %s %q: give %s", errUsage, word.flag, word.text, oneOf(word.allowed))
+		}
+	}
+	return filter, nil
+}
+
+// texts turns a closed list into words.
+func texts[T ~string](list []T) []string {
+	words := make([]string, 0, len(list))
+	for _, entry := range list {
+		words = append(words, string(entry))
+	}
+	return words
+}
+
+// hasWord compares as the filter does.
+func hasWord(words []string, word string) bool {
+	for _, entry := range words {
+		if strings.EqualFold(entry, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// sayNone tells that there is nothing to show, beside the output, which stays empty for scripts.
+func sayNone(stderr io.Writer, filter audit.Filter) {
+	if filter == (audit.Filter{}) {
+		say(stderr, "No denials are recorded.")
+		return
+	}
+	say(stderr, "No denials fit the filter.")
 }

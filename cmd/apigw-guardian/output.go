@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -21,17 +22,25 @@ const (
 	formatTable = "table"
 	formatJSON  = "json"
 	formatYAML  = "yaml"
+	formatWide  = "wide"
+	formatCSV   = "csv"
 )
 
 // outputFlag is the flag -o.
 type outputFlag struct {
 	format string
+	// more are the formats that a command has beside table, json and yaml.
+	more []string
 }
 
 var _ pflag.Value = (*outputFlag)(nil)
 
 func (f *outputFlag) addTo(cmd *cobra.Command) {
-	cmd.Flags().VarP(f, "output", "o", "table, json or yaml")
+	cmd.Flags().VarP(f, "output", "o", oneOf(f.formats()))
+}
+
+func (f *outputFlag) formats() []string {
+	return append([]string{formatTable, formatJSON, formatYAML}, f.more...)
 }
 
 func (f *outputFlag) String() string { return f.format }
@@ -39,12 +48,17 @@ func (f *outputFlag) String() string { return f.format }
 func (f *outputFlag) Type() string { return "format" }
 
 func (f *outputFlag) Set(format string) error {
-	switch format {
-	case formatTable, formatJSON, formatYAML:
-		f.format = format
-		return nil
+	if !slices.Contains(f.formats(), format) {
+		return errors.New("give " + oneOf(f.formats()))
 	}
-	return errors.New("give table, json or yaml")
+	f.format = format
+	return nil
+}
+
+// oneOf names a choice: "table, json or yaml".
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // print writes a result: as JSON or YAML from its fields, or as table says.

@@ -31,13 +31,13 @@ var (
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
+	root, out := newRoot(), &output{writer: stdout}
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	switch {
-	case err == nil:
+	case err == nil, out.isClosed():
 		return exitDone
 	case errors.Is(err, errNotAsItShould):
 		return exitNotAsShould
@@ -49,6 +49,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 }
+
+// slip is how many letters too many, too few or wrong are taken for another command's name.
+const slip = 2
 
 func newRoot() *cobra.Command {
 	shared := &sharedFlags{}
@@ -63,8 +66,8 @@ should be.`,
 		Example: "  apigw-guardian preflight\n  apigw-guardian authorize\n  apigw-guardian status",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		// Two letters too many, too few or wrong are a slip.
-		SuggestionsMinimumDistance: 2,
+
+		SuggestionsMinimumDistance: slip,
 
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -89,8 +92,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "; did you mean " + strings.Join(near, " or ") + "?"
 	}
-	if cmd.HasParent() {
+	if !cmd.HasSubCommands() {
 		return fmt.Errorf("%w: %s takes no argument, and was given %q", errUsage, cmd.CommandPath(), args[0])
 	}
-	return fmt.Errorf("%w: there is no command %q%s", errUsage, args[0], hint)
+	return fmt.Errorf("%w: there is no command %q of %s%s", errUsage, args[0], cmd.CommandPath(), hint)
 }

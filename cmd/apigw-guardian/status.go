@@ -61,12 +61,12 @@ func printStatus(p *printer, status authorize.Status, owners string) {
 		p.line(fmt.Sprintf("Drift: %s: %s", drift.Resource, strings.Join(drift.Paths, ", ")))
 	}
 	p.line(fmt.Sprintf("Private network access: %s (%s)", status.PrivateNetwork, status.PrivateNetworkSentence))
-	p.line("Denials in the last 24 h: " + denials(status.Denials24h))
+	p.line("Denials in the last 24 h: " + denials(status))
 }
 
-func denials(count *int) string {
-	if count == nil {
-		return "not recorded; see the guard's log"
+func denials(status authorize.Status) string {
+	if status.Denials24h == nil {
+		return "not known (" + status.DenialsSentence + ")"
 	}
-	return strconv.Itoa(*count)
+	return strconv.FormatInt(*status.Denials24h, 10)
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -32,12 +33,14 @@ const DefaultWait = 60 * time.Second
 // ErrIncomplete says that an Authorizer lacks something it cannot work without.
 var ErrIncomplete = errors.New("authorizer is incomplete")
 
-// Cluster is how the cluster is reached. All fields are needed.
+// Cluster is how the cluster is reached. All fields but Records are needed.
 type Cluster struct {
 	Client  kubernetes.Interface
 	Dynamic dynamic.Interface
 	// Config is where a reserved token is tried out: its address and its CA. Its credentials are not used for that.
 	Config *rest.Config
+	// Records are what Status counts; nil leaves it unknown.
+	Records Records
 }
 
 // Connect makes the clients of a cluster. The config is copied; where it sets no rate limit, a higher one than client-go's
@@ -55,7 +58,11 @@ func Connect(config *rest.Config) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, fmt.Errorf("make a client of the API server: %w", err)
 	}
-	return Cluster{Client: client, Dynamic: dynamicClient, Config: config}, nil
+	records, err := recordstore.New(config)
+	if err != nil {
+		return Cluster{}, err
+	}
+	return Cluster{Client: client, Dynamic: dynamicClient, Config: config, Records: records}, nil
 }
 
 // Authorizer works on one reserved set in one cluster. It holds no state: it is safe for concurrent use, though two

@@ -28,8 +28,10 @@ type Status struct {
 	PrivateNetwork privatenet.Answer `json:"privateNetwork"`
 	// PrivateNetworkSentence says what that answer rests on.
 	PrivateNetworkSentence string `json:"-"`
-	// Denials24h counts the denials of the last 24 hours; nil, as nobody keeps them yet.
-	Denials24h *int `json:"denials24h"`
+	// Denials24h counts the denials of the last 24 hours, to within the ten minutes of a record; nil where it is not known.
+	Denials24h *int64 `json:"denials24h"`
+	// DenialsSentence says why that is not known; "" where it is.
+	DenialsSentence string `json:"-"`
 	// Reasons are sentences for people that say what is missing for Authorized and Protected; never nil, and empty where
 	// both hold.
 	Reasons []string `json:"reasons"`
@@ -57,6 +59,7 @@ func (a *Authorizer) Status(ctx context.Context) (Status, error) {
 			a.addState(ctx, entry, &status)
 		}
 	}
+	a.addDenials(ctx, &status)
 	status.Authorized = len(status.Reasons) == 0
 	unprotected := a.unprotected(ctx)
 	status.Protected = len(unprotected) == 0

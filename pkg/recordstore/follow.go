@@ -64,11 +64,17 @@ func (s *Store) listWatch(follower Follower) *cache.ListWatch {
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			list := &v1alpha1.AuditRecordList{}
 			err := s.client.List(ctx, list, &client.ListOptions{Raw: &options})
+			if err != nil {
+				err = explainRead("list", "audit records", err)
+			}
 			reached(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			watching, err := s.client.Watch(ctx, &v1alpha1.AuditRecordList{}, &client.ListOptions{Raw: &options})
+			if err != nil {
+				err = explainRead("watch", "audit records", err)
+			}
 			reached(err)
 			return watching, err
 		},

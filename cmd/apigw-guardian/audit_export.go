@@ -1,0 +1,52 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/auditexport"
+)
+
+func newAuditExport(shared *sharedFlags) *cobra.Command {
+	flags := &filterFlags{}
+	var format string
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Write the records for another program, oldest first",
+		Long: `export writes the records to standard output, oldest first: as JSON lines, as CSV for a spreadsheet, as events of the Open
+Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
+		Example: `  apigw-guardian audit export --format csv --since 30d > denials.csv
+  apigw-guardian audit export --format ocsf --since 24h`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(auditexport.Formats(), auditexport.Format(format)) {
+				return fmt.Errorf("%w: --format %q: give %s", errUsage, format, oneOf(texts(auditexport.Formats())))
+			}
+			filter, err := flags.filter(time.Now())
+			if err != nil {
+				return err
+			}
+			store, err := shared.records()
+			if err != nil {
+				return err
+			}
+			records, err := store.List(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			buffer := bufio.NewWriter(cmd.OutOrStdout())
+			return errors.Join(auditexport.Write(buffer, auditexport.Format(format), version, records), buffer.Flush())
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", string(auditexport.JSONL), oneOf(texts(auditexport.Formats())))
+	flags.addTo(cmd.Flags())
+	return cmd
+}

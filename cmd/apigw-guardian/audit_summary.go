@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+)
+
+func newAuditSummary(shared *sharedFlags) *cobra.Command {
+	flags, output := &filterFlags{}, outputFlag{format: formatTable}
+	cmd := &cobra.Command{
+		Use:   "summary",
+		Short: "Count the denied requests per outcome, reason, user, resource and day",
+		Long: `summary counts requests, and not records, per outcome, reason, user, resource and day. A record counts whole on the day of
+its last request.`,
+		Example: `  apigw-guardian audit summary --since 30d
+  apigw-guardian audit summary --outcome Denied -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := flags.filter(time.Now())
+			if err != nil {
+				return err
+			}
+			store, err := shared.records()
+			if err != nil {
+				return err
+			}
+			records, err := store.List(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			summary := audit.Summarize(records, time.Local)
+			switch {
+			case output.format != formatTable:
+				return output.print(cmd.OutOrStdout(), summary, nil)
+			case summary.Records == 0:
+				sayNone(cmd.ErrOrStderr(), filter)
+				return nil
+			}
+			return screenOf(cmd.OutOrStdout()).Summary(cmd.OutOrStdout(), &summary)
+		},
+	}
+	flags.addTo(cmd.Flags())
+	output.addTo(cmd)
+	return cmd
+}
