@@ -10,18 +10,10 @@ import (
 	"log/slog"
 
 	"github.com/go-logr/logr"
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -31,7 +23,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
@@ -41,6 +32,7 @@ import (
 type guard struct {
 	settings *settings
 	set      *reserved.Set
+	config   *rest.Config
 	client   kubernetes.Interface
 	manager  ctrl.Manager
 	server   *listener
@@ -80,20 +72,17 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	g := &guard{settings: settings, set: set, client: clientset}
+	g := &guard{settings: settings, set: set, config: config, client: clientset}
 	if g.certificates, err = newCertificates(settings.flags.certificates, settings.log); err != nil {
 		return nil, err
 	}
-	if err := g.addRecorder(config); err != nil {
+	if err := g.addRecorder(); err != nil {
 		return nil, err
 	}
 	if err := g.addServer(); err != nil {
 		return nil, err
 	}
-	if err := g.addManager(config); err != nil {
-		return nil, err
-	}
-	return g, g.addKeeper()
+	return g, g.addManager()
 }
 
 // bridgeLogs sends what the libraries log to the same place, in the same form. What they call information is of use only to
@@ -162,27 +151,14 @@ func (g *guard) addServer() error {
 	return nil
 }
 
-func (g *guard) addManager(config *rest.Config) error {
-	scheme := runtime.NewScheme()
-	if err := admissionregistrationv1.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("make a scheme: %w", err)
-	}
+// addManager runs what every replica does. Nothing of it needs a leader, or an informer.
+func (g *guard) addManager() error {
 	flags := g.settings.flags
-	manager, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme,
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
-			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
-				Field: fields.OneTermEqualSelector("metadata.name", registration.Name),
-			},
-		}},
-		WebhookServer:                 g.server,
-		Metrics:                       metricsserver.Options{BindAddress: flags.metricsListen},
-		HealthProbeBindAddress:        flags.probeListen,
-		LeaderElection:                flags.leaderElect,
-		LeaderElectionID:              registration.Name,
-		LeaderElectionNamespace:       flags.namespace,
-		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       new(flags.drainPeriod + 2*server.DefaultShutdownTimeout + 2*recorder.FlushTimeout),
+	manager, err := ctrl.NewManager(g.config, ctrl.Options{
+		WebhookServer:           g.server,
+		Metrics:                 metricsserver.Options{BindAddress: flags.metricsListen},
+		HealthProbeBindAddress:  flags.probeListen,
+		GracefulShutdownTimeout: new(flags.drainPeriod + 2*server.DefaultShutdownTimeout + 2*recorder.FlushTimeout),
 	})
 	if err != nil {
 		return fmt.Errorf("set up the webhook: %w", err)
@@ -190,54 +166,9 @@ func (g *guard) addManager(config *rest.Config) error {
 	g.manager = manager
 	return errors.Join(
 		manager.Add(g.server),
-		manager.Add(&trimmer{store: g.records, retention: flags.recording.retention, log: g.settings.log}),
+		manager.Add(ctrlmanager.RunnableFunc(g.lead)),
 		manager.AddHealthzCheck("alive", healthz.Ping),
-		manager.Add(ctrlmanager.RunnableFunc(g.certificates.lead)),
 		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
 		manager.AddReadyzCheck("certificate", g.certificates.ready),
 	)
-}
-
-func (g *guard) addKeeper() error {
-	failurePolicy := admissionregistrationv1.Fail
-	if g.settings.mode == policy.Observe {
-		failurePolicy = admissionregistrationv1.Ignore
-	}
-	keeper := &registration.Keeper{
-		Client: g.manager.GetClient(),
-		Build: func(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-			owner, err := g.owner(ctx)
-			if err != nil {
-				return nil, err
-			}
-			bundle, err := g.certificates.source.Refresh(ctx)
-			return registration.Build(g.set, registration.Options{
-				Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
-				CertificateProblem: g.certificates.state().Problem,
-			}), err
-		},
-		Ready:   g.server.Listening(),
-		Changed: g.certificates.changed,
-		Log:     g.settings.log,
-	}
-	return keeper.SetupWithManager(g.manager)
-}
-
-// owner returns the reference to the ClusterRole that owns the registration; nil where none is named. It is read anew each
-// time: once it is gone, the release is being uninstalled.
-func (g *guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
-	name := g.settings.flags.ownerClusterRole
-	if name == "" {
-		return nil, nil //nolint:nilnil // no owner is no error
-	}
-	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || err == nil && role.DeletionTimestamp != nil {
-		return nil, registration.ErrOwnerGone
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the owner of the registration, clusterrole %q: %w", name, err)
-	}
-	return &metav1.OwnerReference{
-		APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID,
-	}, nil
 }

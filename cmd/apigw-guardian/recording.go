@@ -54,8 +54,8 @@ func (f *recordingFlags) check() error {
 }
 
 // addRecorder makes the recorder, which runs as long as the server answers.
-func (g *guard) addRecorder(config *rest.Config) error {
-	config = rest.CopyConfig(config)
+func (g *guard) addRecorder() error {
+	config := rest.CopyConfig(g.config)
 	config.QPS = -1 // the recorder bounds itself, and a denial waits for it
 	store, err := recordstore.New(config)
 	if err != nil {
@@ -105,7 +105,7 @@ func alongside(r *recorder.Recorder, serve func() error) error {
 // retentionInterval is how often records are trimmed. It bounds how far their number overshoots.
 const retentionInterval = time.Minute
 
-// trimmer keeps the retention. Only a leader does.
+// trimmer keeps the retention. Only a leader does: two replicas would delete each other's page.
 type trimmer struct {
 	store     *recordstore.Store
 	retention recordstore.Retention
@@ -125,6 +125,3 @@ func (t *trimmer) Start(ctx context.Context) error {
 	}, retentionInterval)
 	return nil
 }
-
-// NeedLeaderElection is true: two replicas would delete each other's page.
-func (*trimmer) NeedLeaderElection() bool { return true }

@@ -266,7 +266,7 @@ func TestWhatIsLostIsCounted(t *testing.T) {
 		lost  float64
 	}{
 		"without a spool, what the API server does not take is lost": {false, 3},
-		"with a spool, nothing is lost":                               {true, 0},
+		"with a spool, nothing is lost":                              {true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -66,7 +66,8 @@ func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
 		For(&admissionregistrationv1.ValidatingWebhookConfiguration{}).
 		WatchesRawSource(source.Func(k.enqueueWhenReady)).
 		WithOptions(controller.Options{
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+			SkipNameValidation: new(true), // a process may have several terms of leadership, each with its keeper
+			RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
 		}).
 		Complete(k)
 	if err != nil {

@@ -1,0 +1,125 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+)
+
+// termPause is the pause before the next term, when one has ended with an error.
+const termPause = time.Second
+
+// lead runs one term of leadership after the other until ctx ends. A term has a manager of its own, as a manager ends for
+// good when it loses its lease, which it does whenever the API server is away for some seconds; serving must go on then.
+func (g *guard) lead(ctx context.Context) error {
+	for {
+		err := g.term(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil //nolint:nilerr // what a term says when it is told to end is of no use
+		}
+		g.settings.log.Warn("a term of leadership has ended; answering goes on", slog.Any("err", err))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(termPause):
+		}
+	}
+}
+
+// term waits for the lease, where leaders are elected, and keeps the registration, the certificates and the records until the
+// lease is lost or ctx ends.
+func (g *guard) term(ctx context.Context) error {
+	scheme := runtime.NewScheme()
+	if err := admissionregistrationv1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("make a scheme: %w", err)
+	}
+	flags := g.settings.flags
+	manager, err := ctrl.NewManager(g.config, ctrl.Options{
+		Scheme: scheme,
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
+			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
+				Field: fields.OneTermEqualSelector("metadata.name", registration.Name),
+			},
+		}},
+		Metrics:                       metricsserver.Options{BindAddress: "0"},
+		LeaderElection:                flags.leaderElect,
+		LeaderElectionID:              registration.Name,
+		LeaderElectionNamespace:       flags.namespace,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the leader: %w", err)
+	}
+	err = errors.Join(
+		manager.Add(&trimmer{store: g.records, retention: flags.recording.retention, log: g.settings.log}),
+		manager.Add(ctrlmanager.RunnableFunc(g.certificates.lead)),
+		g.keeper(manager.GetClient()).SetupWithManager(manager),
+	)
+	if err != nil {
+		return fmt.Errorf("set up the leader: %w", err)
+	}
+	return manager.Start(ctx)
+}
+
+func (g *guard) keeper(client client.Client) *registration.Keeper {
+	failurePolicy := admissionregistrationv1.Fail
+	if g.settings.mode == policy.Observe {
+		failurePolicy = admissionregistrationv1.Ignore
+	}
+	return &registration.Keeper{
+		Client: client,
+		Build: func(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+			owner, err := g.owner(ctx)
+			if err != nil {
+				return nil, err
+			}
+			bundle, err := g.certificates.source.Refresh(ctx)
+			return registration.Build(g.set, registration.Options{
+				Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
+				CertificateProblem: g.certificates.state().Problem,
+			}), err
+		},
+		Ready:   g.server.Listening(),
+		Changed: g.certificates.changed,
+		Log:     g.settings.log,
+	}
+}
+
+// owner returns the reference to the ClusterRole that owns the registration; nil where none is named. It is read anew each
+// time: once it is gone, the release is being uninstalled.
+func (g *guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
+	name := g.settings.flags.ownerClusterRole
+	if name == "" {
+		return nil, nil //nolint:nilnil // no owner is no error
+	}
+	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && role.DeletionTimestamp != nil {
+		return nil, registration.ErrOwnerGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the owner of the registration, clusterrole %q: %w", name, err)
+	}
+	return &metav1.OwnerReference{
+		APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID,
+	}, nil
+}
