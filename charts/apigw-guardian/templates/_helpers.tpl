@@ -150,17 +150,28 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- define "guardian.reservationMounts" -}}
+{{- define "guardian.reservationMount" -}}
 {{- if .Values.reservations }}
-volumeMounts:
 - {name: reservations, mountPath: /etc/apigw-guardian/reservations, readOnly: true}
 {{- end }}
 {{- end }}
 
-{{- define "guardian.reservationVolumes" -}}
+{{- define "guardian.reservationVolume" -}}
 {{- if .Values.reservations }}
-volumes:
 - name: reservations
   configMap: {name: {{ include "guardian.name" . }}-reservations}
+{{- end }}
+{{- end }}
+
+{{- /* The same for a Pod that has no other volume. */}}
+{{- define "guardian.reservationMounts" -}}
+{{- with include "guardian.reservationMount" . }}
+volumeMounts: {{- . }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.reservationVolumes" -}}
+{{- with include "guardian.reservationVolume" . }}
+volumes: {{- . }}
 {{- end }}
 {{- end }}
