@@ -350,6 +350,7 @@ func TestTheLogTellsWhatTheRecordsLack(t *testing.T) {
 }
 
 func testStore(t *testing.T, log string, unguarded difference) {
+	t.Helper()
 	var resource string
 	for _, record := range records(t) {
 		if record.Spec.User.Name != "bob" {

@@ -510,26 +510,31 @@ func TestComparing(t *testing.T) {
 	}{
 		"the record has them all": {
 			[][]byte{denied("08:20:01"), denied("08:20:02")},
-			[]v1alpha1.AuditRecord{recordOf(recordName, 2, "08:20:01", "08:20:02")}, []string{"agreeing 1"},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 2, "08:20:01", "08:20:02")},
+			[]string{"agreeing 1"},
 		},
 		"the record is not there": {[][]byte{denied("08:20:01")}, nil, []string{"agreeing 0", "missing " + recordName + " 1/0"}},
 		"the record counts too few": {
 			[][]byte{denied("08:20:01"), denied("08:20:02"), denied("08:20:03")},
-			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")}, []string{"agreeing 0", "missing " + recordName + " 3/1"},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")},
+			[]string{"agreeing 0", "missing " + recordName + " 3/1"},
 		},
 		"an imported record makes up for it": {
 			[][]byte{denied("08:20:01"), denied("08:20:02")},
 			[]v1alpha1.AuditRecord{
 				recordOf(recordName, 1, "08:20:01", "08:20:01"), recordOf(recordName+"-import", 1, "08:20:01", "08:20:02"),
-			}, []string{"agreeing 1"},
+			},
+			[]string{"agreeing 1"},
 		},
 		"a record counts more than the log that covers it": {
 			[][]byte{denied("08:20:01"), denied("08:20:03")},
-			[]v1alpha1.AuditRecord{recordOf(recordName, 5, "08:20:01", "08:20:02")}, []string{"agreeing 0", "surplus " + recordName + " 2/5"},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 5, "08:20:01", "08:20:02")},
+			[]string{"agreeing 0", "surplus " + recordName + " 2/5"},
 		},
 		"a record counts more than a log that begins too late": {
 			[][]byte{denied("08:20:02"), denied("08:20:03")},
-			[]v1alpha1.AuditRecord{recordOf(recordName, 5, "08:20:01", "08:20:02")}, []string{"agreeing 1"},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 5, "08:20:01", "08:20:02")},
+			[]string{"agreeing 1"},
 		},
 		"a record that the log does not know": {
 			[][]byte{unguarded("08:20:00"), unguarded("08:20:09")},
@@ -538,15 +543,18 @@ func TestComparing(t *testing.T) {
 		},
 		"an event that stands there twice counts once": {
 			[][]byte{denied("08:20:01"), denied("08:20:01")},
-			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")}, []string{"agreeing 1"},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")},
+			[]string{"agreeing 1"},
 		},
 		"two requests under one id count twice": {
 			[][]byte{denied("08:20:01", edit{"auditID": "x"}), denied("08:20:02", edit{"auditID": "x"})},
-			nil, []string{"agreeing 0", "missing " + recordName + " 2/0"},
+			nil,
+			[]string{"agreeing 0", "missing " + recordName + " 2/0"},
 		},
 		"the name of a record that is none is not trusted": {
 			[][]byte{denied("08:20:01", edit{"annotations>clusterroles.apigw-guardian.io/record": "../x"})},
-			nil, []string{"agreeing 0", "missing " + unnamed + " 1/0"},
+			nil,
+			[]string{"agreeing 0", "missing " + unnamed + " 1/0"},
 		},
 		"the guard is away twice, in a log out of order": {
 			[][]byte{
