@@ -33,6 +33,7 @@ rights of whoever runs it.`,
 	}
 	cmd.AddCommand(
 		newAuditList(shared), newAuditShow(shared), newAuditSummary(shared), newAuditExport(shared), newAuditImport(shared),
+		newAuditWeb(shared),
 	)
 	return cmd
 }

@@ -32,15 +32,31 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 
 // restConfig finds the cluster: the named kubeconfig, $KUBECONFIG, ~/.kube/config, or the Pod's own ServiceAccount.
 func (f *sharedFlags) restConfig() (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.context}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	config, err := f.clientConfig().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the cluster: %w (name a kubeconfig file by --kubeconfig or $KUBECONFIG)", err)
 	}
 	config.UserAgent = "apigw-guardian"
 	return config, nil
+}
+
+func (f *sharedFlags) clientConfig() clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.context}
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+}
+
+// clusterName tells people which cluster it is: "prod (https://10.0.0.1:6443)"; without a context, as in a Pod, the address.
+func (f *sharedFlags) clusterName(config *rest.Config) string {
+	name := f.context
+	if raw, err := f.clientConfig().RawConfig(); err == nil && name == "" {
+		name = raw.CurrentContext
+	}
+	if name == "" {
+		return config.Host
+	}
+	return fmt.Sprintf("%s (%s)", name, config.Host)
 }
 
 func (f *sharedFlags) set() (*reserved.Set, error) {

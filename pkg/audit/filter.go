@@ -16,10 +16,14 @@ type Filter struct {
 	// Since and Until bound the time at which a record's writes happened: a record fits if one of them may lie in between. The
 	// zero time is no bound.
 	Since, Until time.Time
-	// User and Resource are parts of the name that is looked for; upper and lower case are the same.
+	// User and Resource are parts of the name that is looked for; upper and lower case are the same. In double quotes, they are
+	// the name itself: "admin" with its quotes finds neither Admin nor system:admin, and "" finds who is not known.
 	User, Resource string
 	// Operation, Outcome and Reason are whole words; upper and lower case are the same.
 	Operation, Outcome, Reason string
+	// Text is a part of any text of the record: of its name, message, user, groups, resource, changed paths, reason, uids.
+	// Upper and lower case are the same.
+	Text string
 }
 
 // Operations returns the operations that a record may bear, beside none for a request that could not be read.
@@ -30,11 +34,34 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 	spec := &record.Spec
 	return (f.Since.IsZero() || !spec.LastTime.Time.Before(f.Since)) &&
 		(f.Until.IsZero() || spec.FirstTime.Time.Before(f.Until)) &&
-		contains(spec.User.Name, f.User) &&
-		contains(spec.Resource, f.Resource) &&
+		isNamed(spec.User.Name, f.User) &&
+		isNamed(spec.Resource, f.Resource) &&
 		isWord(spec.Operation, f.Operation) &&
 		isWord(string(spec.Outcome), f.Outcome) &&
-		isWord(spec.Reason, f.Reason)
+		isWord(spec.Reason, f.Reason) &&
+		(f.Text == "" || says(record, f.Text))
+}
+
+func isNamed(name, wanted string) bool {
+	if len(wanted) >= 2 && wanted[0] == '"' && wanted[len(wanted)-1] == '"' {
+		return name == wanted[1:len(wanted)-1]
+	}
+	return contains(name, wanted)
+}
+
+// says reports whether a text of the record contains the part.
+func says(record *v1alpha1.AuditRecord, part string) bool {
+	spec := &record.Spec
+	single := []string{
+		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, spec.Operation, string(spec.Outcome),
+		spec.LastRequestUID,
+	}
+	for _, texts := range [][]string{single, spec.User.Groups, spec.Changed} {
+		if slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func contains(text, part string) bool {

@@ -1,0 +1,202 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// The page: the address says what to show, the server is asked for it, and every part shows its share of the answer.
+
+import * as address from "./address.js";
+import { fetchView, listen } from "./api.js";
+import * as details from "./details.js";
+import { byId } from "./dom.js";
+import * as filters from "./filters.js";
+import { plural, resourceLabel, timeOfDay, userLabel, userParts } from "./format.js";
+import * as ranking from "./ranking.js";
+import * as table from "./table.js";
+import * as timeline from "./timeline.js";
+
+let state = address.read();
+let view = null;
+// The query that the view answers; a view of another one has no news.
+let answered = "";
+let asking = null;
+let revision = -1;
+
+/** Changes parts of the state; the page of a new filter is the first one. */
+function change(parts, options) {
+  state = { ...state, page: "", ...parts };
+  address.write(state, options);
+  refresh();
+}
+
+/** Asks for the state anew. The last question counts. */
+async function refresh() {
+  asking?.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  const question = JSON.stringify({ ...state, record: "" });
+  try {
+    const answer = await fetchView(state, signal);
+    show(answer, question);
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      complain(error.message);
+    }
+  }
+}
+
+function show(answer, question) {
+  const news = question === answered && view ? newsBetween(view, answer) : { fresh: new Set(), writes: 0 };
+  view = answer;
+  answered = question;
+  revision = Math.max(revision, view.revision);
+  document.title = `Denied requests – ${view.cluster}`;
+  byId("cluster").textContent = view.cluster;
+  showLost(view.lost);
+  filters.show(state, view);
+  timeline.show(view.timeline);
+  ranking.show("users", {
+    ranking: view.users, of: ["user", "users"], filter: state.user, chosen: (user) => change({ user }),
+    label: userParts,
+  });
+  ranking.show("resources", {
+    ranking: view.resources, of: ["resource", "resources"], filter: state.resource, chosen: (resource) => change({ resource }),
+    label: resourceLabel,
+  });
+  table.show(view, news.fresh, clear);
+  announce(news);
+  performance.mark("records-shown");
+}
+
+/** The rows that are new or count more, and the number of writes that came. */
+function newsBetween(before, after) {
+  const counts = new Map(before.rows.map(({ name, count }) => [name, count]));
+  const fresh = after.rows.filter(({ name, count }) => after.page === before.page && (counts.get(name) ?? 0) < count);
+  // A row that only moved up from the next page is no news.
+  const newest = before.rows[0]?.lastTime ?? "";
+  return {
+    fresh: new Set(fresh.filter(({ lastTime }) => lastTime > newest).map(({ name }) => name)),
+    writes: after.writes - before.writes,
+  };
+}
+
+function announce({ writes }) {
+  if (writes > 0) {
+    const latest = view.page === 1 ? view.rows[0] : null;
+    byId("announcement").textContent = latest
+      ? `${plural(writes, "new write", "new writes")}. The latest: ${userLabel(latest.user)}, ${latest.operation}, ${latest.resource}, ${latest.outcome}.`
+      : `${plural(writes, "new write", "new writes")}.`;
+  }
+}
+
+function clear() {
+  change(Object.fromEntries(address.filterNames.map((name) => [name, ""])));
+  filters.focusSearch();
+}
+
+function complain(message) {
+  byId("problem").hidden = false;
+  byId("problem").textContent = message;
+}
+
+/** Says that the cluster cannot be read, or that all is well. */
+function showLost(lost) {
+  connect(lost ? "lost" : "live");
+  if (lost) {
+    complain(`The cluster cannot be read, so what you see may be out of date. Trying again. (${lost})`);
+  } else {
+    byId("problem").hidden = true;
+  }
+}
+
+const connections = { connecting: "Connecting…", live: "Live", lost: "Connection lost" };
+
+function connect(to) {
+  const connection = byId("connection");
+  if (connection.dataset.state !== to) {
+    connection.dataset.state = to;
+    connection.textContent = connections[to];
+  }
+}
+
+// Turning pages and opening records.
+
+function turn(where) {
+  const page = { first: 1, previous: view.page - 1, next: view.page + 1, last: view.pages }[where];
+  if (page >= 1 && page <= view.pages && page !== view.page) {
+    change({ page: page === 1 ? "" : String(page) });
+  }
+}
+
+function open(record, options) {
+  state = { ...state, record };
+  address.write(state, options);
+  details.show(record);
+}
+
+function step(direction) {
+  const at = view.rows.findIndex(({ name }) => name === details.open());
+  const next = view.rows[at + direction];
+  if (at >= 0 && next) {
+    open(next.name, { replace: true });
+  }
+}
+
+function closed(name) {
+  if (state.record !== "") {
+    state = { ...state, record: "" };
+    address.write(state, { replace: true });
+  }
+  table.focus(name);
+}
+
+// What comes from outside: keys, the browser's back and forward, the server's signals, time.
+
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input, select, textarea");
+  if (event.key === "/" && !typing && !details.open() && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    filters.focusSearch();
+  }
+});
+
+window.addEventListener("popstate", () => {
+  state = address.read();
+  if (state.record) {
+    details.show(state.record);
+  } else {
+    details.close();
+  }
+  refresh();
+});
+
+function onSignal(signal) {
+  showLost(signal.lost);
+  if (signal.revision > revision || !view) {
+    revision = signal.revision;
+    refresh();
+  }
+}
+
+function onBroken() {
+  if (byId("connection").dataset.state !== "lost") {
+    complain(`Since ${timeOfDay(new Date())} apigw-guardian audit web does not answer: what you see may be out of date. Trying again. If it has ended, start it again; it then has a new address.`);
+  }
+  connect("lost");
+}
+
+// The end of the timeline is now, and so is that of "the last hour".
+const minute = 60_000;
+setInterval(() => {
+  if (!document.hidden && view && state.until === "" && byId("connection").dataset.state === "live") {
+    refresh();
+  }
+}, minute);
+
+filters.setUp(change);
+timeline.setUp((since, until) => change({ range: "", since, until }));
+table.setUp({ open, turn });
+details.setUp({ closed, step, narrow: change });
+refresh();
+listen({ changed: onSignal, broken: onBroken });
+if (state.record) {
+  details.show(state.record);
+}

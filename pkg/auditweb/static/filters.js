@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+import { filterNames } from "./address.js";
+import { byId, element } from "./dom.js";
+import { number, outcomeLabel, outcomeOrder } from "./format.js";
+
+const form = byId("filters");
+const typingPause = 250;
+
+/** The fields above the records. changed gets the parts of the state that somebody has chosen or typed. */
+export function setUp(changed) {
+  let typing = 0;
+  form.addEventListener("input", ({ target }) => {
+    clearTimeout(typing);
+    typing = setTimeout(() => changed(chosen(target)), target.type === "search" ? typingPause : 0);
+  });
+  byId("more").addEventListener("click", ({ target }) => {
+    target.setAttribute("aria-expanded", target.getAttribute("aria-expanded") === "false");
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", (event) => {
+    event.preventDefault();
+    changed(Object.fromEntries(filterNames.map((name) => [name, ""])));
+    form.elements.text.focus();
+  });
+  for (const button of form.querySelectorAll("[data-range]")) {
+    button.addEventListener("click", () => changed({ range: button.dataset.range, since: "", until: "" }));
+  }
+  byId("outcomes").addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (button) {
+      changed({ outcome: button.getAttribute("aria-pressed") === "true" ? "" : button.dataset.outcome });
+    }
+  });
+}
+
+function chosen({ name, value }) {
+  if (name !== "since" && name !== "until") {
+    return { [name]: value };
+  }
+  const at = new Date(value);
+  return { range: "", [name]: Number.isNaN(at.getTime()) ? "" : at.toISOString() };
+}
+
+export function focusSearch() {
+  form.elements.text.focus();
+  form.elements.text.select();
+}
+
+/** Shows the state in the fields, but for one in which somebody is typing. */
+export function show(state, view) {
+  for (const name of ["text", "user", "resource"]) {
+    setValue(form.elements[name], state[name]);
+  }
+  for (const name of ["since", "until"]) {
+    setValue(form.elements[name], localTime(state[name]));
+  }
+  showChoices(form.elements.operation, view.choices.operations, state.operation);
+  showChoices(form.elements.reason, view.choices.reasons, state.reason);
+  for (const button of form.querySelectorAll("[data-range]")) {
+    const custom = state.since !== "" || state.until !== "";
+    button.setAttribute("aria-pressed", !custom && button.dataset.range === state.range);
+  }
+  byId("clear").disabled = filterNames.every((name) => state[name] === "");
+  showOutcomes(state, view);
+}
+
+function setValue(field, value) {
+  if (field !== document.activeElement && field.value !== value) {
+    field.value = value;
+  }
+}
+
+/** A time as the browser's field wants it: without a zone, in that of the machine. */
+function localTime(iso) {
+  const at = new Date(iso);
+  return Number.isNaN(at.getTime()) ? "" : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
+function showChoices(select, words, selected) {
+  const all = selected && !words.includes(selected) ? [...words, selected] : words;
+  if (select.options.length !== all.length + 1 || select.dataset.words !== all.join()) {
+    select.dataset.words = all.join();
+    select.replaceChildren(element("option", { value: "" }, "Any"), ...all.map((word) => element("option", { value: word }, word)));
+  }
+  select.value = selected;
+}
+
+function showOutcomes(state, view) {
+  const counts = new Map(view.outcomes.map(({ name, count }) => [name, count]));
+  const focused = document.activeElement?.dataset.outcome;
+  const buttons = outcomeOrder.map((outcome) =>
+    element(
+      "button",
+      { type: "button", class: "outcome", "data-outcome": outcome, "aria-pressed": state.outcome === outcome, disabled: isIdle(outcome) },
+      element("span", { class: "dot" }),
+      outcomeLabel(outcome),
+      element("span", { class: "number" }, number(counts.get(outcome) ?? 0)),
+    ),
+  );
+  byId("outcomes").replaceChildren(...buttons);
+  buttons.find((button) => button.dataset.outcome === focused)?.focus();
+
+  function isIdle(outcome) {
+    return !counts.has(outcome) && state.outcome !== outcome;
+  }
+}

@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+import { element } from "./dom.js";
+
+const numbers = new Intl.NumberFormat();
+const dayAndTime = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const inMinutes = new Intl.DateTimeFormat(undefined, dayAndTime);
+const inSeconds = new Intl.DateTimeFormat(undefined, { ...dayAndTime, second: "2-digit" });
+const inFull = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+const inDays = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+export const number = (n) => numbers.format(n);
+
+/** "1 record", "2 records". */
+export const plural = (n, one, many) => `${number(n)} ${n === 1 ? one : many}`;
+
+export const minutes = (date) => inMinutes.format(date);
+export const day = (date) => inDays.format(date);
+export const timeOfDay = (date) => clock.format(date);
+
+/** A time element to the second, with all of it in its title. */
+export function time(iso) {
+  const date = new Date(iso);
+  return element("time", { datetime: iso, title: inFull.format(date) }, inSeconds.format(date));
+}
+
+/** The parts of "secrets/kube-system/NAME" or "clusterroles.rbac.authorization.k8s.io/NAME". */
+function resourceParts(path) {
+  const [type, ...rest] = path.split("/");
+  const namespace = rest.length > 1 ? rest.shift() : "";
+  return { kind: type.split(".")[0], namespace, name: rest.join("/") };
+}
+
+const outcomes = {
+  Denied: "Denied",
+  WouldDeny: "Would deny",
+  Unlocked: "Unlocked",
+  Restored: "Restored",
+  Unguarded: "Unguarded",
+};
+
+/** The outcomes in the order in which bars stack and buttons stand. */
+export const outcomeOrder = Object.keys(outcomes);
+
+export const outcomeLabel = (outcome) => outcomes[outcome] ?? outcome;
+
+/** An outcome, told by its word; the colour repeats it. */
+export const badge = (outcome) => element("span", { class: "badge", "data-outcome": outcome }, outcomeLabel(outcome));
+
+/** The name of a user; who could not be read has none. */
+export const userLabel = (name) => (name === "" ? "not known" : name);
+
+/** A user's name, and where a ServiceAccount lives. */
+export function userParts(user) {
+  const [, namespace, name] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user) ?? [];
+  return name ? { name, detail: `ServiceAccount in ${namespace}` } : { name: userLabel(user), detail: "" };
+}
+
+/** A resource's name, and what it is where. */
+export function resourceLabel(path) {
+  const { kind, namespace, name } = resourceParts(path);
+  return { name: name || "not known", detail: [kind, namespace && `in ${namespace}`].filter(Boolean).join(" ") };
+}

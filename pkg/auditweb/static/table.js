@@ -1,0 +1,136 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+import { byId, element } from "./dom.js";
+import { badge, number, plural, resourceLabel, time, userLabel, userParts } from "./format.js";
+
+const body = byId("rows");
+
+// One row can be reached by Tab, the arrow keys go to the others: as in every list of a desktop.
+let current = "";
+
+/** The table. open gets the name of a record, turn a page: "first", "previous", "next", "last". */
+export function setUp({ open, turn }) {
+  body.addEventListener("click", ({ target }) => {
+    const row = target.closest("tr");
+    if (row && getSelection().isCollapsed) {
+      open(row.dataset.name);
+    }
+  });
+  body.addEventListener("focusin", ({ target }) => setCurrent(target.closest("tr").dataset.name));
+  body.addEventListener("keydown", (event) => {
+    const move = moves[event.key];
+    if (!move || event.altKey || event.ctrlKey || event.metaKey) {
+      return;
+    }
+    event.preventDefault();
+    if (typeof move === "string") {
+      turn(move);
+    } else {
+      const rows = [...body.rows];
+      focusRow(rows[move(rows.findIndex((row) => row.dataset.name === current), rows.length - 1)]);
+    }
+  });
+  byId("pager").addEventListener("click", ({ target }) => {
+    if (target.dataset.go) {
+      turn(target.dataset.go);
+    }
+  });
+}
+
+const moves = {
+  ArrowDown: (at, last) => Math.min(at + 1, last),
+  ArrowUp: (at) => Math.max(at - 1, 0),
+  Home: () => 0,
+  End: (_, last) => last,
+  PageDown: "next",
+  PageUp: "previous",
+};
+
+/** Shows the records of a view; those whose name is in fresh stand out for a moment. */
+export function show(view, fresh, clear) {
+  const hadFocus = body.contains(document.activeElement);
+  body.replaceChildren(...view.rows.map((record) => row(record, fresh.has(record.name))));
+  byId("matched").textContent = `${plural(view.writes, "write", "writes")} in ${plural(view.records, "record", "records")}`;
+  showEmpty(view, clear);
+  showPager(view);
+  setCurrent(view.rows.some(({ name }) => name === current) ? current : view.rows[0]?.name);
+  if (hadFocus) {
+    focusCurrent();
+  }
+}
+
+/** Puts the focus on the row of a record, or on the first one. */
+export function focus(name) {
+  setCurrent(name);
+  focusCurrent();
+}
+
+function focusCurrent() {
+  focusRow([...body.rows].find((row) => row.dataset.name === current) ?? body.rows[0]);
+}
+
+function focusRow(row) {
+  row?.querySelector("button").focus();
+}
+
+function setCurrent(name) {
+  current = name ?? "";
+  for (const row of body.rows) {
+    row.querySelector("button").tabIndex = row.dataset.name === current ? 0 : -1;
+  }
+}
+
+function row(record, isFresh) {
+  const resource = resourceLabel(record.resource);
+  const user = userParts(record.user);
+  const operation = record.operation || "–";
+  const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}`;
+  return element(
+    "tr",
+    { "data-name": record.name, class: isFresh && "fresh" },
+    element("td", { class: "when" }, time(record.lastTime)),
+    element("td", { class: "what" }, badge(record.outcome)),
+    element("td", { class: "operation" }, operation),
+    element(
+      "td",
+      { class: "resource", title: record.resource },
+      element("button", { type: "button", tabindex: -1, "aria-label": label }, resource.name),
+      element("span", { class: "muted" }, resource.detail),
+    ),
+    element("td", { class: "user", title: record.user }, user.name, user.detail && element("span", { class: "muted" }, user.detail)),
+    element("td", { class: "reason" }, record.reason),
+    element("td", { class: "number" }, number(record.count)),
+  );
+}
+
+function showEmpty(view, clear) {
+  const empty = byId("empty");
+  empty.hidden = view.rows.length > 0;
+  if (view.rows.length > 0) {
+    return;
+  }
+  if (view.stored === 0) {
+    empty.replaceChildren(
+      element("h3", {}, "No request has been denied"),
+      element("p", { class: "muted" }, "Nobody has tried to change a reserved resource, as far as records go back. A denial shows up here as it happens."),
+    );
+    return;
+  }
+  empty.replaceChildren(
+    element("h3", {}, "No record fits this filter"),
+    element("p", { class: "muted" }, `There ${view.stored === 1 ? "is 1 record" : `are ${number(view.stored)} records`} without it.`),
+    element("button", { type: "button", onclick: clear }, "Clear filter"),
+  );
+}
+
+function showPager(view) {
+  byId("pager").hidden = view.pages === 1;
+  const first = (view.page - 1) * view.size + 1;
+  byId("shown").textContent = `${number(first)} to ${number(first + view.rows.length - 1)} of ${number(view.records)}`;
+  byId("page").textContent = `Page ${number(view.page)} of ${number(view.pages)}`;
+  for (const button of byId("pager").querySelectorAll("button")) {
+    const backward = button.dataset.go === "first" || button.dataset.go === "previous";
+    button.disabled = backward ? view.page === 1 : view.page === view.pages;
+  }
+}
