@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/go-logr/logr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
@@ -83,33 +81,6 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 		return nil, err
 	}
 	return g, g.addManager()
-}
-
-// bridgeLogs sends what the libraries log to the same place, in the same form. What they call information is of use only to
-// whoever looks for a fault.
-func bridgeLogs(log *slog.Logger) {
-	handler := log.Handler()
-	if !handler.Enabled(context.Background(), slog.LevelDebug) {
-		handler = atLeastWarn{handler}
-	}
-	logger := logr.FromSlogHandler(handler)
-	ctrl.SetLogger(logger)
-	klog.SetLogger(logger)
-}
-
-// atLeastWarn is a handler that drops what is less than a warning.
-type atLeastWarn struct{ slog.Handler }
-
-func (h atLeastWarn) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
-}
-
-func (h atLeastWarn) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return atLeastWarn{h.Handler.WithAttrs(attrs)}
-}
-
-func (h atLeastWarn) WithGroup(name string) slog.Handler {
-	return atLeastWarn{h.Handler.WithGroup(name)}
 }
 
 func (g *guard) run(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -61,6 +62,7 @@ func (g *guard) term(ctx context.Context) error {
 				Field: fields.OneTermEqualSelector("metadata.name", registration.Name),
 			},
 		}},
+		Logger:                        logr.FromSlogHandler(untilDone(ctx, g.settings.log)),
 		Metrics:                       metricsserver.Options{BindAddress: "0"},
 		LeaderElection:                flags.leaderElect,
 		LeaderElectionID:              registration.Name,

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -165,19 +166,26 @@ func counts(t *testing.T) map[string]int64 {
 
 // pending returns how many records a guard has not stored yet.
 func (r *replica) pending() string {
-	response, err := http.Get(r.guard.MetricsURL() + "/metrics")
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = response.Body.Close() }()
-	var body strings.Builder
-	_, _ = fmt.Fprint(&body, readAll(response))
-	for line := range strings.Lines(body.String()) {
+	for line := range strings.Lines(metricsOf(r)) {
 		if value, found := strings.CutPrefix(line, "apigw_guardian_audit_pending_records "); found {
 			return strings.TrimSpace(value)
 		}
 	}
 	return "unknown"
+}
+
+// metricsOf returns what a guard's metrics say, or why they say nothing.
+func metricsOf(r *replica) string {
+	response, err := http.Get(r.guard.MetricsURL() + "/metrics")
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
 }
 
 // awaitStored waits until no guard has anything left to store.

@@ -22,8 +22,6 @@ type load struct {
 	clients, users int
 	// most ends the load after so many writes; zero for never.
 	most int64
-	// config is the API server; nil for the guarded one.
-	client *scenario.Client
 }
 
 // run returns when most writes are answered, or ctx ends. Whatever the answer, no write may succeed.
@@ -131,12 +129,4 @@ func requireCounted(t *testing.T, want verdicts, before, after map[string]int64)
 	if surplus < 0 || surplus > want.failed {
 		t.Errorf("the records count %d more than the audit log has denials, which has %d failed calls", surplus, want.failed)
 	}
-}
-
-func readAll(response *http.Response) string {
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err.Error()
-	}
-	return string(body)
 }

@@ -1,0 +1,239 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package recording
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// A record says who, what, when, which fields and why; the audit log and kubectl lead to it.
+func TestARecordSaysWhatHappened(t *testing.T) {
+	replicas := startReplicas(t, 1)
+	from := startOfLog(t)
+	write := scenario.Merge(shared.world.Role, `{"metadata":{"labels":{"rbac.authorization.k8s.io/aggregate-to-admin":"true"}}}`)
+	write.As = scenario.Identity{User: "jane\u202e@example.com", Groups: []string{"system:masters", "team"}}
+	before := time.Now().Add(-time.Second)
+	deny(t, write)
+	awaitStored(t, replicas)
+	var name string
+	for record := range from.read(t).denials {
+		name = record
+	}
+	record, err := store(t).Get(t.Context(), name)
+	must(t, err)
+	spec := record.Spec
+	if spec.FirstTime.Time.Before(before) || spec.LastTime != spec.FirstTime || spec.LastRequestUID == "" || len(spec.Counts) != 1 {
+		t.Errorf("first %v, last %v, request %q, counts %v", spec.FirstTime, spec.LastTime, spec.LastRequestUID, spec.Counts)
+	}
+	spec.FirstTime, spec.LastTime, spec.LastRequestUID, spec.Counts, spec.Replica = metav1.MicroTime{}, metav1.MicroTime{}, "", nil, ""
+	want := v1alpha1.AuditRecordSpec{
+		Outcome: "Denied", Operation: "UPDATE", Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
+		Changed: []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
+		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]).`,
+		User:    v1alpha1.User{Name: "jane\ufffd@example.com", Groups: []string{"system:masters", "team", "system:authenticated"}},
+		Count:   1, Source: v1alpha1.SourceGuard,
+	}
+	if diff := cmp.Diff(want, spec); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	out, says, err := shared.world.Cluster.Kubectl(t.Context(), "get", "denials", name)
+	if err != nil || !strings.Contains(out, "Denied") || !strings.Contains(out, "ReservedUpdate") {
+		t.Errorf("kubectl get denials: %v\n%s%s", err, out, says)
+	}
+	out, says, err = shared.world.Cluster.Kubectl(t.Context(), "get", "guardian", "--field-selector", "spec.user.name=nobody")
+	if err != nil || strings.Contains(out, "Denied") {
+		t.Errorf("kubectl get guardian by a user who did nothing: %v\n%s%s", err, out, says)
+	}
+	requireEvent(t, name)
+}
+
+// requireEvent wants the denial among the Events of the denied object.
+func requireEvent(t *testing.T, record string) {
+	t.Helper()
+	clients, err := kubernetes.NewForConfig(shared.world.Cluster.AdminConfig())
+	must(t, err)
+	eventually(t, "an Event names the record", func() bool {
+		events, err := clients.CoreV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{
+			FieldSelector: "involvedObject.kind=ClusterRole,involvedObject.name=apigw-ingress-clusterrole",
+		})
+		if err != nil {
+			return false
+		}
+		for i := range events.Items {
+			event := &events.Items[i]
+			if event.Type == corev1.EventTypeWarning && event.Reason == "ReservedUpdate" && strings.Contains(event.Message, record) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func TestADryRunLeavesNoRecord(t *testing.T) {
+	startReplicas(t, 1)
+	before := counts(t)
+	deny(t, scenario.Delete(shared.world.Binding).DryRun())
+	if diff := cmp.Diff(before, counts(t)); diff != "" {
+		t.Errorf("-before +after:\n%s", diff)
+	}
+}
+
+func TestARestorationIsRecorded(t *testing.T) {
+	world := shared.world
+	answer, err := world.Unguarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"wrong":"yes"}}}`))
+	if err != nil || answer.Code != http.StatusOK {
+		t.Fatalf("set the scene: %d %v", answer.Code, err)
+	}
+	startReplicas(t, 1)
+	eventually(t, "the label is gone by an allowed write", func() bool {
+		answer, err := world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"wrong":null}}}`))
+		return err == nil && answer.Code == http.StatusOK
+	})
+	records, err := store(t).List(t.Context(), audit.Filter{Outcome: "Restored"})
+	must(t, err)
+	if len(records) != 1 || records[0].Spec.Count != 1 || records[0].Spec.Reason != "Restoration" {
+		t.Errorf("records of restorations: %+v", records)
+	}
+}
+
+// canary stands in Secret data, tokens and annotations that the guard sees, and must be seen nowhere else.
+const canary = "canary-7d3f1b"
+
+func TestValuesOfSecretsGoNowhere(t *testing.T) {
+	world := shared.world
+	spool := filepath.Join(t.TempDir(), "spool")
+	replicas := startReplicas(t, 1, "--log-level=debug", "--audit-mode=batch", "--spool-dir="+spool)
+	value := base64.StdEncoding.EncodeToString([]byte(canary))
+	deny(t, scenario.Merge(world.Token, fmt.Sprintf(`{"data":{"token":%q,"extra":%q}}`, value, value)))
+	deny(t, scenario.Merge(world.Token, fmt.Sprintf(`{"metadata":{"annotations":{"note":%q}}}`, canary)))
+	deny(t, scenario.Merge(world.Token, fmt.Sprintf(`{"stringData":{"token":%q}}`, canary)))
+	token, _, err := world.Cluster.Kubectl(t.Context(), "-n", "kube-system", "get", "secret", world.Token.Name, "-o", "jsonpath={.data.token}")
+	must(t, err)
+	secret, err := base64.StdEncoding.DecodeString(token)
+	must(t, err)
+	spooled, err := os.ReadFile(filepath.Join(spool, "audit.jsonl"))
+	must(t, err)
+	if !bytes.Contains(spooled, []byte("apigw-ingress-token")) {
+		t.Errorf("the spool does not hold the denials: %s", spooled)
+	}
+	awaitStored(t, replicas)
+	places := map[string]string{"spool": string(spooled), "metrics": metricsOf(replicas[0])}
+	log, err := replicas[0].guard.Log()
+	must(t, err)
+	places["log"] = string(log)
+	for _, kind := range []string{"denials", "events"} {
+		places[kind], _, err = world.Cluster.Kubectl(t.Context(), "get", kind, "--all-namespaces", "-o", "json")
+		must(t, err)
+	}
+	for _, args := range [][]string{{"list", "-o", "json"}, {"list", "-o", "wide"}, {"summary"}, {"export", "--format", "ocsf"}} {
+		output, err := world.Cluster.Command(t.Context(), shared.program, append([]string{"audit"}, args...)...).CombinedOutput()
+		must(t, err)
+		places["audit "+args[0]] = string(output)
+	}
+	for place, content := range places {
+		for _, hidden := range []string{canary, value, token, string(secret)} {
+			if strings.Contains(content, hidden) {
+				t.Errorf("%s shows a value of a Secret", place)
+			}
+		}
+	}
+}
+
+// The oldest records go first, and a leader sees to it.
+func TestRetention(t *testing.T) {
+	s := store(t)
+	most := int64(len(counts(t))) + 100
+	now := time.Now()
+	var group sync.WaitGroup
+	for worker := range 8 {
+		group.Go(func() {
+			for i := range 100 {
+				n := worker*100 + i
+				fact := audit.Fact{
+					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
+					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: review.User{Name: fmt.Sprintf("user-%d", n)},
+				}
+				record := fact.Record()
+				audit.Merge(record, fact.Counted("test", 1))
+				if _, err := s.Merge(t.Context(), record, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	remaining := func() int {
+		records, err := s.List(t.Context(), audit.Filter{Resource: "configmaps/retention/x"})
+		must(t, err)
+		return len(records)
+	}
+	deleted, err := s.Trim(t.Context(), recordstore.Retention{Age: (300*24 + 12) * time.Hour, Most: 100_000}, now)
+	if err != nil || deleted != 500 || remaining() != 300 {
+		t.Errorf("by age: %d deleted, %d remain, want 500 and 300 (%v)", deleted, remaining(), err)
+	}
+	deleted, err = s.Trim(t.Context(), recordstore.Retention{Age: 10_000 * 24 * time.Hour, Most: most}, now)
+	if err != nil || deleted != 200 || remaining() != 100 {
+		t.Errorf("by number: %d deleted, %d remain, want 200 and 100 (%v)", deleted, remaining(), err)
+	}
+	startReplicas(t, 1, fmt.Sprintf("--audit-max-records=%d", most-100))
+	eventually(t, "the leader has trimmed the rest", func() bool { return remaining() == 0 })
+}
+
+func TestWrongUsage(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"an unknown mode":         {[]string{"--audit-mode=none"}, 2, "blocking or batch"},
+		"batch without a spool":   {[]string{"--audit-mode=batch"}, 2, "--spool-dir"},
+		"no retention":            {[]string{"--audit-retention=0s"}, 2, "above zero"},
+		"no records":              {[]string{"--audit-max-records=0"}, 2, "above zero"},
+		"a spool that is no path": {[]string{"--spool-dir=/dev/null/spool"}, 1, "spool"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"webhook", "--url=https://127.0.0.1:1", "--listen=127.0.0.1:0"}, test.args...)
+			command := shared.world.Cluster.Command(t.Context(), shared.program, args...)
+			output, err := command.CombinedOutput()
+			if command.ProcessState.ExitCode() != test.code || !strings.Contains(string(output), test.says) {
+				t.Errorf("exit code %d (%v), want %d and %q:\n%s", command.ProcessState.ExitCode(), err, test.code, test.says, output)
+			}
+		})
+	}
+}
+
+func deny(t *testing.T, write scenario.Write) {
+	t.Helper()
+	answer, err := shared.world.Guarded.Do(t.Context(), write)
+	if err != nil || answer.Code != http.StatusForbidden {
+		t.Fatalf("got %d %s %v, want a denial", answer.Code, answer.Body, err)
+	}
+}
+
+func store(t *testing.T) *recordstore.Store {
+	t.Helper()
+	s, err := recordstore.New(shared.world.Cluster.AdminConfig())
+	must(t, err)
+	return s
+}
