@@ -23,10 +23,14 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"create", "clusterrole", "verifier", "--verb=delete", "--resource=serviceaccounts,secrets",
-			"--resource-name=" + world.Account.Name, "--resource-name=" + world.Token.Name},
-		{"create", "clusterrole", "verifier-rbac", "--verb=get,patch,delete", "--resource=clusterroles,clusterrolebindings",
-			"--resource-name=" + world.Role.Name, "--resource-name=" + world.Binding.Name},
+		{
+			"create", "clusterrole", "verifier", "--verb=delete", "--resource=serviceaccounts,secrets",
+			"--resource-name=" + world.Account.Name, "--resource-name=" + world.Token.Name,
+		},
+		{
+			"create", "clusterrole", "verifier-rbac", "--verb=get,patch,delete", "--resource=clusterroles,clusterrolebindings",
+			"--resource-name=" + world.Role.Name, "--resource-name=" + world.Binding.Name,
+		},
 		{"create", "clusterrolebinding", "verifier", "--clusterrole=verifier", "--user=eve"},
 		{"create", "clusterrolebinding", "verifier-rbac", "--clusterrole=verifier-rbac", "--user=eve"},
 	} {

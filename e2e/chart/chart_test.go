@@ -61,6 +61,19 @@ func TestLint(t *testing.T) {
 	}
 }
 
+func TestUnknownValueIsRefused(t *testing.T) {
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(values, []byte("nosuch: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range helms {
+		output, err := exec.Command(path, "template", "apigw-guardian", folder, "--values", values).CombinedOutput()
+		if err == nil || !strings.Contains(string(output), "nosuch") {
+			t.Errorf("%s: %v, %s", name, err, output)
+		}
+	}
+}
+
 // TestRenderingFollowsFromTheValues: GitOps tools render again and again, each with a helm of its own, and apply what differs.
 func TestRenderingFollowsFromTheValues(t *testing.T) {
 	for _, values := range valuesFiles(t) {

@@ -29,6 +29,7 @@ const maxImage = 20 << 20
 
 // buildImages builds the images that all else runs, from a binary that is built already: the node reaches no registry.
 func buildImages(t *testing.T, n *node.Node) {
+	t.Helper()
 	first := buildImage(t, n, tag, version)
 	second := buildImage(t, n, "again", version)
 	if first.digest != second.digest {

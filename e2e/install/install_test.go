@@ -54,6 +54,7 @@ func TestHelmInstall(t *testing.T) {
 }
 
 func liveWithHelm4(t *testing.T, n *node.Node) {
+	t.Helper()
 	failToStart(t, n)
 	run(t, n, "helm", upgrade("--wait")...)
 	requireInstalled(t, n)
@@ -71,6 +72,7 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 }
 
 func liveWithHelm3(t *testing.T, n *node.Node) {
+	t.Helper()
 	requireRefusedInstall(t, n, "helm3")
 	run(t, n, "helm3", upgrade("--wait")...)
 	requireInstalled(t, n)
@@ -87,6 +89,7 @@ func liveWithHelm3(t *testing.T, n *node.Node) {
 
 // loseNamespace is what row R15 of the targets says of a deleted namespace.
 func loseNamespace(t *testing.T, n *node.Node) {
+	t.Helper()
 	requireRefusedInstall(t, n, "helm")
 	run(t, n, "helm", upgrade("--wait")...)
 	run(t, n, "kubectl", "delete", "namespace", namespace)
@@ -106,8 +109,8 @@ func loseNamespace(t *testing.T, n *node.Node) {
 func startCold(t *testing.T, n *node.Node) {
 	t.Helper()
 	n.StopKubelet()
-	for _, container := range runningContainers(t, n) {
-		if err := n.KillContainer(t.Context(), container); err != nil {
+	for _, container := range guardContainers(t, n) {
+		if err := n.KillContainer(t.Context(), container); err != nil && !errors.Is(err, node.ErrNotRunning) {
 			t.Fatal(err)
 		}
 	}

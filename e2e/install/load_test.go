@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -177,6 +176,7 @@ func rolloutStatus(t *testing.T, n *node.Node) {
 	run(t, n, "kubectl", "-n", namespace, "rollout", "status", "deployment/apigw-guardian", "--timeout=2m")
 }
 
+// loseReplica deletes one of the two replicas.
 func loseReplica(t *testing.T, n *node.Node) {
 	t.Helper()
 	denied := underLoad(t, n, func() {
@@ -243,20 +243,11 @@ func killUnderLoad(t *testing.T, n *node.Node) {
 	kills := repetitions(t, 10)
 	before := reservedVersions(t, n)
 	l := startLoad(t, n)
-	for killed := 0; killed < kills; {
+	for i := range kills {
 		time.Sleep(killInterval)
-		containers := runningContainers(t, n)
-		if len(containers) == 0 {
-			continue // both are about to start again
+		for !killReplica(t, n, i) { // both are about to start again
+			time.Sleep(time.Second)
 		}
-		err := n.KillContainer(t.Context(), containers[killed%len(containers)])
-		if errors.Is(err, node.ErrNotRunning) {
-			continue // kubelet has started another one, and not said so yet
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		killed++
 	}
 	l.end(t)
 	rolloutStatus(t, n)
@@ -266,11 +257,28 @@ func killUnderLoad(t *testing.T, n *node.Node) {
 	t.Logf("R5: killed %d times: %d writes denied, %d failed, none went through", kills, l.denied, l.failed)
 }
 
-// runningContainers are the ids of the guard's.
-func runningContainers(t *testing.T, n *node.Node) []string {
+// killReplica kills one of the replicas that run, another in each turn, and tells whether any did.
+func killReplica(t *testing.T, n *node.Node, turn int) bool {
 	t.Helper()
-	containers := strings.Fields(run(t, n, "kubectl", "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook",
-		"-o", "jsonpath={.items[*].status.containerStatuses[?(@.state.running)].containerID}"))
-	slices.Sort(containers)
+	containers := guardContainers(t, n)
+	for i := range containers {
+		err := n.KillContainer(t.Context(), containers[(turn+i)%len(containers)])
+		if err == nil {
+			return true
+		}
+		if !errors.Is(err, node.ErrNotRunning) {
+			t.Fatal(err)
+		}
+	}
+	return false
+}
+
+// guardContainers are the ids of the replicas' containers, also of ended ones.
+func guardContainers(t *testing.T, n *node.Node) []string {
+	t.Helper()
+	containers, err := n.Containers(t.Context(), "webhook")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return containers
 }

@@ -75,13 +75,24 @@ func (n *Node) ImportImage(ctx context.Context, archive string) error {
 	return run(n.ctr(ctx, "images", "import", archive))
 }
 
-// ErrNotRunning is returned for a container that has ended by itself.
+// Containers returns the ids of all containers that have the name in their Pods, also of those that have ended and are still
+// there. It asks containerd: what the API server knows is older.
+func (n *Node) Containers(ctx context.Context, name string) ([]string, error) {
+	list := n.ctr(ctx, "containers", "list", "--quiet", fmt.Sprintf(`labels."io.kubernetes.container.name"==%q`, name))
+	output, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the containers %q: %w", name, err)
+	}
+	return strings.Fields(string(output)), nil
+}
+
+// ErrNotRunning is returned for a container that has ended.
 var ErrNotRunning = errors.New("the container does not run")
 
-// KillContainer kills a running container as `kill -9` does; kubelet starts it again. The id is as Kubernetes writes it:
-// "containerd://...". The error wraps [ErrNotRunning] if there is nothing to kill any more.
+// KillContainer kills a running container, by its id, as `kill -9` does; kubelet starts it again. The error wraps
+// [ErrNotRunning] if it has ended already.
 func (n *Node) KillContainer(ctx context.Context, id string) error {
-	err := run(n.ctr(ctx, "tasks", "kill", "--signal=SIGKILL", strings.TrimPrefix(id, "containerd://")))
+	err := run(n.ctr(ctx, "tasks", "kill", "--signal=SIGKILL", id))
 	if err != nil && strings.Contains(err.Error(), "not found") { // containerd's errdefs.ErrNotFound, as ctr prints it
 		return fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
