@@ -44,7 +44,7 @@ help: ## Show this text
 		BEGIN { FS = ":.*## "; print "apigw-guardian: authorizes API Gateway on a Kubernetes cluster, and guards what it reserves there."; \
 			print "Usage: make TARGET [VARIABLE=VALUE]" } \
 		/^##@ / { printf "\n%s%s%s\n", bold, substr($$0, 5), plain } \
-		/^[a-z-]+:.*## / { printf "  %-11s  %s\n", $$1, $$2 } \
+		/^[a-z0-9-]+:.*## / { printf "  %-11s  %s\n", $$1, $$2 } \
 		/^#% / { split(substr($$0, 4), part, " = "); printf "  %-11s  %s\n", part[1], part[2] }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
