@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
 
 // importFlags are those of audit import.
@@ -106,13 +106,8 @@ func (f *importFlags) complain(reading *logReading) error {
 		reading.broken)
 }
 
-// recordMerger stores a record, or raises the counts of the one that is there.
-type recordMerger interface {
-	Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error)
-}
-
 // storeMissing stores what it can until the first error; the rest is stored when the same command runs again.
-func (r *importResult) storeMissing(ctx context.Context, store recordMerger) error {
+func (r *importResult) storeMissing(ctx context.Context, store *recordstore.Store) error {
 	r.Stored = new(0)
 	for _, record := range r.ToStore() {
 		if _, err := store.Merge(ctx, record, nil); err != nil {

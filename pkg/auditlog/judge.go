@@ -52,8 +52,6 @@ type Finding struct {
 	Fact audit.Fact
 	// Record is the name of the record that the guard itself noted in the event; empty where it noted none.
 	Record string
-	// EventID is the event's.
-	EventID string
 }
 
 // Judge returns what an event tells about writes to reserved resources: nothing of an event that is of no concern, and
@@ -132,7 +130,8 @@ func (e *Event) decided(d Decision) Finding {
 	return finding
 }
 
-// outcomeOf is the outcome of the record of a decision; empty where the guard makes none.
+// outcomeOf is the outcome of the record of a decision; empty where the guard makes none. The annotations do not bear it, so
+// that a new reason of an allowed write belongs here too.
 func outcomeOf(d Decision) v1alpha1.Outcome {
 	if d.Verdict == deny {
 		return v1alpha1.Denied
@@ -181,8 +180,7 @@ func (e *Event) path(id reserved.Identity) string {
 
 func (e *Event) finding(kind Kind, resource string) Finding {
 	return Finding{
-		Kind:    kind,
-		EventID: e.ID,
+		Kind: kind,
 		Fact: audit.Fact{
 			Time: e.Time, Operation: e.operation(), Resource: resource, User: e.User, Source: v1alpha1.SourceImport,
 		},
@@ -212,9 +210,8 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	case len(named) == 0:
 		return []Finding{e.finding(Unclear, e.resource())} // a generated name, which the level Metadata does not tell
 	}
-	resource := set.Find(e.GVR, named...)
-	switch {
-	case resource == nil || resource.Guard == reserved.GuardExistence && !e.isDeletion():
+	switch resource := e.concerned(set, named); {
+	case resource == nil:
 		return nil
 	case resource.IsTokenSecret() && e.isAPIServerItself():
 		return []Finding{e.finding(Passed, e.path(named[0]))}
@@ -222,9 +219,18 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	return []Finding{e.unguarded(NotAsked, e.path(named[0]))}
 }
 
+// concerned returns the reserved resource that the write concerns, or nil; see policy.Evaluate.
+func (e *Event) concerned(set *reserved.Set, named []reserved.Identity) *reserved.Resource {
+	resource := set.Find(e.GVR, named...)
+	if resource != nil && resource.Guard == reserved.GuardExistence && !e.isDeletion() {
+		return nil
+	}
+	return resource
+}
+
 // undone judges a write that broke off: it may have been made or not.
 func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
-	if len(named) > 0 && set.Find(e.GVR, named...) == nil {
+	if len(named) > 0 && e.concerned(set, named) == nil {
 		return nil
 	}
 	return []Finding{e.finding(Unclear, e.resource())}
