@@ -334,7 +334,7 @@ func TestJudgmentsOfAnotherReservation(t *testing.T) {
 		edits []edit
 		want  []string
 	}{
-		"its namespace is labelled": {[]edit{namespace("patch")}, nil},
+		"its namespace is labelled":                      {[]edit{namespace("patch")}, nil},
 		"its namespace is labelled, and that breaks off": {[]edit{namespace("patch"), code(500, "")}, nil},
 		"its namespace is deleted": {
 			[]edit{namespace("delete")}, []string{"Unguarded Unguarded DELETE namespaces/edge-system GuardNotAsked alice"},
