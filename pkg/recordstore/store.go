@@ -6,6 +6,7 @@ package recordstore
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,13 +29,12 @@ var ErrNotInstalled = errors.New("the cluster does not know audit records: insta
 // ErrNotFound says that there is no record of that name.
 var ErrNotFound = errors.New("no such audit record")
 
-// pageSize is how many records one request of a list asks for: about half a megabyte.
-const pageSize = 500
-
 // Store is the API server's audit records, read and written with the rights of whoever connects. It is safe for concurrent
 // use. It keeps nothing in memory.
 type Store struct {
 	client client.WithWatch
+	// lister asks for lists whose answers it leaves as they are.
+	lister rest.Interface
 }
 
 // New connects to an API server. It does not call it yet.
@@ -46,34 +46,45 @@ func New(config *rest.Config) (*Store, error) {
 	// The mapping is known: asking the API server for it would be one more call that can fail, at the first denial.
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(v1alpha1.GroupVersion().WithKind("AuditRecord"), meta.RESTScopeRoot)
-	// A logger of its own: the library's global one complains on a command's terminal that nobody has set it.
-	quiet := logr.FromSlogHandler(slog.DiscardHandler)
-	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper, Log: quiet})
+	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of audit records: %w", err)
 	}
-	return &Store{client: c}, nil
+	// A logger of its own: the library's global one complains on a command's terminal that nobody has set it.
+	quiet := logr.FromSlogHandler(slog.DiscardHandler)
+	c, err := client.NewWithWatch(config, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper, Log: quiet})
+	if err != nil {
+		return nil, fmt.Errorf("make a client of audit records: %w", err)
+	}
+	lister, err := newLister(config, httpClient, scheme)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of audit records: %w", err)
+	}
+	return &Store{client: c, lister: lister}, nil
 }
 
 // List returns the records that fit the filter, cleaned, in order of their names, which is the order of time. The error wraps
 // ErrNotInstalled, or is the API server's, which names the right that is missing.
 func (s *Store) List(ctx context.Context, filter audit.Filter) ([]v1alpha1.AuditRecord, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var records []v1alpha1.AuditRecord
-	page := &v1alpha1.AuditRecordList{}
-	for {
-		if err := s.client.List(ctx, page, client.Limit(pageSize), client.Continue(page.Continue)); err != nil {
-			return nil, explainRead("list", "audit records", err)
+	for page := range s.pages(ctx) {
+		if page.err != nil {
+			return nil, explainRead("list", "audit records", page.err)
 		}
-		for i := range page.Items {
-			audit.Clean(&page.Items[i])
-			if filter.Match(&page.Items[i]) {
-				records = append(records, page.Items[i])
+		for item := range page.items.Elements() {
+			var record v1alpha1.AuditRecord
+			if err := json.Unmarshal(item, &record); err != nil {
+				return nil, fmt.Errorf("list audit records: read what the API server answered: %w", err)
+			}
+			audit.Clean(&record)
+			if filter.Match(&record) {
+				records = append(records, record)
 			}
 		}
-		if page.Continue == "" {
-			return records, nil
-		}
 	}
+	return records, ctx.Err()
 }
 
 // Get returns one record by its name, cleaned. The error wraps ErrNotFound or ErrNotInstalled, or is the API server's.
