@@ -14,6 +14,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
@@ -32,7 +33,11 @@ rights of whoever runs it.`,
 		SuggestionsMinimumDistance: slip,
 	}
 	cmd.AddCommand(
-		newAuditList(shared), newAuditShow(shared), newAuditSummary(shared), newAuditExport(shared), newAuditImport(shared),
+		newAuditList(shared),
+		newAuditShow(shared),
+		newAuditSummary(shared),
+		newAuditExport(shared),
+		newAuditImport(shared),
 		newAuditWeb(shared),
 	)
 	return cmd
@@ -64,7 +69,7 @@ func (f *filterFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.resource, "resource", "", "only resources whose type, namespace or name contains this")
 	flags.StringVar(&f.operation, "operation", "", "only this operation: "+oneOf(audit.Operations()))
 	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
-	flags.StringVar(&f.reason, "reason", "", "only this reason: "+oneOf(texts(policy.RecordedReasons())))
+	flags.StringVar(&f.reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
 
 // filter is the flags, checked.
@@ -92,13 +97,18 @@ func (f *filterFlags) filter(now time.Time) (audit.Filter, error) {
 	}{
 		{"--operation", f.operation, audit.Operations()},
 		{"--outcome", f.outcome, texts(v1alpha1.Outcomes())},
-		{"--reason", f.reason, texts(policy.RecordedReasons())},
+		{"--reason", f.reason, reasons()},
 	} {
 		if word.text != "" && !hasWord(word.allowed, word.text) {
 			return audit.Filter{}, fmt.Errorf("%w: %s %q: give %s", errUsage, word.flag, word.text, oneOf(word.allowed))
 		}
 	}
 	return filter, nil
+}
+
+// reasons are those of the guard's decisions, of a flood of them, and of what audit import finds.
+func reasons() []string {
+	return append(texts(policy.RecordedReasons()), audit.FloodReason, auditlog.NotAsked, auditlog.NotReached)
 }
 
 // texts turns a closed list into words.

@@ -44,6 +44,9 @@ func adviceWouldDeny(spec *v1alpha1.AuditRecordSpec) string {
 
 func adviceDenied(spec *v1alpha1.AuditRecordSpec) string {
 	switch policy.Reason(spec.Reason) {
+	case FloodReason:
+		return "Somebody writes under many names, or to many, faster than a record can be kept of each. The guard's log and the API " +
+			"server's audit log have every one: find where they come from, and see that it ends."
 	case policy.TokenMint:
 		return "Treat it as an attack: this would have made one more credential of the reserved ServiceAccount. Find out who holds " +
 			"the credentials of this user, and what else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
