@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package records puts audit records into a cluster, for tests and benchmarks of their review.
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// writers is how many records are written at a time.
+const writers = 16
+
+// Fill stores so many records, as the guard does, one a minute and the last of them now: by 200 users, on five resources.
+func Fill(ctx context.Context, config *rest.Config, count int) error {
+	store, err := recordstore.New(config)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	var group sync.WaitGroup
+	failures := make([]error, writers)
+	for writer := range writers {
+		group.Go(func() {
+			for i := writer; i < count && failures[writer] == nil; i += writers {
+				_, failures[writer] = store.Merge(ctx, numbered(i, now.Add(-time.Duration(count-1-i)*time.Minute)), nil)
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(failures...)
+}
+
+func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
+	fact := audit.Fact{
+		Time:       at,
+		RequestUID: fmt.Sprintf("9b1deb4d-3b7d-4bad-9bdd-%012d", i),
+		Outcome:    v1alpha1.Denied,
+		Operation:  audit.Operations()[i%3],
+		Resource:   fmt.Sprintf("secrets/kube-system/apigw-ingress-token-%d", i%5),
+		Reason:     string(policy.ReservedUpdate),
+		Message:    fmt.Sprintf("Secret \"apigw-ingress-token-%d\" is reserved by API Gateway and must not be updated (changed: data.token).", i%5),
+		Changed:    []string{"data.token", fmt.Sprintf("metadata.labels.n%d", i)},
+		User: review.User{
+			Name: fmt.Sprintf("system:serviceaccount:team-%d:deployer", i%200), UID: "6e8bc430-9c3a-11d9-9669-0800200c9a66",
+			Groups: []string{"system:serviceaccounts", fmt.Sprintf("system:serviceaccounts:team-%d", i%200), "system:authenticated"},
+		},
+		Caller: v1alpha1.CallerVerified,
+		Source: v1alpha1.SourceGuard,
+	}
+	return Of(&fact, int64(1+i%50))
+}
+
+// Of is the record of a fact that one replica has counted so often.
+func Of(fact *audit.Fact, count int64) *v1alpha1.AuditRecord {
+	record, counted := fact.Record(), fact.Counted("apigw-guardian-0.fill", count)
+	audit.Merge(record, counted)
+	record.Spec.LastRequestUID, record.Spec.Replica = counted.Spec.LastRequestUID, counted.Spec.Replica
+	return record
+}

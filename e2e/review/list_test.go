@@ -1,0 +1,227 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package review
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/records"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+)
+
+func TestListIsEmptyWithoutRecords(t *testing.T) {
+	noRecords(t)
+	if r := guardian(t, "audit", "list").require(t, 0, "No denials are recorded."); r.stdout != "" {
+		t.Errorf("got %q", r.stdout)
+	}
+	guardian(t, "audit", "list", "--user", "alice").require(t, 0, "No denials fit the filter.")
+	if r := guardian(t, "audit", "list", "-o", "json").require(t, 0); r.stdout != "{\n  \"items\": []\n}\n" {
+		t.Errorf("got %q", r.stdout)
+	}
+	guardian(t, "audit", "summary").require(t, 0, "No denials are recorded.")
+	guardian(t, "audit", "summary", "-o", "json").require(t, 0, `"byUser": []`)
+	if r := guardian(t, "audit", "export").require(t, 0); r.stdout != "" {
+		t.Errorf("got %q", r.stdout)
+	}
+}
+
+func TestListShowsTheNewestFirst(t *testing.T) {
+	noRecords(t)
+	old := put(t, denial(48*time.Hour, nil))
+	newest := put(t, denial(time.Minute, nil))
+	middle := put(t, denial(time.Hour, nil))
+	lines := guardian(t, "audit", "list").require(t, 0).lines()
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "LAST SEEN  OUTCOME") {
+		t.Fatalf("got %q", lines)
+	}
+	for i, name := range []string{newest, middle, old} {
+		if !strings.HasSuffix(lines[i+1], name) {
+			t.Errorf("row %d is %s, want %s", i+1, lines[i+1], name)
+		}
+	}
+	if diff := cmp.Diff([]string{newest, middle}, namesOf(t, guardian(t, "audit", "list", "--limit", "2", "-o", "json"))); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// Scripts depend on these fields.
+func TestListAnswersInJSON(t *testing.T) {
+	noRecords(t)
+	name := put(t, denial(time.Minute, nil))
+	countMore(t, name)
+	var result map[string][]map[string]any
+	guardian(t, "audit", "list", "--limit", "5", "-o", "json").require(t, 0).into(t, &result)
+	if keys := slices.Collect(maps.Keys(result)); len(keys) != 1 || len(result["items"]) != 1 {
+		t.Fatalf("got %v", result)
+	}
+	item := result["items"][0]
+	spec, _ := item["spec"].(map[string]any)
+	if item["kind"] != "AuditRecord" || item["apiVersion"] != "guardian.apigw.io/v1alpha1" || spec["outcome"] != "Denied" || spec["count"] != 2.0 {
+		t.Errorf("got %v", item)
+	}
+	var record v1alpha1.AuditRecord
+	if err := yaml.UnmarshalStrict([]byte(guardian(t, "audit", "show", name, "-o", "yaml").require(t, 0).stdout), &record); err != nil || record.Spec.Count != 2 {
+		t.Errorf("got count %d, %v", record.Spec.Count, err)
+	}
+}
+
+func TestListReadsEveryPage(t *testing.T) {
+	noRecords(t)
+	const count = 1203 // three pages
+	if err := records.Fill(t.Context(), shared.cluster.AdminConfig(), count); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(strings.NewReader(guardian(t, "audit", "list", "-o", "csv").require(t, 0).stdout)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, row := range rows[1:] {
+		seen[strings.Join(row, ",")] = true
+		if row[0] == "" || row[7] == "" || !strings.HasPrefix(row[4], "data.token metadata.labels.n") {
+			t.Errorf("got %q", row)
+		}
+	}
+	if len(seen) != count {
+		t.Errorf("%d records differ, want %d", len(seen), count)
+	}
+	for i := 1; i < len(rows)-1; i++ {
+		if newer, older := rows[i][11], rows[i+1][11]; newer < older {
+			t.Fatalf("row %d is of %s, and the next of %s", i, newer, older)
+		}
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	noRecords(t)
+	all := map[string]string{
+		"old":      put(t, denial(8*24*time.Hour, nil)),
+		"alice":    put(t, denial(time.Minute, nil)),
+		"bob":      put(t, denial(2*time.Hour, func(f *audit.Fact) { f.User.Name = "bob@Example.com" })),
+		"delete":   put(t, denial(3*time.Hour, func(f *audit.Fact) { f.Operation, f.Reason = "DELETE", "ReservedDelete" })),
+		"observed": put(t, denial(4*time.Hour, func(f *audit.Fact) { f.Outcome = v1alpha1.WouldDeny })),
+		"role":     put(t, denial(5*time.Hour, func(f *audit.Fact) { f.Resource = "clusterroles.rbac.authorization.k8s.io/reserved" })),
+		"imported": put(t, denial(6*time.Hour, func(f *audit.Fact) { f.Outcome, f.Reason = v1alpha1.Unguarded, "GuardNotAsked" })),
+	}
+	for name, test := range map[string]struct {
+		flags []string
+		want  []string
+	}{
+		"nothing":              {nil, slices.Collect(maps.Keys(all))},
+		"since hours":          {[]string{"--since", "150m"}, []string{"alice", "bob"}},
+		"since days":           {[]string{"--since", "7d"}, []string{"alice", "bob", "delete", "observed", "role", "imported"}},
+		"until days":           {[]string{"--until", "7d"}, []string{"old"}},
+		"in between":           {[]string{"--since", "210m", "--until", "90m"}, []string{"bob", "delete"}},
+		"since a time":         {[]string{"--since", time.Now().Add(-90 * time.Minute).Format(time.RFC3339)}, []string{"alice"}},
+		"a part of a user":     {[]string{"--user", "EXAMPLE"}, []string{"bob"}},
+		"a part of a resource": {[]string{"--resource", "clusterroles"}, []string{"role"}},
+		"an operation":         {[]string{"--operation", "delete"}, []string{"delete"}},
+		"an outcome":           {[]string{"--outcome", "wouldDeny"}, []string{"observed"}},
+		"a reason":             {[]string{"--reason", "ReservedDelete"}, []string{"delete"}},
+		"an import's reason":   {[]string{"--reason", "GuardNotAsked"}, []string{"imported"}},
+		"several":              {[]string{"--outcome", "Denied", "--user", "alice", "--since", "1d", "--operation", "UPDATE"}, []string{"alice", "role"}},
+		"what nothing is":      {[]string{"--user", "nobody"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := []string{}
+			for _, which := range test.want {
+				want = append(want, all[which])
+			}
+			list := guardian(t, append([]string{"audit", "list", "-o", "json"}, test.flags...)...)
+			if diff := cmp.Diff(sorted(want), sorted(namesOf(t, list))); diff != "" {
+				t.Errorf("list (-want +got)\n%s", diff)
+			}
+			exported := guardian(t, append([]string{"audit", "export"}, test.flags...)...).require(t, 0)
+			if got := strings.Count(exported.stdout, "\n"); got != len(want) {
+				t.Errorf("export has %d records, want %d", got, len(want))
+			}
+			var summary audit.Summary
+			guardian(t, append([]string{"audit", "summary", "-o", "json"}, test.flags...)...).require(t, 0).into(t, &summary)
+			if summary.Records != len(want) {
+				t.Errorf("summary has %d records, want %d", summary.Records, len(want))
+			}
+		})
+	}
+}
+
+func TestWideTableShowsWhatTheOthersLeaveOut(t *testing.T) {
+	noRecords(t)
+	put(t, denial(time.Minute, nil))
+	guardian(t, "audit", "list", "-o", "wide").require(t, 0, "CHANGED", "data.token", "FIRST SEEN", "REQUEST UID", "GROUPS", "system:authenticated")
+}
+
+// kubectl needs nothing but the custom resource.
+func TestKubectlGetDenials(t *testing.T) {
+	noRecords(t)
+	name := put(t, denial(time.Minute, nil))
+	for _, kind := range []string{"denials", "guardian", "auditrecords"} {
+		out, _, err := shared.cluster.Kubectl(t.Context(), "get", kind, "--field-selector", "spec.user.name=alice,spec.outcome=Denied")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"OUTCOME", "OPERATION", "RESOURCE", "USER", "REASON", "COUNT", "LAST SEEN", name, "Denied", "alice", "secrets/kube-system/reserved"} {
+			if !strings.Contains(out, text) {
+				t.Errorf("kubectl get %s does not say %q\n%s", kind, text, out)
+			}
+		}
+	}
+}
+
+// Whoever has the right can store any text. None may reach a terminal, or a spreadsheet, as it is.
+func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
+	noRecords(t)
+	const hostile = "\x1b]0;owned\x07\x1b[2J\u202e"
+	record := denial(time.Minute, nil)
+	record.Annotations = map[string]string{"note": hostile}
+	spec := &record.Spec
+	spec.User = v1alpha1.User{Name: "=cmd" + hostile, UID: hostile, Groups: []string{hostile}}
+	spec.Message, spec.Resource, spec.Reason, spec.Changed = hostile, hostile, hostile, []string{hostile}
+	spec.LastRequestUID, spec.Replica, spec.Operation = hostile, hostile, "\x1b[2J"
+	spec.Counts = []v1alpha1.ReplicaCount{{Replica: hostile, Count: 1}, {Replica: hostile + "2", Count: 1}}
+	name := put(t, record)
+	for _, args := range [][]string{
+		{"list"}, {"list", "-o", "wide"}, {"list", "-o", "json"}, {"list", "-o", "yaml"}, {"list", "-o", "csv"}, {"summary"}, {"summary", "-o", "json"},
+		{"show", name}, {"show", name, "-o", "json"}, {"show", name, "-o", "yaml"},
+		{"export"}, {"export", "--format", "csv"}, {"export", "--format", "ocsf"}, {"export", "--format", "cloudevents"},
+	} {
+		out := guardian(t, append([]string{"audit"}, args...)...).require(t, 0).stdout
+		if strings.ContainsAny(out, "\x1b\x07\u202e") || strings.Contains(out, `\u001b`) || strings.Contains(out, ",=cmd") {
+			t.Errorf("audit %s: %q", strings.Join(args, " "), out)
+		}
+	}
+}
+
+func TestExportIsOneEventToALineOldestFirst(t *testing.T) {
+	noRecords(t)
+	newer := put(t, denial(time.Minute, nil))
+	older := put(t, denial(time.Hour, nil))
+	for format, path := range map[string][]string{
+		"jsonl": {"metadata", "name"}, "ocsf": {"unmapped", "record"}, "cloudevents": {"data", "metadata", "name"},
+	} {
+		var names []string
+		for _, line := range guardian(t, "audit", "export", "--format", format).require(t, 0).lines() {
+			var value any
+			if err := json.Unmarshal([]byte(line), &value); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range path {
+				value = value.(map[string]any)[key]
+			}
+			names = append(names, value.(string))
+		}
+		if diff := cmp.Diff([]string{older, newer}, names); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", format, diff)
+		}
+	}
+}
