@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -62,6 +63,16 @@ func printStatus(p *printer, status authorize.Status, owners string) {
 	}
 	p.line(fmt.Sprintf("Private network access: %s (%s)", status.PrivateNetwork, status.PrivateNetworkSentence))
 	p.line("Denials in the last 24 h: " + denials(status))
+	printCertificates(p, status.Certificates)
+}
+
+func printCertificates(p *printer, certificates authorize.Certificates) {
+	if certificates.NotAfter != nil {
+		p.line("Certificate authority: until " + certificates.NotAfter.Format(time.RFC3339))
+	}
+	for _, problem := range certificates.Problems {
+		p.line("  " + problem)
+	}
 }
 
 func denials(status authorize.Status) string {

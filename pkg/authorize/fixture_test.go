@@ -7,11 +7,13 @@ import (
 	"slices"
 	"testing"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
@@ -87,7 +89,8 @@ func entryOf(t *testing.T, text, kind string) *reserved.Resource {
 func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.Clientset, *dynamicfake.FakeDynamicClient) {
 	t.Helper()
 	client := fake.NewClientset(typed...)
-	dynamicClient := dynamicfake.NewSimpleDynamicClient(runtime.NewScheme(), dynamic...)
+	dynamicClient := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
+		map[schema.GroupVersionResource]string{certmanagerv1.SchemeGroupVersion.WithResource("certificates"): "CertificateList"}, dynamic...)
 	a, err := New(setOf(t, shop), Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
 	if err != nil {
 		t.Fatal(err)

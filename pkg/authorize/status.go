@@ -32,6 +32,8 @@ type Status struct {
 	Denials24h *int64 `json:"denials24h"`
 	// DenialsSentence says why that is not known; "" where it is.
 	DenialsSentence string `json:"-"`
+	// Certificates tells of an end that is near before it hurts. It does not count for Authorized and Protected.
+	Certificates Certificates `json:"certificates"`
 	// Reasons are sentences for people that say what is missing for Authorized and Protected; never nil, and empty where
 	// both hold.
 	Reasons []string `json:"reasons"`
@@ -51,7 +53,7 @@ func (a *Authorizer) Status(ctx context.Context) (Status, error) {
 	if _, err := a.gitVersion(ctx); err != nil {
 		return Status{}, err
 	}
-	status := Status{Drift: []Drift{}, Reasons: []string{}}
+	status := Status{Drift: []Drift{}, Reasons: []string{}, Certificates: a.certificates(ctx)}
 	finding := privatenet.Probe(ctx, a.cluster.Client.CoreV1().Services(privatenet.Namespace))
 	status.PrivateNetwork, status.PrivateNetworkSentence = finding.Answer, finding.Sentence
 	for _, entry := range a.set.Resources() {

@@ -411,7 +411,7 @@ func TestStatus(t *testing.T) {
 
 func TestStatusKeys(t *testing.T) {
 	got, err := json.Marshal(Status{Drift: []Drift{}, Reasons: []string{}})
-	want := `{"authorized":false,"protected":false,"drift":[],"privateNetwork":"","denials24h":null,"reasons":[]}`
+	want := `{"authorized":false,"protected":false,"drift":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
