@@ -110,6 +110,7 @@ generate: require-go ## Bring generated files, go.mod, go.sum and formatting up 
 	@$(GO) mod tidy
 	@$(GO) -C tools mod tidy
 	@$(GO) -C tools/helm mod tidy
+	@$(GO) -C e2e/certmanager mod tidy
 	@$(GO) generate ./...
 	@$(GO) fmt ./...
 	@tool=$$(GO='$(GO)' tools/install helm-docs) && \
@@ -127,6 +128,7 @@ clean: ## Remove bin
 ##@ Variables
 #% K8S_VERSION = Kubernetes release of demo, test, bench and corpus (1.37.2; also 1.30.14, 1.28.15)
 #% DEMO_STAY = 0 ends the demo by itself
+#% E2E_LONG = 1 gives the test of rotations leaves of 30 s and authorities of 3 min: it takes 7 minutes
 #% RACE = 1 runs the tests under Go's race detector (needs a C compiler)
 #% TEST_ARGS = further arguments of go test; likewise BENCH_ARGS, LINT_ARGS
 

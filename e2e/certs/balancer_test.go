@@ -22,6 +22,7 @@ type balancer struct {
 
 	mu      sync.Mutex
 	targets []string
+	open    map[net.Conn]bool
 }
 
 func newBalancer(t *testing.T) *balancer {
@@ -30,7 +31,7 @@ func newBalancer(t *testing.T) *balancer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &balancer{listener: listener}
+	b := &balancer{listener: listener, open: map[net.Conn]bool{}}
 	t.Cleanup(func() { _ = listener.Close() })
 	go b.accept()
 	return b
@@ -63,7 +64,24 @@ func (b *balancer) pick() string {
 	return b.targets[int(b.next.Add(1))%len(b.targets)]
 }
 
+// cut closes all connections.
+func (b *balancer) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for connection := range b.open {
+		_ = connection.Close()
+	}
+	clear(b.open)
+}
+
+func (b *balancer) track(connection net.Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open[connection] = true
+}
+
 func (b *balancer) splice(client net.Conn) {
+	b.track(client)
 	defer func() { _ = client.Close() }()
 	server, err := net.Dial("tcp", b.pick())
 	if err != nil {

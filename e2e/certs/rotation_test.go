@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"strings"
 	"sync"
@@ -32,10 +33,10 @@ const (
 	denialsPerSecond = 50
 )
 
-// lifetimes are those of a leaf and an authority. E2E_LONG_LIFETIMES=1 takes longer ones, of which three rotations last seven
+// lifetimes are those of a leaf and an authority. E2E_LONG=1 takes longer ones, of which three rotations last seven
 // minutes.
 func lifetimes() (leaf, authority time.Duration) {
-	if os.Getenv("E2E_LONG_LIFETIMES") != "" {
+	if os.Getenv("E2E_LONG") != "" {
 		return 30 * time.Second, 3 * time.Minute
 	}
 	return 10 * time.Second, time.Minute
@@ -203,4 +204,14 @@ func TestAuthoritiesRotateUnderLoad(t *testing.T) {
 		t.Errorf("%d leaves were seen, want at least %d", probe.leaves, least)
 	}
 	t.Logf("%d handshakes, %d leaves", probe.handshakes, probe.leaves)
+}
+
+func poolOf(pemBytes []byte) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pemBytes)
+	return pool
+}
+
+func encoded(certificate *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }
