@@ -142,11 +142,12 @@ func TestAPIServerAcceptsEveryRendering(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, says, err := cluster.Kubectl(t.Context(), "create", "--filename", serviceMonitorCRD(t)); err != nil {
-		t.Fatal(err, says)
+	for _, definition := range foreignDefinitions(t) {
+		if _, says, err := cluster.Kubectl(t.Context(), "create", "--filename", definition); err != nil {
+			t.Fatal(err, says)
+		}
 	}
-	if _, says, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=1m",
-		"crd/servicemonitors.monitoring.coreos.com"); err != nil {
+	if _, says, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=1m", "crd", "--all"); err != nil {
 		t.Fatal(err, says)
 	}
 	createNamespaces(t, cluster, namespace, "edge-system")
@@ -186,10 +187,22 @@ func createNamespaces(t *testing.T, cluster *testbed.Cluster, names ...string) {
 	}
 }
 
-// serviceMonitorCRD is the path of the real definition, which the Prometheus operator's module brings.
-func serviceMonitorCRD(t *testing.T) string {
+// foreignDefinitions are the paths of the real definitions of what is not Kubernetes' own, which their projects' modules bring.
+func foreignDefinitions(t *testing.T) []string {
 	t.Helper()
-	const module = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+	prometheus := download(t, "github.com/prometheus-operator/prometheus-operator@v0.85.0")
+	certManager := download(t, "github.com/cert-manager/cert-manager@v1.21.2")
+	return []string{
+		filepath.Join(prometheus, "example", "prometheus-operator-crd", "monitoring.coreos.com_servicemonitors.yaml"),
+		filepath.Join(prometheus, "example", "prometheus-operator-crd", "monitoring.coreos.com_prometheusrules.yaml"),
+		filepath.Join(certManager, "deploy", "crds", "cert-manager.io_certificates.yaml"),
+		filepath.Join(certManager, "deploy", "crds", "cert-manager.io_issuers.yaml"),
+	}
+}
+
+// download returns the folder of a Go module.
+func download(t *testing.T, module string) string {
+	t.Helper()
 	download := exec.Command("go", "mod", "download", "-json", module)
 	download.Dir = t.TempDir()
 	output, err := download.Output()
@@ -197,7 +210,7 @@ func serviceMonitorCRD(t *testing.T) string {
 	if err := errors.Join(err, json.Unmarshal(output, &answer)); err != nil || answer.Dir == "" {
 		t.Fatalf("download %s: %v %s", module, err, answer.Error)
 	}
-	return filepath.Join(answer.Dir, "example", "prometheus-operator-crd", "monitoring.coreos.com_servicemonitors.yaml")
+	return answer.Dir
 }
 
 func valuesFiles(t *testing.T) []string {

@@ -175,3 +175,58 @@ volumeMounts: {{- . }}
 volumes: {{- . }}
 {{- end }}
 {{- end }}
+
+{{- /* The host name by which the API server calls the guard. */}}
+{{- define "guardian.host" -}}{{ include "guardian.name" . }}.{{ .Release.Namespace }}.svc{{- end }}
+
+{{- /* The Secret whose certificate is mounted; "" where the guard makes its own. */}}
+{{- define "guardian.certSecret" -}}
+{{- with .Values.certs }}
+{{- if eq .mode "cert-manager" }}{{ include "guardian.name" $ }}-serving
+{{- else if eq .mode "provided" }}{{ required "certs.mode is provided: name the Secret in certs.secretName" .secretName }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.certArgs" -}}
+{{- with .Values.certs }}
+{{- if eq .mode "builtin" }}
+- --ca-lifetime={{ .caLifetime }}
+- --leaf-lifetime={{ .leafLifetime }}
+{{- else }}
+- --certs=files
+- --cert-dir=/etc/apigw-guardian/certs
+{{- end }}
+{{- if .clientAuth.secretName }}
+- --client-ca=/etc/apigw-guardian/client-ca/{{ .clientAuth.key }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.certMount" -}}
+{{- if include "guardian.certSecret" . }}
+- {name: certs, mountPath: /etc/apigw-guardian/certs, readOnly: true}
+{{- end }}
+{{- if .Values.certs.clientAuth.secretName }}
+- {name: client-ca, mountPath: /etc/apigw-guardian/client-ca, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.certVolume" -}}
+{{- with include "guardian.certSecret" . }}
+- name: certs
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .Values.certs.clientAuth }}
+{{- if .secretName }}
+- name: client-ca
+  secret: {secretName: {{ .secretName }}, items: [{key: {{ .key }}, path: {{ .key }}}]}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Seconds of a duration such as 36h. */}}
+{{- define "guardian.seconds" -}}
+{{- $units := dict "h" 3600 "m" 60 "s" 1 }}
+{{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[hms]$" .)) }}
+{{- end }}
