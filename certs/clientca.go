@@ -68,7 +68,7 @@ func (c *ClientCA) Reload() error {
 	if err != nil {
 		return c.unusable(readReason("the file", err))
 	}
-	if bytes.Equal(data, c.read) {
+	if c.pool.Load() != nil && bytes.Equal(data, c.read) {
 		return nil
 	}
 	authorities, err := pki.DecodeX509CertificateSetBytes(data)

@@ -27,7 +27,8 @@ func (o offer) defect(host string, now time.Time) string {
 		return reason
 	}
 	if err := leaf.VerifyHostname(host); err != nil {
-		return fmt.Sprintf("%s is not for %s (it is for %v)", certFile, host, slices.Concat(leaf.DNSNames, pki.IPAddressesToString(leaf.IPAddresses)))
+		names := slices.Concat(leaf.DNSNames, pki.IPAddressesToString(leaf.IPAddresses))
+		return fmt.Sprintf("%s is not for %s (it is for %v)", certFile, host, names)
 	}
 	if !o.verifies(o.authorities, now) {
 		return authorityFile + " does not hold the authority that signed " + certFile + " for serving"

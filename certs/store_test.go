@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 )
@@ -184,5 +185,55 @@ func TestAnExpiredAuthorityIsReplacedAtTheStart(t *testing.T) {
 	}
 	if bytes.Equal(stored.Data[corev1.TLSCertKey], data[corev1.TLSCertKey]) || len(stored.Data["previous.crt"]) == 0 {
 		t.Error("the Secret was not written over, or has forgotten the old certificate")
+	}
+}
+
+// What happens to the Secret of a guard that runs is told, and serving goes on.
+func TestASecretThatIsGoneOrSpoiltIsTold(t *testing.T) {
+	spoil := map[string]struct {
+		do   func(t *testing.T, secrets corev1client.SecretInterface)
+		says string
+	}{
+		"deleted": {func(t *testing.T, secrets corev1client.SecretInterface) {
+			t.Helper()
+			if err := secrets.Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}, "is gone"},
+		"spoilt": {func(t *testing.T, secrets corev1client.SecretInterface) {
+			t.Helper()
+			secret, err := secrets.Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			secret.Data = map[string][]byte{corev1.TLSCertKey: []byte("junk"), corev1.TLSPrivateKeyKey: []byte("junk")}
+			if _, err := secrets.Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}, "tls.crt is not a PEM certificate"},
+	}
+	for name, tc := range spoil {
+		t.Run("when it is "+name, func(t *testing.T) {
+			client, at, changes := fake.NewClientset().CoreV1(), newClock(), 0
+			opts := at.options()
+			opts.Changed = func() { changes++ }
+			authority := load(t, client, opts)
+			before := leafOf(t, authority)
+			tc.do(t, client.Secrets(namespace))
+			if err := authority.Round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			state := authority.State()
+			if !strings.Contains(state.Problem, tc.says) || changes != 1 {
+				t.Errorf("problem %q and %d changes, want one that says %q, and that the registration has to tell it", state.Problem, changes, tc.says)
+			}
+			if state.Ready(at.now) != nil || state.Leaf != before {
+				t.Errorf("ready %v, or another leaf", state.Ready(at.now))
+			}
+			bundle, err := authority.Refresh(t.Context())
+			if err != nil || !bytes.Equal(bundle, authority.Bundle()) {
+				t.Errorf("the bundle is not what this replica holds (%v)", err)
+			}
+		})
 	}
 }

@@ -61,21 +61,22 @@ func (f *certificateFlags) check() error {
 	case f.leafLifetime < certs.MinLifetime:
 		return fmt.Errorf("--leaf-lifetime %s: give at least %s", f.leafLifetime, certs.MinLifetime)
 	case f.leafLifetime > f.caLifetime:
-		return fmt.Errorf("--leaf-lifetime %s is above --ca-lifetime %s: a certificate never outlives its authority", f.leafLifetime, f.caLifetime)
+		return fmt.Errorf("--leaf-lifetime %s is above --ca-lifetime %s: a certificate never outlives its authority",
+			f.leafLifetime, f.caLifetime)
 	}
 	return nil
 }
 
-// served is what a handshake needs, and what is told about it.
+// served is what a handshake and the registration need, and what is told about it.
 type served interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Refresh(ctx context.Context) (bundle []byte, err error)
 	State() certs.State
 }
 
 // source is a serving certificate with what keeps it up to date.
 type source interface {
 	served
-	Refresh(ctx context.Context) (bundle []byte, err error)
 	Follow(ctx context.Context)
 	Lead(ctx context.Context)
 }

@@ -94,10 +94,10 @@ func startCertManager(t *testing.T) {
 	t.Cleanup(process.Stop)
 }
 
-// issued is a Secret's data; nil where there is no Secret, or nothing in it yet.
-func issued(ctx context.Context, t *testing.T, name string) map[string][]byte {
+// issued is the data of the serving certificate's Secret; nil where there is none, or nothing in it yet.
+func issued(ctx context.Context, t *testing.T) map[string][]byte {
 	t.Helper()
-	secret, err := clients(t).CoreV1().Secrets("issued").Get(ctx, name, metav1.GetOptions{})
+	secret, err := clients(t).CoreV1().Secrets("issued").Get(ctx, "serving", metav1.GetOptions{})
 	if err != nil || len(secret.Data["tls.crt"]) == 0 {
 		return nil
 	}
@@ -114,7 +114,7 @@ func startKubelet(t *testing.T, dir string) {
 	group.Go(func() {
 		var mounted []byte
 		for ; ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
-			data := issued(context.WithoutCancel(ctx), t, "serving")
+			data := issued(context.WithoutCancel(ctx), t)
 			if data != nil && !bytes.Equal(data["tls.crt"], mounted) {
 				mount(t, dir, data)
 				mounted = data["tls.crt"]
@@ -150,7 +150,7 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 		}
 	}
 	startCertManager(t)
-	eventually(t, "the certificate is issued", func() bool { return issued(t.Context(), t, "serving") != nil })
+	eventually(t, "the certificate is issued", func() bool { return issued(t.Context(), t) != nil })
 	dir := t.TempDir()
 	startKubelet(t, dir)
 	eventually(t, "the certificate is mounted", func() bool { _, err := os.Stat(filepath.Join(dir, "tls.crt")); return err == nil })
@@ -172,10 +172,10 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 		{"the certificate is issued again", func() { deleteIssued(t, "serving") }},
 		{"the certificate is another authority's", func() { deleteIssued(t, "authority") }},
 	} {
-		was := issued(t.Context(), t, "serving")
+		was := issued(t.Context(), t)
 		change.do()
 		eventually(t, change.what, func() bool {
-			is := issued(t.Context(), t, "serving")
+			is := issued(t.Context(), t)
 			sameAuthority := bytes.Equal(is["ca.crt"], was["ca.crt"])
 			return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]) && (sameAuthority != (change.what == "the certificate is another authority's"))
 		})
@@ -188,7 +188,7 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 func requireServed(t *testing.T, guard *testbed.Guard, when string) {
 	t.Helper()
 	eventually(t, when+", and served", func() bool {
-		leaf, err := handshake(guard, poolOf(issued(t.Context(), t, "serving")["ca.crt"]))
-		return err == nil && bytes.Contains(issued(t.Context(), t, "serving")["tls.crt"], encoded(leaf))
+		leaf, err := handshake(guard, poolOf(issued(t.Context(), t)["ca.crt"]))
+		return err == nil && bytes.Contains(issued(t.Context(), t)["tls.crt"], encoded(leaf))
 	})
 }

@@ -82,8 +82,8 @@ func (i issuer) issue(t *testing.T, from time.Time, life time.Duration) map[stri
 // mount writes files as kubelet mounts a Secret: into a new folder, to which one symbolic link is then moved.
 func mount(t *testing.T, dir string, files map[string][]byte) {
 	t.Helper()
-	fresh, err := os.MkdirTemp(dir, "..version-")
-	if err != nil {
+	fresh := filepath.Join(dir, "..version-"+rand.Text())
+	if err := os.Mkdir(fresh, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, data := range files {

@@ -75,7 +75,8 @@ func lastEnd(live *admissionregistrationv1.ValidatingWebhookConfiguration) *time
 // chartCertificates returns the Certificates that the chart has made; none where cert-manager is not installed, or where they
 // may not be listed.
 func (a *Authorizer) chartCertificates(ctx context.Context) []certmanagerv1.Certificate {
-	list, err := a.cluster.Dynamic.Resource(certmanagerv1.SchemeGroupVersion.WithResource("certificates")).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
+	resource := certmanagerv1.SchemeGroupVersion.WithResource("certificates")
+	list, err := a.cluster.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
 	if err != nil {
 		return nil
 	}
