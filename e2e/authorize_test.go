@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
@@ -159,7 +160,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 		}
 		pastGuard(t, world, old)
 	})
-	report(t, "R14: what is equal is adopted, what differs refused with its paths, an older token used")
+	report.Line(t, "R14: what is equal is adopted, what differs refused with its paths, an older token used")
 }
 
 func TestPreflightNamesWhatIsMissing(t *testing.T) {
@@ -241,7 +242,7 @@ func TestASecondReservationNeedsNoCode(t *testing.T) {
 		}
 	}
 	removeEdge(t)
-	report(t, "a second reservation of Role, RoleBinding, ConfigMap in its own namespace: authorized and protected by a file")
+	report.Line(t, "a second reservation of Role, RoleBinding, ConfigMap in its own namespace: authorized and protected by a file")
 }
 
 func removeEdge(t *testing.T) {

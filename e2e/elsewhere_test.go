@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
@@ -59,7 +60,7 @@ func TestNothingElsewhereIsTouched(t *testing.T) {
 	if calls := countRequests(t, guard); calls != 0 {
 		t.Errorf("the guard was called %d times", calls)
 	}
-	report(t, "R2: deletecollection and a namespace's end elsewhere, past a guard that hangs: 0 calls")
+	report.Line(t, "R2: deletecollection and a namespace's end elsewhere, past a guard that hangs: 0 calls")
 }
 
 // must fails the test where a call that sets the scene fails.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
@@ -218,7 +219,7 @@ func TestEveryWriteFormByEveryIdentity(t *testing.T) {
 		}
 	}
 	requireUntouched(t, world)
-	report(t, "R1: %d cells asserted (%d denied, %d allowed) on Kubernetes %s",
+	report.Line(t, "R1: %d cells asserted (%d denied, %d allowed) on Kubernetes %s",
 		len(cells), denied, len(cells)-denied, shared.cluster.Version())
 }
 

@@ -25,6 +25,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
@@ -56,7 +57,7 @@ func TestNoTokenIsMinted(t *testing.T) {
 		t.Errorf("tokens of the reserved account were minted: %v", tokens)
 	}
 	removeForeign(t)
-	report(t, "R3: %d ways to mint a token: each works without the guard, none with it", len(attacks))
+	report.Line(t, "R3: %d ways to mint a token: each works without the guard, none with it", len(attacks))
 }
 
 func play(t *testing.T, world *scenario.World, s scenario.Scenario) {
@@ -161,7 +162,7 @@ func TestControllerManagerKeepsTheToken(t *testing.T) {
 	}
 	pastGuard(t, world, scenario.Delete(world.Account))
 	eventually(t, "the token of an account that is gone is gone", func() bool { return read().Name == "" })
-	report(t, "R4: the controller manager fills, refills, renews the CA of, and clears away the reserved token")
+	report.Line(t, "R4: the controller manager fills, refills, renews the CA of, and clears away the reserved token")
 }
 
 func pastGuard(t *testing.T, world *scenario.World, write scenario.Write) {
@@ -240,7 +241,7 @@ func TestLastUseIsNotedPastAHungGuard(t *testing.T) {
 	if calls := countRequests(t, guard); calls != 0 {
 		t.Errorf("the guard was asked %d times", calls)
 	}
-	report(t, "R4: a call with the token, last use noted, while the guard hangs: %v", took.Round(100*time.Microsecond))
+	report.Line(t, "R4: a call with the token, last use noted, while the guard hangs: %v", took.Round(100*time.Microsecond))
 }
 
 // hang stops the guard as a machine that is out of memory does: its port is open, and nothing answers.

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -164,16 +163,6 @@ func counts(t *testing.T) map[string]int64 {
 	return result
 }
 
-// pending returns how many records a guard has not stored yet.
-func (r *replica) pending() string {
-	for line := range strings.Lines(metricsOf(r)) {
-		if value, found := strings.CutPrefix(line, "apigw_guardian_audit_pending_records "); found {
-			return strings.TrimSpace(value)
-		}
-	}
-	return "unknown"
-}
-
 // metricsOf returns what a guard's metrics say, or why they say nothing.
 func metricsOf(r *replica) string {
 	response, err := http.Get(r.guard.MetricsURL() + "/metrics")
@@ -192,7 +181,10 @@ func metricsOf(r *replica) string {
 func awaitStored(t *testing.T, replicas []*replica) {
 	t.Helper()
 	for _, r := range replicas {
-		eventually(t, "all records are stored", func() bool { return r.pending() == "0" })
+		eventually(t, "all records are stored", func() bool {
+			pending, err := r.guard.Metric(t.Context(), "apigw_guardian_audit_pending_records")
+			return err == nil && pending == 0
+		})
 	}
 }
 

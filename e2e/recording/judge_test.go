@@ -5,47 +5,21 @@ package recording
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
 )
 
-// load sends forbidden writes by many users, as fast as its clients can.
-type load struct {
-	clients, users int
-	// most ends the load after so many writes; zero for never.
-	most int64
-}
-
-// run returns when most writes are answered, or ctx ends. Whatever the answer, no write may succeed.
-func (l load) run(ctx context.Context, t *testing.T) {
+// play sends a flood, of which no write may succeed.
+func play(ctx context.Context, t *testing.T, flood scenario.Flood) {
 	t.Helper()
-	var sent atomic.Int64
-	var group sync.WaitGroup
-	for range l.clients {
-		group.Go(func() {
-			for ctx.Err() == nil {
-				n := sent.Add(1)
-				if l.most > 0 && n > l.most {
-					return
-				}
-				write := scenario.Merge(shared.world.Role, fmt.Sprintf(`{"metadata":{"labels":{"n%d":"x"}}}`, n%3))
-				write.As = scenario.Identity{User: fmt.Sprintf("user-%d", n%int64(l.users)), Groups: []string{"system:masters"}}
-				answer, err := shared.world.Guarded.Do(ctx, write)
-				if err == nil && answer.Code < http.StatusBadRequest {
-					t.Errorf("a forbidden write was answered by %d", answer.Code)
-				}
-			}
-		})
+	if tally := flood.Run(ctx, shared.world); tally.Allowed > 0 {
+		t.Errorf("%d forbidden writes succeeded", tally.Allowed)
 	}
-	group.Wait()
 }
 
 // log is a place in the API server's audit log.

@@ -7,33 +7,32 @@ import (
 	"context"
 	"testing"
 	"time"
-)
 
-// flood is row P9 of the targets.
-func flood() load { return load{clients: 32, users: 200, most: 20_000} }
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+)
 
 func TestEveryDenialIsCountedOnce(t *testing.T) {
 	for name, test := range map[string]struct {
 		replicas int
 		mode     string
+		denials  int64
 	}{
-		"by one replica":                 {1, "blocking"},
-		"by two replicas":                {2, "blocking"},
-		"by two replicas out of a spool": {2, "batch"},
+		"by one replica":                 {1, "blocking", 20_000},
+		"by two replicas":                {2, "blocking", 20_000},
+		"by two replicas out of a spool": {2, "batch", 2_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)
 			before, from := counts(t), startOfLog(t)
-			start := time.Now()
-			flood().run(t.Context(), t)
-			took := time.Since(start)
+			play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Most: test.denials})
 			awaitStored(t, replicas)
 			want := from.read(t)
-			if want.total() != 20_000 || want.failed > 0 {
-				t.Errorf("the audit log has %d denials and %d failed calls, want 20000 and none", want.total(), want.failed)
+			if want.total() != test.denials || want.failed > 0 {
+				t.Errorf("the audit log has %d denials and %d failed calls, want %d and none", want.total(), want.failed, test.denials)
 			}
 			requireCounted(t, want, before, counts(t))
-			t.Logf("%d denials in %v: %.0f/s, in %d records", want.total(), took, float64(want.total())/took.Seconds(), len(want.denials))
+			report.Line(t, "%d denials, %s: each counted once, in %d records", want.total(), name, len(want.denials))
 		})
 	}
 }
@@ -46,7 +45,7 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		load{clients: 8, users: 20}.run(ctx, t)
+		play(ctx, t, scenario.Flood{Clients: 8, Users: 20})
 	}()
 	for round := range 6 {
 		time.Sleep(3 * time.Second)
@@ -58,7 +57,7 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 	awaitStored(t, replicas)
 	want := from.read(t)
 	requireCounted(t, want, before, counts(t))
-	t.Logf("%d denials, %d failed calls", want.total(), want.failed)
+	report.Line(t, "guards killed: %d denials all recorded; %d calls failed", want.total(), want.failed)
 }
 
 // The guard stores its records in another API server than the one that asks it: while that one is down, denials go on, and
@@ -97,7 +96,7 @@ func TestTheSpoolOutlivesItsGuard(t *testing.T) {
 			replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t), "--audit-mode="+mode)
 			before, from := counts(t), startOfLog(t)
 			shared.world.Cluster.StopUnguarded()
-			load{clients: 8, users: 20, most: 400}.run(t.Context(), t)
+			play(t.Context(), t, scenario.Flood{Clients: 8, Users: 20, Most: 400})
 			replicas[0].kill()
 			must(t, shared.world.Cluster.StartUnguarded(t.Context()))
 			replicas[0].start()
@@ -122,7 +121,7 @@ func requireOutage(t *testing.T, replicas []*replica, outage func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		load{clients: 8, users: 20}.run(ctx, t)
+		play(ctx, t, scenario.Flood{Clients: 8, Users: 20})
 	}()
 	time.Sleep(time.Second)
 	outage()
@@ -132,5 +131,5 @@ func requireOutage(t *testing.T, replicas []*replica, outage func()) {
 	awaitStored(t, replicas)
 	want := from.read(t)
 	requireCounted(t, want, before, counts(t))
-	t.Logf("%d denials, %d failed calls", want.total(), want.failed)
+	report.Line(t, "%s: %d denials all recorded; %d calls failed", t.Name(), want.total(), want.failed)
 }

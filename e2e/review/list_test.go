@@ -191,9 +191,20 @@ func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
 	spec.Counts = []v1alpha1.ReplicaCount{{Replica: hostile, Count: 1}, {Replica: hostile + "2", Count: 1}}
 	name := put(t, record)
 	for _, args := range [][]string{
-		{"list"}, {"list", "-o", "wide"}, {"list", "-o", "json"}, {"list", "-o", "yaml"}, {"list", "-o", "csv"}, {"summary"}, {"summary", "-o", "json"},
-		{"show", name}, {"show", name, "-o", "json"}, {"show", name, "-o", "yaml"},
-		{"export"}, {"export", "--format", "csv"}, {"export", "--format", "ocsf"}, {"export", "--format", "cloudevents"},
+		{"list"},
+		{"list", "-o", "wide"},
+		{"list", "-o", "json"},
+		{"list", "-o", "yaml"},
+		{"list", "-o", "csv"},
+		{"summary"},
+		{"summary", "-o", "json"},
+		{"show", name},
+		{"show", name, "-o", "json"},
+		{"show", name, "-o", "yaml"},
+		{"export"},
+		{"export", "--format", "csv"},
+		{"export", "--format", "ocsf"},
+		{"export", "--format", "cloudevents"},
 	} {
 		out := guardian(t, append([]string{"audit"}, args...)...).require(t, 0).stdout
 		if strings.ContainsAny(out, "\x1b\x07\u202e") || strings.Contains(out, `\u001b`) || strings.Contains(out, ",=cmd") {

@@ -157,6 +157,21 @@ func (g *Guard) Requests(ctx context.Context) (int, error) {
 	return total, nil
 }
 
+// Metric returns one value of the guard's metrics, by its name and labels as they are written there; 0 where it is not there
+// yet.
+func (g *Guard) Metric(ctx context.Context, name string) (float64, error) {
+	body, err := probe(ctx, g.client, g.metrics+"/metrics")
+	if err != nil {
+		return 0, fmt.Errorf("read the guard's metrics: %w", err)
+	}
+	for line := range strings.Lines(body) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, nil
+}
+
 // Resident returns the bytes of memory that the guard holds; Linux only.
 func (g *Guard) Resident() (int, error) {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(g.PID()), "status"))

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package e2e
+// Package report is how tests tell people what they have seen.
+package report
 
 import (
 	"fmt"
@@ -9,9 +10,9 @@ import (
 	"testing"
 )
 
-// report notes what a test has seen, for people: `go test` shows nothing of a test that passes, so that `make test` names a
+// Line notes what a test has seen, for people: `go test` shows nothing of a test that passes, so that `make test` names a
 // file in E2E_REPORT and prints it at the end.
-func report(t *testing.T, format string, args ...any) {
+func Line(t *testing.T, format string, args ...any) {
 	t.Helper()
 	line := fmt.Sprintf(format, args...)
 	t.Log(line)
