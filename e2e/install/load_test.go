@@ -159,7 +159,7 @@ func reservedVersions(t *testing.T, n *node.Node) string {
 }
 
 // underLoad does something while forbidden writes go on: none may fail, and nothing reserved may change.
-func underLoad(t *testing.T, n *node.Node, do func()) (denied int) {
+func underLoad(t *testing.T, n *node.Node, do func()) *load {
 	t.Helper()
 	before := reservedVersions(t, n)
 	l := startLoad(t, n)
@@ -168,7 +168,11 @@ func underLoad(t *testing.T, n *node.Node, do func()) (denied int) {
 	if after := reservedVersions(t, n); after != before {
 		t.Errorf("what is reserved was written: resource versions %s, before %s", after, before)
 	}
-	return l.denied
+	return l
+}
+
+func (l *load) String() string {
+	return fmt.Sprintf("%d forbidden writes: %d denied, %d failed, %d not refused", l.denied+l.failed+len(l.wrong), l.denied, l.failed, len(l.wrong))
 }
 
 func rolloutStatus(t *testing.T, n *node.Node) {
@@ -179,32 +183,32 @@ func rolloutStatus(t *testing.T, n *node.Node) {
 // loseReplica deletes one of the two replicas.
 func loseReplica(t *testing.T, n *node.Node) {
 	t.Helper()
-	denied := underLoad(t, n, func() {
+	l := underLoad(t, n, func() {
 		pod := run(t, n, "kubectl", "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[0].metadata.name}")
 		run(t, n, "kubectl", "-n", namespace, "delete", "pod", pod)
 		rolloutStatus(t, n)
 	})
-	t.Logf("one replica deleted: %d writes denied, none failed", denied)
+	t.Logf("one replica deleted: %s", l)
 }
 
 // restartUnderLoad is row R6 of the targets.
 func restartUnderLoad(t *testing.T, n *node.Node) {
 	t.Helper()
 	restarts := repetitions(t, 10)
-	denied := underLoad(t, n, func() {
+	l := underLoad(t, n, func() {
 		for range restarts {
 			run(t, n, "kubectl", "-n", namespace, "rollout", "restart", "deployment/apigw-guardian")
 			rolloutStatus(t, n)
 		}
 	})
-	t.Logf("R6: %d restarts, %d writes denied, none failed", restarts, denied)
+	t.Logf("R6: %d restarts, %s", restarts, l)
 }
 
 // upgradeAndRollBack is, with what comes of an upgrade that fails, row R15 of the targets.
 func upgradeAndRollBack(t *testing.T, n *node.Node) {
 	t.Helper()
 	before := revision(t, n)
-	denied := underLoad(t, n, func() {
+	l := underLoad(t, n, func() {
 		run(t, n, "helm", upgrade("--wait", "--set", "image.tag="+nextTag, "--set", "logLevel=debug")...)
 		requireVersion(t, n, nextVersion)
 		// The new replicas do not start: the old ones stay.
@@ -213,7 +217,7 @@ func upgradeAndRollBack(t *testing.T, n *node.Node) {
 		requireVersion(t, n, version)
 		rolloutStatus(t, n)
 	})
-	t.Logf("R15: upgrade, failed upgrade and rollback: %d writes denied, none failed", denied)
+	t.Logf("R15: upgrade, failed upgrade and rollback, %s", l)
 }
 
 func revision(t *testing.T, n *node.Node) string {
@@ -254,7 +258,7 @@ func killUnderLoad(t *testing.T, n *node.Node) {
 	if after := reservedVersions(t, n); after != before {
 		t.Errorf("what is reserved was written: resource versions %s, before %s", after, before)
 	}
-	t.Logf("R5: killed %d times: %d writes denied, %d failed, none went through", kills, l.denied, l.failed)
+	t.Logf("R5: %d kills, %s", kills, l)
 }
 
 // killReplica kills one of the replicas that run, another in each turn, and tells whether any did.
