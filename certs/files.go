@@ -135,6 +135,8 @@ func (f *Files) Lead(ctx context.Context) { <-ctx.Done() }
 // Round looks once at the files, and at the registration where that matters. Follow calls it in time. The error is the API
 // server's, and does not keep it from looking at the files.
 func (f *Files) Round(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	f.rounds.Lock()
 	defer f.rounds.Unlock()
 	f.reload()

@@ -12,6 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
+// roundTimeout bounds a look at the cluster: an API server that hangs must not keep the next look, or the keeper of the
+// registration, waiting for ever.
+const roundTimeout = 10 * time.Second
+
 // Follow keeps this replica up to date with the Secret and the registration until ctx ends: every replica runs it. While
 // Lead runs too, it also takes the steps of the rotation. Errors of the API server are logged and tried again; serving goes on
 // from memory.
@@ -51,6 +55,8 @@ func (a *Authority) pause() time.Duration {
 // Round looks once at the Secret and the registration, and takes at most one step of the rotation where this replica leads.
 // Follow calls it in time. The error is the API server's.
 func (a *Authority) Round(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	a.rounds.Lock()
 	defer a.rounds.Unlock()
 	// In this order: what the registration shows was in the Secret before.
@@ -75,6 +81,8 @@ func (a *Authority) Round(ctx context.Context) error {
 // know less than the one before it has written: a registration that is made of memory could take away what others serve
 // with. A Secret that is gone, or of no use, is no error: this replica's own authorities stand until the leader puts it back.
 func (a *Authority) Refresh(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	a.rounds.Lock()
 	defer a.rounds.Unlock()
 	if _, err := a.reload(ctx); err != nil {
