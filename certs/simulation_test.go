@@ -288,3 +288,26 @@ func (w *world) stranger() map[string][]byte {
 	}
 	return data
 }
+
+// A replica that has slept through rotations and then leads must not publish what it remembers.
+func TestTheRegistrationIsMadeOfWhatTheSecretHoldsNow(t *testing.T) {
+	w := &world{t: t, now: epoch, secret: &secretOnly{}}
+	w.start(0)
+	w.start(1)
+	awake, sleeper := w.replicas[0], w.replicas[1]
+	awake.leading.Store(true)
+	for range 300 {
+		w.now = w.now.Add(time.Second)
+		if err := awake.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.bundle = awake.Bundle()
+	}
+	if string(sleeper.Bundle()) == string(awake.Bundle()) {
+		t.Fatal("nothing has changed while one replica slept")
+	}
+	bundle, err := sleeper.Refresh(t.Context())
+	if err != nil || string(bundle) != string(awake.Bundle()) {
+		t.Errorf("the replica that has slept would publish another bundle (%v)", err)
+	}
+}
