@@ -6,6 +6,7 @@ package audit
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func TestMergesComeToTheSameInAnyOrder(t *testing.T) {
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		got := f.Record()
-		deliveries := append(states, states...)
+		deliveries := slices.Concat(states, states)
 		random.Shuffle(len(deliveries), func(i, j int) { deliveries[i], deliveries[j] = deliveries[j], deliveries[i] })
 		for _, state := range deliveries {
 			Merge(got, state)

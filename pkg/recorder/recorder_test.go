@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,7 +98,7 @@ func start(t *testing.T, options Options) *harness {
 	if h.Recorder, err = New(options); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -337,13 +338,12 @@ func TestBadOptionsAreRefused(t *testing.T) {
 		"no mode":                             {Options{}, ErrInvalidOptions},
 		"batch without a spool":               {Options{Mode: Batch}, ErrInvalidOptions},
 		"a spool that another process holds":  {Options{Mode: Batch, SpoolDir: folder}, ErrSpoolInUse},
-		"a spool folder that is a file":       {Options{Mode: Batch, SpoolDir: file}, os.ErrExist},
-		"a spool folder that cannot be there": {Options{Mode: Batch, SpoolDir: filepath.Join(file, "x")}, nil},
+		"a spool folder that is a file":       {Options{Mode: Batch, SpoolDir: file}, syscall.ENOTDIR},
+		"a spool folder that cannot be there": {Options{Mode: Batch, SpoolDir: filepath.Join(file, "x")}, syscall.ENOTDIR},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.options.Registry, test.options.Log = prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-			_, err := New(test.options)
-			if err == nil || test.want != nil && test.want != os.ErrExist && !errors.Is(err, test.want) {
+			if _, err := New(test.options); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
