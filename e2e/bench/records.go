@@ -45,10 +45,12 @@ func (b *bench) listRecords(ctx context.Context) error {
 			contenders[i].times = append(contenders[i].times, took)
 		}
 	}
-	fmt.Printf("\n| P10 over %d records | median | longest |\n|---|---|---|\n", manyRecords)
+	fmt.Printf("\n| P10 over %d records | median | longest | ratio to kubectl |\n|---|---|---|---|\n", manyRecords)
+	kubectl := median(contenders[len(contenders)-1].times)
 	for i := range contenders {
 		c := &contenders[i]
-		fmt.Printf("| `%s` | %s | %s |\n", c.name, milliseconds(median(c.times)), milliseconds(slices.Max(c.times)))
+		fmt.Printf("| `%s` | %s | %s | %.2fx |\n", c.name, milliseconds(median(c.times)), milliseconds(slices.Max(c.times)),
+			float64(median(c.times))/float64(kubectl))
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 		Operation:  audit.Operations()[i%3],
 		Resource:   fmt.Sprintf("secrets/kube-system/apigw-ingress-token-%d", i%5),
 		Reason:     string(policy.ReservedUpdate),
-		Message:    fmt.Sprintf("Secret \"apigw-ingress-token-%d\" is reserved by API Gateway and must not be updated (changed: data.token).", i%5),
+		Message:    fmt.Sprintf("Secret \"apigw-ingress-token-%d\" is reserved by API Gateway and must not be updated.", i%5),
 		Changed:    []string{"data.token", fmt.Sprintf("metadata.labels.n%d", i)},
 		User: review.User{
 			Name: fmt.Sprintf("system:serviceaccount:team-%d:deployer", i%200), UID: "6e8bc430-9c3a-11d9-9669-0800200c9a66",

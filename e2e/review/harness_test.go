@@ -104,9 +104,14 @@ func guardianOf(t *testing.T, kubeconfig string, args ...string) ran {
 	return ran{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
 }
 
+// patience ends a run that goes on for ever, such as a watch whose line does not come.
+const patience = 2 * time.Minute
+
 func commandOf(t *testing.T, kubeconfig string, args ...string) *exec.Cmd {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), shared.program, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	command := exec.CommandContext(ctx, shared.program, args...)
 	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "TZ=UTC")
 	return command
 }

@@ -25,8 +25,10 @@ func TestCleanLeavesNothingThatTakesOverATerminal(t *testing.T) {
 	record := &v1alpha1.AuditRecord{}
 	fill(reflect.ValueOf(record).Elem())
 	// The API server checks these itself: DNS names, an id and versions of its own making.
-	record.TypeMeta, record.Name, record.GenerateName = metav1.TypeMeta{}, "", ""
-	record.Namespace, record.SelfLink, record.UID, record.ResourceVersion = "", "", "", ""
+	record.TypeMeta = metav1.TypeMeta{}
+	for _, name := range []string{"Name", "GenerateName", "Namespace", "SelfLink", "UID", "ResourceVersion"} {
+		reflect.ValueOf(&record.ObjectMeta).Elem().FieldByName(name).SetString("")
+	}
 	record.Labels = map[string]string{"key": hostile}
 	record.Annotations = map[string]string{"key": hostile}
 	Clean(record)
@@ -60,8 +62,8 @@ func fill(v reflect.Value) {
 	case reflect.String:
 		v.SetString(hostile)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i))
+		for _, field := range v.Fields() {
+			fill(field)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))

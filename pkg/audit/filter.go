@@ -74,7 +74,7 @@ func isWord(text, word string) bool { return word == "" || strings.EqualFold(tex
 // does not change from one look to the next.
 func SortNewestFirst(records []v1alpha1.AuditRecord) {
 	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
-		if order := b.Spec.LastTime.Time.Compare(a.Spec.LastTime.Time); order != 0 {
+		if order := b.Spec.LastTime.Compare(a.Spec.LastTime.Time); order != 0 {
 			return order
 		}
 		return strings.Compare(a.Name, b.Name)

@@ -26,11 +26,11 @@ const (
 func (s Screen) Summary(w io.Writer, summary *audit.Summary) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s in %s\n", plural(summary.Writes, "write"), plural(int64(summary.Records), "record"))
-	s.chart(&text, "outcome", first(summary.ByOutcome, maxBars))
-	s.chart(&text, "reason", first(summary.ByReason, maxBars))
-	s.chart(&text, "user", first(summary.ByUser, maxBars))
-	s.chart(&text, "resource", first(summary.ByResource, maxBars))
-	s.chart(&text, "day", last(summary.ByDay, maxDays))
+	s.chart(&text, "outcome", first(summary.ByOutcome))
+	s.chart(&text, "reason", first(summary.ByReason))
+	s.chart(&text, "user", first(summary.ByUser))
+	s.chart(&text, "resource", first(summary.ByResource))
+	s.chart(&text, "day", last(summary.ByDay))
 	_, err := io.WriteString(w, text.String())
 	return err
 }
@@ -41,15 +41,15 @@ type part struct {
 	others  string
 }
 
-func first(tallies []audit.Tally, most int) part {
-	if len(tallies) <= most {
+func first(tallies []audit.Tally) part {
+	if len(tallies) <= maxBars {
 		return part{tallies: tallies}
 	}
-	return part{tallies[:most], others(tallies[most:], "others")}
+	return part{tallies[:maxBars], others(tallies[maxBars:], "others")}
 }
 
-func last(tallies []audit.Tally, most int) part {
-	from := max(len(tallies)-most, 0)
+func last(tallies []audit.Tally) part {
+	from := max(len(tallies)-maxDays, 0)
 	if from == 0 {
 		return part{tallies: tallies}
 	}

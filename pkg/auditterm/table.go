@@ -86,16 +86,24 @@ func longer(a, b string) string {
 
 func fullColumns(layout Layout) []column {
 	return []column{
-		seen(layout, "LAST SEEN"), outcome(), operation("OPERATION"), {"RESOURCE", 0, resource}, {"USER", 0, user},
-		{"REASON", 0, reason}, count(), {"NAME", 0, name},
+		seen(layout, "LAST SEEN"), outcome(), operation("OPERATION"),
+		{"RESOURCE", 0, resource},
+		{"USER", 0, user},
+		{"REASON", 0, reason},
+		count(),
+		{"NAME", 0, name},
 	}
 }
 
 // shortColumns name no API groups and no more of the record's name than tells it from others.
 func shortColumns(layout Layout) []column {
 	return []column{
-		seen(layout, "SEEN"), outcome(), operation("OP"), {"RESOURCE", 28, shortResource}, {"USER", 16, user},
-		{"REASON", 0, reason}, count(), {"ID", 0, id},
+		seen(layout, "SEEN"), outcome(), operation("OP"),
+		{"RESOURCE", 28, shortResource},
+		{"USER", 16, user},
+		{"REASON", 0, reason},
+		count(),
+		{"ID", 0, id},
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -89,7 +89,7 @@ func (s *Store) List(ctx context.Context, filter audit.Filter) ([]v1alpha1.Audit
 
 // Get returns one record by its name, cleaned. The error wraps ErrNotFound or ErrNotInstalled, or is the API server's.
 func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, error) {
-	if name == "" || len(path.IsValidPathSegmentName(name)) > 0 {
+	if name == "" || len(content.IsPathSegmentName(name)) > 0 {
 		return nil, fmt.Errorf("get audit record %q: %w", name, ErrNotFound) // no record can have it
 	}
 	record := &v1alpha1.AuditRecord{}
