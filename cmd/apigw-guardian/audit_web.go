@@ -82,6 +82,11 @@ func newWebReview(shared *sharedFlags) (*webReview, error) {
 func (r *webReview) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)))
+	if err != nil {
+		return fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
+	}
+	defer func() { _ = listener.Close() }() // Serve closes it too
 	feed := auditweb.NewFeed()
 	synced := make(chan struct{})
 	followed := make(chan error, 1)
@@ -92,28 +97,20 @@ func (r *webReview) run(ctx context.Context) error {
 	}()
 	select {
 	case err := <-followed:
-		return unlessEnded(ctx, err)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // somebody has ended the reading, which is no failure
+		}
+		return err
 	case <-synced:
 	}
-	err := r.serve(ctx, feed)
+	err = r.serve(ctx, listener, feed)
 	cancel()
 	return errors.Join(err, <-followed)
 }
 
-// unlessEnded drops the error of a call that somebody has ended.
-func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-func (r *webReview) serve(ctx context.Context, feed *auditweb.Feed) error {
+// serve tells the reader the address, and answers there.
+func (r *webReview) serve(ctx context.Context, listener net.Listener, feed *auditweb.Feed) error {
 	page := auditweb.New(feed, r.cluster)
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)))
-	if err != nil {
-		return fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
-	}
 	address := "http://" + listener.Addr().String() + page.Path()
 	fmt.Fprintf(r.out, "The denied requests of %s:\n\n  %s\n\nWhoever knows this address reads them with your rights. Ctrl-C ends it.\n",
 		r.cluster, address)

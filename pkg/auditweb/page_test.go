@@ -154,8 +154,9 @@ func TestSecurityPolicyTakesNothingInlineOrFromElsewhere(t *testing.T) {
 }
 
 func TestTokensDiffer(t *testing.T) {
-	if newPage(t).Path() == newPage(t).Path() {
-		t.Error("two pages have one path")
+	first, second := newPage(t), newPage(t)
+	if first.Path() == second.Path() {
+		t.Errorf("two pages have the path %s", first.Path())
 	}
 }
 

@@ -35,13 +35,27 @@ async function refresh() {
   const question = JSON.stringify({ ...state, record: "" });
   try {
     const answer = await fetchView(state, signal);
-    show(answer, question);
+    await pressing;
+    if (!signal.aborted) {
+      show(answer, question);
+    }
   } catch (error) {
     if (error.name !== "AbortError") {
       complain(error.message);
     }
   }
 }
+
+// What is under a pressed pointer must stay there until it is released: a button that is replaced meanwhile gets no click.
+let pressing = Promise.resolve();
+
+document.addEventListener("pointerdown", () => {
+  pressing = new Promise((resolve) => {
+    const end = () => setTimeout(resolve); // the click comes after the release
+    document.addEventListener("pointerup", end, { once: true });
+    document.addEventListener("pointercancel", end, { once: true });
+  });
+});
 
 function show(answer, question) {
   const news = question === answered && view ? newsBetween(view, answer) : { fresh: new Set(), writes: 0 };
@@ -63,7 +77,6 @@ function show(answer, question) {
   });
   table.show(view, news.fresh, clear);
   announce(news);
-  performance.mark("records-shown");
 }
 
 /** The rows that are new or count more, and the number of writes that came. */

@@ -8,12 +8,25 @@ import { number, outcomeLabel, outcomeOrder } from "./format.js";
 const form = byId("filters");
 const typingPause = 250;
 
-/** The fields above the records. changed gets the parts of the state that somebody has chosen or typed. */
+// The field in which somebody is typing, until the pause after it; and the one in which a step of the history was typed, until
+// it is left: a word is one step, however slowly it is typed.
+let typing = null;
+let typed = null;
+
+/** The fields above the records. changed gets the parts of the state that somebody has chosen or typed, and how to keep them. */
 export function setUp(changed) {
-  let typing = 0;
+  let pause = 0;
   form.addEventListener("input", ({ target }) => {
-    clearTimeout(typing);
-    typing = setTimeout(() => changed(chosen(target)), target.type === "search" ? typingPause : 0);
+    clearTimeout(pause);
+    typing = target;
+    pause = setTimeout(() => {
+      typing = null;
+      changed(chosen(target), { replace: typed === target });
+      typed = target;
+    }, target.type === "search" ? typingPause : 0);
+  });
+  form.addEventListener("focusout", () => {
+    typed = null;
   });
   byId("more").addEventListener("click", ({ target }) => {
     target.setAttribute("aria-expanded", target.getAttribute("aria-expanded") === "false");
@@ -21,6 +34,7 @@ export function setUp(changed) {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", (event) => {
     event.preventDefault();
+    typed = null;
     changed(Object.fromEntries(filterNames.map((name) => [name, ""])));
     form.elements.text.focus();
   });
@@ -67,7 +81,7 @@ export function show(state, view) {
 }
 
 function setValue(field, value) {
-  if (field !== document.activeElement && field.value !== value) {
+  if (field !== typing && field.value !== value) {
     field.value = value;
   }
 }

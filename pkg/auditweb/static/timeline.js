@@ -31,7 +31,7 @@ export function setUp(zoom) {
     return clamp(Math.floor(((event.clientX - box.left) / box.width) * bars.length));
   };
   plot.addEventListener("pointerdown", (event) => {
-    if (event.button === 0) {
+    if (event.button === 0 && bars.length > 0) {
       plot.setPointerCapture(event.pointerId);
       dragging = true;
       move(point(event), false);

@@ -1,0 +1,382 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditweb
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+const many = 10_000
+
+// A screen is a browser that looks at a review.
+type screen struct {
+	*Browser
+	t       *testing.T
+	address string
+	origin  string
+}
+
+// look opens the review in a new browser, which must have seen no fault and asked nobody else when the test ends.
+func look(t *testing.T, review *Review) *screen {
+	t.Helper()
+	browser, err := StartBrowser(context.WithoutCancel(t.Context()))
+	if errors.Is(err, ErrNoBrowser) && os.Getenv("CI") == "" {
+		t.Skipf("not shown in a browser: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &screen{Browser: browser, t: t, address: review.Address.String(), origin: review.Address.Host}
+	t.Cleanup(func() {
+		for _, fault := range browser.Faults() {
+			t.Errorf("the page: %s", fault)
+		}
+		for _, stranger := range browser.Strangers(s.origin) {
+			t.Errorf("the page asked %s", stranger)
+		}
+		if t.Failed() {
+			s.keep("failed")
+		}
+		if err := browser.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.appear("light", 1440, 900)
+	s.open("")
+	return s
+}
+
+func (s *screen) do(actions ...chromedp.Action[chromedp.Void]) {
+	s.t.Helper()
+	if err := s.Do(actions...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// sees wants an expression to become true.
+func (s *screen) sees(expression string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if err := s.Wait(ctx, expression); err != nil {
+		body, _ := s.Text("document.body.innerText")
+		s.t.Fatalf("%v\n%s", err, body)
+	}
+}
+
+func (s *screen) text(expression string) string {
+	s.t.Helper()
+	text, err := s.Text(expression)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return text
+}
+
+func (s *screen) open(query string) {
+	s.t.Helper()
+	s.do(chromedp.Navigate(s.address + query))
+	s.sees(`document.querySelector("#rows tr, #empty:not([hidden])")`)
+}
+
+func (s *screen) press(keys ...string) {
+	s.t.Helper()
+	for _, key := range keys {
+		s.do(chromedp.KeyEvent(key))
+	}
+}
+
+// slash presses the key as a keyboard does: whether it becomes a letter is up to who hears of the key. KeyEvent sends the
+// letter in any case.
+func (s *screen) slash() {
+	s.t.Helper()
+	for _, event := range []input.DispatchKeyEventParams{
+		{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Code: "Slash", Text: "/", UnmodifiedText: "/"},
+		{Type: input.DispatchKeyEventTypeKeyUp, Key: "/", Code: "Slash"},
+	} {
+		s.do(func(ctx context.Context, tab *chromedp.Target) (chromedp.Void, error) {
+			_, err := cdp.Call(ctx, tab, input.DispatchKeyEvent, event)
+			return chromedp.Void{}, err
+		})
+	}
+}
+
+func (s *screen) click(selector string) {
+	s.t.Helper()
+	s.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+func (s *screen) appear(scheme string, width, height int64) {
+	s.t.Helper()
+	if err := s.Show(Appearance{Width: width, Height: height, Scheme: scheme}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// keep keeps a screenshot in the folder that E2E_ARTIFACTS names, or in that of `go test -artifacts`.
+func (s *screen) keep(name string) {
+	s.t.Helper()
+	dir := os.Getenv("E2E_ARTIFACTS")
+	if dir == "" {
+		dir = s.t.ArtifactDir()
+	}
+	path := filepath.Join(dir, "auditweb-"+name+".png")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), s.Screenshot(path)); err != nil {
+		s.t.Error(err)
+	}
+	s.t.Logf("screenshot: %s", path)
+}
+
+// The steps of one person over ten thousand records, in one tab.
+func TestReviewOfTenThousandRecords(t *testing.T) {
+	if err := Store(t.Context(), shared.cluster.AdminConfig(), Records(many, time.Now())...); err != nil {
+		t.Fatal(err)
+	}
+	s := look(t, startReview(t))
+	for _, step := range []struct {
+		name string
+		play func(*screen)
+	}{
+		{"the newest records are there, and how many there are", seesAll},
+		{"a filter is typed, without a mouse", typesFilter},
+		{"the address keeps the filter, and the browser's back leaves it", goesBack},
+		{"a user is picked from the ranking, and let go", picksUser},
+		{"an outcome is picked, and records that are there without it are told", picksOutcome},
+		{"pages are turned", turnsPages},
+		{"a span of time is dragged, and one picked by keys", zooms},
+		{"a record is opened, left and followed by keys alone", opensRecord},
+		{"a denial by the real guard arrives", seesDenialArrive},
+		{"foreign texts stay texts", seesHostileTexts},
+		{"every text can be read, and nothing is cut off, light and dark, wide and narrow", looksGood},
+	} {
+		if !t.Run(step.name, func(t *testing.T) {
+			s := *s
+			s.t = t
+			step.play(&s)
+		}) {
+			return
+		}
+	}
+}
+
+const (
+	rowCount = `document.querySelectorAll("#rows tr").length`
+	matched  = `document.getElementById("matched").textContent`
+	focused  = `document.activeElement`
+)
+
+func seesAll(s *screen) {
+	s.sees(rowCount + " === 50")
+	s.sees(matched + `.endsWith("in 10,000 records")`)
+	s.sees(`document.getElementById("page").textContent === "Page 1 of 200"`)
+	s.sees(`document.getElementById("connection").textContent === "Live"`)
+	s.sees(`document.title.includes("testbed")`)
+	s.keep("light")
+}
+
+func typesFilter(s *screen) {
+	s.slash()
+	s.sees(focused + `.name === "text"`)
+	s.press("alice")
+	s.sees(rowCount + ` === 50 && [...document.querySelectorAll("#rows td.user")].every((cell) => cell.textContent === "alice@example.com")`)
+	s.sees(`!` + matched + `.includes("10,000")`)
+}
+
+func goesBack(s *screen) {
+	s.sees(`new URLSearchParams(location.search).get("text") === "alice"`)
+	s.do(chromedp.Reload())
+	s.sees(`document.querySelector("[name=text]").value === "alice" && !` + matched + `.includes("10,000") && ` + rowCount + ` > 0`)
+	s.click("#clear")
+	s.sees(matched + `.includes("10,000")`)
+	s.do(chromedp.NavigateBack())
+	s.sees(`document.querySelector("[name=text]").value === "alice" && !` + matched + `.includes("10,000")`)
+	s.open("")
+}
+
+func picksUser(s *screen) {
+	first := `document.querySelector("#users button")`
+	name := s.text(first + ".dataset.name")
+	s.click("#users li:first-child button")
+	s.sees(first + `.getAttribute("aria-pressed") === "true"`)
+	s.sees(fmt.Sprintf(`[...document.querySelectorAll("#rows td.user")].every((cell) => cell.title === %q)`, name))
+	s.click("#users li:first-child button")
+	s.sees(matched + `.includes("10,000")`)
+}
+
+func picksOutcome(s *screen) {
+	s.click(`[data-outcome="Unguarded"].outcome`)
+	s.sees(rowCount + ` > 0 && [...document.querySelectorAll("#rows td.what")].every((cell) => cell.textContent === "Unguarded")`)
+	s.slash()
+	s.press("no such text")
+	s.sees(`document.querySelector("#empty h3")?.textContent === "No record fits this filter"`)
+	s.click("#empty button")
+	s.sees(matched + `.includes("10,000")`)
+}
+
+func turnsPages(s *screen) {
+	first := s.text(`document.querySelector("#rows tr").dataset.name`)
+	s.click(`[data-go="next"]`)
+	s.sees(`document.getElementById("page").textContent === "Page 2 of 200"`)
+	s.sees(`document.getElementById("shown").textContent === "51 to 100 of 10,000"`)
+	s.sees(fmt.Sprintf(`document.querySelector("#rows tr").dataset.name !== %q`, first))
+	s.click(`[data-go="last"]`)
+	s.sees(`document.getElementById("page").textContent === "Page 200 of 200" && document.querySelector("[data-go=next]").disabled`)
+	s.click(`[data-go="first"]`)
+	s.sees(fmt.Sprintf(`document.querySelector("#rows tr").dataset.name === %q`, first))
+}
+
+func zooms(s *screen) {
+	plot, err := chromedp.Run(s.tab, chromedp.Evaluate[struct{ X, Y, Width, Height float64 }](
+		`(scrollTo(0, 0), document.querySelector(".plot").getBoundingClientRect().toJSON())`))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	height := plot.Y + plot.Height/2
+	s.do(chromedp.DragAndDropXY(plot.X+plot.Width*0.4, height, plot.X+plot.Width*0.6, height))
+	s.sees(`new URLSearchParams(location.search).get("since") !== null && document.querySelector("[name=since]").value !== ""`)
+	s.sees(`!` + matched + `.includes("10,000")`)
+	before := s.text(matched)
+	s.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".plot").focus()`))
+	s.press(kb.Home, kb.ArrowRight)
+	s.do(chromedp.KeyEvent(kb.ArrowRight, chromedp.KeyModifiers(chromedp.ModifierShift)))
+	s.sees(`document.querySelector(".plot").getAttribute("aria-valuetext").includes(": ")`)
+	s.press(kb.Enter)
+	s.sees(fmt.Sprintf(`%s !== %q`, matched, before))
+	s.click(`[data-range=""]`)
+	s.sees(matched + `.includes("10,000")`)
+}
+
+func opensRecord(s *screen) {
+	s.open("")
+	s.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#rows button[tabindex='0']").focus()`))
+	s.press(kb.ArrowDown, kb.ArrowDown, kb.ArrowUp)
+	second := s.text(`document.querySelector("#rows tr:nth-child(2)").dataset.name`)
+	s.sees(fmt.Sprintf(`%s.closest("tr").dataset.name === %q`, focused, second))
+	s.press(kb.Enter)
+	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%q)`, second))
+	s.sees(`["What to do", "Who", "What", "When", "Where from"].every((title) => document.querySelector("dialog").innerText.includes(title))`)
+	s.sees(`new URLSearchParams(location.search).get("record") !== null`)
+	s.keep("details")
+	s.press(kb.ArrowRight)
+	third := s.text(`document.querySelector("#rows tr:nth-child(3)").dataset.name`)
+	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%q)`, third))
+	s.press(kb.Escape)
+	s.sees(fmt.Sprintf(`!document.querySelector("dialog[open]") && %s.closest("tr")?.dataset.name === %q`, focused, third))
+	s.sees(`new URLSearchParams(location.search).get("record") === null`)
+	s.press(kb.PageDown)
+	s.sees(`document.getElementById("page").textContent === "Page 2 of 200"`)
+}
+
+// The page was loaded once: what it holds stays.
+func seesDenialArrive(s *screen) {
+	s.open("")
+	s.do(chromedp.Evaluate[chromedp.Void](`window.loadedOnce = true`))
+	if got := run(s.t.Context(), "authorize"); got.code != 0 {
+		s.t.Fatal(got.stderr)
+	}
+	guard, err := shared.cluster.StartGuard(s.t.Context(), shared.program, fmt.Sprintf("--audit-max-records=%d", 2*many))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer guard.Stop()
+	mallory, err := kubernetes.NewForConfig(shared.cluster.ConfigFor("mallory@example.com", "system:masters"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	err = mallory.RbacV1().ClusterRoles().Delete(s.t.Context(), "apigw-ingress-clusterrole", metav1.DeleteOptions{})
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is reserved by API Gateway") {
+		s.t.Fatalf("the guard did not deny it: %v", err)
+	}
+	s.sees(`document.querySelector("#rows tr.fresh td.user")?.textContent === "mallory@example.com"`)
+	s.sees(`document.getElementById("announcement").textContent.includes("mallory@example.com, DELETE")`)
+	s.sees(matched + `.includes("10,001")`)
+	s.sees(`window.loadedOnce`)
+	s.keep("arrival")
+}
+
+// The user's name is shown in the table, in the ranking and among the details.
+func seesHostileTexts(s *screen) {
+	const name = `<img src=x onerror="throw 1"><script>throw 2</script>{{7*7}}`
+	fact := audit.Fact{
+		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Resource: role, Reason: "ReservedDelete", Message: name,
+		User: review.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
+	}
+	if err := Store(s.t.Context(), shared.cluster.AdminConfig(), counted(fact.Record(), 1)); err != nil {
+		s.t.Fatal(err)
+	}
+	s.open("?text=onerror")
+	s.sees(fmt.Sprintf(`document.querySelector("#rows td.user").textContent === %q`, name))
+	s.sees(fmt.Sprintf(`document.querySelector("#users .name").textContent === %q`, name))
+	s.click("#rows tr:first-child")
+	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] h2")?.textContent === %q`, name))
+	s.sees(`document.querySelectorAll("body img, body script").length === 1`) // the mark of the page
+	s.press(kb.Escape)
+	s.sees(`!document.querySelector("dialog[open]")`)
+}
+
+//go:embed testdata/contrast.js
+var contrast string
+
+func looksGood(s *screen) {
+	for _, scheme := range []string{"light", "dark"} {
+		for name, width := range map[string]int64{"wide": 1440, "medium": 1000, "narrow": 390} {
+			s.appear(scheme, width, 900)
+			s.open("")
+			s.sees(`matchMedia("(prefers-color-scheme: ` + scheme + `)").matches`)
+			if faint := s.text(contrast); faint != "" {
+				s.t.Errorf("%s %s: too faint:\n%s", scheme, name, faint)
+			}
+			if beside := s.text(`document.documentElement.scrollWidth - innerWidth`); beside != "0" {
+				s.t.Errorf("%s %s: %s px stand beside the screen", scheme, name, beside)
+			}
+			s.keep(scheme + "-" + name)
+			s.click("#rows tr:first-child")
+			s.sees(`document.querySelector("dialog[open] .advice")`)
+			if faint := s.text(contrast); faint != "" {
+				s.t.Errorf("%s %s, a record: too faint:\n%s", scheme, name, faint)
+			}
+			s.press(kb.Escape)
+		}
+	}
+}
+
+func TestLossesAreSaidPlainly(t *testing.T) {
+	review := startReview(t)
+	s := look(t, review)
+	shared.cluster.StopAPIServer()
+	s.sees(`document.getElementById("problem").textContent.startsWith("The cluster cannot be read")`)
+	s.sees(`document.getElementById("connection").textContent === "Connection lost"`)
+	s.keep("cluster-lost")
+	if err := shared.cluster.StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.sees(`document.getElementById("problem").hidden && document.getElementById("connection").textContent === "Live"`)
+	// The page's stream is open: Ctrl-C must end the program all the same.
+	if err := review.Stop(); err != nil {
+		t.Error(err)
+	}
+	s.sees(`document.getElementById("problem").textContent.includes("audit web does not answer")`)
+	s.sees(`document.getElementById("connection").textContent === "Connection lost"`)
+	s.keep("review-lost")
+}

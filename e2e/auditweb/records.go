@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package auditweb
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+)
+
+// kind is a kind of fact, and how many of a hundred are of it.
+type kind struct {
+	share   int
+	outcome v1alpha1.Outcome
+	fact    audit.Fact
+}
+
+const (
+	role    = "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole"
+	binding = "clusterrolebindings.rbac.authorization.k8s.io/apigw-ingress-clusterrole-binding"
+	account = "serviceaccounts/kube-system/apigw-ingress"
+	secret  = "secrets/kube-system/apigw-ingress-token-guardian" //nolint:gosec // the name of one, not its value
+	other   = "secrets/kube-system/innocent"
+)
+
+func kinds() []kind {
+	fact := func(operation, resource string, reason policy.Reason, message string, changed ...string) audit.Fact {
+		return audit.Fact{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
+	}
+	return []kind{
+		{38, v1alpha1.Denied, fact("UPDATE", role, policy.ReservedUpdate,
+			`ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).`,
+			"rules[2].verbs")},
+		{17, v1alpha1.Denied, fact("DELETE", role, policy.ReservedDelete,
+			`ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be deleted.`)},
+		{14, v1alpha1.Denied, fact("DELETE", secret, policy.ReservedDelete,
+			`Secret "apigw-ingress-token-guardian" is reserved by API Gateway and must not be deleted.`)},
+		{9, v1alpha1.Denied, fact("UPDATE", account, policy.ReservedUpdate,
+			`ServiceAccount "apigw-ingress" is reserved by API Gateway and must not be updated (changed: metadata.labels.team).`,
+			"metadata.labels.team", "automountServiceAccountToken")},
+		{8, v1alpha1.WouldDeny, fact("UPDATE", binding, policy.ReservedUpdate,
+			`ClusterRoleBinding "apigw-ingress-clusterrole-binding" is reserved by API Gateway and must not be updated (changed: subjects).`,
+			"subjects")},
+		{5, v1alpha1.Denied, fact("CREATE", other, policy.TokenMint,
+			`Secret "innocent" would hold a token of ServiceAccount "apigw-ingress", which is reserved by API Gateway.`)},
+		{6, v1alpha1.Restored, fact("UPDATE", role, policy.Restoration, "")},
+		{2, v1alpha1.Unlocked, fact("UPDATE", role, policy.ReservedUpdate, "", "rules[0].resources")},
+		{1, v1alpha1.Unguarded, fact("DELETE", binding, policy.ReservedDelete, "")},
+	}
+}
+
+// period is the time in which the records have come.
+const period = 30 * 24 * time.Hour
+
+// Records makes that many records of the thirty days before end, all of which differ: by people, controllers and
+// programs, most of them at work, a few very often. The same numbers make the same records.
+func Records(count int, end time.Time) []*v1alpha1.AuditRecord {
+	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the records must be the same at each run
+	var facts []audit.Fact
+	for _, kind := range kinds() {
+		for range kind.share {
+			kind.fact.Outcome = kind.outcome
+			facts = append(facts, kind.fact)
+		}
+	}
+	records := make([]*v1alpha1.AuditRecord, 0, count)
+	taken := map[string]bool{}
+	for i := range count {
+		fact := facts[chance.IntN(len(facts))]
+		fact.Time = end.Add(-time.Duration(i) * (period / time.Duration(count))).Add(-time.Duration(chance.IntN(240)) * time.Second)
+		fact.User = user(chance)
+		for n := 0; taken[fact.Name()]; n++ {
+			fact.User = person(n)
+		}
+		taken[fact.Name()] = true
+		fact.RequestUID = fmt.Sprintf("705ab4f5-6393-11e8-b7cc-%012x", i)
+		fact.Source = v1alpha1.SourceGuard
+		records = append(records, counted(fact.Record(), 1+int64(chance.ExpFloat64()*3)))
+	}
+	return records
+}
+
+// user is one of some that come often, or of many that come once in a while.
+func user(chance *rand.Rand) review.User {
+	often := []review.User{
+		{Name: "system:serviceaccount:argocd:argocd-application-controller", Groups: []string{"system:serviceaccounts"}},
+		{Name: "alice@example.com", Groups: []string{"platform", "system:authenticated"}},
+		{Name: "system:serviceaccount:kube-system:generic-garbage-collector", Groups: []string{"system:serviceaccounts"}},
+		{Name: "terraform", Groups: []string{"system:masters", "system:authenticated"}},
+	}
+	if n := chance.IntN(10); n < len(often) {
+		return often[n]
+	}
+	return person(chance.IntN(200))
+}
+
+func person(n int) review.User {
+	return review.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
+}
+
+func counted(record *v1alpha1.AuditRecord, count int64) *v1alpha1.AuditRecord {
+	record.Spec.Count = count
+	record.Spec.Counts = []v1alpha1.ReplicaCount{{Replica: "apigw-guardian-6f7c9d-x2x7p-k3s9", Count: count}}
+	record.Spec.Replica = record.Spec.Counts[0].Replica
+	return record
+}
+
+// storing is how many records are stored at a time.
+const storing = 32
+
+// Store creates the records in a cluster that knows them.
+func Store(ctx context.Context, config *rest.Config, records ...*v1alpha1.AuditRecord) error {
+	clients, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	kind := clients.Resource(v1alpha1.GroupVersion().WithResource("auditrecords"))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(storing)
+	for _, record := range records {
+		group.Go(func() error {
+			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(record)
+			if err != nil {
+				return err
+			}
+			_, err = kind.Create(ctx, &unstructured.Unstructured{Object: content}, metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("store audit records: %w", err)
+	}
+	return nil
+}
