@@ -18,9 +18,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
 
 // What is reserved, by name.
@@ -116,6 +120,36 @@ func (l *load) endWithoutFailure(t *testing.T) {
 	}
 }
 
+// recordedDenials is what the audit records of the cluster count.
+func recordedDenials(t *testing.T, n *node.Node) int64 {
+	t.Helper()
+	store, err := recordstore.New(n.AdminConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := store.List(t.Context(), audit.Filter{Outcome: string(v1alpha1.Denied)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return audit.Summarize(records, time.UTC).Writes
+}
+
+// requireRecorded wants every denial in the records, and no more than the calls that failed, which a guard may have recorded
+// before it died. What a replica has spooled is stored soon after it has started again.
+func (l *load) requireRecorded(t *testing.T, n *node.Node, before int64) {
+	t.Helper()
+	least, most := before+int64(l.denied), before+int64(l.denied+l.failed)
+	var got int64
+	err := wait.PollUntilContextTimeout(t.Context(), time.Second, time.Minute, true, func(context.Context) (bool, error) {
+		got = recordedDenials(t, n)
+		return got >= least, nil
+	})
+	if err != nil || got > most {
+		t.Errorf("the records count %d denials more than before, want %d, and %d more at the most for calls that failed",
+			got-before, l.denied, l.failed)
+	}
+}
+
 type forbiddenWrite struct {
 	name string
 	do   func(context.Context) error
@@ -161,10 +195,11 @@ func reservedVersions(t *testing.T, n *node.Node) string {
 // underLoad does something while forbidden writes go on: none may fail, and nothing reserved may change.
 func underLoad(t *testing.T, n *node.Node, do func()) *load {
 	t.Helper()
-	before := reservedVersions(t, n)
+	before, recorded := reservedVersions(t, n), recordedDenials(t, n)
 	l := startLoad(t, n)
 	do()
 	l.endWithoutFailure(t)
+	l.requireRecorded(t, n, recorded)
 	if after := reservedVersions(t, n); after != before {
 		t.Errorf("what is reserved was written: resource versions %s, before %s", after, before)
 	}
@@ -245,7 +280,7 @@ const killInterval = 5 * time.Second
 func killUnderLoad(t *testing.T, n *node.Node) {
 	t.Helper()
 	kills := repetitions(t, 10)
-	before := reservedVersions(t, n)
+	before, recorded := reservedVersions(t, n), recordedDenials(t, n)
 	l := startLoad(t, n)
 	for i := range kills {
 		time.Sleep(killInterval)
@@ -255,6 +290,7 @@ func killUnderLoad(t *testing.T, n *node.Node) {
 	}
 	l.end(t)
 	rolloutStatus(t, n)
+	l.requireRecorded(t, n, recorded)
 	if after := reservedVersions(t, n); after != before {
 		t.Errorf("what is reserved was written: resource versions %s, before %s", after, before)
 	}
