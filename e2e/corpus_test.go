@@ -15,6 +15,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
 
 // answers returns what the corpus says that the guard answers to each scenario.
@@ -61,6 +62,7 @@ func TestScenariosOfTheCorpus(t *testing.T) {
 				requireUnasked(t, answer)
 			} else {
 				requireAnswer(t, answer, want)
+				requireRecord(t, answer, want)
 			}
 			if err := world.Reset(t.Context()); err != nil {
 				t.Fatal(err)
@@ -104,10 +106,35 @@ func requireAnswer(t *testing.T, answer scenario.Answer, want *admissionv1.Admis
 	}
 }
 
+// requireRecord wants a denial and a restoration recorded under the name that the audit log has, and nothing else.
+func requireRecord(t *testing.T, answer scenario.Answer, want *admissionv1.AdmissionResponse) {
+	t.Helper()
+	name, has := guardAnnotations(t, answer)["record"]
+	isRecorded := !want.Allowed || want.AuditAnnotations["reason"] == "Restoration"
+	if has != isRecorded {
+		t.Errorf("the record is %q, want one: %t", name, isRecorded)
+	}
+	if !isRecorded {
+		return
+	}
+	store, err := recordstore.New(shared.cluster.AdminConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the record is stored", func() bool {
+		record, err := store.Get(t.Context(), name)
+		return err == nil && record.Spec.Reason == want.AuditAnnotations["reason"]
+	})
+}
+
+// withoutName leaves out what is another one each time.
 func withoutName(annotations map[string]string) map[string]string {
 	without := map[string]string{}
 	for key, value := range annotations {
-		if key == "resource" {
+		switch key {
+		case "record":
+			continue
+		case "resource":
 			value, _, _ = strings.Cut(value, "/")
 		}
 		without[key] = value
