@@ -62,6 +62,14 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 	guardianOf(t, path, "verify", "--permitted-only").require(t, 3, "RBAC lets the caller try none of them", "were left out")
 }
 
+func TestAuthorizeAwaitsTheGuard(t *testing.T) {
+	newWorld(t)
+	removeRegistration(t)
+	guardian(t, "authorize", "--wait=1s", "--await-protection").require(t, 1, "authorized, but not protected", "Is the guard running?")
+	startGuard(t)
+	guardian(t, "authorize", "--await-protection").require(t, 0, "Authorized API Gateway")
+}
+
 func kubectl(t *testing.T, args ...string) {
 	t.Helper()
 	// Also while the test is cleaned up.

@@ -16,6 +16,7 @@ import (
 func newAuthorize(shared *sharedFlags) *cobra.Command {
 	flags, output := &readinessFlags{}, outputFlag{format: formatTable}
 	var wait time.Duration
+	var awaitProtection bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
@@ -34,30 +35,46 @@ should be is not written again.`,
 				return fmt.Errorf("%w: --wait %s: give a time above zero", errUsage, wait)
 			}
 			options.Wait = wait
-			return runAuthorize(cmd, shared, options, &output)
+			run := authorizeRun{shared: shared, options: options, output: &output, awaitProtection: awaitProtection}
+			return run.do(cmd)
 		},
 	}
 	flags.addTo(cmd.Flags())
 	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "how long to wait for each token and its permissions")
+	cmd.Flags().BoolVar(&awaitProtection, "await-protection", false,
+		"then wait, for as long, until the guard denies a forbidden write to each resource, and fail if it does not")
 	output.addTo(cmd)
 	return cmd
 }
 
-func runAuthorize(cmd *cobra.Command, shared *sharedFlags, options authorize.Options, output *outputFlag) error {
-	authorizer, owners, err := shared.authorizer()
+// authorizeRun is one run of the command.
+type authorizeRun struct {
+	shared          *sharedFlags
+	options         authorize.Options
+	output          *outputFlag
+	awaitProtection bool
+}
+
+func (r authorizeRun) do(cmd *cobra.Command) error {
+	authorizer, owners, err := r.shared.authorizer()
 	if err != nil {
 		return err
 	}
-	if output.format == formatTable {
-		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
+	if r.output.format == formatTable {
+		r.options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}
-	options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
-	result, err := authorizer.Authorize(cmd.Context(), options)
+	r.options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
+	result, err := authorizer.Authorize(cmd.Context(), r.options)
 	if err != nil {
 		return err
 	}
-	if output.format != formatTable {
-		return output.print(cmd.OutOrStdout(), result, nil)
+	if r.awaitProtection {
+		if err := authorizer.AwaitProtection(cmd.Context(), r.options.Wait); err != nil {
+			return fmt.Errorf("%w\nIs the guard running? Look at its Pods and their logs, then try again", err)
+		}
+	}
+	if r.output.format != formatTable {
+		return r.output.print(cmd.OutOrStdout(), result, nil)
 	}
 	say(cmd.OutOrStdout(), "Authorized "+owners)
 	return nil

@@ -73,6 +73,7 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 
 func liveWithHelm3(t *testing.T, n *node.Node) {
 	t.Helper()
+	run(t, n, "kubectl", "apply", "--filename=testdata/lease.yaml")
 	requireRefusedInstall(t, n, "helm3")
 	run(t, n, "helm3", upgrade("--wait")...)
 	requireInstalled(t, n)

@@ -113,16 +113,16 @@ func (a *Authorizer) unprotected(ctx context.Context) []string {
 	}
 	var reasons []string
 	for _, entry := range a.set.Resources() {
-		if reason := a.openTo(ctx, entry); reason != "" {
+		if reason := (verifier{a, EveryWrite}).openTo(ctx, entry); reason != "" {
 			reasons = append(reasons, reason)
 		}
 	}
 	return reasons
 }
 
-// openTo says which forbidden write to the entry is not denied; "" where it is.
-func (a *Authorizer) openTo(ctx context.Context, entry *reserved.Resource) string {
-	t, err := a.aim(ctx, entry)
+// openTo says which forbidden write to the entry is not denied; "" where it is, or the scope leaves it out.
+func (v verifier) openTo(ctx context.Context, entry *reserved.Resource) string {
+	t, err := v.aim(ctx, entry)
 	if err != nil {
 		return fmt.Sprintf("Not known whether %s is protected: %v.", entry, err)
 	}
@@ -130,7 +130,8 @@ func (a *Authorizer) openTo(ctx context.Context, entry *reserved.Resource) strin
 	if !found {
 		return fmt.Sprintf("%s is absent, so that its protection cannot be tried.", entry)
 	}
-	if got := verdict(first.run(ctx, t)); got != denied {
+	err = first.run(ctx, t)
+	if got := verdict(err); got != denied && !v.leavesOut(err) {
 		return fmt.Sprintf("%s is not protected: a forbidden %s, as a dry-run, came to: %s.", entry, first.write, got)
 	}
 	return ""
