@@ -98,7 +98,7 @@ func (r *webReview) run(ctx context.Context) error {
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // somebody has ended the reading, which is no failure
+			return nil // somebody has ended the reading, which is no failure
 		}
 		return err
 	case <-synced:

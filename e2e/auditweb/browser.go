@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auditweb drives the review in the browser from outside: records to look at, the program that serves them, and a
-// real browser.
+// Package auditweb drives the review in the browser from outside: the program that serves it, and a real browser.
 package auditweb
 
 import (
@@ -92,10 +91,15 @@ func (b *Browser) listen() error {
 	}
 	script := `document.addEventListener("securitypolicyviolation",
 		(event) => console.error(` + "`" + violation + "${event.violatedDirective} ${event.blockedURI} ${event.sample}`" + `));`
-	_, err := chromedp.Call(b.tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
 	_, networkErr := chromedp.Call(b.tab, network.Enable, network.EnableParams{})
 	_, runtimeErr := chromedp.Call(b.tab, runtime.Enable, cdp.Empty{})
-	return errors.Join(err, networkErr, runtimeErr)
+	return errors.Join(b.Prepare(script), networkErr, runtimeErr)
+}
+
+// Prepare makes each page run a script before its own, from the next one on.
+func (b *Browser) Prepare(script string) error {
+	_, err := chromedp.Call(b.tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+	return err
 }
 
 func (b *Browser) hear(event any) {

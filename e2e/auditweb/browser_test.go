@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/records"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
@@ -150,7 +151,7 @@ func (s *screen) keep(name string) {
 
 // The steps of one person over ten thousand records, in one tab.
 func TestReviewOfTenThousandRecords(t *testing.T) {
-	if err := Store(t.Context(), shared.cluster.AdminConfig(), Records(many, time.Now())...); err != nil {
+	if err := records.Store(t.Context(), shared.cluster.AdminConfig(), records.Lifelike(many, time.Now())...); err != nil {
 		t.Fatal(err)
 	}
 	s := look(t, startReview(t))
@@ -319,10 +320,10 @@ func seesDenialArrive(s *screen) {
 func seesHostileTexts(s *screen) {
 	const name = `<img src=x onerror="throw 1"><script>throw 2</script>{{7*7}}`
 	fact := audit.Fact{
-		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Resource: role, Reason: "ReservedDelete", Message: name,
+		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Resource: "secrets/kube-system/b", Reason: "ReservedDelete", Message: name,
 		User: review.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
 	}
-	if err := Store(s.t.Context(), shared.cluster.AdminConfig(), counted(fact.Record(), 1)); err != nil {
+	if err := records.Store(s.t.Context(), shared.cluster.AdminConfig(), records.Of(&fact, 1)); err != nil {
 		s.t.Fatal(err)
 	}
 	s.open("?text=onerror")

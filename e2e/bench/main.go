@@ -41,7 +41,7 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, cluster.Stop()) }()
 	b := &bench{cluster: cluster, world: world, guardian: guardian}
 	fmt.Printf("Kubernetes %s, one client, medians of %d rounds\n\n", cluster.Version(), rounds)
-	return errors.Join(b.unrelatedWrites(ctx), b.firstDenial(ctx), b.countDenials(ctx), b.listRecords(ctx))
+	return errors.Join(b.unrelatedWrites(ctx), b.firstDenial(ctx), b.countDenials(ctx), b.listRecords(ctx), b.openPage(ctx))
 }
 
 // rounds is how often everything is measured.

@@ -25,17 +25,26 @@ const writers = 16
 
 // Fill stores so many records, as the guard does, one a minute and the last of them now: by 200 users, on five resources.
 func Fill(ctx context.Context, config *rest.Config, count int) error {
+	now := time.Now()
+	all := make([]*v1alpha1.AuditRecord, count)
+	for i := range all {
+		all[i] = numbered(i, now.Add(-time.Duration(count-1-i)*time.Minute))
+	}
+	return Store(ctx, config, all...)
+}
+
+// Store stores the records as the guard does.
+func Store(ctx context.Context, config *rest.Config, records ...*v1alpha1.AuditRecord) error {
 	store, err := recordstore.New(config)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	var group sync.WaitGroup
 	failures := make([]error, writers)
 	for writer := range writers {
 		group.Go(func() {
-			for i := writer; i < count && failures[writer] == nil; i += writers {
-				_, failures[writer] = store.Merge(ctx, numbered(i, now.Add(-time.Duration(count-1-i)*time.Minute)), nil)
+			for i := writer; i < len(records) && failures[writer] == nil; i += writers {
+				_, failures[writer] = store.Merge(ctx, records[i], nil)
 			}
 		})
 	}

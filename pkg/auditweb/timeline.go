@@ -90,8 +90,7 @@ func stepOf(length time.Duration) time.Duration {
 			return step
 		}
 	}
-	days := length/(maxBars*day) + 1
-	return days * day
+	return (length/maxBars + day).Truncate(day)
 }
 
 // floor is the last start of a bar that is not after a time: midnight of the place, or a multiple of the step after it.

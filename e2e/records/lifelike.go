@@ -1,20 +1,12 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package auditweb
+package records
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"golang.org/x/sync/errgroup"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -66,9 +58,9 @@ func kinds() []kind {
 // period is the time in which the records have come.
 const period = 30 * 24 * time.Hour
 
-// Records makes that many records of the thirty days before end, all of which differ: by people, controllers and
-// programs, most of them at work, a few very often. The same numbers make the same records.
-func Records(count int, end time.Time) []*v1alpha1.AuditRecord {
+// Lifelike makes that many records of the thirty days before end, all of which differ: of every outcome, by people, controllers
+// and programs, a few of them very often. The same count makes the same records.
+func Lifelike(count int, end time.Time) []*v1alpha1.AuditRecord {
 	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the records must be the same at each run
 	var facts []audit.Fact
 	for _, kind := range kinds() {
@@ -89,7 +81,7 @@ func Records(count int, end time.Time) []*v1alpha1.AuditRecord {
 		taken[fact.Name()] = true
 		fact.RequestUID = fmt.Sprintf("705ab4f5-6393-11e8-b7cc-%012x", i)
 		fact.Source = v1alpha1.SourceGuard
-		records = append(records, counted(fact.Record(), 1+int64(chance.ExpFloat64()*3)))
+		records = append(records, Of(&fact, 1+int64(chance.ExpFloat64()*3)))
 	}
 	return records
 }
@@ -110,39 +102,4 @@ func user(chance *rand.Rand) review.User {
 
 func person(n int) review.User {
 	return review.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
-}
-
-func counted(record *v1alpha1.AuditRecord, count int64) *v1alpha1.AuditRecord {
-	record.Spec.Count = count
-	record.Spec.Counts = []v1alpha1.ReplicaCount{{Replica: "apigw-guardian-6f7c9d-x2x7p-k3s9", Count: count}}
-	record.Spec.Replica = record.Spec.Counts[0].Replica
-	return record
-}
-
-// storing is how many records are stored at a time.
-const storing = 32
-
-// Store creates the records in a cluster that knows them.
-func Store(ctx context.Context, config *rest.Config, records ...*v1alpha1.AuditRecord) error {
-	clients, err := dynamic.NewForConfig(config)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
-	kind := clients.Resource(v1alpha1.GroupVersion().WithResource("auditrecords"))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(storing)
-	for _, record := range records {
-		group.Go(func() error {
-			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(record)
-			if err != nil {
-				return err
-			}
-			_, err = kind.Create(ctx, &unstructured.Unstructured{Object: content}, metav1.CreateOptions{})
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("store audit records: %w", err)
-	}
-	return nil
 }
