@@ -48,7 +48,7 @@ func sleep(r *http.Request, pause time.Duration) bool {
 	}
 }
 
-// stream writes events. The server's time-outs are for requests that end, so each event gets one of its own.
+// stream writes events. The server's time-out is for an answer that ends, so each event gets one of its own.
 type stream struct {
 	w          http.ResponseWriter
 	controller *http.ResponseController
@@ -77,7 +77,7 @@ func (s stream) await(r *http.Request, changed <-chan struct{}, beat <-chan time
 
 // write reports whether the browser has got it.
 func (s stream) write(text string) bool {
-	if s.controller.SetReadDeadline(time.Time{}) != nil || s.controller.SetWriteDeadline(time.Now().Add(eventTimeout)) != nil {
+	if s.controller.SetWriteDeadline(time.Now().Add(eventTimeout)) != nil {
 		return false
 	}
 	_, err := s.w.Write([]byte(text))

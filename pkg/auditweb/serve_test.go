@@ -12,7 +12,10 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // serve runs a page on loopback, and returns its address and a function that ends it and returns what Serve did.
@@ -91,25 +94,92 @@ func TestEventsTellOfEachChange(t *testing.T) {
 	}
 }
 
-// Changes that come faster than events become one event, which tells the latest.
-func TestEventsOfAFloodAreFew(t *testing.T) {
-	page := newPage(t)
-	address, end := serve(t, page)
-	stream := openEvents(t, address)
-	stream.next(t)
-	const flood = 10_000
-	for range flood {
-		page.feed.Changed(sample()[0])
+// pipes is a listener inside the program, so that a test can own the time.
+type pipes struct {
+	connections chan net.Conn
+	closed      chan struct{}
+	closing     sync.Once
+}
+
+func newPipes() *pipes { return &pipes{connections: make(chan net.Conn), closed: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case connection := <-p.connections:
+		return connection, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
 	}
-	told := 0
-	for stream.next(t).Revision < flood {
-		told++
+}
+
+func (p *pipes) Close() error {
+	p.closing.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (*pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8087} }
+
+// stream asks for the events, and returns the rest of the answer.
+func (p *pipes) stream(t *testing.T, page *Page) *bufio.Scanner {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { _ = ours.Close() })
+	p.connections <- theirs
+	if _, err := io.WriteString(ours, "GET "+page.Path()+"api/events HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
 	}
-	if told > flood/100 {
-		t.Errorf("%d changes were told in %d events", flood, told)
-	}
-	if err := end(); err != nil {
-		t.Error(err)
+	return bufio.NewScanner(ours)
+}
+
+// Changes that come faster than events become few events; a stream without news says that it lives; and the end of the server
+// is the end of its streams, at once.
+func TestEventsAreFewButNeverNone(t *testing.T) {
+	for name, test := range map[string]struct {
+		changes       int
+		every         time.Duration
+		events, beats int
+	}{
+		"a flood of seven seconds": {changes: 999, every: 7 * time.Millisecond, events: 15},
+		"a change now and then":    {changes: 5, every: 5 * time.Second, events: 6, beats: 1},
+		"two minutes of nothing":   {changes: 1, every: 130 * time.Second, events: 2, beats: 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				page, listener := newPage(t), newPipes()
+				ctx, cancel := context.WithCancel(t.Context())
+				served := make(chan error, 1)
+				go func() { served <- Serve(ctx, listener, page) }()
+				lines := listener.stream(t, page)
+				var events, beats int
+				read := make(chan struct{})
+				go func() {
+					defer close(read)
+					for lines.Scan() {
+						events += strings.Count(lines.Text(), "data: ")
+						beats += strings.Count(lines.Text(), ": still here")
+					}
+				}()
+				synctest.Wait()
+				for range test.changes {
+					time.Sleep(test.every)
+					page.feed.Changed(sample()[0])
+				}
+				time.Sleep(eventPause)
+				synctest.Wait()
+				end := time.Now()
+				cancel()
+				if err := <-served; err != nil {
+					t.Error(err)
+				}
+				<-read
+				if waited := time.Since(end); waited >= shutdownTimeout {
+					t.Errorf("it waited %s for an open stream", waited)
+				}
+				if events != test.events || beats != test.beats {
+					t.Errorf("got %d events and %d heartbeats, want %d and %d", events, beats, test.events, test.beats)
+				}
+			})
+		})
 	}
 }
 
