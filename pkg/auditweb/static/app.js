@@ -17,7 +17,9 @@ let state = address.read();
 let view = null;
 // The query that the view answers; a view of another one has no news.
 let answered = "";
+// The question that is being asked.
 let asking = null;
+// The latest revision of the records of which the server has told.
 let revision = -1;
 
 /** Changes parts of the state; the page of a new filter is the first one. */
@@ -30,27 +32,41 @@ function change(parts, options) {
 /** Asks for the state anew. The last question counts. */
 async function refresh() {
   asking?.abort();
-  asking = new AbortController();
-  const { signal } = asking;
+  const mine = new AbortController();
+  asking = mine;
   const question = JSON.stringify({ ...state, record: "" });
   try {
-    const answer = await fetchView(state, signal);
+    const answer = await fetchView(state, mine.signal);
     await pressing;
-    if (!signal.aborted) {
+    if (asking === mine) {
+      asking = null;
       show(answer, question);
+      if (view.revision < revision) {
+        refresh();
+      }
     }
   } catch (error) {
-    if (error.name !== "AbortError") {
+    if (asking === mine) {
+      asking = null;
       complain(error.message);
     }
   }
 }
 
+/** Asks for news. It waits for the question under way: news that come faster than answers would let none be shown. */
+function keepUp() {
+  if (!asking) {
+    refresh();
+  }
+}
+
 // What is under a pressed pointer must stay there until it is released: a button that is replaced meanwhile gets no click.
 let pressing = Promise.resolve();
+const longestPress = 10_000; // a release beside the window may never be told
 
 document.addEventListener("pointerdown", () => {
   pressing = new Promise((resolve) => {
+    setTimeout(resolve, longestPress);
     const end = () => setTimeout(resolve); // the click comes after the release
     document.addEventListener("pointerup", end, { once: true });
     document.addEventListener("pointercancel", end, { once: true });
@@ -185,7 +201,7 @@ function onSignal(signal) {
   showLost(signal.lost);
   if (signal.revision > revision || !view) {
     revision = signal.revision;
-    refresh();
+    keepUp();
   }
 }
 
@@ -200,7 +216,7 @@ function onBroken() {
 const minute = 60_000;
 setInterval(() => {
   if (!document.hidden && view && state.until === "" && byId("connection").dataset.state === "live") {
-    refresh();
+    keepUp();
   }
 }, minute);
 
