@@ -56,6 +56,7 @@ func steps() []step {
 			title: "An apply that changes nothing passes", says: "serverside-applied",
 			args: kubectl("apply", "--server-side", "--force-conflicts", "-f", "-"), input: account,
 		},
+		{title: "The administrator finds what was denied", args: []string{"apigw-guardian", "audit", "list"}, says: "TokenMint"},
 		{title: "Is every way to write denied?", args: []string{"apigw-guardian", "verify"}, says: "denied"},
 		{title: "Is all as it should be?", args: []string{"apigw-guardian", "status"}, says: "Authorized API Gateway"},
 	}
