@@ -15,7 +15,7 @@ import * as timeline from "./timeline.js";
 
 let state = address.read();
 let view = null;
-// The query that the view answers; a view of another one has no news.
+// The question that the view answers; a view of another one has no news.
 let answered = "";
 // The question that is being asked.
 let asking = null;
@@ -34,24 +34,27 @@ async function refresh() {
   asking?.abort();
   const mine = new AbortController();
   asking = mine;
-  const question = JSON.stringify({ ...state, record: "" });
-  try {
-    const answer = await fetchView(state, mine.signal);
-    await pressing;
-    if (asking === mine) {
-      asking = null;
-      show(answer, question);
-      if (view.revision < revision) {
-        refresh();
-      }
-    }
-  } catch (error) {
-    if (asking === mine) {
-      asking = null;
-      complain(error.message);
-    }
+  const question = questionOf(state);
+  const answer = await fetchView(state, mine.signal).catch((error) => ({ error }));
+  await pressing;
+  if (asking !== mine) {
+    return;
+  }
+  asking = null;
+  if (answer.error) {
+    complain(answer.error.message);
+    return;
+  }
+  show(answer, question);
+  if (isOutdated()) {
+    refresh();
   }
 }
+
+/** What decides over the view. Whether a record is open does not. */
+const questionOf = (state) => JSON.stringify({ ...state, record: "" });
+
+const isOutdated = () => !view || view.revision < revision || answered !== questionOf(state);
 
 /** Asks for news. It waits for the question under way: news that come faster than answers would let none be shown. */
 function keepUp() {
@@ -77,7 +80,6 @@ function show(answer, question) {
   const news = question === answered && view ? newsBetween(view, answer) : { fresh: new Set(), writes: 0 };
   view = answer;
   answered = question;
-  revision = Math.max(revision, view.revision);
   document.title = `Denied requests – ${view.cluster}`;
   byId("cluster").textContent = view.cluster;
   showLost(view.lost);
@@ -199,8 +201,8 @@ window.addEventListener("popstate", () => {
 
 function onSignal(signal) {
   showLost(signal.lost);
-  if (signal.revision > revision || !view) {
-    revision = signal.revision;
+  revision = signal.revision;
+  if (isOutdated()) {
     keepUp();
   }
 }
