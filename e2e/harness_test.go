@@ -7,10 +7,7 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,35 +28,10 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code, err := runTests(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runTests(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "apigw-guardian-e2e-")
-	if err != nil {
-		return 1, fmt.Errorf("make a folder for the program: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	shared.program = filepath.Join(dir, "apigw-guardian")
-	build := exec.Command("go", "build", "-o", shared.program, "../cmd/apigw-guardian")
-	if output, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
-	}
-	ctx := context.Background()
-	shared.cluster, err = testbed.Start(ctx, program.Config())
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, shared.cluster.Stop()) }()
-	if err := errors.Join(shared.cluster.StartUnguarded(ctx), shared.cluster.InstallCRDs(ctx)); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
+		shared.program, shared.cluster = guardian, cluster
+		return errors.Join(cluster.StartUnguarded(ctx), cluster.InstallCRDs(ctx))
+	}))
 }
 
 // newWorld returns the cluster with the built-in set applied, as the test that came before left it or not.

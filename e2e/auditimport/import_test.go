@@ -23,11 +23,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
@@ -52,36 +50,15 @@ var bed struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code, err := runTests(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runTests(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "apigw-guardian-e2e-")
-	if err != nil {
-		return 1, fmt.Errorf("make a folder for the program: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	bed.program = filepath.Join(dir, "apigw-guardian")
-	build := exec.Command("go", "build", "-o", bed.program, "../../cmd/apigw-guardian")
-	if output, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
-	}
-	ctrl.SetLogger(logr.Discard())
-	ctx := context.Background()
-	if bed.world, err = scenario.Start(ctx, program.Config()); err != nil {
-		return 1, err
-	}
-	bed.cluster = bed.world.Cluster
-	defer func() { err = errors.Join(err, bed.cluster.Stop()) }()
-	if err := bed.cluster.InstallCRDs(ctx); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
+		bed.program, bed.cluster = guardian, cluster
+		if err := errors.Join(cluster.StartUnguarded(ctx), cluster.InstallCRDs(ctx)); err != nil {
+			return err
+		}
+		var err error
+		bed.world, err = scenario.NewWorld(ctx, cluster)
+		return err
+	}))
 }
 
 // span is a part of the audit log, and what the API server answered to the writes that were sent meanwhile.

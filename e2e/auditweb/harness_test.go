@@ -7,10 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -27,35 +24,11 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code, err := runTests(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runTests(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "apigw-guardian-auditweb-")
-	if err != nil {
-		return 1, fmt.Errorf("make a folder for the program: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	shared.program = filepath.Join(dir, "apigw-guardian")
-	build := exec.Command("go", "build", "-o", shared.program, "../../cmd/apigw-guardian")
-	if output, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
-	}
-	ctx := context.Background()
-	if shared.cluster, err = testbed.Start(ctx, program.Config()); err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, shared.cluster.Stop()) }()
-	shared.withoutKind = run(ctx, "audit", "web")
-	if err := shared.cluster.InstallCRDs(ctx); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
+		shared.program, shared.cluster = guardian, cluster
+		shared.withoutKind = run(ctx, "audit", "web")
+		return cluster.InstallCRDs(ctx)
+	}))
 }
 
 // ran is one run of the program.

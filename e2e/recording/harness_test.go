@@ -7,11 +7,9 @@ package recording
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -36,34 +34,15 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code, err := runTests(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runTests(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "apigw-guardian-recording-")
-	if err != nil {
-		return 1, fmt.Errorf("make a folder for the program: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	shared.program = filepath.Join(dir, "apigw-guardian")
-	build := exec.Command("go", "build", "-o", shared.program, "../../cmd/apigw-guardian")
-	if output, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
-	}
-	shared.world, err = scenario.Start(context.Background(), program.Config())
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, shared.world.Cluster.Stop()) }()
-	if err := shared.world.Cluster.InstallCRDs(context.Background()); err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
+		shared.program = guardian
+		if err := errors.Join(cluster.StartUnguarded(ctx), cluster.InstallCRDs(ctx)); err != nil {
+			return err
+		}
+		var err error
+		shared.world, err = scenario.NewWorld(ctx, cluster)
+		return err
+	}))
 }
 
 // replica is one place in which a guard runs, dies, and runs again: its spool stays.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,43 +40,16 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code, err := runTests(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func runTests(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "apigw-guardian-review-")
-	if err != nil {
-		return 1, fmt.Errorf("make a folder for the program: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	shared.program = filepath.Join(dir, "apigw-guardian")
-	build := exec.Command("go", "build", "-o", shared.program, "../../cmd/apigw-guardian")
-	if output, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
-	}
-	ctx := context.Background()
-	shared.cluster, err = testbed.Start(ctx, program.Config())
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, shared.cluster.Stop()) }()
-	if err := shared.cluster.InstallCRDs(ctx); err != nil {
-		return 1, err
-	}
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return 1, err
-	}
-	shared.client, err = client.New(shared.cluster.AdminConfig(), client.Options{Scheme: scheme, Log: logr.Discard()})
-	if err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
+	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
+		shared.program, shared.cluster = guardian, cluster
+		scheme := runtime.NewScheme()
+		if err := errors.Join(v1alpha1.AddToScheme(scheme), cluster.InstallCRDs(ctx)); err != nil {
+			return err
+		}
+		var err error
+		shared.client, err = client.New(cluster.AdminConfig(), client.Options{Scheme: scheme, Log: logr.Discard()})
+		return err
+	}))
 }
 
 // ran is one run of the program.
