@@ -4,9 +4,11 @@
 package recording
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -151,6 +153,10 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 		must(t, err)
 		places["audit "+args[0]] = string(output)
 	}
+	places["page"] = pageOf(t)
+	if !strings.Contains(places["page"], "apigw-ingress-token") {
+		t.Errorf("the page does not show the denials: %s", places["page"])
+	}
 	for place, content := range places {
 		for _, hidden := range []string{canary, value, token, string(secret)} {
 			if strings.Contains(content, hidden) {
@@ -158,6 +164,33 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// pageOf returns what audit web serves to the page about all records.
+func pageOf(t *testing.T) string {
+	t.Helper()
+	command := shared.world.Cluster.Command(t.Context(), shared.program, "audit", "web")
+	stdout, err := command.StdoutPipe()
+	must(t, err)
+	must(t, command.Start())
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait() // it was killed
+	})
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		address := strings.TrimSpace(lines.Text())
+		if !strings.HasPrefix(address, "http://") {
+			continue
+		}
+		response, err := http.Get(address + "api/view")
+		must(t, err)
+		defer func() { _ = response.Body.Close() }()
+		body, err := io.ReadAll(response.Body)
+		must(t, err)
+		return string(body)
+	}
+	t.Fatal("audit web names no address")
+	return ""
 }
 
 // The oldest records go first, and a leader sees to it.
