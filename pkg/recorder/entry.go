@@ -16,6 +16,8 @@ type entry struct {
 	record *v1alpha1.AuditRecord
 	// last is the record as the API server answered last; nil before that.
 	last *v1alpha1.AuditRecord
+	// replica is the name under which this process counts here. No former entry of the record had it.
+	replica string
 	// ends is when no further fact can fall into the record; zero where none has so far.
 	ends time.Time
 	// counted is this replica's count; stored and spooled are how much of it the API server and the disk have.
@@ -34,16 +36,16 @@ type attempt struct {
 
 func newAttempt() *attempt { return &attempt{ended: make(chan struct{})} }
 
-func newEntry(record *v1alpha1.AuditRecord) *entry {
-	return &entry{record: record, attempt: newAttempt()}
+func newEntry(record *v1alpha1.AuditRecord, replica string) *entry {
+	return &entry{record: record, replica: replica, attempt: newAttempt()}
 }
 
 // count adds one fact.
-func (e *entry) count(fact *audit.Fact, replica string) {
+func (e *entry) count(fact *audit.Fact) {
 	e.counted++
-	one := fact.Counted(replica, e.counted)
+	one := fact.Counted(e.replica, e.counted)
 	if e.counted == 1 && len(e.record.Spec.Counts) == 0 {
-		e.record.Spec.LastRequestUID, e.record.Spec.Replica = one.Spec.LastRequestUID, replica
+		e.record.Spec.LastRequestUID, e.record.Spec.Replica = one.Spec.LastRequestUID, e.replica
 	}
 	audit.Merge(e.record, one)
 }

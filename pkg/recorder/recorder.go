@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,6 +102,8 @@ type Recorder struct {
 	mu         sync.Mutex
 	entries    map[string]*entry
 	newRecords *rate.Limiter
+	// forgotten is how often entries have left the memory.
+	forgotten int
 }
 
 // New opens the spool, takes up what a former process has left in it, and locks it until Run ends. The error wraps
@@ -154,7 +157,7 @@ func (r *Recorder) openSpool() error {
 func (r *Recorder) takeUp(record *v1alpha1.AuditRecord) {
 	e := r.entries[record.Name]
 	if e == nil {
-		r.entries[record.Name] = newEntry(record)
+		r.entries[record.Name] = newEntry(record, r.replica())
 		r.entries[record.Name].left = true
 		r.queue.Add(record.Name)
 		return
@@ -191,14 +194,23 @@ func (r *Recorder) count(fact *audit.Fact) ticket {
 		r.metrics.flood.Inc()
 	}
 	if e == nil {
-		e = newEntry(fact.Record())
+		e = newEntry(fact.Record(), r.replica())
 		r.entries[name] = e
 	}
 	waited := e.waits()
 	e.ends = fact.Ends() // an entry out of the spool does not know
-	e.count(fact, r.options.Replica)
+	e.count(fact)
 	r.enqueue(name, waited)
 	return ticket{name: name, entry: e, number: e.counted}
+}
+
+// replica is the name for a new entry. It is another one after entries have been forgotten: should a clock that is set back
+// bring a record back, it must not be counted from one again under the name that has counted it before.
+func (r *Recorder) replica() string {
+	if r.forgotten == 0 {
+		return r.options.Replica
+	}
+	return r.options.Replica + "." + strconv.Itoa(r.forgotten)
 }
 
 // enqueue has the record stored: at once, or with others that come soon. One that waits already is in the queue.

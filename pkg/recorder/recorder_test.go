@@ -261,6 +261,22 @@ func TestRecordsThatAreOverLeaveTheMemory(t *testing.T) {
 	})
 }
 
+func TestAClockThatIsSetBackLosesNoCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemoryStore()
+		h := start(t, Options{Store: store, Mode: Blocking})
+		early := by("jane")
+		for range 3 {
+			h.Record(t.Context(), early)
+		}
+		time.Sleep(audit.Window + 3*housekeepingInterval)
+		h.Record(t.Context(), early)
+		if store.total() != 4 || len(store.records) != 1 {
+			t.Errorf("%d facts in %d records, want 4 in 1", store.total(), len(store.records))
+		}
+	})
+}
+
 func TestWhatIsLostIsCounted(t *testing.T) {
 	for name, test := range map[string]struct {
 		spool bool

@@ -139,10 +139,14 @@ func (r *Recorder) keepHouse(ctx context.Context) {
 func (r *Recorder) forgetOver(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := len(r.entries)
 	for name, e := range r.entries {
 		if !e.waits() && now.After(e.ends.Add(housekeepingInterval)) {
 			delete(r.entries, name)
 		}
+	}
+	if len(r.entries) < before {
+		r.forgotten++
 	}
 }
 
