@@ -10,7 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
@@ -33,6 +35,10 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	chosen, err := choose(os.Getenv("BENCH_PARTS"))
+	if err != nil {
+		return err
+	}
 	world, err := scenario.Start(ctx, program.Config())
 	if err != nil {
 		return err
@@ -41,7 +47,52 @@ func run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, cluster.Stop()) }()
 	b := &bench{cluster: cluster, world: world, guardian: guardian}
 	fmt.Printf("Kubernetes %s, one client, medians of %d rounds\n\n", cluster.Version(), rounds)
-	return errors.Join(b.unrelatedWrites(ctx), b.firstDenial(ctx), b.countDenials(ctx), b.listRecords(ctx), b.openPage(ctx))
+	for _, part := range chosen {
+		if err := part.measure(b, ctx); err != nil {
+			return fmt.Errorf("measure %s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+// part is something that can be measured alone.
+type part struct {
+	name    string
+	measure func(*bench, context.Context) error
+}
+
+func parts() []part {
+	return []part{
+		{"P5", (*bench).unrelatedWrites},
+		{"P8", (*bench).firstDenial},
+		{"P9", (*bench).countDenials},
+		{"P10", (*bench).reviewRecords},
+	}
+}
+
+// reviewRecords opens the page over the records that it has listed.
+func (b *bench) reviewRecords(ctx context.Context) error {
+	if err := b.listRecords(ctx); err != nil {
+		return err
+	}
+	return b.openPage(ctx)
+}
+
+// choose returns the parts that are named, separated by spaces, or all where none is.
+func choose(names string) ([]part, error) {
+	all := parts()
+	if strings.TrimSpace(names) == "" {
+		return all, nil
+	}
+	var chosen []part
+	for _, name := range strings.Fields(names) {
+		at := slices.IndexFunc(all, func(p part) bool { return p.name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P5 P8 P9 P10", name)
+		}
+		chosen = append(chosen, all[at])
+	}
+	return chosen, nil
 }
 
 // rounds is how often everything is measured.
