@@ -64,7 +64,7 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 // wait in the spool.
 func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 	replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t))
-	requireOutage(t, replicas, func() {
+	requireOutage(t, replicas, 0, func() {
 		shared.world.Cluster.StopUnguarded()
 		time.Sleep(outage)
 		must(t, shared.world.Cluster.StartUnguarded(t.Context()))
@@ -73,7 +73,8 @@ func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 
 func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
 	replicas := startReplicas(t, 1)
-	requireOutage(t, replicas, func() {
+	// Each client has one call under way when the API server ends, which then cannot log it any more.
+	requireOutage(t, replicas, outageClients, func() {
 		shared.world.Cluster.StopAPIServer()
 		time.Sleep(outage)
 		must(t, shared.world.Cluster.StartAPIServer(t.Context()))
@@ -82,7 +83,7 @@ func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
 
 func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
 	replicas := startReplicas(t, 1)
-	requireOutage(t, replicas, func() {
+	requireOutage(t, replicas, 0, func() {
 		shared.world.Cluster.StopEtcd()
 		time.Sleep(outage)
 		must(t, shared.world.Cluster.StartEtcd(t.Context()))
@@ -110,18 +111,22 @@ func TestTheSpoolOutlivesItsGuard(t *testing.T) {
 	}
 }
 
-// outage is how long a component is down.
-const outage = 30 * time.Second
+// outage is how long a component is down, and outageClients is how many clients go on meanwhile.
+const (
+	outage        = 30 * time.Second
+	outageClients = 8
+)
 
-// requireOutage wants every denial counted that the audit log has, from before an outage until after it.
-func requireOutage(t *testing.T, replicas []*replica, outage func()) {
+// requireOutage wants every denial counted that the audit log has, from before an outage until after it. unlogged is how many
+// calls the audit log may lack.
+func requireOutage(t *testing.T, replicas []*replica, unlogged int64, outage func()) {
 	t.Helper()
 	before, from := counts(t), startOfLog(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		play(ctx, t, scenario.Flood{Clients: 8, Users: 20})
+		play(ctx, t, scenario.Flood{Clients: outageClients, Users: 20})
 	}()
 	time.Sleep(time.Second)
 	outage()
@@ -130,6 +135,7 @@ func requireOutage(t *testing.T, replicas []*replica, outage func()) {
 	<-done
 	awaitStored(t, replicas)
 	want := from.read(t)
+	want.unlogged = unlogged
 	requireCounted(t, want, before, counts(t))
 	report.Line(t, "%s: %d denials all recorded; %d calls failed", t.Name(), want.total(), want.failed)
 }
