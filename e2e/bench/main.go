@@ -85,7 +85,7 @@ func choose(names string) ([]part, error) {
 		return all, nil
 	}
 	var chosen []part
-	for _, name := range strings.Fields(names) {
+	for name := range strings.FieldsSeq(names) {
 		at := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if at < 0 {
 			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P5 P8 P9 P10", name)

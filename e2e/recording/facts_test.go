@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -178,16 +177,9 @@ func pageOf(t *testing.T) string {
 		_ = command.Wait() // it was killed
 	})
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		address := strings.TrimSpace(lines.Text())
-		if !strings.HasPrefix(address, "http://") {
-			continue
+		if address := strings.TrimSpace(lines.Text()); strings.HasPrefix(address, "http://") {
+			return get(address + "api/view")
 		}
-		response, err := http.Get(address + "api/view")
-		must(t, err)
-		defer func() { _ = response.Body.Close() }()
-		body, err := io.ReadAll(response.Body)
-		must(t, err)
-		return string(body)
 	}
 	t.Fatal("audit web names no address")
 	return ""

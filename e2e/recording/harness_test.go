@@ -142,9 +142,11 @@ func counts(t *testing.T) map[string]int64 {
 	return result
 }
 
-// metricsOf returns what a guard's metrics say, or why they say nothing.
-func metricsOf(r *replica) string {
-	response, err := http.Get(r.guard.MetricsURL() + "/metrics")
+func metricsOf(r *replica) string { return get(r.guard.MetricsURL() + "/metrics") }
+
+// get returns what stands at a URL, or why nothing does.
+func get(url string) string {
+	response, err := http.Get(url)
 	if err != nil {
 		return err.Error()
 	}
