@@ -26,12 +26,28 @@ const (
 	establishedTimeout  = 30 * time.Second
 )
 
-// InstallCRDs installs the guard's custom resources, as the chart does, and returns once they are served.
+// createDelay is how long an API server holds back what creates an object of a new kind, so that its peers know the kind too
+// (k8s.io/apiextensions-apiserver, pkg/apiserver/customresource_handler.go: 2 s after it was established).
+const createDelay = 2 * time.Second
+
+// InstallCRDs installs the guard's custom resources, as the chart does, and returns once they are served as any other kind.
 func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	client, err := dynamic.NewForConfig(c.AdminConfig())
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
+	if err := installCRDs(ctx, client); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(createDelay):
+		return nil
+	}
+}
+
+func installCRDs(ctx context.Context, client dynamic.Interface) error {
 	return fs.WalkDir(crds.Files(), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
