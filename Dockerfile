@@ -13,7 +13,8 @@
 # and rewrite-timestamp of docker. Whoever wants a base with certificates and time zones, such as a distroless one, names it
 # by its digest: --build-arg BASE=NAME@sha256:...
 
-ARG GO_VERSION=1.26
+# The toolchain of go.mod; a test compares them.
+ARG GO_VERSION=1.26.10
 ARG BASE=scratch
 
 FROM golang:${GO_VERSION} AS build

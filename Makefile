@@ -12,6 +12,9 @@ BIN := bin
 RACE ?=
 export CGO_ENABLED := $(if $(RACE),1,0)
 
+# go.mod names the patch release of Go that has every security fix. A Go that is older downloads it as a module.
+export GOTOOLCHAIN ?= auto
+
 # What the binary calls itself. Recursive on purpose: only `build` asks git.
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -102,6 +105,11 @@ lint: require-go ## Check the style and the usual mistakes; LINT_ARGS=--fix repa
 verify: require-go ## Run generate, and fail if that changed anything
 	@MAKE='$(MAKE)' tools/verify
 
+.PHONY: vuln
+vuln: require-go ## Scan for known vulnerabilities; fail if one has a fix
+	$(say) 'govulncheck ./...'
+	@GO='$(GO)' tools/vulncheck
+
 ##@ Change it
 
 .PHONY: generate
@@ -110,6 +118,7 @@ generate: require-go ## Bring generated files, go.mod, go.sum and formatting up 
 	@$(GO) mod tidy
 	@$(GO) -C tools mod tidy
 	@$(GO) -C tools/helm mod tidy
+	@$(GO) -C tools/vuln mod tidy
 	@$(GO) -C e2e/certmanager mod tidy
 	@$(GO) generate ./...
 	@$(GO) fmt ./...

@@ -2,6 +2,8 @@ module github.com/apigw-guardian/apigw-guardian/e2e/certmanager
 
 go 1.26.0
 
+toolchain go1.26.10
+
 require github.com/cert-manager/cert-manager v1.21.2
 
 require (

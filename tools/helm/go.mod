@@ -2,6 +2,8 @@ module github.com/apigw-guardian/apigw-guardian/tools/helm
 
 go 1.26.0
 
+toolchain go1.26.10
+
 tool (
 	github.com/helm-unittest/helm-unittest/cmd/helm-unittest
 	github.com/norwoodj/helm-docs/cmd/helm-docs

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Fixable reads the JSON output of govulncheck from stdin and prints each known vulnerability that has a fix. It exits with
+// 3 if there is one, and with 1 if the input is not a govulncheck report.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+)
+
+// message is one value of govulncheck's stream, https://pkg.go.dev/golang.org/x/vuln/internal/govulncheck#Message.
+type message struct {
+	Config  *struct{} `json:"config"`
+	Finding *finding  `json:"finding"`
+}
+
+type finding struct {
+	OSV          string  `json:"osv"`
+	FixedVersion string  `json:"fixed_version"`
+	Trace        []frame `json:"trace"`
+}
+
+// frame is where the vulnerability is: the first one of a trace names the module, and the package and function if the
+// program reaches them.
+type frame struct {
+	Module   string `json:"module"`
+	Version  string `json:"version"`
+	Package  string `json:"package"`
+	Function string `json:"function"`
+}
+
+// errNoReport says that the input ends before govulncheck said what it scanned.
+var errNoReport = errors.New("no report of govulncheck on stdin")
+
+func main() {
+	found, err := fixable(os.Stdin)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fixable:", err)
+		os.Exit(1)
+	}
+	for _, line := range found {
+		fmt.Println(line)
+	}
+	if len(found) > 0 {
+		fmt.Println("update the module, or the toolchain line of go.mod for stdlib")
+		os.Exit(3)
+	}
+	fmt.Println("no known vulnerability that has a fix")
+}
+
+// fixable returns one line for each vulnerability that has a fix, sorted by its ID. A vulnerability in a package that
+// nothing calls counts too: the next change may call it.
+func fixable(report io.Reader) ([]string, error) {
+	lines := map[string]string{}
+	scanned := false
+	decoder := json.NewDecoder(report)
+	for {
+		var m message
+		err := decoder.Decode(&m)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the report: %w", err)
+		}
+		scanned = scanned || m.Config != nil
+		if f := m.Finding; f != nil && f.FixedVersion != "" && len(f.Trace) > 0 {
+			at := f.Trace[0]
+			key := f.OSV + " " + at.Module
+			if line := fmt.Sprintf("%s  %s@%s, fixed in %s%s", f.OSV, at.Module, at.Version, f.FixedVersion, reach(at)); len(line) > len(lines[key]) {
+				lines[key] = line // the report goes from the module to the function
+			}
+		}
+	}
+	if !scanned {
+		return nil, errNoReport
+	}
+	return slices.Sorted(maps.Values(lines)), nil
+}
+
+func reach(at frame) string {
+	switch {
+	case at.Function != "":
+		return ", called: " + at.Package + "." + at.Function
+	case at.Package != "":
+		return ", imported: " + at.Package
+	}
+	return ""
+}
