@@ -26,9 +26,9 @@ type Case struct {
 	Answer []byte
 }
 
-// Established tells what a look-up in the cluster would have said when the review was captured: the scenarios in which
-// something is gone end in "gone".
-func (c Case) Established() bool { return strings.HasSuffix(c.Name, "gone") }
+// Holds tells whether the lookups of the review held when it was captured: the scenarios in which something is gone end in
+// "gone".
+func (c Case) Holds() bool { return strings.HasSuffix(c.Name, "gone") }
 
 // Canary starts every value of a Secret in the corpus, decoded. It must show up nowhere else.
 const Canary = "canary-"

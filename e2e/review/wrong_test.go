@@ -23,7 +23,7 @@ func TestWrongUsageSaysWhatIsAllowed(t *testing.T) {
 		says string
 	}{
 		"an operation that is none":  {[]string{"list", "--operation", "PATCH"}, "give CREATE, UPDATE or DELETE"},
-		"an outcome that is none":    {[]string{"list", "--outcome", "denyed"}, "give Denied, WouldDeny, Unlocked, Restored or Unguarded"},
+		"an outcome that is none":    {[]string{"list", "--outcome", "denyed"}, "give Denied, WouldDeny, Unlocked, Restored, Allowed, Unguarded or Tampered"},
 		"a reason that is none":      {[]string{"list", "--reason", "Because"}, "give ReservedUpdate, ReservedDelete"},
 		"a time that is none":        {[]string{"list", "--since", "yesterday"}, "give how long ago (30m, 24h, 7d"},
 		"a time to come":             {[]string{"list", "--until", "-5m"}, "give how long ago"},

@@ -24,6 +24,11 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	case v1alpha1.Restored:
 		return "Nothing: the write put right what differed from the manifest. To see what had gone wrong before: " +
 			"apigw-guardian audit list" + filtered("resource", spec.Resource)
+	case v1alpha1.Allowed:
+		return "Nothing, if the ServiceAccount was deleted on purpose. If not, restore it: apigw-guardian authorize"
+	case v1alpha1.Tampered:
+		return "Find in the API server's audit log who changed the webhook configuration. Writes to the reserved resources may have " +
+			"passed meanwhile. See what differs now: apigw-guardian status"
 	case v1alpha1.Unguarded:
 		return "The guard was not asked: it was away, or its registration had been removed. Put right what differs " +
 			"(apigw-guardian status shows it, apigw-guardian authorize --repair mends it), and find in the API server's audit log who " +

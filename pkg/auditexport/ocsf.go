@@ -191,9 +191,10 @@ func high() choice { return choice{4, "High"} }
 // for a denial, and nothing for what was done on purpose.
 func severityOf(spec *v1alpha1.AuditRecordSpec) choice {
 	switch {
-	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded:
+	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered:
 		return high()
-	case spec.Outcome == v1alpha1.Unlocked, spec.Outcome == v1alpha1.Restored, spec.Reason == string(policy.NamespaceTerminating):
+	case spec.Outcome == v1alpha1.Unlocked, spec.Outcome == v1alpha1.Restored, spec.Outcome == v1alpha1.Allowed,
+		spec.Reason == string(policy.NamespaceTerminating):
 		return choice{1, "Informational"}
 	}
 	return choice{3, "Medium"}
@@ -211,9 +212,9 @@ func verdictOf(outcome v1alpha1.Outcome) verdict {
 		return verdict{success, allowed, choice{15, "Detected"}}
 	case v1alpha1.Unlocked:
 		return verdict{success, allowed, choice{8, "Approved"}}
-	case v1alpha1.Restored:
+	case v1alpha1.Restored, v1alpha1.Allowed:
 		return verdict{success, allowed, choice{1, "Allowed"}}
-	case v1alpha1.Unguarded:
+	case v1alpha1.Unguarded, v1alpha1.Tampered:
 		return verdict{success, allowed, choice{16, "No Action"}}
 	}
 	unknown := choice{0, "Unknown"}

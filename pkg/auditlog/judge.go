@@ -141,6 +141,8 @@ func outcomeOf(d Decision) v1alpha1.Outcome {
 		return ""
 	case policy.Restoration:
 		return v1alpha1.Restored
+	case policy.SystemDelete:
+		return v1alpha1.Allowed
 	default:
 		return v1alpha1.WouldDeny
 	}

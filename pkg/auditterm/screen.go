@@ -54,13 +54,13 @@ func (s Screen) paint(outcome v1alpha1.Outcome, text string) string {
 	}
 	const red, green, yellow, cyan, plain = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 	switch outcome {
-	case v1alpha1.Denied, v1alpha1.Unguarded:
+	case v1alpha1.Denied, v1alpha1.Unguarded, v1alpha1.Tampered:
 		return red + text + plain
 	case v1alpha1.WouldDeny:
 		return yellow + text + plain
 	case v1alpha1.Unlocked:
 		return cyan + text + plain
-	case v1alpha1.Restored:
+	case v1alpha1.Restored, v1alpha1.Allowed:
 		return green + text + plain
 	}
 	return text

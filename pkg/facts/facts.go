@@ -15,41 +15,41 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
-// Cluster answers questions by one uncached read each: a cache could still show what is gone, or not yet show what is
+// Cluster answers each lookup by one uncached read: a cache could still show what is gone, or not yet show what is
 // back.
 type Cluster struct {
 	Client kubernetes.Interface
 }
 
-// Established reports whether what the question asks is so. An error says that it could not be found out; the guard's
-// ServiceAccount needs the verb get on what is asked for.
-func (c Cluster) Established(ctx context.Context, question policy.Question) (bool, error) {
-	switch question.Subject {
+// Holds reports whether the fact holds. An error says that it could not be found out; the guard's ServiceAccount needs the
+// verb get on what is looked up.
+func (c Cluster) Holds(ctx context.Context, lookup policy.Lookup) (bool, error) {
+	switch lookup.Subject {
 	case policy.AccountGone:
-		return c.accountGone(ctx, question)
+		return c.accountGone(ctx, lookup)
 	case policy.SecretGone:
-		return c.secretGone(ctx, question)
+		return c.secretGone(ctx, lookup)
 	case policy.NamespaceGoing:
-		return c.namespaceGoing(ctx, question)
+		return c.namespaceGoing(ctx, lookup)
 	default:
-		return false, fmt.Errorf("look up %q: no such question", question.Subject)
+		return false, fmt.Errorf("look up %q: no such subject", lookup.Subject)
 	}
 }
 
-func (c Cluster) accountGone(ctx context.Context, question policy.Question) (bool, error) {
-	account, err := c.Client.CoreV1().ServiceAccounts(question.Namespace).Get(ctx, question.Name, metav1.GetOptions{})
+func (c Cluster) accountGone(ctx context.Context, lookup policy.Lookup) (bool, error) {
+	account, err := c.Client.CoreV1().ServiceAccounts(lookup.Namespace).Get(ctx, lookup.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("look up the serviceaccount of a token: %w", err)
 	}
-	return question.UID != "" && string(account.UID) != question.UID, nil
+	return lookup.UID != "" && string(account.UID) != lookup.UID, nil
 }
 
 // secretGone reads the Secret's metadata and throws it away: the guard keeps no Secret in memory.
-func (c Cluster) secretGone(ctx context.Context, question policy.Question) (bool, error) {
-	_, err := c.Client.CoreV1().Secrets(question.Namespace).Get(ctx, question.Name, metav1.GetOptions{})
+func (c Cluster) secretGone(ctx context.Context, lookup policy.Lookup) (bool, error) {
+	_, err := c.Client.CoreV1().Secrets(lookup.Namespace).Get(ctx, lookup.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
@@ -59,8 +59,8 @@ func (c Cluster) secretGone(ctx context.Context, question policy.Question) (bool
 	return false, nil
 }
 
-func (c Cluster) namespaceGoing(ctx context.Context, question policy.Question) (bool, error) {
-	namespace, err := c.Client.CoreV1().Namespaces().Get(ctx, question.Name, metav1.GetOptions{})
+func (c Cluster) namespaceGoing(ctx context.Context, lookup policy.Lookup) (bool, error) {
+	namespace, err := c.Client.CoreV1().Namespaces().Get(ctx, lookup.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}

@@ -3,7 +3,7 @@
 
 // Package policy decides one question: may this write to a reserved resource happen?
 //
-// A decision is a pure function of the request, the reserved set and at most one fact about the cluster. It judges the
+// A decision is a pure function of the request, the reserved set and the facts about the cluster that Case.Lookups asks for. It judges the
 // result of a write, not only who writes: what leaves a reserved resource as its manifest says is harmless from anyone; any
 // other write is not, but for a known system writer that makes exactly its own change.
 package policy
@@ -37,6 +37,8 @@ const (
 	NoChange Reason = "NoChange"
 	// SystemWrite: the control plane keeps a reserved resource going.
 	SystemWrite Reason = "SystemWrite"
+	// SystemDelete: kube-controller-manager deletes a token Secret whose ServiceAccount is gone.
+	SystemDelete Reason = "SystemDelete"
 	// Restoration: every change goes towards the manifest.
 	Restoration Reason = "Restoration"
 	// NamespaceTerminating: the whole namespace is going already; a denial would only leave it stuck.
@@ -46,7 +48,7 @@ const (
 // RecordedReasons returns the reasons that a record may bear, in the order in which people should read them. The others allow a
 // write that needs no record.
 func RecordedReasons() []Reason {
-	return []Reason{ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Restoration, NamespaceTerminating}
+	return []Reason{ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Restoration, SystemDelete, NamespaceTerminating}
 }
 
 // Outcome is what the record of a decision says. The empty Outcome stands for a decision that needs no record.
@@ -57,6 +59,7 @@ const (
 	Denied    Outcome = "Denied"
 	WouldDeny Outcome = "WouldDeny"
 	Restored  Outcome = "Restored"
+	Allowed   Outcome = "Allowed"
 )
 
 // Mode says what becomes of a write that is to be denied.

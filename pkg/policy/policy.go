@@ -27,23 +27,48 @@ type write struct {
 	changes  []change
 }
 
-// Evaluate decides over a request: the first rule that fits. established says that what Question asks has been looked up
-// and is so; where there is no question, or nobody knows, it is false.
-func (p *Policy) Evaluate(request *review.Request, established bool) Decision {
+// Case is one request, read and compared once. Its methods are pure and may be called concurrently.
+type Case struct {
+	policy *Policy
+	write  *write
+	// readable is false for a request that cannot be judged.
+	readable bool
+}
+
+// Review reads a request and compares its objects. The Case shares the bytes of the request.
+func (p *Policy) Review(request *review.Request) *Case {
 	w := newWrite(request)
-	if !p.isReadable(w) {
-		return Deny(Unreadable)
+	c := &Case{policy: p, write: w, readable: p.isReadable(w)}
+	if c.readable {
+		if w.resource = p.concerned(w); w.resource != nil {
+			w.compare()
+		}
 	}
-	if w.resource = p.concerned(w); w.resource == nil {
-		return Decision{Allowed: true, Reason: NotReserved}
+	return c
+}
+
+// Lookups returns the facts that must be looked up before Decide; nil for most requests.
+func (c *Case) Lookups() []Lookup {
+	if !c.readable || c.write.resource == nil {
+		return nil
 	}
-	w.compare()
+	return c.policy.lookups(c.write)
+}
+
+// Decide returns the decision: the first rule that fits. holds says that all Lookups hold; it is false where there is none,
+// or one of them could not be answered.
+func (c *Case) Decide(holds bool) Decision {
+	p, w := c.policy, c.write
 	switch {
+	case !c.readable:
+		return Deny(Unreadable)
+	case w.resource == nil:
+		return Decision{Allowed: true, Reason: NotReserved}
 	case w.Operation == update && len(w.changes) == 0:
 		return w.allow(NoChange, "")
-	case p.isSystemWrite(w, established):
+	case p.isSystemWrite(w, holds):
 		return w.allow(SystemWrite, "")
-	case p.isNamespaceGoing(w, established):
+	case p.isNamespaceGoing(w, holds):
 		return w.allow(NamespaceTerminating, WouldDeny)
 	case w.isRestoration():
 		return w.allow(Restoration, Restored)

@@ -54,14 +54,14 @@ func expected(tb testing.TB, c corpus.Case) *admissionv1.AdmissionResponse {
 	return answer.Response
 }
 
-func TestEvaluateDecidesOverTheCorpusAlone(t *testing.T) {
+func TestDecideOverTheCorpusAlone(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			before := bytes.Clone(c.Review)
 			p, request := builtInPolicy(t), decode(t, c.Review)
-			got := p.Evaluate(request, c.Established())
+			got := p.Review(request).Decide(c.Holds())
 			want := expected(t, c)
 			if got.Allowed != want.Allowed {
 				t.Errorf("allowed: got %t, want %t", got.Allowed, want.Allowed)
@@ -69,7 +69,7 @@ func TestEvaluateDecidesOverTheCorpusAlone(t *testing.T) {
 			if reason := want.AuditAnnotations["reason"]; reason != "" && string(got.Reason) != reason {
 				t.Errorf("reason: got %s, want %s", got.Reason, reason)
 			}
-			if diff := cmp.Diff(got.Changed, p.Evaluate(request, c.Established()).Changed); diff != "" {
+			if diff := cmp.Diff(got.Changed, p.Review(request).Decide(c.Holds()).Changed); diff != "" {
 				t.Errorf("the second time differs\n%s", diff)
 			}
 			if !bytes.Equal(before, c.Review) {
@@ -80,17 +80,17 @@ func TestEvaluateDecidesOverTheCorpusAlone(t *testing.T) {
 }
 
 // What is not known is denied: nothing of the corpus that rests on a fact is allowed without it.
-func TestEvaluateDeniesWithoutTheFact(t *testing.T) {
+func TestDecideDeniesWithoutTheFact(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
-		if !c.Established() {
+		if !c.Holds() {
 			continue
 		}
 		p, request := builtInPolicy(t), decode(t, c.Review)
-		if p.Question(request) == (Question{}) {
-			t.Errorf("%s: there is no question", c.Name)
+		if p.Review(request).Lookups() == nil {
+			t.Errorf("%s: there is no lookup", c.Name)
 		}
-		if p.Evaluate(request, false).Allowed {
+		if p.Review(request).Decide(false).Allowed {
 			t.Errorf("%s: allowed without the fact", c.Name)
 		}
 	}
@@ -102,10 +102,10 @@ func TestFactsHelpControllersOnly(t *testing.T) {
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
 		request.User = review.User{Name: "eve", Groups: []string{"system:masters", "system:serviceaccounts"}}
-		if got := p.Question(request); got != (Question{}) {
-			t.Errorf("%s: question %v for eve", c.Name, got)
+		if got := p.Review(request).Lookups(); got != nil {
+			t.Errorf("%s: lookups %v for eve", c.Name, got)
 		}
-		if got := p.Evaluate(request, true); got.Reason == SystemWrite || got.Reason == NamespaceTerminating {
+		if got := p.Review(request).Decide(true); got.Reason == SystemWrite || got.Reason == NamespaceTerminating {
 			t.Errorf("%s: eve passes for the system: %s", c.Name, got.Reason)
 		}
 	}
@@ -117,16 +117,16 @@ func TestZeroValuesDeny(t *testing.T) {
 		t.Error("the zero Decision allows")
 	}
 	for _, c := range cases(t) {
-		if (&Policy{}).Evaluate(decode(t, c.Review), true).Allowed {
+		if (&Policy{}).Review(decode(t, c.Review)).Decide(true).Allowed {
 			t.Errorf("%s: the zero Policy allows", c.Name)
 		}
 	}
-	if builtInPolicy(t).Evaluate(&review.Request{}, true).Allowed {
+	if builtInPolicy(t).Review(&review.Request{}).Decide(true).Allowed {
 		t.Error("the zero Request is allowed")
 	}
 }
 
-func TestEvaluateDeniesWhatItCannotJudge(t *testing.T) {
+func TestDecideDeniesWhatItCannotJudge(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(*review.Request){
 		"an unknown operation":                 func(r *review.Request) { r.Operation = "CONNECT" },
@@ -148,7 +148,7 @@ func TestEvaluateDeniesWhatItCannotJudge(t *testing.T) {
 			for _, c := range cases(t) {
 				request := decode(t, c.Review)
 				damage(request)
-				if got := builtInPolicy(t).Evaluate(request, true); got.Allowed || got.Reason != Unreadable {
+				if got := builtInPolicy(t).Review(request).Decide(true); got.Allowed || got.Reason != Unreadable {
 					t.Errorf("%s: got allowed=%t %s", c.Name, got.Allowed, got.Reason)
 				}
 			}
@@ -161,9 +161,9 @@ func TestObserveLetsPassAndRecords(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
-		enforced := p.Evaluate(request, c.Established())
+		enforced := p.Review(request).Decide(c.Holds())
 		p.Mode = Observe
-		observed := p.Evaluate(request, c.Established())
+		observed := p.Review(request).Decide(c.Holds())
 		if !observed.Allowed {
 			t.Errorf("%s: denied", c.Name)
 		}
@@ -212,7 +212,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	for name, test := range map[string]struct {
 		operation, resource, user string
 		old, new                  string
-		established               bool
+		holds                     bool
 		allowed                   bool
 		reason                    Reason
 		say                       string
@@ -232,7 +232,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 			request := &review.Request{Operation: test.operation, User: review.User{Name: test.user}}
 			request.GVR.Version, request.GVR.Resource = "v1", test.resource
 			request.Object, request.OldObject = []byte(test.new), []byte(test.old)
-			got := edgePolicy(t).Evaluate(request, test.established)
+			got := edgePolicy(t).Review(request).Decide(test.holds)
 			if got.Allowed != test.allowed || got.Reason != test.reason {
 				t.Errorf("got allowed=%t %s, want allowed=%t %s", got.Allowed, got.Reason, test.allowed, test.reason)
 			}
@@ -243,14 +243,14 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestQuestionOfTheNamespaceController(t *testing.T) {
+func TestLookupOfTheNamespaceController(t *testing.T) {
 	t.Parallel()
 	request := &review.Request{Operation: "DELETE", User: review.User{Name: DefaultNamespaceController}}
 	request.GVR.Version, request.GVR.Resource = "v1", "configmaps"
 	request.OldObject = []byte(`{"metadata":{"namespace":"edge-system","name":"edge-router"}}`)
-	want := Question{Subject: NamespaceGoing, Name: "edge-system"}
-	if got := edgePolicy(t).Question(request); got != want {
-		t.Errorf("got %v, want %v", got, want)
+	want := []Lookup{{Subject: NamespaceGoing, Name: "edge-system"}}
+	if diff := cmp.Diff(want, edgePolicy(t).Review(request).Lookups()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
@@ -297,7 +297,7 @@ func TestNearMissesAreDenied(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := builtInPolicy(t).Evaluate(updateOf(t, test.kind, test.old, test.new, test.user), true)
+			got := builtInPolicy(t).Review(updateOf(t, test.kind, test.old, test.new, test.user)).Decide(true)
 			if got.Allowed != test.allowed || got.Reason != test.reason {
 				t.Errorf("got allowed=%t %s, want allowed=%t %s", got.Allowed, got.Reason, test.allowed, test.reason)
 			}
@@ -305,7 +305,7 @@ func TestNearMissesAreDenied(t *testing.T) {
 	}
 }
 
-func BenchmarkEvaluate(b *testing.B) {
+func BenchmarkDecide(b *testing.B) {
 	for _, c := range cases(b) {
 		if !slices.Contains([]string{"role-verbs", "role-aggregate-label", "token-blanked", "delete-token", "role-put-unchanged"}, c.Name) {
 			continue
@@ -314,7 +314,7 @@ func BenchmarkEvaluate(b *testing.B) {
 			p, request := builtInPolicy(b), decode(b, c.Review)
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Evaluate(request, false)
+				p.Review(request).Decide(false)
 			}
 		})
 	}

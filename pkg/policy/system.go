@@ -11,7 +11,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // The users that a control plane writes as. They are names only: an administrator may impersonate any of them, so that none
@@ -40,61 +39,53 @@ func DefaultWriters() Writers {
 	}
 }
 
-// Subject is what a Question is about.
+// Subject is what a Lookup is about.
 type Subject string
 
 // Subjects.
 const (
-	// AccountGone: is the ServiceAccount absent, or another one than the one with the UID?
+	// AccountGone holds if the ServiceAccount is absent, or has another UID.
 	AccountGone Subject = "AccountGone"
-	// SecretGone: is the Secret absent?
+	// AccountIs holds if the ServiceAccount exists and has this UID.
+	AccountIs Subject = "AccountIs"
+	// SecretGone holds if the Secret is absent.
 	SecretGone Subject = "SecretGone"
-	// NamespaceGoing: is the namespace Name being deleted?
+	// NamespaceGoing holds if the namespace Name is being deleted.
 	NamespaceGoing Subject = "NamespaceGoing"
+	// ClusterCA holds if CA is the certificate authority of this cluster's API server.
+	ClusterCA Subject = "ClusterCA"
+	// OnlyToken holds if no token Secret but Name is in use for the ServiceAccount Account.
+	OnlyToken Subject = "OnlyToken"
 )
 
-// Question asks for the one fact about the cluster that a decision rests on. Its zero value asks nothing.
-type Question struct {
+// Lookup is one fact about the cluster that must hold for a write to be allowed. Subject says which of the other fields count.
+type Lookup struct {
 	Subject              Subject
 	Namespace, Name, UID string
+	// Account is the name of a ServiceAccount in Namespace.
+	Account string
+	// CA is PEM.
+	CA string
 }
 
-// Question returns what must be looked up to decide over a request; most need nothing. The answer is handed to Evaluate.
-func (p *Policy) Question(request *review.Request) Question {
-	isController := slices.Contains(p.Writers.ControllerManager, request.User.Name)
-	isNamespaces := slices.Contains(p.Writers.NamespaceController, request.User.Name)
-	if !isController && !isNamespaces {
-		return Question{}
-	}
-	w := newWrite(request)
-	if !p.isReadable(w) {
-		return Question{}
-	}
-	w.resource = p.concerned(w)
+// lookups returns what must be looked up before the decision; most writes need nothing.
+func (p *Policy) lookups(w *write) []Lookup {
+	isController := slices.Contains(p.Writers.ControllerManager, w.User.Name)
+	isNamespaces := slices.Contains(p.Writers.NamespaceController, w.User.Name)
 	switch {
-	case w.resource == nil:
-		return Question{}
 	case isController && w.Operation == deletion && w.resource.IsTokenSecret():
 		uid := w.OldObject.Get("metadata", "annotations", corev1.ServiceAccountUIDKey).Text()
-		return Question{Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: uid}
-	case isController && w.Operation == update && w.isAccount():
-		return Question{Subject: SecretGone, Namespace: w.old.Namespace, Name: w.droppedReference()}.orNothing()
+		return []Lookup{{Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: uid}}
+	case isController && w.Operation == update && w.isAccount() && w.droppedReference() != "":
+		return []Lookup{{Subject: SecretGone, Namespace: w.old.Namespace, Name: w.droppedReference()}}
 	case isNamespaces && w.Operation == deletion && w.inNamespaceOfItsOwn():
-		return Question{Subject: NamespaceGoing, Name: w.resource.Namespace}
+		return []Lookup{{Subject: NamespaceGoing, Name: w.resource.Namespace}}
 	}
-	return Question{}
-}
-
-// orNothing turns a question without a name into none: there is nothing to look up.
-func (q Question) orNothing() Question {
-	if q.Name == "" {
-		return Question{}
-	}
-	return q
+	return nil
 }
 
 // isSystemWrite says that a known writer makes exactly its own change.
-func (p *Policy) isSystemWrite(w *write, established bool) bool {
+func (p *Policy) isSystemWrite(w *write, holds bool) bool {
 	if w.labelsLastUse() {
 		return true
 	}
@@ -105,9 +96,9 @@ func (p *Policy) isSystemWrite(w *write, established bool) bool {
 	case w.resource.IsTokenSecret() && w.Operation == update:
 		return w.fillsToken()
 	case w.resource.IsTokenSecret() && w.Operation == deletion:
-		return established && w.old.Account != ""
+		return holds && w.old.Account != ""
 	case w.isAccount() && w.Operation == update:
-		return established && w.droppedReference() != "" && onlyAt(w.changes, "secrets")
+		return holds && w.droppedReference() != "" && onlyAt(w.changes, "secrets")
 	default:
 		return false
 	}
@@ -115,8 +106,8 @@ func (p *Policy) isSystemWrite(w *write, established bool) bool {
 
 // isNamespaceGoing says that the namespace controller empties a namespace whose deletion is under way: deny, and it stays
 // Terminating for ever.
-func (p *Policy) isNamespaceGoing(w *write, established bool) bool {
-	return established && w.Operation == deletion && w.inNamespaceOfItsOwn() &&
+func (p *Policy) isNamespaceGoing(w *write, holds bool) bool {
+	return holds && w.Operation == deletion && w.inNamespaceOfItsOwn() &&
 		slices.Contains(p.Writers.NamespaceController, w.User.Name)
 }
 

@@ -30,9 +30,9 @@ var updateAnswers = flag.Bool("update", false, "write the answers of the corpus 
 
 type lookup bool
 
-func (l lookup) Established(context.Context, policy.Question) (bool, error) { return bool(l), nil }
+func (l lookup) Holds(context.Context, policy.Lookup) (bool, error) { return bool(l), nil }
 
-func newHandler(tb testing.TB, log io.Writer, established bool) *Handler {
+func newHandler(tb testing.TB, log io.Writer, holds bool) *Handler {
 	tb.Helper()
 	set, err := reserved.BuiltIn()
 	if err != nil {
@@ -44,7 +44,7 @@ func newHandler(tb testing.TB, log io.Writer, established bool) *Handler {
 	}
 	return &Handler{
 		Policy:  &policy.Policy{Set: set, Writers: policy.DefaultWriters()},
-		Lookup:  lookup(established),
+		Lookup:  lookup(holds),
 		Log:     slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: metrics,
 	}
@@ -77,7 +77,7 @@ func TestAnswersOfTheCorpus(t *testing.T) {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			recorder := post(t, newHandler(t, &log, c.Established()), c.Review)
+			recorder := post(t, newHandler(t, &log, c.Holds()), c.Review)
 			if recorder.Code != http.StatusOK {
 				t.Errorf("HTTP status: got %d, want 200", recorder.Code)
 			}

@@ -22,14 +22,14 @@ import (
 // missing.
 const Path = "/guard-of-reserved-resources"
 
-// LookupTimeout bounds the one look-up that a decision may need. With the 5 s of the registration, it leaves time for an
+// LookupTimeout bounds the lookups of a decision together. With the 5 s of the registration, it leaves time for an
 // answer that says so.
 const LookupTimeout = 2 * time.Second
 
-// Lookup answers the question that a decision rests on, from the live cluster. An error means that nobody knows; the
-// decision is then a denial, and the controller that asked tries again.
+// Lookup answers a lookup of a decision from the live cluster. An error means that the answer is not known: the write is then
+// denied, and the controller that made it tries again.
 type Lookup interface {
-	Established(ctx context.Context, question policy.Question) (bool, error)
+	Holds(ctx context.Context, lookup policy.Lookup) (bool, error)
 }
 
 // Recorder keeps what an administrator may want to review. Record returns the name of the record once the fact is safe, or
@@ -92,19 +92,24 @@ func (h *Handler) evaluate(ctx context.Context, request *review.Request, readErr
 	case readErr != nil:
 		return policy.Deny(policy.Unreadable), readErr
 	}
-	established, err := h.established(ctx, request)
-	return h.Policy.Evaluate(request, established), err
+	reviewed := h.Policy.Review(request)
+	holds, err := h.holds(ctx, reviewed.Lookups())
+	return reviewed.Decide(holds), err
 }
 
-func (h *Handler) established(ctx context.Context, request *review.Request) (bool, error) {
-	question := h.Policy.Question(request)
-	if question.Subject == "" || h.Lookup == nil {
+// holds reports whether all lookups hold; false for none.
+func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) (bool, error) {
+	if len(lookups) == 0 || h.Lookup == nil {
 		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
 	defer cancel()
-	established, err := h.Lookup.Established(ctx, question)
-	return established && err == nil, err
+	for _, lookup := range lookups {
+		if holds, err := h.Lookup.Holds(ctx, lookup); err != nil || !holds {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says

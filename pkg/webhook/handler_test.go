@@ -184,7 +184,7 @@ func TestABodyThatBreaksOffIsDenied(t *testing.T) {
 
 type failingLookup struct{}
 
-func (failingLookup) Established(context.Context, policy.Question) (bool, error) {
+func (failingLookup) Holds(context.Context, policy.Lookup) (bool, error) {
 	return true, errors.New("the API server is down")
 }
 

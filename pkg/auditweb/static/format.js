@@ -38,7 +38,9 @@ const outcomes = {
   WouldDeny: "Would deny",
   Unlocked: "Unlocked",
   Restored: "Restored",
+  Allowed: "Allowed",
   Unguarded: "Unguarded",
+  Tampered: "Tampered",
 };
 
 /** The outcomes in the order in which bars stack and buttons stand. */

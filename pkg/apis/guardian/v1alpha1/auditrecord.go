@@ -7,7 +7,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // Outcome is what became of a write to a reserved resource.
 //
-// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Restored;Unguarded
+// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Restored;Allowed;Unguarded;Tampered
 type Outcome string
 
 // Outcomes.
@@ -20,13 +20,17 @@ const (
 	Unlocked Outcome = "Unlocked"
 	// Restored: the write put a reserved resource right, or part of it.
 	Restored Outcome = "Restored"
+	// Allowed: the control plane made a write that it has to make, and that an administrator may want to see.
+	Allowed Outcome = "Allowed"
 	// Unguarded: the write changed a reserved resource and the guard was not asked. Only an imported record says so.
 	Unguarded Outcome = "Unguarded"
+	// Tampered: the webhook configuration was deleted or edited, and the guard repaired it.
+	Tampered Outcome = "Tampered"
 )
 
 // Outcomes returns all outcomes, in the order in which people should read them.
 func Outcomes() []Outcome {
-	return []Outcome{Denied, WouldDeny, Unlocked, Restored, Unguarded}
+	return []Outcome{Denied, WouldDeny, Unlocked, Restored, Allowed, Unguarded, Tampered}
 }
 
 // Source is where a record comes from. The zero value is SourceGuard.
