@@ -10,6 +10,7 @@ import (
 	"log/slog"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -32,6 +33,7 @@ type guard struct {
 	set      *reserved.Set
 	config   *rest.Config
 	client   kubernetes.Interface
+	metadata metadata.Interface
 	manager  ctrl.Manager
 	server   *listener
 	records  *recordstore.Store
@@ -70,7 +72,11 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	g := &guard{settings: settings, set: set, config: config, client: clientset}
+	metadataClient, err := metadata.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	g := &guard{settings: settings, set: set, config: config, client: clientset, metadata: metadataClient}
 	if g.certificates, err = newCertificates(settings.flags.certificates, settings.log); err != nil {
 		return nil, err
 	}
@@ -113,7 +119,7 @@ func (g *guard) addServer() error {
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	l.Register(webhook.Path, &webhook.Handler{
 		Policy:   &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
-		Lookup:   facts.Cluster{Client: g.client},
+		Lookup:   facts.Cluster{Client: g.client, Metadata: g.metadata},
 		Recorder: g.recorder,
 		Log:      g.settings.log,
 		Metrics:  counters,

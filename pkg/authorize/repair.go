@@ -10,19 +10,16 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// lastUsedLabel is what the API server writes on a token Secret when the token is used: the constant LastUsedLabelKey of
-// k8s.io/kubernetes/pkg/serviceaccount, which no library exports.
-const lastUsedLabel = "kubernetes.io/legacy-token-last-used"
+// lastAppliedPath is where kubectl notes what it applied, as package policy writes paths.
+const lastAppliedPath = "metadata.annotations[" + corev1.LastAppliedConfigAnnotation + "]"
 
 // repairPatch returns the JSON merge patch (RFC 7386) that makes a live object what its manifest says: it sets what
 // differs, and nulls what the manifest lacks. Fields that the cluster writes are left as they are. It holds for the version
 // of the object that was read, and for no other.
 func repairPatch(f found) ([]byte, error) {
-	patch := difference(f.live.Object, f.entry.Object().Object, nil, clusterOwned(f.entry))
+	patch := difference(f.live.Object, f.entry.Object().Object, nil, clusterOwned(f))
 	metadata, isObject := patch["metadata"].(map[string]any)
 	if !isObject {
 		metadata = map[string]any{}
@@ -37,20 +34,16 @@ func repairPatch(f found) ([]byte, error) {
 }
 
 // clusterOwned returns the paths of the fields that a repair leaves alone.
-func clusterOwned(entry *reserved.Resource) [][]string {
-	owned := [][]string{{"status"}, {"metadata", "annotations", corev1.LastAppliedConfigAnnotation}}
+func clusterOwned(f found) [][]string {
+	owned := append([][]string{{"status"}}, f.entry.SystemFields()...)
+	if !slices.Contains(f.drift, lastAppliedPath) {
+		owned = append(owned, []string{"metadata", "annotations", corev1.LastAppliedConfigAnnotation})
+	}
 	for _, key := range []string{
 		"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink",
 		"deletionTimestamp", "deletionGracePeriodSeconds",
 	} {
 		owned = append(owned, []string{"metadata", key})
-	}
-	if entry.GVR.Group == "" && entry.Kind == "ServiceAccount" {
-		owned = append(owned, []string{"secrets"})
-	}
-	if entry.IsTokenSecret() {
-		owned = append(owned, []string{"data"}, []string{"metadata", "annotations", corev1.ServiceAccountUIDKey},
-			[]string{"metadata", "labels", lastUsedLabel})
 	}
 	return owned
 }

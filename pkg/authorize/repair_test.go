@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // set puts a value at a path of a live object.
@@ -53,11 +55,15 @@ func TestRepairPatch(t *testing.T) {
 			"ServiceAccount", all(
 				set("x", "metadata", "labels", "a"),
 				set("y", "metadata", "annotations", "b"),
-				set("z", "metadata", "annotations", corev1.LastAppliedConfigAnnotation),
+				set(`{"kind":"ServiceAccount"}`, "metadata", "annotations", corev1.LastAppliedConfigAnnotation),
 				set([]any{"a.b/c"}, "metadata", "finalizers"),
 				set([]any{map[string]any{"kind": "Pod"}}, "metadata", "ownerReferences"),
 			),
 			`{"metadata":{"annotations":{"b":null},"finalizers":null,"labels":null,"ownerReferences":null,"resourceVersion":"7"}}`,
+		},
+		"a false note of kubectl is nulled": {
+			"ServiceAccount", set(`{"metadata":{"uid":"x"}}`, "metadata", "annotations", corev1.LastAppliedConfigAnnotation),
+			`{"metadata":{"annotations":null,"resourceVersion":"7"}}`,
 		},
 		"what the cluster writes of a ServiceAccount is left alone": {
 			"ServiceAccount", all(
@@ -71,7 +77,7 @@ func TestRepairPatch(t *testing.T) {
 			"Secret", all(
 				set("Y2FuYXJ5", "data", "token"),
 				set("uid-1", "metadata", "annotations", corev1.ServiceAccountUIDKey),
-				set("2026-01-01", "metadata", "labels", lastUsedLabel),
+				set("2026-01-01", "metadata", "labels", reserved.LastUsedLabel),
 				set("2026-01-01", "metadata", "labels", invalidSinceLabel),
 			),
 			`{"metadata":{"labels":{"kubernetes.io/legacy-token-invalid-since":null},"resourceVersion":"7"}}`,
@@ -81,7 +87,11 @@ func TestRepairPatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			entry := entryOf(t, shop, test.kind)
 			live := liveAs(entry, test.change)
-			patch, err := repairPatch(found{entry: entry, live: live})
+			before, err := driftOf(entry, live)
+			if err != nil {
+				t.Fatal(err)
+			}
+			patch, err := repairPatch(found{entry: entry, live: live, drift: before})
 			if err != nil {
 				t.Fatal(err)
 			}

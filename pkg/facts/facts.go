@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
@@ -19,6 +20,8 @@ import (
 // back.
 type Cluster struct {
 	Client kubernetes.Interface
+	// Metadata reads objects of any kind without their content.
+	Metadata metadata.Interface
 }
 
 // Holds reports whether the fact holds. An error says that it could not be found out; the guard's ServiceAccount needs the
@@ -31,6 +34,8 @@ func (c Cluster) Holds(ctx context.Context, lookup policy.Lookup) (bool, error) 
 		return c.secretGone(ctx, lookup)
 	case policy.NamespaceGoing:
 		return c.namespaceGoing(ctx, lookup)
+	case policy.Live:
+		return c.live(ctx, lookup)
 	default:
 		return false, fmt.Errorf("look up %q: no such subject", lookup.Subject)
 	}
@@ -68,4 +73,15 @@ func (c Cluster) namespaceGoing(ctx context.Context, lookup policy.Lookup) (bool
 		return false, fmt.Errorf("look up whether a namespace is being deleted: %w", err)
 	}
 	return namespace.DeletionTimestamp != nil, nil
+}
+
+func (c Cluster) live(ctx context.Context, lookup policy.Lookup) (bool, error) {
+	object, err := c.Metadata.Resource(lookup.GVR).Namespace(lookup.Namespace).Get(ctx, lookup.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return lookup.UID == "", nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up the live object of a write: %w", err)
+	}
+	return lookup.UID != "" && string(object.UID) == lookup.UID, nil
 }

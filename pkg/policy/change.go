@@ -7,8 +7,6 @@ import (
 	"bytes"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -17,40 +15,66 @@ import (
 type change struct {
 	at       *path
 	old, new rawjson.Value
+	// restored says that the field is afterwards as the reserved manifest has it.
+	restored bool
 }
 
-// comparison walks two versions of an object side by side and collects what differs in meaning. Objects are compared member
+// versions are the values of one field: before the write, after it, and in the reserved manifest. A comparison of two objects
+// leaves want absent.
+type versions struct{ old, new, want rawjson.Value }
+
+const (
+	// maxChanges bounds the changes that a comparison collects. No honest write comes near it, and a message names a few.
+	maxChanges = 1024
+	// maxPasses bounds how often a comparison reads the bytes of the objects. A value is read once for each object or list
+	// that it is nested in, so a hostile object costs its size times its depth. A ClusterRole is four deep.
+	maxPasses = 16
+	// maxMembers bounds the members of an object, and the elements of a list, that are compared one by one: each takes 56 bytes
+	// of memory, and as few as two of the review.
+	maxMembers = 16 << 10
+)
+
+// comparison walks two versions of an object in one pass and collects what differs in meaning. Objects are compared member
 // by member, and lists element by element, as generic JSON: a typed decode would drop fields of a newer API server, and
 // hide a change to them.
 type comparison struct {
 	resource *reserved.Resource
-	// same tells fields that differ, and mean the same in this comparison all the same.
-	same    func(at *path, old, new rawjson.Value) bool
-	changes []change
+	purpose  purpose
+	changes  []change
+	// list is the outermost list that the walk is in; nil outside of lists.
+	list *listField
+	// budget is how many bytes may still be read.
+	budget int
 }
 
-// compareVersions returns what an update from old to new changes.
-func compareVersions(resource *reserved.Resource, old, new rawjson.Value) []change {
-	c := comparison{resource: resource, same: bookkeeping}
-	c.values(nil, old, new)
-	return c.changes
+// purpose says which fields may differ and still mean the same.
+type purpose int
+
+const (
+	// exact finds every difference.
+	exact purpose = iota
+	// ofVersions finds what an update changes, and whether that is restored.
+	ofVersions
+	// ofCreation finds what differs from the manifest in any field that the creator of an object can set.
+	ofCreation
+	// ofDrift finds what differs from the manifest in any field that others than the control plane write.
+	ofDrift
+)
+
+func newComparison(resource *reserved.Resource, purpose purpose, size int) comparison {
+	return comparison{resource: resource, purpose: purpose, budget: maxPasses * (size + len(resource.Manifest()))}
 }
 
-// restores reports whether a change leaves its field as the reserved manifest has it. A list is one field: it is put right
-// as a whole or not at all.
-func restores(resource *reserved.Resource, object rawjson.Value, changed change) bool {
-	if isSystemOwned(resource, changed.at) {
-		return false
-	}
-	field := changed.at.field()
-	want, value := field.in(resource.Manifest()), field.in(object)
-	if isRules(resource, field) {
-		return equalRules(want, value)
-	}
-	c := comparison{resource: resource, same: bookkeeping}
-	c.values(field, want, value)
-	return len(c.changes) == 0
+// compareVersions returns what an update from old to new changes, and whether that is all: a comparison ends early after
+// maxChanges, or when its objects are nested so deeply that it would take too long.
+func compareVersions(resource *reserved.Resource, old, new rawjson.Value) (changes []change, complete bool) {
+	c := newComparison(resource, ofVersions, len(old)+len(new))
+	c.values(nil, versions{old, new, resource.Manifest()})
+	return c.changes, !c.isOver()
 }
+
+// isOver says that the comparison has ended early.
+func (c *comparison) isOver() bool { return len(c.changes) >= maxChanges || c.budget < 0 }
 
 // Drift returns the paths of the fields in which a live object is not as its reserved manifest says, in no given order.
 // Fields that the control plane writes (a token, references to it, the status) do not count, nor does the order of RBAC
@@ -59,28 +83,38 @@ func Drift(resource *reserved.Resource, live rawjson.Value) []string {
 	if !resource.HasManifest() {
 		return nil
 	}
-	c := comparison{resource: resource}
-	c.same = func(at *path, want, value rawjson.Value) bool {
-		return c.sameAsManifest(at, want, value) || isSystemOwned(resource, at) || at.is("status")
-	}
-	c.values(nil, resource.Manifest(), live)
+	c := newComparison(resource, ofDrift, len(live))
+	c.values(nil, versions{old: resource.Manifest(), new: live})
 	return pathsOf(c.changes)
 }
 
 // compareWithManifest returns in what an object that is being created differs from the manifest, in any field that its
 // creator can set.
 func compareWithManifest(resource *reserved.Resource, object rawjson.Value) []change {
-	c := comparison{resource: resource}
-	c.same = c.sameAsManifest
-	c.values(nil, resource.Manifest(), object)
+	c := newComparison(resource, ofCreation, len(object))
+	c.values(nil, versions{old: resource.Manifest(), new: object})
 	return c.changes
 }
 
-// sameAsManifest passes over what the API server assigns to every object, and the name, by which the entry was found: it
-// may be another one under the reserved prefix.
-func (c *comparison) sameAsManifest(at *path, want, value rawjson.Value) bool {
-	return isBookkeeping(at) || at.is("metadata", "uid") || at.is("metadata", "creationTimestamp") ||
-		at.is("metadata", "name") || isRules(c.resource, at) && equalRules(want, value)
+// isSame tells fields that differ, and mean the same for the purpose all the same.
+func (c *comparison) isSame(at *path, v versions) bool {
+	switch c.purpose {
+	case exact:
+		return false
+	case ofVersions:
+		return c.isBookkeeping(at, v)
+	case ofDrift:
+		return c.isSameAsManifest(at, v) || isSystemOwned(c.resource, at) || at.is("status")
+	default:
+		return c.isSameAsManifest(at, v)
+	}
+}
+
+// isSameAsManifest passes over what the API server assigns to every object, and over the name, by which the resource was
+// found: it may be another one under the reserved prefix.
+func (c *comparison) isSameAsManifest(at *path, v versions) bool {
+	return c.isBookkeeping(at, v) || at.is("metadata", "uid") || at.is("metadata", "creationTimestamp") ||
+		at.is("metadata", "name") || isRules(c.resource, at) && equalRules(v.old, v.new)
 }
 
 func pathsOf(changes []change) []string {
@@ -91,28 +125,23 @@ func pathsOf(changes []change) []string {
 	return paths
 }
 
-func bookkeeping(at *path, _, _ rawjson.Value) bool { return isBookkeeping(at) }
-
-// isBookkeeping tells the fields that the API server and kubectl keep for themselves.
-func isBookkeeping(p *path) bool {
-	return p.is("metadata", "managedFields") || p.is("metadata", "resourceVersion") ||
-		p.is("metadata", "generation") || p.is("metadata", "selfLink") ||
-		p.is("metadata", "annotations", corev1.LastAppliedConfigAnnotation)
-}
-
-func (c *comparison) values(at *path, old, new rawjson.Value) {
-	if bytes.Equal(old, new) || old.IsEmpty() && new.IsEmpty() || c.same(at, old, new) {
+func (c *comparison) values(at *path, v versions) {
+	if bytes.Equal(v.old, v.new) || v.old.IsEmpty() && v.new.IsEmpty() || c.isOver() || c.isSame(at, v) {
+		return
+	}
+	if c.budget -= len(v.old) + len(v.new); c.budget < 0 {
+		c.report(at, v)
 		return
 	}
 	switch {
-	case isSecretReferences(c.resource, at) && areBoth(rawjson.Value.IsArray, old, new):
-		c.secretReferences(at, old, new)
-	case areBoth(rawjson.Value.IsObject, old, new):
-		c.objects(at, old, new)
-	case areBoth(rawjson.Value.IsArray, old, new):
-		c.lists(at, old, new)
-	case !rawjson.EqualText(old, new) && !isFalseDefault(at, old, new):
-		c.report(at, old, new)
+	case isSecretReferences(c.resource, at) && areBoth(rawjson.Value.IsArray, v.old, v.new):
+		c.secretReferences(at, v)
+	case areBoth(rawjson.Value.IsObject, v.old, v.new):
+		c.objects(at, v)
+	case areBoth(rawjson.Value.IsArray, v.old, v.new):
+		c.lists(at, v)
+	case !rawjson.EqualText(v.old, v.new) && !isFalseDefault(at, v.old, v.new):
+		c.report(at, v)
 	}
 }
 
@@ -127,33 +156,41 @@ func isFalseDefault(at *path, a, b rawjson.Value) bool {
 	return at.is("immutable") && isFalse(a) && isFalse(b)
 }
 
-func (c *comparison) objects(at *path, old, new rawjson.Value) {
-	var list [searchedMembers]member // on the stack, for objects of a usual size
-	olds := membersOf(list[:0], old)
-	for key, value := range new.Members() {
+func (c *comparison) objects(at *path, v versions) {
+	var oldList, wantList [searchedMembers]member // on the stack, for objects of a usual size
+	olds, wants := membersOf(oldList[:0], v.old), membersOf(wantList[:0], v.want)
+	if len(olds.list) > maxMembers {
+		c.report(at, v)
+		return
+	}
+	for key, value := range v.new.Members() {
 		if before := olds.take(key); !bytes.Equal(before, value) {
-			c.values(&path{parent: at, key: key}, before, value)
+			c.values(&path{parent: at, key: key}, versions{before, value, wants.take(key)})
 		}
 	}
 	for _, left := range olds.list {
 		if !left.taken {
-			c.values(&path{parent: at, key: left.key}, left.value, nil)
+			c.values(&path{parent: at, key: left.key}, versions{old: left.value, want: wants.take(left.key)})
 		}
 	}
 }
 
 // lists compares element by element where that tells more than that the list has changed: where the lengths are the same,
-// and the elements have fields of their own.
-func (c *comparison) lists(at *path, old, new rawjson.Value) {
+// and the elements are objects or lists.
+func (c *comparison) lists(at *path, v versions) {
+	if c.list == nil {
+		c.list = &listField{at: at, v: v}
+		defer func() { c.list = nil }()
+	}
 	var oldList, newList [searchedMembers]rawjson.Value // on the stack, for lists of a usual size
-	olds, news := elements(oldList[:0], old), elements(newList[:0], new)
-	if len(olds) != len(news) || !areNested(olds) || !areNested(news) {
-		c.report(at, old, new)
+	olds, news := elements(oldList[:0], v.old), elements(newList[:0], v.new)
+	if len(olds) != len(news) || len(olds) > maxMembers || !areNested(olds) || !areNested(news) {
+		c.report(at, v)
 		return
 	}
 	for i, element := range news {
 		if !bytes.Equal(olds[i], element) {
-			c.values(&path{parent: at, index: i + 1}, olds[i], element)
+			c.values(&path{parent: at, index: i + 1}, versions{old: olds[i], new: element})
 		}
 	}
 }
@@ -162,20 +199,56 @@ func areNested(elements []rawjson.Value) bool {
 	return !slices.ContainsFunc(elements, func(e rawjson.Value) bool { return !e.IsObject() && !e.IsArray() })
 }
 
-func (c *comparison) report(at *path, old, new rawjson.Value) {
-	c.changes = append(c.changes, change{at: at, old: old, new: new})
+func (c *comparison) report(at *path, v versions) {
+	c.changes = append(c.changes, change{at: at, old: v.old, new: v.new, restored: c.isRestored(at, v)})
+}
+
+// listField is a list that changes. It is one field: a write restores it as a whole or not at all.
+type listField struct {
+	at *path
+	v  versions
+	// known says that restored has been found out.
+	known, restored bool
+}
+
+func (c *comparison) isRestored(at *path, v versions) bool {
+	switch {
+	case c.purpose != ofVersions || !c.resource.HasManifest() || isSystemOwned(c.resource, at):
+		return false
+	case c.list == nil:
+		return c.equalsManifest(at, v)
+	case !c.list.known:
+		c.list.known, c.list.restored = true, c.equalsManifest(c.list.at, c.list.v)
+	}
+	return c.list.restored
+}
+
+// equalsManifest says that the new value of a field means what the manifest has there.
+func (c *comparison) equalsManifest(at *path, v versions) bool {
+	if isRules(c.resource, at) {
+		return equalRules(v.want, v.new)
+	}
+	inner := comparison{resource: c.resource, budget: c.budget}
+	inner.values(at, versions{old: v.want, new: v.new})
+	c.budget = inner.budget
+	return len(inner.changes) == 0 && !inner.isOver()
 }
 
 // secretReferences compares the names only: which Secrets of its namespace the account lists.
-func (c *comparison) secretReferences(at *path, old, new rawjson.Value) {
-	if !slices.Equal(referencedNames(old), referencedNames(new)) {
-		c.report(at, old, new)
+func (c *comparison) secretReferences(at *path, v versions) {
+	olds, news := referencedNames(v.old), referencedNames(v.new)
+	if len(olds) > maxMembers || !slices.Equal(olds, news) {
+		c.report(at, v)
 	}
 }
 
+// referencedNames returns the names in order, and no more than one over maxMembers of them.
 func referencedNames(references rawjson.Value) []string {
 	var names []string
 	for reference := range references.Elements() {
+		if len(names) > maxMembers {
+			break
+		}
 		name := reference.Get("name")
 		if !name.IsString() {
 			name = reference // no reference at all: it is equal to itself only
@@ -190,15 +263,15 @@ func isRules(resource *reserved.Resource, at *path) bool {
 }
 
 func isSecretReferences(resource *reserved.Resource, at *path) bool {
-	return at.is("secrets") && resource.Kind == "ServiceAccount" && resource.GVR.Group == ""
+	return at.is("secrets") && resource.IsServiceAccount()
 }
 
-// isSystemOwned tells the fields that only the control plane writes. Nobody else restores them, whatever the value.
+// isSystemOwned tells the fields that only the control plane writes. No other client restores them, whatever the value.
 func isSystemOwned(resource *reserved.Resource, at *path) bool {
-	return isSecretReferences(resource, at) || resource.IsTokenSecret() && (at.under("data") ||
-		at.is("metadata", "annotations", corev1.ServiceAccountUIDKey) || at.is("metadata", "labels", lastUsedLabel))
+	for _, field := range resource.SystemFields() {
+		if at.startsWith(field) {
+			return true
+		}
+	}
+	return false
 }
-
-// lastUsedLabel is what the API server writes on a token Secret when the token is used: the constant LastUsedLabelKey of
-// k8s.io/kubernetes/pkg/serviceaccount, which no library exports.
-const lastUsedLabel = "kubernetes.io/legacy-token-last-used"

@@ -53,7 +53,9 @@ func ReadTokenClaims(token []byte) (TokenClaims, bool) {
 }
 
 // subject is the user name of the ServiceAccount.
-func (c TokenClaims) subject() string { return "system:serviceaccount:" + c.Namespace + ":" + c.Account }
+func (c TokenClaims) subject() string {
+	return "system:serviceaccount:" + c.Namespace + ":" + c.Account
+}
 
 // readPart returns the JSON document of one part of a JWT; an absent Value where it holds none.
 func readPart(part []byte) rawjson.Value {

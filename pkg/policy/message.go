@@ -48,6 +48,8 @@ func (d Decision) Sentence() string {
 			return fmt.Sprintf("%s holds resources reserved by %s and must not be deleted.", object, d.Resource.Owner)
 		}
 		return fmt.Sprintf("%s is reserved by %s and must not be deleted.", object, d.Resource.Owner)
+	case SystemDelete:
+		return fmt.Sprintf("%s is deleted by the control plane: its ServiceAccount is gone.", object)
 	case TokenMint:
 		return fmt.Sprintf("%s would hold a token of ServiceAccount %q, which is reserved by %s.",
 			object, d.Resource.Account, d.Resource.Owner)

@@ -40,31 +40,14 @@ func (p *path) is(keys ...string) bool {
 	return p == nil
 }
 
-// under reports whether the path is, or leads through, a key of the object itself.
-func (p *path) under(key string) bool {
-	for p != nil && p.parent != nil {
-		p = p.parent
-	}
-	return p.is(key)
-}
-
-// field returns the path itself, or the outermost list that it leads into.
-func (p *path) field() *path {
-	field := p
+// startsWith reports whether the path is, or leads through, the field with these keys.
+func (p *path) startsWith(keys []string) bool {
 	for step := p; step != nil; step = step.parent {
-		if step.index > 0 {
-			field = step.parent
+		if step.is(keys...) {
+			return true
 		}
 	}
-	return field
-}
-
-// in returns what stands at the path in an object; absent where it leads nowhere. The path leads into no list.
-func (p *path) in(object rawjson.Value) rawjson.Value {
-	if p == nil {
-		return object
-	}
-	return p.parent.in(object).Get(string(p.key))
+	return false
 }
 
 // String renders the path as people write it: rules[2].verbs, metadata.labels[app.kubernetes.io/name].
@@ -132,10 +115,13 @@ type member struct {
 // cost its square.
 const searchedMembers = 16
 
-// membersOf uses list, which is empty, as long as it has room.
+// membersOf uses list, which is empty, as long as it has room. It ends after one member more than maxMembers.
 func membersOf(list []member, object rawjson.Value) members {
 	m := members{list: list}
 	for key, value := range object.Members() {
+		if len(m.list) > maxMembers {
+			break
+		}
 		m.list = append(m.list, member{key: key, value: value})
 	}
 	if len(m.list) > searchedMembers {

@@ -4,6 +4,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
@@ -25,55 +27,90 @@ type write struct {
 	// old and new are what the object is known by before and after; zero where there is no such object.
 	old, new reserved.Identity
 	changes  []change
+	// complete says that changes are all that there are.
+	complete bool
+	// owners are the field managers that the write makes owners of fields that only the control plane writes.
+	owners []owner
+}
+
+// permit is why a write is allowed, if the lookups hold.
+type permit struct {
+	reason Reason
+	// outcome is empty for a write that needs no record.
+	outcome Outcome
+	lookups []Lookup
+}
+
+// holds reports whether all lookups hold that the record, or else the permit, rests on.
+func (p permit) holds(holds []bool, forRecord bool) bool {
+	for i, lookup := range p.lookups {
+		if lookup.ForRecord == forRecord && (i >= len(holds) || !holds[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // Case is one request, read and compared once. Its methods are pure and may be called concurrently.
 type Case struct {
-	policy *Policy
-	write  *write
+	mode  Mode
+	write *write
 	// readable is false for a request that cannot be judged.
 	readable bool
+	// permit is the first rule that allows the write; without a reason where none does.
+	permit permit
 }
 
-// Review reads a request and compares its objects. The Case shares the bytes of the request.
+// Review reads a request and compares its objects. Its cost grows with the size of the objects, whatever they hold. The Case
+// shares the bytes of the request.
 func (p *Policy) Review(request *review.Request) *Case {
 	w := newWrite(request)
-	c := &Case{policy: p, write: w, readable: p.isReadable(w)}
-	if c.readable {
-		if w.resource = p.concerned(w); w.resource != nil {
-			w.compare()
-		}
+	c := &Case{mode: p.Mode, write: w, readable: p.isReadable(w)}
+	if !c.readable {
+		return c
+	}
+	if w.resource = p.concerned(w); w.resource != nil {
+		w.compare()
+		c.permit = p.permit(w)
 	}
 	return c
 }
 
-// Lookups returns the facts that must be looked up before Decide; nil for most requests.
-func (c *Case) Lookups() []Lookup {
-	if !c.readable || c.write.resource == nil {
-		return nil
+// permit returns the first rule that allows the write.
+func (p *Policy) permit(w *write) permit {
+	if w.Operation == update && len(w.changes) == 0 && len(w.owners) == 0 {
+		return permit{reason: NoChange}
 	}
-	return c.policy.lookups(c.write)
+	if rule, fits := p.systemWrite(w); fits {
+		return rule
+	}
+	if rule, fits := p.namespaceEnd(w); fits {
+		return rule
+	}
+	if w.isRestoration() {
+		return permit{reason: Restoration, outcome: Restored, lookups: w.restorationLookups()}
+	}
+	return permit{} // an active unlock comes here
 }
 
-// Decide returns the decision: the first rule that fits. holds says that all Lookups hold; it is false where there is none,
-// or one of them could not be answered.
-func (c *Case) Decide(holds bool) Decision {
-	p, w := c.policy, c.write
+// Lookups returns the facts that the decision rests on; nil for most requests.
+func (c *Case) Lookups() []Lookup { return c.permit.lookups }
+
+// Decide returns the decision. holds says of each of Lookups whether it holds; one that is missing does not.
+func (c *Case) Decide(holds []bool) Decision {
+	w := c.write
 	switch {
 	case !c.readable:
 		return Deny(Unreadable)
 	case w.resource == nil:
 		return Decision{Allowed: true, Reason: NotReserved}
-	case w.Operation == update && len(w.changes) == 0:
-		return w.allow(NoChange, "")
-	case p.isSystemWrite(w, holds):
-		return w.allow(SystemWrite, "")
-	case p.isNamespaceGoing(w, holds):
-		return w.allow(NamespaceTerminating, WouldDeny)
-	case w.isRestoration():
-		return w.allow(Restoration, Restored)
-	// An active unlock comes here: allow, and record it.
-	case p.Mode == Observe:
+	case c.permit.reason != "" && c.permit.holds(holds, false):
+		outcome := c.permit.outcome
+		if !c.permit.holds(holds, true) {
+			outcome = ""
+		}
+		return w.allow(c.permit.reason, outcome)
+	case c.mode == Observe:
 		return w.allow(w.denialReason(), WouldDeny)
 	default:
 		return w.decide(Decision{Reason: w.denialReason(), Outcome: Denied})
@@ -120,36 +157,57 @@ func (p *Policy) concerned(w *write) *reserved.Resource {
 }
 
 func (w *write) compare() {
+	if w.Operation == deletion {
+		return
+	}
+	w.owners = newOwners(w.resource, w.OldObject.Get("metadata", "managedFields"), w.Object.Get("metadata", "managedFields"))
 	switch {
 	case w.Operation == update:
-		w.changes = compareVersions(w.resource, w.OldObject, w.Object)
+		w.changes, w.complete = compareVersions(w.resource, w.OldObject, w.Object)
 	case w.Operation == create && w.resource.HasManifest():
 		w.changes = compareWithManifest(w.resource, w.Object)
 	}
 }
 
-// maxRestored bounds the fields that one restoration may change: each is looked up in the object.
-const maxRestored = 1024
-
-// isRestoration says that the write leaves every field that it changes as the manifest has it. What stood there before and
-// is left alone does not count, so that one mistake can be put right after the other.
+// isRestoration says that the write leaves every field that it changes as the manifest has it. What was there before and is
+// left alone does not count, so that one mistake can be mended after the other.
 func (w *write) isRestoration() bool {
 	switch w.Operation {
 	case create:
-		return w.resource.HasManifest() && w.new.Name == w.resource.Name && len(w.changes) == 0
+		return w.resource.HasManifest() && w.new.Name == w.resource.Name && len(w.changes) == 0 && len(w.owners) == 0
 	case update:
-		return w.resource.HasManifest() && !w.mints() && !w.completesDeletion() && len(w.changes) <= maxRestored &&
-			all(w.changes, func(c change) bool { return restores(w.resource, w.Object, c) })
+		return w.resource.HasManifest() && w.complete && len(w.owners) == 0 && !w.mints() && !w.completesDeletion() &&
+			!slices.ContainsFunc(w.changes, func(c change) bool { return !c.restored })
 	default:
 		return false
 	}
 }
 
-// mints says that the write makes a Secret ask for a credential of the reserved account. The reserved token Secret itself
-// may be made to.
+// restorationLookups makes sure that a record is about a write that an API server was asked for: other callers of the guard do
+// not know the UID of the live object. And a restored token Secret is one more credential if another one is in use.
+func (w *write) restorationLookups() []Lookup {
+	object := w.new
+	lookups := []Lookup{{
+		Subject: Live, ForRecord: true, GVR: w.GVR, Namespace: object.Namespace, Name: object.Name,
+		UID: w.OldObject.Get("metadata", "uid").Text(),
+	}}
+	if w.asksForToken() {
+		lookups = append(lookups, Lookup{
+			Subject: OnlyToken, Namespace: object.Namespace, Account: object.Account, Name: object.Name,
+		})
+	}
+	return lookups
+}
+
+// asksForToken says that after the write, and not before, a Secret asks for a credential of the reserved account.
+func (w *write) asksForToken() bool {
+	return w.resource.IsTokenSecret() && w.new.Account == w.resource.Account && w.old.Account != w.resource.Account
+}
+
+// mints says that the write makes a Secret ask for one more credential of the reserved account: any but the reserved token
+// Secret, which may be made to while no other is in use.
 func (w *write) mints() bool {
-	return w.resource.IsTokenSecret() && w.new.Account == w.resource.Account &&
-		w.old.Account != w.resource.Account && w.new.Name != w.resource.Name
+	return w.asksForToken() && w.new.Name != w.resource.Name
 }
 
 // completesDeletion says that the update takes away what holds up the deletion of an object that is being deleted. It
@@ -163,7 +221,7 @@ func (w *write) denialReason() Reason {
 	switch {
 	case w.Operation == deletion:
 		return ReservedDelete
-	case w.mints():
+	case w.mints(), w.asksForToken() && w.isRestoration():
 		return TokenMint
 	case w.Operation == create:
 		return ForeignCreate
@@ -179,19 +237,19 @@ func (w *write) allow(reason Reason, outcome Outcome) Decision {
 }
 
 func (w *write) decide(d Decision) Decision {
-	d.Resource, d.Object, d.Changed = w.resource, w.new, pathsOf(w.changes)
+	d.Resource, d.Object, d.Changed = w.resource, w.new, w.changedPaths()
 	if w.Operation == deletion {
 		d.Object = w.old
 	}
 	return d
 }
 
-// all reports whether there are changes, and all of them satisfy f.
-func all(changes []change, f func(change) bool) bool {
-	for _, change := range changes {
-		if !f(change) {
-			return false
-		}
+// changedPaths names the managed fields only where nothing else is wrong with the write: who writes a field owns it.
+func (w *write) changedPaths() []string {
+	paths := pathsOf(w.changes)
+	isWrong := func(c change) bool { return !c.restored }
+	if len(w.owners) > 0 && !slices.ContainsFunc(w.changes, isWrong) {
+		paths = append(paths, "metadata.managedFields")
 	}
-	return len(changes) > 0
+	return paths
 }

@@ -16,6 +16,10 @@ import (
 // comes to 41.
 const maxSimpleRules = 1024
 
+// maxRulesBytes bounds the JSON of a list of rules that is compared: each text of one list is compared with those of the other.
+// The built-in manifest takes 1 kB.
+const maxRulesBytes = 64 << 10
+
 // equalRules reports whether each of two lists of RBAC rules covers the other. Order does not count, nor does the way
 // permissions are split into rules. Rules that cannot be read whole, or are too many, are equal to nothing.
 //
@@ -36,6 +40,9 @@ type rule struct {
 func readRules(list rawjson.Value) ([]rule, bool) {
 	if list.IsEmpty() {
 		return nil, true
+	}
+	if len(list) > maxRulesBytes {
+		return nil, false
 	}
 	rules := make([]rule, 0, usualElements)
 	total := 0
@@ -124,9 +131,12 @@ func coversResources(owners []rule, r rule) bool {
 // usualElements is how many elements most lists of a rule have.
 const usualElements = 8
 
-// elements appends the elements of a list.
+// elements appends the elements of a list, and no more than one over maxMembers of them.
 func elements(to []rawjson.Value, list rawjson.Value) []rawjson.Value {
 	for element := range list.Elements() {
+		if len(to) > maxMembers {
+			break
+		}
 		to = append(to, element)
 	}
 	return to

@@ -4,17 +4,19 @@
 package policy
 
 import (
+	"encoding/base64"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // The users that a control plane writes as. They are names only: an administrator may impersonate any of them, so that none
-// is allowed more than exactly its own change.
+// is allowed more than exactly its own change, with values that hold in this cluster.
 const (
 	DefaultControllerManager   = "system:kube-controller-manager"
 	DefaultNamespaceController = "system:serviceaccount:kube-system:namespace-controller"
@@ -44,7 +46,7 @@ type Subject string
 
 // Subjects.
 const (
-	// AccountGone holds if the ServiceAccount is absent, or has another UID.
+	// AccountGone holds if the ServiceAccount is absent, or if UID is not empty and the ServiceAccount has another one.
 	AccountGone Subject = "AccountGone"
 	// AccountIs holds if the ServiceAccount exists and has this UID.
 	AccountIs Subject = "AccountIs"
@@ -56,90 +58,151 @@ const (
 	ClusterCA Subject = "ClusterCA"
 	// OnlyToken holds if no token Secret but Name is in use for the ServiceAccount Account.
 	OnlyToken Subject = "OnlyToken"
+	// Live holds if the object of GVR exists and has this UID, or, where UID is empty, if there is no such object.
+	Live Subject = "Live"
 )
 
-// Lookup is one fact about the cluster that must hold for a write to be allowed. Subject says which of the other fields count.
+// Lookup is one fact about the cluster that a decision rests on. Subject says which of the fields behind ForRecord count.
 type Lookup struct {
-	Subject              Subject
+	Subject Subject
+	// ForRecord says that the write is allowed in any case, and is recorded only if the fact holds.
+	ForRecord            bool
 	Namespace, Name, UID string
+	GVR                  schema.GroupVersionResource
 	// Account is the name of a ServiceAccount in Namespace.
 	Account string
 	// CA is PEM.
 	CA string
 }
 
-// lookups returns what must be looked up before the decision; most writes need nothing.
-func (p *Policy) lookups(w *write) []Lookup {
-	isController := slices.Contains(p.Writers.ControllerManager, w.User.Name)
-	isNamespaces := slices.Contains(p.Writers.NamespaceController, w.User.Name)
-	switch {
-	case isController && w.Operation == deletion && w.resource.IsTokenSecret():
-		uid := w.OldObject.Get("metadata", "annotations", corev1.ServiceAccountUIDKey).Text()
-		return []Lookup{{Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: uid}}
-	case isController && w.Operation == update && w.isAccount() && w.droppedReference() != "":
-		return []Lookup{{Subject: SecretGone, Namespace: w.old.Namespace, Name: w.droppedReference()}}
-	case isNamespaces && w.Operation == deletion && w.inNamespaceOfItsOwn():
-		return []Lookup{{Subject: NamespaceGoing, Name: w.resource.Namespace}}
-	}
-	return nil
-}
-
-// isSystemWrite says that a known writer makes exactly its own change.
-func (p *Policy) isSystemWrite(w *write, holds bool) bool {
+// systemWrite returns the permit for a known writer that makes exactly its own change.
+func (p *Policy) systemWrite(w *write) (permit, bool) {
 	if w.labelsLastUse() {
-		return true
+		return permit{reason: SystemWrite}, true
 	}
 	if !slices.Contains(p.Writers.ControllerManager, w.User.Name) {
-		return false
+		return permit{}, false
 	}
 	switch {
 	case w.resource.IsTokenSecret() && w.Operation == update:
-		return w.fillsToken()
-	case w.resource.IsTokenSecret() && w.Operation == deletion:
-		return holds && w.old.Account != ""
+		lookups, fits := w.fillsToken()
+		return permit{reason: SystemWrite, lookups: lookups}, fits
+	case w.resource.IsTokenSecret() && w.Operation == deletion && w.old.Account != "":
+		return permit{reason: SystemDelete, outcome: Allowed, lookups: []Lookup{{
+			Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: w.trueUID(),
+		}}}, true
 	case w.isAccount() && w.Operation == update:
-		return holds && w.droppedReference() != "" && onlyAt(w.changes, "secrets")
-	default:
-		return false
+		dropped := w.droppedReference()
+		fits := dropped != "" && w.changesOnly(func(c change) bool { return c.at.is("secrets") })
+		return permit{reason: SystemWrite, lookups: []Lookup{{
+			Subject: SecretGone, Namespace: w.old.Namespace, Name: dropped,
+		}}}, fits
 	}
+	return permit{}, false
 }
 
-// isNamespaceGoing says that the namespace controller empties a namespace whose deletion is under way: deny, and it stays
-// Terminating for ever.
-func (p *Policy) isNamespaceGoing(w *write, holds bool) bool {
-	return holds && w.Operation == deletion && w.inNamespaceOfItsOwn() &&
-		slices.Contains(p.Writers.NamespaceController, w.User.Name)
+// namespaceEnd returns the permit for the namespace controller that empties a namespace whose deletion is under way: a denial
+// would leave it Terminating for ever.
+func (p *Policy) namespaceEnd(w *write) (permit, bool) {
+	fits := w.Operation == deletion && w.isInNamespaceOfItsOwn() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
+	return permit{reason: NamespaceTerminating, outcome: WouldDeny, lookups: []Lookup{{
+		Subject: NamespaceGoing, Name: w.resource.Namespace,
+	}}}, fits
 }
 
-func (w *write) inNamespaceOfItsOwn() bool {
+func (w *write) isInNamespaceOfItsOwn() bool {
 	return w.resource.Namespace != "" && w.resource.Namespace != metav1.NamespaceSystem
 }
 
 // labelsLastUse says that the API server notes on which day a token was last used.
 func (w *write) labelsLastUse() bool {
 	return w.resource.IsTokenSecret() && w.Operation == update && w.User.Name == apiServer &&
-		slices.Contains(w.User.Groups, apiServerGroup) && all(w.changes, func(c change) bool {
-		return c.at.is("metadata", "labels", lastUsedLabel) && c.new.Text() != ""
+		slices.Contains(w.User.Groups, apiServerGroup) && w.changesOnly(func(c change) bool {
+		return c.at.is("metadata", "labels", reserved.LastUsedLabel) && isDate(c.new.Text())
 	})
 }
 
-// fillsToken says that a token Secret is filled, or gets the cluster's new CA. A token that stands there is never changed.
-func (w *write) fillsToken() bool {
-	return w.new.Account == w.resource.Account && all(w.changes, func(c change) bool {
+// isDate says that a text has the form 2006-01-02.
+func isDate(text string) bool {
+	if len(text) != len("2006-01-02") {
+		return false
+	}
+	for i := range len(text) {
+		if isDash := i == 4 || i == 7; isDash != (text[i] == '-') || !isDash && (text[i] < '0' || text[i] > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// fillsToken says that a token Secret is filled, or gets the cluster's new CA, with values that are true if the lookups hold.
+// A token that is there is never changed.
+func (w *write) fillsToken() (lookups []Lookup, fits bool) {
+	namesAccount := false
+	fits = w.new.Account == w.resource.Account && w.changesOnly(func(c change) bool {
 		switch {
 		case c.new.Text() == "":
 			return false
-		case c.at.is("data", corev1.ServiceAccountTokenKey), c.at.is("data", corev1.ServiceAccountNamespaceKey),
-			c.at.is("metadata", "annotations", corev1.ServiceAccountUIDKey):
-			return c.old.Text() == ""
-		default:
-			return c.at.is("data", corev1.ServiceAccountRootCAKey)
+		case c.at.is("data", corev1.ServiceAccountRootCAKey):
+			lookups = append(lookups, Lookup{Subject: ClusterCA, CA: string(decoded(c.new))})
+			return true
+		case c.old.Text() != "":
+			return false
+		case c.at.is("data", corev1.ServiceAccountNamespaceKey):
+			return string(decoded(c.new)) == w.new.Namespace
+		case c.at.is("data", corev1.ServiceAccountTokenKey):
+			namesAccount = true
+			return w.isTokenOf(decoded(c.new))
+		case c.at.is("metadata", "annotations", corev1.ServiceAccountUIDKey):
+			namesAccount = true
+			return true
 		}
+		return false
 	})
+	if namesAccount {
+		lookups = append(lookups, Lookup{
+			Subject: AccountIs, Namespace: w.new.Namespace, Name: w.new.Account, UID: accountUID(w.Object),
+		})
+	}
+	return lookups, fits
+}
+
+// isTokenOf says that a token claims to be of this Secret and its ServiceAccount.
+func (w *write) isTokenOf(token []byte) bool {
+	claims, readable := ReadTokenClaims(token)
+	return readable && claims == TokenClaims{
+		Namespace: w.new.Namespace, Secret: w.new.Name, Account: w.new.Account, AccountUID: accountUID(w.Object),
+	}
+}
+
+// trueUID returns the UID of the ServiceAccount that the deleted Secret had a token of; "" where its token and its annotation
+// do not say the same. The annotation alone says nothing: anyone who may update Secrets could have written it while the guard
+// was away.
+func (w *write) trueUID() string {
+	uid := accountUID(w.OldObject)
+	claims, readable := ReadTokenClaims(decoded(w.OldObject.Get("data", corev1.ServiceAccountTokenKey)))
+	want := TokenClaims{Namespace: w.old.Namespace, Secret: w.old.Name, Account: w.old.Account, AccountUID: uid}
+	if !readable || claims != want {
+		return ""
+	}
+	return uid
+}
+
+func accountUID(secret rawjson.Value) string {
+	return secret.Get("metadata", "annotations", corev1.ServiceAccountUIDKey).Text()
+}
+
+// decoded returns what a value of a Secret's data stands for; nothing where it is not base64.
+func decoded(value rawjson.Value) []byte {
+	data, err := base64.StdEncoding.DecodeString(value.Text())
+	if err != nil {
+		return nil
+	}
+	return data
 }
 
 func (w *write) isAccount() bool {
-	return w.resource.Guard == reserved.GuardContent && w.resource.Kind == "ServiceAccount" && w.resource.GVR.Group == ""
+	return w.resource.Guard == reserved.GuardContent && w.resource.IsServiceAccount()
 }
 
 // droppedReference returns the name of the one Secret that an update takes from the account's list; "" where it does
@@ -147,14 +210,22 @@ func (w *write) isAccount() bool {
 func (w *write) droppedReference() string {
 	before := referencedNames(w.OldObject.Get("secrets"))
 	after := referencedNames(w.Object.Get("secrets"))
-	for i, name := range before {
-		if slices.Equal(slices.Concat(before[:i], before[i+1:]), after) {
-			return rawjson.Value(name).Text()
-		}
+	if len(before) != len(after)+1 || len(before) > maxMembers {
+		return ""
 	}
-	return ""
+	at := 0
+	for at < len(after) && before[at] == after[at] {
+		at++
+	}
+	if !slices.Equal(before[at+1:], after[at:]) {
+		return ""
+	}
+	return rawjson.Value(before[at]).Text()
 }
 
-func onlyAt(changes []change, keys ...string) bool {
-	return all(changes, func(c change) bool { return c.at.is(keys...) })
+// changesOnly says that there are changes, that they are all of them, and that each satisfies f. The writer may become the
+// owner of what it changed.
+func (w *write) changesOnly(f func(change) bool) bool {
+	return len(w.changes) > 0 && w.complete && !slices.ContainsFunc(w.owners, owner.isForeign) &&
+		!slices.ContainsFunc(w.changes, func(c change) bool { return !f(c) })
 }

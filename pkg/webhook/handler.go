@@ -97,19 +97,31 @@ func (h *Handler) evaluate(ctx context.Context, request *review.Request, readErr
 	return reviewed.Decide(holds), err
 }
 
-// holds reports whether all lookups hold; false for none.
-func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) (bool, error) {
-	if len(lookups) == 0 || h.Lookup == nil {
-		return false, nil
+// holds answers each lookup. One that cannot be answered denies the write, and has it recorded.
+func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) ([]bool, error) {
+	if len(lookups) == 0 {
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
 	defer cancel()
+	answers := make([]bool, 0, len(lookups))
+	var failed error
 	for _, lookup := range lookups {
-		if holds, err := h.Lookup.Holds(ctx, lookup); err != nil || !holds {
-			return false, err
-		}
+		holds, err := h.lookUp(ctx, lookup)
+		failed = errors.Join(failed, err)
+		answers = append(answers, err == nil && holds || err != nil && lookup.ForRecord)
 	}
-	return true, nil
+	return answers, failed
+}
+
+// errNoLookup says that the handler has no way to look anything up.
+var errNoLookup = errors.New("no lookup is configured")
+
+func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error) {
+	if h.Lookup == nil {
+		return false, errNoLookup
+	}
+	return h.Lookup.Holds(ctx, lookup)
 }
 
 // respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
