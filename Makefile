@@ -108,6 +108,7 @@ verify: require-go ## Run generate, and fail if that changed anything
 .PHONY: vuln
 vuln: require-go ## Scan for known vulnerabilities; fail if one has a fix
 	$(say) 'govulncheck ./...'
+	@$(GO) -C tools/vuln test ./...
 	@GO='$(GO)' tools/vulncheck
 
 ##@ Change it

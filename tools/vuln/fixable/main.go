@@ -58,7 +58,7 @@ func main() {
 // fixable returns one line for each vulnerability that has a fix, sorted by its ID. A vulnerability in a package that
 // nothing calls counts too: the next change may call it.
 func fixable(report io.Reader) ([]string, error) {
-	lines := map[string]string{}
+	found := map[string]finding{}
 	scanned := false
 	decoder := json.NewDecoder(report)
 	for {
@@ -72,25 +72,35 @@ func fixable(report io.Reader) ([]string, error) {
 		}
 		scanned = scanned || m.Config != nil
 		if f := m.Finding; f != nil && f.FixedVersion != "" && len(f.Trace) > 0 {
-			at := f.Trace[0]
-			key := f.OSV + " " + at.Module
-			if line := fmt.Sprintf("%s  %s@%s, fixed in %s%s", f.OSV, at.Module, at.Version, f.FixedVersion, reach(at)); len(line) > len(lines[key]) {
-				lines[key] = line // the report goes from the module to the function
+			key := f.OSV + " " + f.Trace[0].Module
+			if known, exists := found[key]; !exists || f.reach() > known.reach() {
+				found[key] = *f
 			}
 		}
 	}
 	if !scanned {
 		return nil, errNoReport
 	}
-	return slices.Sorted(maps.Values(lines)), nil
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		lines = append(lines, found[key].String())
+	}
+	return lines, nil
 }
 
-func reach(at frame) string {
+// reach is 2 where the program calls the vulnerable function, 1 where it imports the package, and else 0.
+func (f finding) reach() int {
 	switch {
-	case at.Function != "":
-		return ", called: " + at.Package + "." + at.Function
-	case at.Package != "":
-		return ", imported: " + at.Package
+	case f.Trace[0].Function != "":
+		return 2
+	case f.Trace[0].Package != "":
+		return 1
 	}
-	return ""
+	return 0
+}
+
+func (f finding) String() string {
+	at := f.Trace[0]
+	reached := [...]string{"", ", imported: " + at.Package, ", called: " + at.Package + "." + at.Function}[f.reach()]
+	return fmt.Sprintf("%s  %s@%s, fixed in %s%s", f.OSV, at.Module, at.Version, f.FixedVersion, reached)
 }
