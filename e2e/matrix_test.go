@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -116,6 +118,42 @@ func generateName(o *scenario.Object) form {
 	return form{name: "create by generateName", tamper: write, reason: reason}
 }
 
+// poisoning writes a false note about earlier writes, which makes a later, honest write do harm.
+func poisoning(o *scenario.Object) []form {
+	merge := func(metadata map[string]any) func(*scenario.Object) scenario.Write {
+		body, err := json.Marshal(map[string]any{"metadata": metadata})
+		if err != nil {
+			panic(err) // it is a literal
+		}
+		return func(o *scenario.Object) scenario.Write { return scenario.Merge(o, string(body)) }
+	}
+	applied := func(edit func(*unstructured.Unstructured)) map[string]any {
+		return map[string]any{"annotations": map[string]any{corev1.LastAppliedConfigAnnotation: manifest(o, edit)}}
+	}
+	withUID := func(u *unstructured.Unstructured) { u.SetUID("3e432fd2-37c9-4e1f-8c18-c0fd259597f2") }
+	forms := []form{
+		{name: "last applied with a uid", tamper: merge(applied(withUID)), reason: "ReservedUpdate"},
+		{name: "last applied with a label", tamper: merge(applied(withLabel)), reason: "ReservedUpdate"},
+		{name: "last applied of garbage", tamper: merge(map[string]any{"annotations": map[string]any{
+			corev1.LastAppliedConfigAnnotation: "{",
+		}}), reason: "ReservedUpdate"},
+	}
+	for _, field := range o.SystemFields() {
+		var fields any = map[string]any{}
+		for _, key := range slices.Backward(field) {
+			fields = map[string]any{"f:" + key: fields}
+		}
+		forms = append(forms, form{
+			name: "managed fields that give away " + strings.Join(field, "."), reason: "ReservedUpdate",
+			tamper: merge(map[string]any{"managedFields": []any{map[string]any{
+				"manager": "kubectl", "operation": "Apply", "apiVersion": o.GVR.GroupVersion().String(),
+				"fieldsType": "FieldsV1", "fieldsV1": fields, "time": "2026-01-01T00:00:00Z",
+			}}}),
+		})
+	}
+	return forms
+}
+
 // identity is who writes.
 type identity struct {
 	name   string
@@ -172,7 +210,7 @@ func matrix(t *testing.T, world *scenario.World) []*cell {
 	t.Helper()
 	var cells []*cell
 	for _, object := range world.Objects() {
-		for _, form := range append(forms(), generateName(object)) {
+		for _, form := range slices.Concat(forms(), poisoning(object), []form{generateName(object)}) {
 			for _, who := range identities(t, world) {
 				name := fmt.Sprintf("%s of %s by %s", form.name, object.Kind, who.name)
 				add := func(name string, write scenario.Write, reason string) {
