@@ -123,6 +123,7 @@ func (g *guard) addServer() error {
 		Recorder: g.recorder,
 		Log:      g.settings.log,
 		Metrics:  counters,
+		Hint:     g.settings.flags.messageHint,
 	})
 	g.server = l
 	return nil

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -28,6 +30,7 @@ type webhookFlags struct {
 	leaderElect                        bool
 	ownerClusterRole                   string
 	controllerManagers                 []string
+	messageHint                        string
 	logLevel                           string
 	recording                          recordingFlags
 	certificates                       certificateFlags
@@ -82,6 +85,8 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"name of the ClusterRole that owns the registration: with it, the registration goes, and is not put back")
 	flags.StringSliceVar(&f.controllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user name of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
+	flags.StringVar(&f.messageHint, "message-hint", "",
+		"second line of each denial, such as the page that says how to request a change (default none)")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.recording.addTo(flags)
 	f.certificates.addTo(flags)
@@ -107,6 +112,9 @@ func (f *webhookFlags) settings(stderr io.Writer) (*settings, error) {
 	if f.drainPeriod < 0 {
 		return nil, fmt.Errorf("--drain-period %s: give no time, or some", f.drainPeriod)
 	}
+	if !isOneLine(f.messageHint) {
+		return nil, fmt.Errorf("--message-hint %q: must be one printable line of at most %d bytes", f.messageHint, maxHint)
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", f.logLevel)
@@ -119,6 +127,13 @@ func (f *webhookFlags) settings(stderr io.Writer) (*settings, error) {
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	return &settings{flags: *f, endpoint: endpoint, mode: mode, log: log}, nil
+}
+
+// maxHint bounds the hint: it is part of every denial.
+const maxHint = 512
+
+func isOneLine(text string) bool {
+	return len(text) <= maxHint && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func (f *webhookFlags) endpoint() (registration.Endpoint, error) {

@@ -24,7 +24,6 @@ import (
 // denial is what a denied person reads.
 const denial = `Error from server (Forbidden): admission webhook "clusterroles.apigw-guardian.io" denied the request: ` +
 	`ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).
-To change it on purpose: apigw-guardian unlock --reason "..." --for 10m
 `
 
 const (

@@ -77,8 +77,8 @@ func adviceWriter(spec *v1alpha1.AuditRecordSpec) string {
 	case policy.Reason(spec.Reason) == policy.ForeignCreate:
 		return "The name is reserved: choose another one. If the reserved resource itself was to be made: apigw-guardian authorize"
 	default:
-		return "If it was meant: apigw-guardian unlock --reason \"...\" --for 10m, and do it again. If not, ask this user; what " +
-			"else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
+		return "Ask this user whether it was meant. See what else they tried: apigw-guardian audit list" +
+			filtered("user", spec.User.Name)
 	}
 }
 

@@ -20,12 +20,12 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		user         string
 		want, absent string
 	}{
-		"a person's edit":           {v1alpha1.Denied, policy.ReservedUpdate, "alice", "apigw-guardian unlock", ""},
+		"a person's edit":           {v1alpha1.Denied, policy.ReservedUpdate, "alice", "Ask this user", "unlock"},
 		"a person's deletion":       {v1alpha1.Denied, policy.ReservedDelete, "alice", "audit list --user alice", ""},
 		"a controller's edit":       {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd:app", "kubectl -n argocd get pods --field-selector spec.serviceAccountName=app", "unlock"},
-		"a half name of an account": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd", "unlock", "kubectl -n"},
+		"a half name of an account": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd", "Ask this user", "kubectl -n"},
 		"an add-on of kube-system":  {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:kube-system:tiller", "kubectl -n kube-system", "tampered"},
-		"an admin of k3s":           {v1alpha1.Denied, policy.ReservedUpdate, "system:admin", "unlock", "tampered"},
+		"an admin of k3s":           {v1alpha1.Denied, policy.ReservedUpdate, "system:admin", "Ask this user", "tampered"},
 		"the garbage collector":     {v1alpha1.Denied, policy.ReservedDelete, "system:serviceaccount:kube-system:generic-garbage-collector", "ownerReferences", "unlock"},
 		"the controller manager":    {v1alpha1.Denied, policy.ReservedUpdate, "system:kube-controller-manager", "tampered", "unlock"},
 		"a reserved name taken":     {v1alpha1.Denied, policy.ForeignCreate, "alice", "choose another", "unlock"},
@@ -39,7 +39,7 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		"an unlocked edit":          {v1alpha1.Unlocked, "Unlock", "alice", "reason of the unlock", ""},
 		"a restoration":             {v1alpha1.Restored, policy.Restoration, "alice", "audit list --resource secrets/kube-system/a", ""},
 		"a write past the guard":    {v1alpha1.Unguarded, "", "alice", "apigw-guardian status", ""},
-		"a record that nobody made": {"", "", "", "unlock", "--user"},
+		"a record that nobody made": {"", "", "", "Ask this user", "--user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

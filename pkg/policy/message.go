@@ -11,26 +11,23 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// onPurpose is the last line of a denial about a reserved resource.
-const onPurpose = "\nTo change it on purpose: apigw-guardian unlock --reason \"...\" --for 10m"
-
 // maxNamed is how many changed fields a message names.
 const maxNamed = 8
 
 // maxName bounds an object's name in a message. The longest that the API server takes for most kinds.
 const maxName = 253
 
-// Message tells a person what was denied, and how to do it on purpose, one line per fact:
+// Message tells a person what was denied, one line per fact:
 //
 //	ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).
-//	To change it on purpose: apigw-guardian unlock --reason "..." --for 10m
 //
-// It never contains a value of the object. It has a meaning for a write that is denied, or would be.
-func (d Decision) Message() string {
-	if d.Resource == nil {
+// The hint is the second line of a denial that concerns a reserved resource: how to make the change after all. An empty hint
+// leaves it out. The message never contains a value of the object. It is meant for a write that is denied, or would be.
+func (d Decision) Message(hint string) string {
+	if d.Resource == nil || hint == "" {
 		return d.Sentence()
 	}
-	return d.Sentence() + onPurpose
+	return d.Sentence() + "\n" + hint
 }
 
 // Sentence is the first line of the Message: what must not be, and why.

@@ -50,6 +50,8 @@ type Handler struct {
 	Log *slog.Logger
 	// Metrics counts.
 	Metrics *Metrics
+	// Hint is the second line of a denial; empty for none.
+	Hint string
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -68,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	decision, err := h.evaluate(r.Context(), request, err)
 	h.logLine(r.Context(), request, decision, err)
 	record := h.record(r, request, decision)
-	h.respond(w, request, response(request, decision, record))
+	h.respond(w, request, h.response(request, decision, record))
 	h.Metrics.observe(decision, time.Since(start))
 }
 
@@ -140,11 +142,11 @@ func (h *Handler) respond(w http.ResponseWriter, request *review.Request, respon
 	_, _ = w.Write(answer) // the API server is gone: nobody is left to tell
 }
 
-func response(request *review.Request, decision policy.Decision, record string) review.Response {
+func (h *Handler) response(request *review.Request, decision policy.Decision, record string) review.Response {
 	r := review.Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message()
+		r.Message = decision.Message(h.Hint)
 	case decision.Outcome == policy.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}

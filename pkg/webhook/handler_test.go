@@ -259,6 +259,18 @@ func TestMetricsCount(t *testing.T) {
 	}
 }
 
+func TestTheHintIsTheSecondLineOfADenial(t *testing.T) {
+	t.Parallel()
+	for _, hint := range []string{"", "See https://wiki.example/apigw"} {
+		handler := newHandler(t, io.Discard, false)
+		handler.Hint = hint
+		lines := strings.Split(answerOf(t, post(t, handler, named(t, "role-verbs"))).Result.Message, "\n")
+		if hint == "" && len(lines) != 1 || hint != "" && (len(lines) != 2 || lines[1] != hint) {
+			t.Errorf("hint %q: got lines %q", hint, lines)
+		}
+	}
+}
+
 func TestObserveWarnsThePerson(t *testing.T) {
 	t.Parallel()
 	handler := newHandler(t, io.Discard, false)
