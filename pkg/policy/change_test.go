@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -170,7 +171,7 @@ func TestEqualRulesAgreesWithRBAC(t *testing.T) {
 	equal := 0
 	for range 20_000 {
 		a := randomRules(random)
-		b := a
+		b := slices.Clone(a)
 		if random.IntN(3) > 0 {
 			b = randomRules(random)
 		} else {

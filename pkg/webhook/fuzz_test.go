@@ -126,7 +126,7 @@ func TestTheOracleKnowsWhatIsForbidden(t *testing.T) {
 		}
 		denied := strings.Contains(string(c.Answer), `"decision": "deny"`)
 		why := forbidden(set, request)
-		if why != "" && !denied {
+		if why != "" && !denied && !strings.HasSuffix(c.Name, "-gone") { // these rest on a fact, which the oracle does not know
 			t.Errorf("%s is allowed, and the oracle says: %s", c.Name, why)
 		}
 		if why != "" {

@@ -43,15 +43,17 @@ func readIndependently(body []byte) (*foreignRequest, error) {
 // forbidden says why a request must not be allowed; "" where it may be.
 func forbidden(set *reserved.Set, request *foreignRequest) string {
 	resource := concerned(set, request)
-	isSystem := strings.HasPrefix(request.UserInfo.Username, "system:kube-controller-manager") ||
-		request.UserInfo.Username == "system:apiserver"
 	switch {
-	case resource == nil || isSystem:
+	case resource == nil:
 		return ""
 	case request.Operation == "DELETE":
 		return "it deletes a reserved resource"
 	case request.Operation == "CREATE":
 		return differsFromManifest(resource, request.Object)
+	case request.UserInfo.Username == "system:kube-controller-manager" && resource.Account != "":
+		return beyondFill(request.OldObject, request.Object)
+	case request.UserInfo.Username == "system:apiserver" && resource.Account != "":
+		return beyond(request.OldObject, request.Object, ".metadata.labels.kubernetes.io/legacy-token-last-used")
 	}
 	var manifest map[string]any
 	if err := json.Unmarshal(resource.Manifest(), &manifest); err != nil {
@@ -96,6 +98,47 @@ func differsFromManifest(resource *reserved.Resource, object map[string]any) str
 		}
 	}
 	return ""
+}
+
+// beyondFill says what an update does to a token Secret besides filling it.
+func beyondFill(old, new map[string]any) string {
+	data, _ := old["data"].(map[string]any)
+	if token, _ := data["token"].(string); token != "" {
+		return beyond(old, new, ".data.ca.crt")
+	}
+	return beyond(old, new, ".data.ca.crt", ".data.token", ".data.namespace", ".metadata.annotations.kubernetes.io/service-account.uid")
+}
+
+// beyond says which field an update changes besides the given ones.
+func beyond(old, new map[string]any, fields ...string) string {
+	before, after := map[string]any{}, map[string]any{}
+	flatten("", old, before)
+	flatten("", new, after)
+	for _, at := range slices.Sorted(maps.Keys(before)) {
+		if !slices.Contains(fields, at) && !reflect.DeepEqual(before[at], after[at]) {
+			return "it changes " + at
+		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(after)) {
+		if _, known := before[at]; !known && !slices.Contains(fields, at) {
+			return "it adds " + at
+		}
+	}
+	return ""
+}
+
+// flatten lists the values of an object that are no objects, but for bookkeeping and what is empty, by their paths.
+func flatten(at string, value any, into map[string]any) {
+	object, isObject := value.(map[string]any)
+	switch {
+	case slices.Contains(bookkeeping, at) || isEmpty(value) || at == ".immutable" && value == false:
+	case isObject:
+		for key, member := range object {
+			flatten(at+"."+key, member, into)
+		}
+	default:
+		into[at] = value
+	}
 }
 
 // bookkeeping is what the API server and kubectl keep for themselves.
