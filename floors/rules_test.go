@@ -48,7 +48,7 @@ var building = []floor{
 	},
 	{
 		packages: []string{"pkg/authorize"},
-		reason:   "authorizing asks privatenet, and nothing else of the guard needs to run for it",
+		reason:   "authorizing asks privatenet, records and facts, and nothing else of the guard needs to run for it",
 	},
 }
 

@@ -35,7 +35,9 @@ should be is not written again.`,
 				return fmt.Errorf("%w: --wait %s: give a time above zero", errUsage, wait)
 			}
 			options.Wait = wait
-			run := authorizeRun{shared: shared, options: options, output: &output, awaitProtection: awaitProtection}
+			run := authorizeRun{
+				shared: shared, namespace: flags.namespace, options: options, output: &output, awaitProtection: awaitProtection,
+			}
 			return run.do(cmd)
 		},
 	}
@@ -50,13 +52,14 @@ should be is not written again.`,
 // authorizeRun is one run of the command.
 type authorizeRun struct {
 	shared          *sharedFlags
+	namespace       string
 	options         authorize.Options
 	output          *outputFlag
 	awaitProtection bool
 }
 
 func (r authorizeRun) do(cmd *cobra.Command) error {
-	authorizer, owners, err := r.shared.authorizer()
+	authorizer, owners, err := r.shared.authorizer(r.namespace)
 	if err != nil {
 		return err
 	}

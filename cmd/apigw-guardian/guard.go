@@ -118,8 +118,10 @@ func (g *guard) addServer() error {
 	writers.ControllerManager = g.settings.flags.controllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	l.Register(webhook.Path, &webhook.Handler{
-		Policy:   &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
-		Lookup:   facts.Cluster{Client: g.client, Metadata: g.metadata},
+		Policy: &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
+		Lookup: facts.Cluster{
+			Client: g.client, Metadata: g.metadata, Config: g.config, Set: g.set, Namespace: g.settings.flags.namespace,
+		},
 		Recorder: g.recorder,
 		Log:      g.settings.log,
 		Metrics:  counters,

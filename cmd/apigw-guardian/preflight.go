@@ -10,10 +10,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
-// authorizer connects to the cluster that the flags name; owners names everybody whom it authorizes.
-func (f *sharedFlags) authorizer() (authorizer *authorize.Authorizer, owners string, err error) {
+// authorizer connects to the cluster that the flags name; owners names everybody whom it authorizes. The guard in the namespace
+// is told which token Secrets are in use; an empty namespace stands for none.
+func (f *sharedFlags) authorizer(namespace string) (authorizer *authorize.Authorizer, owners string, err error) {
 	set, err := f.set()
 	if err != nil {
 		return nil, "", err
@@ -26,6 +28,7 @@ func (f *sharedFlags) authorizer() (authorizer *authorize.Authorizer, owners str
 	if err != nil {
 		return nil, "", fmt.Errorf("connect to the cluster: %w", err)
 	}
+	cluster.Namespace = namespace
 	authorizer, err = authorize.New(set, cluster)
 	return authorizer, ownersOf(set), err
 }
@@ -34,12 +37,14 @@ func (f *sharedFlags) authorizer() (authorizer *authorize.Authorizer, owners str
 type readinessFlags struct {
 	privateNetwork string
 	repair         bool
+	namespace      string
 }
 
 func (f *readinessFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
 		"private network access that is off: enforce fails, warn goes on, skip does not look")
 	flags.BoolVar(&f.repair, "repair", false, "put right reserved resources that differ from their manifests, instead of refusing")
+	flags.StringVar(&f.namespace, "namespace", registration.Name, "namespace of the guard, which reads there which token Secrets are in use")
 }
 
 func (f *readinessFlags) options() (authorize.Options, error) {
@@ -63,7 +68,7 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authorizer, _, err := shared.authorizer()
+			authorizer, _, err := shared.authorizer(flags.namespace)
 			if err != nil {
 				return err
 			}

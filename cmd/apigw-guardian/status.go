@@ -25,7 +25,7 @@ It exits 3 unless all are authorized and protected.`,
   apigw-guardian status -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			authorizer, owners, err := shared.authorizer()
+			authorizer, owners, err := shared.authorizer("")
 			if err != nil {
 				return err
 			}

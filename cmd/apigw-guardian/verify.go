@@ -46,7 +46,7 @@ what RBAC refuses, and still wants the guard to have denied at least one write t
 }
 
 func runVerify(cmd *cobra.Command, shared *sharedFlags, scope authorize.Scope, output *outputFlag) error {
-	authorizer, _, err := shared.authorizer()
+	authorizer, _, err := shared.authorizer("")
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,10 @@ package scenario
 
 import (
 	"context"
+	"encoding/base64"
+	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
@@ -293,15 +296,69 @@ func fills() []Scenario {
 		fill("other-token", `{"data":{"token":"bmV3"}}`),
 		fill("label-too", `{"data":{"ca.crt":"bmV3"},"metadata":{"labels":{"a":"b"}}}`),
 		fill("blanks", `{"data":{"token":null}}`),
+		fill("other-uid", `{"metadata":{"annotations":{"kubernetes.io/service-account.uid":"x"}}}`),
+		fill("other-namespace", `{"data":{"namespace":"ZGVmYXVsdA=="}}`),
+		fill("foreign-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
+		fillEmpty("token", func(*filling) {}),
+		fillEmpty("token-with-garbage", func(f *filling) { f.token = "garbage" }),
+		fillEmpty("token-with-another-accounts", func(f *filling) { f.token = f.signed("default", f.secret, f.uid) }),
+		fillEmpty("token-with-another-secrets", func(f *filling) { f.token = f.signed("apigw-ingress", "innocent", f.uid) }),
+		fillEmpty("token-with-another-uids", func(f *filling) { f.token = f.signed("apigw-ingress", f.secret, "x") }),
+		fillEmpty("token-for-another-uid", func(f *filling) { f.uid = "x" }),
+		fillEmpty("token-in-another-namespace", func(f *filling) { f.namespace = "default" }),
+		fillEmpty("token-with-a-foreign-ca", func(f *filling) { f.ca = "foreign" }),
 		{
-			Name:    "fill-empty-token",
-			Prepare: withoutController(func(w *World) Write { return Delete(w.Token) }, createToken),
-			Write: func(w *World) Write {
-				return Merge(w.Token, `{"data":{"token":"bmV3","ca.crt":"bmV3","namespace":"bmV3"},"metadata":{"annotations":{`+
-					`"kubernetes.io/service-account.uid":"`+string(w.Account.Live.GetUID())+`"}}}`).as(controllerManager)
-			},
+			Name:    "fill-bogus-uid",
+			Prepare: emptyToken(),
+			Write:   func(w *World) Write { return Merge(w.Token, bogusUID).as(controllerManager) },
 		},
 	}
+}
+
+// bogusUID marks a token Secret as one of an account that was never there.
+const bogusUID = `{"metadata":{"annotations":{"kubernetes.io/service-account.uid":"bogus"}}}`
+
+// emptyToken sets the scene of a token Secret that waits for the controller manager.
+func emptyToken(writes ...func(*World) Write) func(context.Context, *World) error {
+	return withoutController(append([]func(*World) Write{func(w *World) Write { return Delete(w.Token) }, createToken}, writes...)...)
+}
+
+// filling is what the controller manager writes into an empty token Secret.
+type filling struct{ namespace, secret, uid, ca, token string }
+
+// fillEmpty fills the empty token Secret with true values, after the edit. Nobody has signed the token: the guard reads its
+// claims only.
+func fillEmpty(name string, edit func(*filling)) Scenario {
+	return Scenario{
+		Name:    "fill-empty-" + name,
+		Prepare: emptyToken(),
+		Write: func(w *World) Write {
+			f := filling{namespace: "kube-system", secret: w.Token.Name, uid: string(w.Account.Live.GetUID())}
+			ca, err := os.ReadFile(w.Cluster.RootCAFile())
+			if err != nil {
+				panic(err) // the cluster runs with it
+			}
+			f.ca, f.token = string(ca), f.signed("apigw-ingress", f.secret, f.uid)
+			edit(&f)
+			return Merge(w.Token, f.patch()).as(controllerManager)
+		},
+	}
+}
+
+func (f filling) patch() string {
+	return fmt.Sprintf(`{"data":{"token":%q,"ca.crt":%q,"namespace":%q},"metadata":{"annotations":{"kubernetes.io/service-account.uid":%q}}}`,
+		base64.StdEncoding.EncodeToString([]byte(f.token)), base64.StdEncoding.EncodeToString([]byte(f.ca)),
+		base64.StdEncoding.EncodeToString([]byte(f.namespace)), f.uid)
+}
+
+// signed returns a token with the claims that the controller manager writes.
+func (f filling) signed(account, secret, uid string) string {
+	const claims = `{"iss":"kubernetes/serviceaccount","kubernetes.io/serviceaccount/namespace":%q,` +
+		`"kubernetes.io/serviceaccount/secret.name":%q,"kubernetes.io/serviceaccount/service-account.name":%q,` +
+		`"kubernetes.io/serviceaccount/service-account.uid":%q,"sub":"system:serviceaccount:%s:%s"}`
+	encode := base64.RawURLEncoding.EncodeToString
+	payload := fmt.Sprintf(claims, f.namespace, secret, account, uid, f.namespace, account)
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(payload)) + "." + encode([]byte("nobody"))
 }
 
 func createToken(w *World) Write { return Create(w.Token, string(w.Token.Manifest())) }
@@ -354,6 +411,11 @@ func deletions() []Scenario {
 	deleteToken := func(w *World) Write { return Delete(w.Token).as(controllerManager) }
 	return append(scenarios,
 		Scenario{Name: "delete-token-of-account-that-lives", Write: deleteToken},
+		Scenario{
+			Name:    "delete-token-with-a-bogus-uid",
+			Prepare: emptyToken(func(w *World) Write { return Merge(w.Token, bogusUID) }),
+			Write:   deleteToken,
+		},
 		Scenario{
 			Name:    "delete-token-of-account-gone",
 			Prepare: withoutController(func(w *World) Write { return Delete(w.Account) }),

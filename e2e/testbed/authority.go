@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -107,13 +108,14 @@ func certificateTemplate(subject pkix.Name) (*x509.Certificate, error) {
 	}, nil
 }
 
-// newSigningKey writes a key that signs tokens of ServiceAccounts.
+// newSigningKey writes a key that signs tokens of ServiceAccounts: RSA, as on kubeadm and clouds. An RSA signature is
+// deterministic, so kube-controller-manager writes the same token again for the same Secret and ServiceAccount.
 func newSigningKey(path string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return fmt.Errorf("make the key of service account tokens: %w", err)
 	}
-	return writeKey(path, key)
+	return writePEM(path, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))
 }
 
 func writeKey(path string, key *ecdsa.PrivateKey) error {

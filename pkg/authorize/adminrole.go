@@ -19,7 +19,7 @@ const adminRemedy = "Obtain the admin role in the TKE console: cluster, Authoriz
 	"stands here."
 
 func (a *Authorizer) checkAdminRole(ctx context.Context, _ Options) Check {
-	lacking, err := missing(ctx, a.cluster.Client, applyPermissions(a.set))
+	lacking, err := missing(ctx, a.cluster.Client, append(applyPermissions(a.set), a.leavePermissions()...))
 	if err != nil {
 		return Check{
 			Status:  Unknown,

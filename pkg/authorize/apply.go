@@ -46,6 +46,8 @@ type Line struct {
 	Name string `json:"name"`
 	// Paths are the fields that were put right; empty unless Repaired.
 	Paths []string `json:"paths,omitempty"`
+	// Unproved says that the caller may not read the token Secret, so that its token is not tried out.
+	Unproved bool `json:"unproved,omitempty"`
 }
 
 // String writes the line for people:
@@ -57,6 +59,8 @@ func (l Line) String() string {
 	switch {
 	case len(l.Paths) > 0:
 		return text + " (" + strings.Join(l.Paths, ", ") + ")"
+	case l.Unproved:
+		return text + " (" + l.Name + "; not proved, as you may not read it)"
 	case strings.HasSuffix(l.Resource, "*"):
 		return text + " (" + l.Name + ")"
 	}
@@ -112,7 +116,7 @@ func (a *Authorizer) applyAll(ctx context.Context, options Options, result *Resu
 			}
 			result.Lines = append(result.Lines, line)
 			options.report(line)
-			if !entry.IsTokenSecret() {
+			if !entry.IsTokenSecret() || line.Unproved {
 				continue
 			}
 			if granted := grants(reservation, entry); len(granted) > 0 {
@@ -128,11 +132,14 @@ func (a *Authorizer) applyAll(ctx context.Context, options Options, result *Resu
 func (a *Authorizer) put(ctx context.Context, entry *reserved.Resource, options Options) (Line, error) {
 	var line Line
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		f, err := a.inspect(ctx, entry)
+		f, err := a.look(ctx, entry)
 		if err != nil {
 			return err
 		}
-		line = Line{Resource: entry.String(), Name: f.inUse()}
+		if err := a.leaveInUse(ctx, f); err != nil {
+			return err
+		}
+		line = Line{Resource: entry.String(), Name: f.inUse(), Unproved: f.live == nil && f.older.isUnread()}
 		line.Outcome, err = a.putFound(ctx, f, options)
 		if line.Outcome == Repaired {
 			line.Paths = f.drift
@@ -147,12 +154,12 @@ func (a *Authorizer) put(ctx context.Context, entry *reserved.Resource, options 
 
 func (a *Authorizer) putFound(ctx context.Context, f found, options Options) (Outcome, error) {
 	switch {
-	case f.live == nil && f.older.first() != "":
-		return Adopted, nil
-	case f.live == nil:
+	case f.inUse() == "":
 		return Created, a.apply(ctx, f.entry)
 	case len(f.drift) > 0:
 		return Repaired, a.repair(ctx, f, options)
+	case f.live == nil:
+		return Adopted, nil
 	case isOurs(f):
 		return Unchanged, nil
 	}
@@ -199,12 +206,25 @@ func (a *Authorizer) apply(ctx context.Context, entry *reserved.Resource) error 
 func (a *Authorizer) repair(ctx context.Context, f found, options Options) error {
 	if frozen := f.irreparable(); len(frozen) > 0 {
 		return fmt.Errorf("%s cannot be repaired in %s; delete it and authorize again: %w",
-			nameOf(f.entry), strings.Join(frozen, ", "), ErrDiffers)
+			f.name(), strings.Join(frozen, ", "), ErrDiffers)
 	}
 	if !options.Repair {
 		return fmt.Errorf("%s was changed meanwhile in %s; authorize with --repair: %w",
-			nameOf(f.entry), strings.Join(f.drift, ", "), ErrDiffers)
+			f.name(), strings.Join(f.drift, ", "), ErrDiffers)
 	}
+	if f.live != nil {
+		if err := a.putRight(ctx, f); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(f.drift, rootCAPath) {
+		return a.renewCA(ctx, f, options.wait())
+	}
+	return nil
+}
+
+// putRight makes the live object what its manifest says.
+func (a *Authorizer) putRight(ctx context.Context, f found) error {
 	patch, err := repairPatch(f)
 	if err != nil {
 		return err

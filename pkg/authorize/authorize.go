@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -33,7 +34,7 @@ const DefaultWait = 60 * time.Second
 // ErrIncomplete says that an Authorizer lacks something it cannot work without.
 var ErrIncomplete = errors.New("authorizer is incomplete")
 
-// Cluster is how the cluster is reached. All fields but Records are needed.
+// Cluster is how the cluster is reached. All fields but Records and Namespace are needed.
 type Cluster struct {
 	Client  kubernetes.Interface
 	Dynamic dynamic.Interface
@@ -41,6 +42,9 @@ type Cluster struct {
 	Config *rest.Config
 	// Records are what Status counts; nil leaves it unknown.
 	Records Records
+	// Namespace is the guard's. There Authorize leaves which token Secrets are in use, for the guard to read; empty leaves
+	// nothing anywhere.
+	Namespace string
 }
 
 // Connect makes the clients of a cluster. The config is copied; where it sets no rate limit, a higher one than client-go's
@@ -81,6 +85,11 @@ func New(set *reserved.Set, cluster Cluster) (*Authorizer, error) {
 	}
 	connect := func(config *rest.Config) (kubernetes.Interface, error) { return kubernetes.NewForConfig(config) }
 	return &Authorizer{set: set, cluster: cluster, connect: connect}, nil
+}
+
+// facts looks up what the guard looks up, so that both come to the same answer.
+func (a *Authorizer) facts() facts.Cluster {
+	return facts.Cluster{Client: a.cluster.Client, Config: a.cluster.Config, Set: a.set, Namespace: a.cluster.Namespace}
 }
 
 // Options are the choices of one run. The zero Options enforce private network access, repair nothing, wait DefaultWait

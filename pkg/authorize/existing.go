@@ -6,6 +6,7 @@ package authorize
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -66,7 +67,7 @@ func worst(findings []finding) Verdict {
 }
 
 func (a *Authorizer) checkEntry(ctx context.Context, entry *reserved.Resource, options Options) finding {
-	f, err := a.inspect(ctx, entry)
+	f, err := a.look(ctx, entry)
 	switch {
 	case err != nil:
 		return finding{err.Error(), "Make sure that you may read it, and that its kind exists in the cluster.", Fail}
@@ -83,16 +84,18 @@ func differs(f found, options Options) finding {
 	switch {
 	case len(frozen) > 0:
 		return finding{
-			fmt.Sprintf("%s differs from its manifest in %s", nameOf(f.entry), strings.Join(frozen, ", ")), deleteRemedy, Fail,
+			fmt.Sprintf("%s differs from its manifest in %s", f.name(), strings.Join(frozen, ", ")), deleteRemedy, Fail,
 		}
 	case options.Repair:
 		return finding{
-			text:    fmt.Sprintf("%s is to be repaired in %s", nameOf(f.entry), strings.Join(f.drift, ", ")),
+			text:    fmt.Sprintf("%s is to be repaired in %s", f.name(), strings.Join(f.drift, ", ")),
 			verdict: Pass,
 		}
+	case slices.Contains(f.drift, rootCAPath):
+		return finding{fmt.Sprintf("%s differs in %s: %s", f.name(), strings.Join(f.drift, ", "), foreignCA), rootCARemedy, Fail}
 	}
 	return finding{
-		fmt.Sprintf("%s differs from its manifest in %s", nameOf(f.entry), strings.Join(f.drift, ", ")), repairRemedy, Fail,
+		fmt.Sprintf("%s differs from its manifest in %s", f.name(), strings.Join(f.drift, ", ")), repairRemedy, Fail,
 	}
 }
 

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"slices"
 	"testing"
 
@@ -19,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -124,8 +127,28 @@ func tokenSecret(name string) *corev1.Secret {
 		corev1.ServiceAccountNameKey: "clerk",
 		corev1.ServiceAccountUIDKey:  "uid-1",
 	}
-	secret.Data = map[string][]byte{corev1.ServiceAccountTokenKey: []byte("canary")}
+	secret.Data = map[string][]byte{corev1.ServiceAccountTokenKey: []byte(tokenFor(name))}
 	return secret
+}
+
+// tokenFor returns a token of the clerk with the uid "uid-1", as the Secret of this name holds it. Its signature holds the word
+// "canary", which nothing may print.
+func tokenFor(name string) string {
+	return tokenWith(policy.TokenClaims{Namespace: metav1.NamespaceSystem, Secret: name, Account: "clerk", AccountUID: "uid-1"})
+}
+
+func tokenWith(claims policy.TokenClaims) string {
+	const prefix = "kubernetes.io/serviceaccount/"
+	payload, err := json.Marshal(map[string]string{
+		"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:" + claims.Namespace + ":" + claims.Account,
+		prefix + "namespace": claims.Namespace, prefix + "secret.name": claims.Secret,
+		prefix + "service-account.name": claims.Account, prefix + "service-account.uid": claims.AccountUID,
+	})
+	if err != nil {
+		panic(err) // they are texts
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode(payload) + ".canary00"
 }
 
 // liveAs returns the entry's manifest as a live object, changed by f.

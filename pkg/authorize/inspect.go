@@ -4,6 +4,7 @@
 package authorize
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -25,7 +27,7 @@ type found struct {
 	entry *reserved.Resource
 	// live is the object under the manifest's own name; nil where there is none.
 	live *unstructured.Unstructured
-	// drift are the sorted paths in which live differs from the manifest.
+	// drift are the sorted paths in which live differs from the manifest. Of a token Secret, look adds those of its data.
 	drift []string
 	// older are token Secrets under the reserved prefix that stand in for an absent one. They are looked for only where
 	// live is nil.
@@ -62,6 +64,24 @@ func (a *Authorizer) inspect(ctx context.Context, entry *reserved.Resource) (fou
 	return found{entry: entry, older: older}, err
 }
 
+// look is inspect, and of a token Secret that is in use it compares the data too.
+func (a *Authorizer) look(ctx context.Context, entry *reserved.Resource) (found, error) {
+	f, err := a.inspect(ctx, entry)
+	if err != nil || !entry.IsTokenSecret() {
+		return f, err
+	}
+	secret := f.older.secret
+	if f.live != nil {
+		secret = &corev1.Secret{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(f.live.Object, secret); err != nil {
+			return f, fmt.Errorf("read %s: %w", nameOf(entry), err)
+		}
+	}
+	paths, err := a.dataDrift(ctx, secret)
+	f.drift = append(f.drift, paths...)
+	return f, err
+}
+
 func driftOf(entry *reserved.Resource, live *unstructured.Unstructured) ([]string, error) {
 	data, err := live.MarshalJSON()
 	if err != nil {
@@ -76,6 +96,13 @@ func driftOf(entry *reserved.Resource, live *unstructured.Unstructured) ([]strin
 	return slices.Compact(paths), nil
 }
 
+// name names the object that does the entry's work, or is to do it.
+func (f found) name() string {
+	entry := *f.entry
+	entry.Name = cmp.Or(f.inUse(), entry.Name)
+	return nameOf(&entry)
+}
+
 // nameOf names the one object that the manifest describes, where the entry's String names all that it reserves.
 func nameOf(entry *reserved.Resource) string {
 	if entry.Namespace == "" {
@@ -86,10 +113,7 @@ func nameOf(entry *reserved.Resource) string {
 
 // irreparable returns those of the differing paths that no update puts right, so that the object has to go first.
 func (f found) irreparable() []string {
-	if f.live == nil {
-		return nil
-	}
-	if f.live.GetDeletionTimestamp() != nil {
+	if f.live != nil && f.live.GetDeletionTimestamp() != nil {
 		return []string{"metadata.deletionTimestamp"}
 	}
 	var paths []string
@@ -109,6 +133,8 @@ func (f found) isImmutable(path string) bool {
 		return found && (rest == "" || rest[0] == '.' || rest[0] == '[')
 	}
 	switch {
+	case f.entry.IsTokenSecret() && under("data"):
+		return path != rootCAPath
 	case isBinding(f.entry):
 		return under("roleRef")
 	case isCore("Secret") && path == "type":

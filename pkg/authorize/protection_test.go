@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -63,6 +64,22 @@ func TestAwaitProtection(t *testing.T) {
 				t.Errorf("got %v, want %v that says %q", err, test.want, test.says)
 			}
 		})
+	}
+}
+
+// The init job may not read an older token Secret. An earlier run has left that it is in use.
+func TestAwaitProtectionWithATokenSecretThatMayNotBeRead(t *testing.T) {
+	const secrets = "/api/v1/namespaces/kube-system/secrets"
+	server, a := serve(t, setOf(t, shop))
+	a.cluster.Namespace = guardNamespace
+	delete(server.objects, secrets+"/clerk-token-own")
+	server.objects["/api/v1/namespaces/kube-system/serviceaccounts/clerk"] = `{"apiVersion":"v1","kind":"ServiceAccount","metadata":` +
+		`{"namespace":"kube-system","name":"clerk","uid":"uid-1"}}`
+	server.objects["/api/v1/namespaces/guard-system/configmaps/apigw-guardian-credentials"] = `{"data":{"kube-system.clerk":` +
+		strconv.Quote(leftFor("uid-1", "clerk-token-x")) + `}}`
+	server.refuses = func(_, path string) bool { return path == secrets || path == secrets+"/clerk-token-x" }
+	if err := a.AwaitProtection(t.Context(), time.Second); err != nil {
+		t.Errorf("got %v", err)
 	}
 }
 

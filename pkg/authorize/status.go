@@ -6,6 +6,7 @@ package authorize
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -77,7 +78,7 @@ func (a *Authorizer) addState(ctx context.Context, entry *reserved.Resource, sta
 	lacks := func(format string, arguments ...any) {
 		status.Reasons = append(status.Reasons, fmt.Sprintf(format, arguments...)+".")
 	}
-	f, err := a.inspect(ctx, entry)
+	f, err := a.look(ctx, entry)
 	switch {
 	case err != nil:
 		lacks("Not known: %v", err)
@@ -87,7 +88,10 @@ func (a *Authorizer) addState(ctx context.Context, entry *reserved.Resource, sta
 		return
 	case len(f.drift) > 0:
 		status.Drift = append(status.Drift, Drift{Resource: entry.String(), Paths: f.drift})
-		lacks("%s differs from its manifest in %s", nameOf(entry), strings.Join(f.drift, ", "))
+		lacks("%s differs from its manifest in %s", f.name(), strings.Join(f.drift, ", "))
+	}
+	if slices.Contains(f.drift, rootCAPath) {
+		lacks("%s: %s", f.name(), foreignCA)
 	}
 	if !entry.IsTokenSecret() {
 		return
@@ -123,7 +127,7 @@ func (a *Authorizer) unprotected(ctx context.Context) []string {
 // openTo says which forbidden write to the entry is not denied; "" where it is, or the scope leaves it out.
 func (v verifier) openTo(ctx context.Context, entry *reserved.Resource) string {
 	t, err := v.aim(ctx, entry)
-	if err != nil {
+	if err != nil && !v.leavesOut(err) {
 		return fmt.Sprintf("Not known whether %s is protected: %v.", entry, err)
 	}
 	first, found := firstAttack(t)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -90,16 +91,26 @@ func (a *Authorizer) readToken(ctx context.Context, entry *reserved.Resource, na
 	if err != nil {
 		return tokenState{}, fmt.Errorf("read secret %s/%s: %w", entry.Namespace, name, err)
 	}
-	return tokenOf(secret, account.UID), nil
+	return tokenOf(secret, account), nil
 }
 
-func tokenOf(secret *corev1.Secret, account types.UID) tokenState {
-	token := string(secret.Data[corev1.ServiceAccountTokenKey])
-	switch uid := secret.Annotations[corev1.ServiceAccountUIDKey]; {
-	case token == "":
-		return tokenState{state: "it holds no token yet"}
-	case types.UID(uid) != account:
-		return tokenState{state: "its token is of an earlier ServiceAccount of the same name"}
+// tokenOf returns the token only if its claims name this Secret and this account. Whether the API server accepts it, a trial
+// tells.
+func tokenOf(secret *corev1.Secret, account *corev1.ServiceAccount) tokenState {
+	token := secret.Data[corev1.ServiceAccountTokenKey]
+	want := policy.TokenClaims{
+		Namespace: secret.Namespace, Secret: secret.Name, Account: account.Name, AccountUID: string(account.UID),
 	}
-	return tokenState{token: token}
+	claims, isToken := policy.ReadTokenClaims(token)
+	switch uid := secret.Annotations[corev1.ServiceAccountUIDKey]; {
+	case len(token) == 0:
+		return tokenState{state: "it holds no token yet"}
+	case types.UID(uid) != account.UID:
+		return tokenState{state: "its annotation " + corev1.ServiceAccountUIDKey + " names an earlier ServiceAccount, or none"}
+	case !isToken:
+		return tokenState{state: "what it holds is not a token of a ServiceAccount"}
+	case claims != want:
+		return tokenState{state: "its token was issued for another ServiceAccount or another Secret"}
+	}
+	return tokenState{token: string(token)}
 }

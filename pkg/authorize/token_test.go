@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 func TestTokenOf(t *testing.T) {
@@ -28,24 +30,41 @@ func TestTokenOf(t *testing.T) {
 		change func(*corev1.Secret)
 		want   string
 	}{
-		"a token of the live account is one": {func(*corev1.Secret) {}, "canary"},
+		"a token of the live account is one": {func(*corev1.Secret) {}, tokenFor("clerk-token-own")},
 		"an empty Secret has none":           {func(s *corev1.Secret) { s.Data = nil }, ""},
 		"an empty token is none":             {func(s *corev1.Secret) { s.Data["token"] = nil }, ""},
 		"a token of an earlier account is none": {
 			func(s *corev1.Secret) { s.Annotations[corev1.ServiceAccountUIDKey] = "uid-0" }, "",
 		},
 		"a token of nobody is none": {func(s *corev1.Secret) { s.Annotations = nil }, ""},
+		"garbage is none":           {func(s *corev1.Secret) { s.Data["token"] = []byte("garbage") }, ""},
+		"a token of another account is none": {holding(policy.TokenClaims{
+			Namespace: "kube-system", Secret: "clerk-token-own", Account: "eve", AccountUID: "uid-1",
+		}), ""},
+		"a token of another Secret is none": {holding(policy.TokenClaims{
+			Namespace: "kube-system", Secret: "clerk-token-x", Account: "clerk", AccountUID: "uid-1",
+		}), ""},
+		"a token of another namespace is none": {holding(policy.TokenClaims{
+			Namespace: "default", Secret: "clerk-token-own", Account: "clerk", AccountUID: "uid-1",
+		}), ""},
+		"a token with the uid of an earlier account is none": {holding(policy.TokenClaims{
+			Namespace: "kube-system", Secret: "clerk-token-own", Account: "clerk", AccountUID: "uid-0",
+		}), ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			secret := tokenSecret("clerk-token-own")
 			test.change(secret)
-			got := tokenOf(secret, "uid-1")
+			got := tokenOf(secret, clerk())
 			if got.token != test.want || (got.token == "") != (got.state != "") {
 				t.Errorf("got %+v", got)
 			}
 		})
 	}
+}
+
+func holding(claims policy.TokenClaims) func(*corev1.Secret) {
+	return func(s *corev1.Secret) { s.Data["token"] = []byte(tokenWith(claims)) }
 }
 
 // theCredential is the clerk's, under the manifest's own name.
@@ -155,7 +174,7 @@ func acceptor(user string, allowed func(authorizationv1.SelfSubjectAccessReviewS
 func connectTo(t *testing.T, client kubernetes.Interface) func(*rest.Config) (kubernetes.Interface, error) {
 	t.Helper()
 	return func(config *rest.Config) (kubernetes.Interface, error) {
-		if config.BearerToken != "canary" || config.Username != "" || config.Impersonate.UserName != "" {
+		if config.BearerToken != tokenFor("clerk-token-own") || config.Username != "" || config.Impersonate.UserName != "" {
 			t.Error("the token is not the only credential")
 		}
 		return client, nil

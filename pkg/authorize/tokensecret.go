@@ -25,15 +25,23 @@ type olderSecrets struct {
 	usable []string
 	// useless are of another account, or of an earlier one of the same name, or are disabled.
 	useless []string
+	// secret is the first usable one; nil where there is none.
+	secret *corev1.Secret
+	// unread is the one that an earlier run left as in use, where the caller may neither list nor read it. It counts where
+	// none is usable.
+	unread string
 }
 
 // first returns the name of the Secret to use; "" where there is none.
 func (o olderSecrets) first() string {
 	if len(o.usable) == 0 {
-		return ""
+		return o.unread
 	}
 	return o.usable[0]
 }
+
+// isUnread says that the Secret to use may not be read, so that nothing is known of it but its name.
+func (o olderSecrets) isUnread() bool { return len(o.usable) == 0 && o.unread != "" }
 
 // olderTokenSecrets finds the older Secrets of an entry. An entry that is no token Secret, or has no prefix, has none.
 func (a *Authorizer) olderTokenSecrets(ctx context.Context, entry *reserved.Resource) (olderSecrets, error) {
@@ -44,11 +52,13 @@ func (a *Authorizer) olderTokenSecrets(ctx context.Context, entry *reserved.Reso
 	if err != nil {
 		return olderSecrets{}, err
 	}
-	secrets, err := a.tokenSecrets(ctx, entry, account)
+	seen, err := a.tokenSecrets(ctx, entry, account)
 	if err != nil {
 		return olderSecrets{}, err
 	}
-	return sortOlder(entry, account, secrets), nil
+	older := sortOlder(entry, account, seen.secrets)
+	older.unread = seen.unread
+	return older, nil
 }
 
 func sortOlder(entry *reserved.Resource, account *corev1.ServiceAccount, secrets []corev1.Secret) olderSecrets {
@@ -62,6 +72,7 @@ func sortOlder(entry *reserved.Resource, account *corev1.ServiceAccount, secrets
 		case !strings.HasPrefix(secret.Name, entry.NamePrefix) || secret.Name == entry.Name:
 		case isUsable(entry, account, secret):
 			older.usable = append(older.usable, secret.Name)
+			older.secret = cmp.Or(older.secret, secret)
 		default:
 			older.useless = append(older.useless, secret.Name)
 		}
@@ -102,41 +113,57 @@ func (a *Authorizer) account(ctx context.Context, entry *reserved.Resource) (*co
 	return account, nil
 }
 
+// seenSecrets are the token Secrets that the caller may see.
+type seenSecrets struct {
+	secrets []corev1.Secret
+	// unread is the name of one that is known to be in use, and may not be read; "" where there is none.
+	unread string
+}
+
 // tokenSecrets lists the token Secrets of the entry's namespace. Where that is forbidden, it reads those that the account
-// refers to: before Kubernetes 1.24 each token Secret was.
+// refers to (before Kubernetes 1.24 each token Secret was), and the one that an earlier run left as in use.
 func (a *Authorizer) tokenSecrets(
 	ctx context.Context, entry *reserved.Resource, account *corev1.ServiceAccount,
-) ([]corev1.Secret, error) {
+) (seenSecrets, error) {
 	secrets, err := a.cluster.Client.CoreV1().Secrets(entry.Namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)).String(),
 	})
 	switch {
 	case err == nil:
-		return secrets.Items, nil
+		return seenSecrets{secrets: secrets.Items}, nil
 	case !apierrors.IsForbidden(err):
-		return nil, fmt.Errorf("list token secrets in namespace %s: %w", entry.Namespace, err)
+		return seenSecrets{}, fmt.Errorf("list token secrets in namespace %s: %w", entry.Namespace, err)
 	case account == nil:
-		return nil, nil
+		return seenSecrets{}, nil
 	}
-	return a.referencedSecrets(ctx, entry, account)
+	left, err := a.leftInUse(ctx, entry, account)
+	if err != nil {
+		return seenSecrets{}, err
+	}
+	names := []string{left}
+	for _, reference := range account.Secrets {
+		names = append(names, reference.Name)
+	}
+	return a.readSecrets(ctx, entry, names)
 }
 
-func (a *Authorizer) referencedSecrets(
-	ctx context.Context, entry *reserved.Resource, account *corev1.ServiceAccount,
-) ([]corev1.Secret, error) {
-	var secrets []corev1.Secret
-	for _, reference := range account.Secrets {
-		if !strings.HasPrefix(reference.Name, entry.NamePrefix) {
+// readSecrets reads those of the names that are under the entry's prefix. The first may be the one that is left as in use.
+func (a *Authorizer) readSecrets(ctx context.Context, entry *reserved.Resource, names []string) (seenSecrets, error) {
+	var seen seenSecrets
+	for i, name := range names {
+		if !strings.HasPrefix(name, entry.NamePrefix) || slices.Contains(names[:i], name) {
 			continue
 		}
-		secret, err := a.cluster.Client.CoreV1().Secrets(entry.Namespace).Get(ctx, reference.Name, metav1.GetOptions{})
+		secret, err := a.cluster.Client.CoreV1().Secrets(entry.Namespace).Get(ctx, name, metav1.GetOptions{})
 		switch {
+		case apierrors.IsForbidden(err) && i == 0:
+			seen.unread = name
 		case apierrors.IsForbidden(err), apierrors.IsNotFound(err): // it cannot be used
 		case err != nil:
-			return nil, fmt.Errorf("read secret %s/%s: %w", entry.Namespace, reference.Name, err)
+			return seenSecrets{}, fmt.Errorf("read secret %s/%s: %w", entry.Namespace, name, err)
 		default:
-			secrets = append(secrets, *secret)
+			seen.secrets = append(seen.secrets, *secret)
 		}
 	}
-	return secrets, nil
+	return seen, nil
 }

@@ -4,6 +4,7 @@
 package authorize
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -335,13 +336,15 @@ func TestStatus(t *testing.T) {
 	fill := func(s *apiServer) {
 		s.objects["/api/v1/namespaces/kube-system/serviceaccounts/clerk"] = `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"namespace":"kube-system","name":"clerk","uid":"uid-1"}}`
 		s.objects["/api/v1/namespaces/kube-system/secrets/clerk-token-own"] =
-			`{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","data":{"token":"Y2FuYXJ5"},"metadata":` +
+			`{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","data":{"token":"` +
+				base64.StdEncoding.EncodeToString([]byte(tokenFor("clerk-token-own"))) + `"},"metadata":` +
 				`{"namespace":"kube-system","name":"clerk-token-own","annotations":{"kubernetes.io/service-account.name":"clerk",` + uid + `}}}`
 	}
 	change := func(path, old, new string) func(*apiServer) {
 		return func(s *apiServer) { s.objects[path] = strings.Replace(s.objects[path], old, new, 1) }
 	}
 	const role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/selling"
+	const own = "/api/v1/namespaces/kube-system/secrets/clerk-token-own"
 	tests := map[string]struct {
 		change                func(*apiServer)
 		authorized, protected bool
@@ -360,6 +363,19 @@ func TestStatus(t *testing.T) {
 		"the token is of an earlier account": {
 			change:    change("/api/v1/namespaces/kube-system/secrets/clerk-token-own", uid, strings.Replace(uid, "-1", "-0", 1)),
 			protected: true, drift: []Drift{}, reasons: 1, says: "earlier ServiceAccount",
+		},
+		"the CA is not the cluster's": {
+			change: func(s *apiServer) {
+				s.objects["/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"] = `{"data":{"ca.crt":"ours"}}`
+				change(own, `"data":{`, `"data":{"ca.crt":"Zm9yZWlnbg==",`)(s)
+			},
+			protected: true, reasons: 2, says: "data[ca.crt] is not the CA of this cluster",
+			drift: []Drift{{Resource: "secrets/kube-system/clerk-token-*", Paths: []string{"data[ca.crt]"}}},
+		},
+		"the token is another Secret's": {
+			change: change(own, base64.StdEncoding.EncodeToString([]byte(tokenFor("clerk-token-own"))),
+				base64.StdEncoding.EncodeToString([]byte(tokenFor("clerk-token-old")))),
+			protected: true, drift: []Drift{}, reasons: 1, says: "another ServiceAccount or another Secret",
 		},
 		"the guard is not registered": {
 			change: func(s *apiServer) {

@@ -115,6 +115,39 @@ subjects:
 {{- end }}
 {{- end }}
 
+{{- /* A Role in kube-system to read the cluster's CA, which a token Secret must hold, and its binding. Takes root, account,
+       annotations. */}}
+{{- define "guardian.clusterCA" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .account }}-cluster-ca
+  namespace: kube-system
+  labels: {{- include "guardian.labels" .root | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+rules:
+# The CA that kube-controller-manager publishes: a token Secret with another one would lead its reader to another API server.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [kube-root-ca.crt]
+  verbs: [get]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .account }}-cluster-ca
+  namespace: kube-system
+  labels: {{- include "guardian.labels" .root | nindent 4 }}
+  {{- with .annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .account }}-cluster-ca}
+subjects:
+- {kind: ServiceAccount, namespace: {{ .root.Release.Namespace }}, name: {{ .account }}}
+{{- end }}
+
 {{- /* What is the same of every Pod. Takes root. */}}
 {{- define "guardian.podSecurity" -}}
 runAsNonRoot: true
