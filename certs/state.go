@@ -33,6 +33,10 @@ type State struct {
 	// Trusted is true once the registration has shown the authority, or there was no registration, since the start. It
 	// stays true.
 	Trusted bool
+	// Tampered counts the looks at the Secret that found a certificate authority which no guard has made. It was not used.
+	Tampered int64
+	// Replaced counts the authorities that this replica has replaced at once, because they had expired or were not proven.
+	Replaced int64
 }
 
 // Ready says whether API servers get on with this replica: nil, ErrNotTrustedYet or ErrNoCertificate.
@@ -93,7 +97,9 @@ func (s *sightings) observe(ctx context.Context, registered Registered, now time
 
 // State tells what this replica serves with now.
 func (a *Authority) State() State {
-	state := State{Problem: a.health.complaint(), Trusted: a.health.trusted.Load()}
+	state := State{
+		Problem: a.health.complaint(), Trusted: a.health.trusted.Load(), Tampered: a.tampered.Load(), Replaced: a.replaced.Load(),
+	}
 	certificate, err := a.GetCertificate(nil)
 	if err != nil {
 		if state.Problem == "" {
@@ -107,8 +113,14 @@ func (a *Authority) State() State {
 
 // look opens the gate of readiness once API servers would accept the leaf.
 func (a *Authority) look() {
-	if a.live.registered && !a.live.shows(a.held.Load().signing(a.opts.Now()).certificate) {
+	signing, now := a.held.Load().signing(a.opts.Now()).certificate, a.opts.Now()
+	shown := a.live.shows(signing)
+	if a.live.registered && !shown {
 		return
 	}
+	a.anchored = a.anchored || shown
 	a.health.trusted.Store(true)
+	if len(a.live.settled([]*x509.Certificate{signing}, now, a.pace.propagation)) > 0 {
+		a.notice = ""
+	}
 }
