@@ -224,9 +224,8 @@ func (a *Authority) known(ctx context.Context) (record, authorities, error) {
 }
 
 // startOver holds a new authority, because the Secret holds none that is proven. Nothing is written before this replica
-// leads. Where the Secret was replaced, the registration keeps for a while what it shows: other replicas may run that still
-// serve under it, and follow once every API server trusts the new one. A Secret that is gone may be one that the
-// administrator has revoked, so then the registration keeps nothing.
+// leads. The registration keeps for a while what it shows: other replicas may run that still serve under it, and follow once
+// every API server trusts the new one.
 func (a *Authority) startOver(reason error, now time.Time) error {
 	fresh, err := newCA(a.opts.CALifetime, now)
 	if err != nil {
@@ -237,12 +236,10 @@ func (a *Authority) startOver(reason error, now time.Time) error {
 	a.notice = "no guard made the certificate authority in the Secret " + SecretName + ", or it was gone: a new one takes its place"
 	a.opts.Log.Error("certificate authority is not proven, and a new one takes its place",
 		slog.String("name", SecretName), slog.Any("err", reason))
-	if !apierrors.IsNotFound(reason) {
-		a.lingering.Store(&lingering{
-			bundle: slices.DeleteFunc(slices.Clone(a.live.bundle), a.pace.over(now)),
-			until:  now.Add(3 * (a.pace.propagation + a.steadyPause())),
-		})
-	}
+	a.lingering.Store(&lingering{
+		bundle: slices.DeleteFunc(slices.Clone(a.live.bundle), a.pace.over(now)),
+		until:  now.Add(3 * (a.pace.propagation + a.steadyPause())),
+	})
 	a.hold(authorities{signer: fresh})
 	return nil
 }

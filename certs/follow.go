@@ -129,7 +129,7 @@ func (a *Authority) succeed(stored record, readable bool) (problem string) {
 		next = *a.held.Load()
 	}
 	a.hold(next)
-	if l := a.lingering.Load(); l != nil && !now.Before(l.until) {
+	if l := a.lingering.Load(); l != nil && (!now.Before(l.until) || !next.signer.certificate.Equal(a.own)) {
 		a.lingering.Store(nil)
 		a.changed()
 	}

@@ -290,7 +290,7 @@ func TestNoWriteToTheSecretGetsAForeignAuthorityPublished(t *testing.T) {
 	}
 	for name, disturb := range beside {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(3 * seeds) {
+			for seed := range uint64(seeds) {
 				w := &world{
 					t: t, chance: rand.New(rand.NewPCG(seed, 2)), now: epoch, secret: &secretOnly{},
 					signers: map[string]bool{}, verified: map[string]bool{},

@@ -111,16 +111,28 @@ func (a *Authority) State() State {
 	return state
 }
 
+// gatePropagation is how long a replica waits at most for API servers to learn of a new authority that does not follow from
+// the one before. API servers watch registrations, and notice within a second.
+const gatePropagation = 15 * time.Second
+
 // look opens the gate of readiness once API servers would accept the leaf.
 func (a *Authority) look() {
-	signing, now := a.held.Load().signing(a.opts.Now()).certificate, a.opts.Now()
-	shown := a.live.shows(signing)
-	if a.live.registered && !shown {
-		return
-	}
+	now := a.opts.Now()
+	signing := a.held.Load().signing(now).certificate
+	since := a.live.shownSince(signing)
+	shown := !since.IsZero()
 	a.anchored = a.anchored || shown
-	a.health.trusted.Store(true)
-	if len(a.live.settled([]*x509.Certificate{signing}, now, a.pace.propagation)) > 0 {
+	if shown && now.Sub(since) >= a.pace.propagation {
 		a.notice = ""
 	}
+	if a.live.registered && (!shown || a.isChange(signing) && now.Sub(since) < min(a.pace.propagation, gatePropagation)) {
+		return
+	}
+	a.health.trusted.Store(true)
+}
+
+// isChange reports whether the registration also shows authorities that the one that signs is not related to: replicas may serve
+// under them that every API server accepts.
+func (a *Authority) isChange(signing *x509.Certificate) bool {
+	return len(vouched([]*x509.Certificate{signing}, a.live.bundle)) < len(a.live.bundle)
 }
