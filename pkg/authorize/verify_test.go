@@ -295,6 +295,56 @@ func TestVerifyEveryWriteTakesARefusalForAFailure(t *testing.T) {
 	}
 }
 
+// An impostor that denies all dry-runs fails every write that can carry a nonce, also where RBAC leaves most writes out.
+func TestVerifyWantsAProof(t *testing.T) {
+	const account = "/api/v1/namespaces/kube-system/serviceaccounts/clerk"
+	tests := map[string]struct {
+		scope   Scope
+		refuses func(method, path string) bool
+		change  func(*apiServer)
+		wrong   int
+	}{
+		"every write": {scope: EveryWrite, change: func(s *apiServer) { s.replica = nil }, wrong: 4*6 + 1},
+		"every write, of a guard of an earlier version": {
+			scope: EveryWrite, wrong: 4*6 + 1,
+			change: func(s *apiServer) { s.replica, s.objects[webhookConfiguration] = nil, `{"metadata":{"name":"x"}}` },
+		},
+		"every write, and the keys may not be read": {
+			scope: EveryWrite, wrong: 4*6 + 1, change: func(*apiServer) {},
+			refuses: func(_, path string) bool { return path == webhookConfiguration },
+		},
+		"permitted writes": {scope: PermittedWrites, change: func(s *apiServer) { s.replica = nil }, wrong: 4*6 + 1},
+		"permitted writes, and the keys may not be read": {
+			scope: PermittedWrites, change: func(s *apiServer) { s.replica = nil },
+			refuses: func(_, path string) bool { return path == webhookConfiguration },
+		},
+		"permitted writes of which one carries a nonce": {
+			scope: PermittedWrites, change: func(s *apiServer) { s.replica = nil }, wrong: 4 + 3,
+			refuses: mayOnly("GET "+webhookConfiguration, "GET "+account, "PATCH "+account),
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server, a := serve(t, setOf(t, shop))
+			server.refuses = test.refuses
+			test.change(server)
+			rows, err := a.Verify(t.Context(), test.scope)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrong := 0
+			for _, row := range rows {
+				if !row.OK && !row.LeftOut && !strings.Contains(row.Write, " an unrelated ") {
+					wrong++
+				}
+			}
+			if wrong != test.wrong {
+				t.Errorf("%d rows are wrong, want %d: %+v", wrong, test.wrong, rows)
+			}
+		})
+	}
+}
+
 func TestVerifyWithoutResources(t *testing.T) {
 	const vault = `
 apiVersion: guardian.apigw.io/v1alpha1
