@@ -131,18 +131,26 @@ type Authority struct {
 	wake    chan struct{}
 	health  health
 
-	rounds sync.Mutex // held during a look at the Secret; guards live
-	live   sightings
+	lingering          atomic.Pointer[lingering]
+	tampered, replaced atomic.Int64 // counts for the metrics
+
+	rounds   sync.Mutex // held during a look at the Secret; guards what follows
+	live     sightings
+	own      *x509.Certificate // the authority that this process has made last; nil for none
+	anchored bool              // the registration has shown the authority that signs
+	notice   string            // what the administrator must hear until API servers trust the authority that signs
 }
 
-// LoadAuthority returns the authority in the Secret SecretName, which it creates, with
-// the namespace if need be, when there is none. Replicas that start at the same moment
-// agree on one: whoever comes second takes the first one's. One that has expired is
-// replaced in the same way.
+// LoadAuthority returns the authority in the Secret SecretName. It creates the Secret, with the namespace if need be, where
+// there is none; replicas that start at the same moment agree on one. An authority that has expired is replaced.
 //
-// The error wraps ErrUnusableCA when the Secret does not hold a working authority: it
-// names the Secret, what is wrong and what to do, and never contains key material. It
-// wraps ErrInvalidOptions when opts cannot work, and the API server's error else.
+// Once a registration exists, the authority must be one that the registration shows, or one that such an authority
+// endorses. A Secret that holds any other one, or none, is not used: this replica makes a new authority, which takes effect
+// when this replica leads, and follows the Secret again as soon as that is proven.
+//
+// The error wraps ErrUnusableCA when there is no registration and the Secret does not hold a working authority: it names the
+// Secret, what is wrong and what to do, and never contains key material. It wraps ErrInvalidOptions when opts cannot work,
+// and the API server's error else.
 func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority, error) {
 	opts, err := opts.complete()
 	if err != nil {
@@ -159,30 +167,98 @@ func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority
 	return a, nil
 }
 
-// begin reads the authorities, and makes one where none is of use.
+// errUnproven says that the Secret holds an authority that no guard has made, as far as this replica can tell.
+var errUnproven = errors.New("the Secret holds a certificate authority that the registration does not prove")
+
+// begin decides what this replica holds at its start.
 func (a *Authority) begin(ctx context.Context) error {
-	stored, err := a.store.load(ctx)
+	if err := a.live.observe(ctx, a.opts.Registered, a.opts.Now()); err != nil {
+		return err
+	}
+	stored, held, err := a.known(ctx)
 	now := a.opts.Now()
-	if apierrors.IsNotFound(err) || err == nil && a.pace.next(stored.authorities, now, time.Time{}) == replace {
-		if err := a.advance(ctx, stored, stored.authorities, replace); err != nil && !apierrors.IsConflict(err) {
-			return err
+	switch {
+	case a.live.registered && isOfNoUse(err):
+		return a.startOver(err, now)
+	case apierrors.IsNotFound(err), err == nil && a.pace.next(held, now, time.Time{}) == replace:
+		err = a.advance(ctx, stored, held, replace)
+		if err == nil {
+			return nil
 		}
-		// Read it back even after writing it: what serves is what every replica reads.
-		stored, err = a.store.load(ctx)
+		if apierrors.IsConflict(err) { // another replica was quicker: what it wrote counts
+			_, held, err = a.known(ctx)
+		}
 	}
 	if err != nil {
 		return err
 	}
-	if reason := stored.signing(now).untimely(now); reason != "" {
+	if reason := held.signing(now).untimely(now); reason != "" {
 		return unusable(a.opts.Namespace, reason)
 	}
-	a.held.Store(&stored.authorities)
+	a.hold(held)
 	return nil
+}
+
+// isOfNoUse reports whether an error of known is about what the Secret holds, and not about the API server.
+func isOfNoUse(err error) bool {
+	return apierrors.IsNotFound(err) || errors.Is(err, errUnproven) || errors.Is(err, ErrUnusableCA)
+}
+
+// known reads the Secret and returns what of it a guard has made, as far as the start can tell. While there is no
+// registration, no API server trusts any authority, and the Secret's signer is taken on trust: replicas that start together
+// agree that way, and an administrator can provide one.
+func (a *Authority) known(ctx context.Context) (record, authorities, error) {
+	stored, err := a.store.load(ctx)
+	if err != nil {
+		return stored, authorities{}, err
+	}
+	anchors := a.live.bundle
+	if !a.live.registered {
+		anchors = []*x509.Certificate{stored.signer.certificate}
+	}
+	held, proven := stored.vouchedBy(anchors)
+	if !proven {
+		return stored, authorities{}, errUnproven
+	}
+	return stored, held, nil
+}
+
+// startOver holds a new authority, because the Secret holds none that is proven. Nothing is written before this replica
+// leads. The registration keeps for a while what it shows: other replicas may run that still serve under it, and follow once
+// every API server trusts the new one.
+func (a *Authority) startOver(reason error, now time.Time) error {
+	fresh, err := newCA(a.opts.CALifetime, now)
+	if err != nil {
+		return err
+	}
+	a.own = fresh.certificate
+	a.replaced.Add(1)
+	a.notice = "no guard made the certificate authority in the Secret " + SecretName + ", or it was gone: a new one takes its place"
+	a.opts.Log.Error("certificate authority is not proven, and a new one takes its place",
+		slog.String("name", SecretName), slog.Any("err", reason))
+	a.lingering.Store(&lingering{
+		bundle: slices.DeleteFunc(slices.Clone(a.live.bundle), a.pace.over(now)),
+		until:  now.Add(3 * (a.pace.propagation + a.steadyPause())),
+	})
+	a.hold(authorities{signer: fresh})
+	return nil
+}
+
+// lingering are certificates that stay in the bundle for a while only.
+type lingering struct {
+	bundle []*x509.Certificate
+	until  time.Time
 }
 
 // Bundle returns the certificates of the authorities in PEM: the caBundle of a registration, as this replica knows it.
 // The slice is the caller's.
-func (a *Authority) Bundle() []byte { return encodeBundle(a.held.Load().bundle()) }
+func (a *Authority) Bundle() []byte {
+	bundle := a.held.Load().bundle()
+	if l := a.lingering.Load(); l != nil && a.opts.Now().Before(l.until) {
+		bundle = union(bundle, l.bundle)
+	}
+	return encodeBundle(bundle)
+}
 
 // GetCertificate returns the leaf, for crypto/tls. It issues one at the first call, and
 // a new one when two thirds of the time between issue and end have passed, or the signer

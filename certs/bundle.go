@@ -65,6 +65,8 @@ func poolOf(bundle []*x509.Certificate) *x509.CertPool {
 type sightings struct {
 	// registered says that there is a registration, so that an API server may call the guard.
 	registered bool
+	// bundle is what the registration shows now.
+	bundle []*x509.Certificate
 	// since is when each certificate that is in the bundle now was first seen there, without a break since then.
 	since map[string]time.Time
 }
@@ -79,7 +81,7 @@ func (s *sightings) note(registered bool, bundle []*x509.Certificate, now time.T
 		}
 		since[string(certificate.Raw)] = first
 	}
-	s.registered, s.since = registered, since
+	s.registered, s.bundle, s.since = registered, union(bundle), since
 }
 
 // shownSince is zero while the registration does not show the certificate; nil is a certificate that it does not show.

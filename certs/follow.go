@@ -4,6 +4,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -49,6 +50,10 @@ func (a *Authority) pause() time.Duration {
 	if !a.health.trusted.Load() {
 		return gatePoll
 	}
+	return a.steadyPause()
+}
+
+func (a *Authority) steadyPause() time.Duration {
 	return min(max(a.opts.CALifetime/60, minPoll), maxPoll)
 }
 
@@ -59,11 +64,7 @@ func (a *Authority) Round(ctx context.Context) error {
 	defer cancel()
 	a.rounds.Lock()
 	defer a.rounds.Unlock()
-	// In this order: what the registration shows was in the Secret before.
-	if err := a.live.observe(ctx, a.opts.Registered, a.opts.Now()); err != nil {
-		return err
-	}
-	stored, err := a.reload(ctx)
+	stored, problem, err := a.reload(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,9 +72,13 @@ func (a *Authority) Round(ctx context.Context) error {
 		err = a.lead(ctx, stored)
 	}
 	a.look()
-	if apierrors.IsConflict(err) { // somebody was quicker, and the next look shows who
-		return nil
+	if apierrors.IsConflict(err) { // another client was quicker, and the next look shows which
+		err = nil
 	}
+	if err != nil && problem == "" {
+		problem = "the Secret " + SecretName + " cannot be written, and its certificate authority cannot be rotated: " + err.Error()
+	}
+	a.complain(cmp.Or(problem, a.notice, a.pace.lateness(*a.held.Load(), a.opts.Now())))
 	return err
 }
 
@@ -85,62 +90,94 @@ func (a *Authority) Refresh(ctx context.Context) ([]byte, error) {
 	defer cancel()
 	a.rounds.Lock()
 	defer a.rounds.Unlock()
-	if _, err := a.reload(ctx); err != nil {
+	_, problem, err := a.reload(ctx)
+	if err != nil {
 		return nil, err
 	}
+	a.complain(cmp.Or(problem, a.notice, a.pace.lateness(*a.held.Load(), a.opts.Now())))
 	return a.Bundle(), nil
 }
 
-// reload takes over what the Secret holds, if that goes on with what this replica holds.
-func (a *Authority) reload(ctx context.Context) (record, error) {
-	stored, err := a.store.load(ctx)
+// reload takes over what the Secret holds, as far as a guard has made it. It returns the Secret as it is, and what is wrong
+// with it.
+func (a *Authority) reload(ctx context.Context) (stored record, problem string, err error) {
+	// In this order: what the registration shows was in the Secret before.
+	if err := a.live.observe(ctx, a.opts.Registered, a.opts.Now()); err != nil {
+		return record{}, "", err
+	}
+	stored, err = a.store.load(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
-		a.complain("the Secret with the certificate authority is gone: the leader puts it back")
-		return stored, nil
+		problem = "the Secret with the certificate authority is gone: the leader puts it back"
 	case errors.Is(err, ErrUnusableCA):
-		a.complain(err.Error())
-		return stored, nil
+		problem = err.Error()
 	case err != nil:
-		return stored, err
+		return stored, "", err
 	}
+	return stored, problem + a.succeed(stored, problem == ""), nil
+}
+
+// succeed goes on with what custody says. It returns what is wrong with a Secret that could be read.
+func (a *Authority) succeed(stored record, readable bool) (problem string) {
 	now := a.opts.Now()
-	a.hold(succeed(*a.held.Load(), stored.authorities, &a.live, now))
-	a.complain(a.pace.lateness(*a.held.Load(), now))
-	return stored, nil
+	custody := custody{held: *a.held.Load(), own: a.own, anchored: a.anchored, live: &a.live, pace: a.pace}
+	next, proven := custody.succeed(stored.authorities, now)
+	if !proven && a.live.registered && !a.anchored && !custody.isProven(now) {
+		if err := a.startOver(errUnproven, now); err != nil {
+			return err.Error()
+		}
+		next = *a.held.Load()
+	}
+	a.hold(next)
+	if l := a.lingering.Load(); l != nil && (!now.Before(l.until) || !next.signer.certificate.Equal(a.own)) {
+		a.lingering.Store(nil)
+		a.changed()
+	}
+	if readable && len(vouched(custody.anchors(now), stored.bundle())) < len(stored.bundle()) {
+		a.tampered.Add(1)
+		return "the Secret " + SecretName + " holds a certificate authority that no guard has made: it is not used, and the leader " +
+			"puts the Secret back. Who may patch this Secret?"
+	}
+	return ""
 }
 
 func (a *Authority) complain(problem string) {
-	if a.health.report(a.opts.Log, problem) && a.opts.Changed != nil {
+	if a.health.report(a.opts.Log, problem) {
+		a.changed()
+	}
+}
+
+func (a *Authority) changed() {
+	if a.opts.Changed != nil {
 		a.opts.Changed()
 	}
 }
 
 // hold replaces what this replica signs with and publishes.
 func (a *Authority) hold(next authorities) {
-	if a.held.Load().equal(next) {
+	before := a.held.Load()
+	if before != nil && before.equal(next) {
 		return
 	}
 	a.held.Store(&next)
-	if a.opts.Changed != nil {
-		a.opts.Changed()
+	if before != nil {
+		a.changed()
 	}
 }
 
-// firstLook is a round that cannot fail. A registration that cannot be read is no reason to hold a replica back.
+// firstLook is a round that cannot fail.
 func (a *Authority) firstLook(ctx context.Context) {
 	if err := a.Round(ctx); err != nil {
 		a.opts.Log.Warn("cannot look at the registration", slog.Any("err", err))
-		a.health.trusted.Store(true)
 	}
 }
 
 // lead writes what the Secret must hold: it puts back what was lost or replaced, or takes the next step.
 func (a *Authority) lead(ctx context.Context, stored record) error {
 	held, now := *a.held.Load(), a.opts.Now()
-	if !stored.covers(held.signing(now).certificate) {
-		a.opts.Log.Warn("certificate authority was deleted or replaced, and is put back", slog.String("name", SecretName))
-		return a.write(ctx, stored, reconciled(held, stored.authorities, now))
+	if !held.equal(stored.authorities) {
+		a.opts.Log.Warn("certificate authority was deleted or changed, and is put back", slog.String("name", SecretName))
+		return a.write(ctx, stored, held)
 	}
 	next := a.pace.next(held, now, a.live.shownSince(held.upcoming.certificate))
 	if next == keep {
@@ -150,17 +187,28 @@ func (a *Authority) lead(ctx context.Context, stored record) error {
 	return a.advance(ctx, stored, held, next)
 }
 
-// advance takes one step, and writes it.
+// advance takes one step, and writes it. A new authority is endorsed by the one that signs, so that every replica that holds
+// that one accepts it.
 func (a *Authority) advance(ctx context.Context, stored record, from authorities, s step) error {
 	now := a.opts.Now()
 	var fresh pair
 	if s.needsNew() {
 		var err error
-		if fresh, err = newCA(a.opts.CALifetime, now); err != nil {
+		if fresh, err = newSuccessor(from.signer, a.opts.CALifetime, now); err != nil {
 			return err
 		}
+		a.own = fresh.certificate
 	}
-	return a.write(ctx, stored, a.pace.take(from, s, fresh, now))
+	if err := a.write(ctx, stored, a.pace.take(from, s, fresh, now)); err != nil {
+		return err
+	}
+	if s == replace && from.signer.certificate != nil {
+		a.replaced.Add(1)
+		a.notice = "the certificate authority had expired on " + from.signer.certificate.NotAfter.UTC().Format(time.RFC3339) +
+			" and was replaced: writes to reserved resources were refused meanwhile"
+		a.opts.Log.Error("certificate authority has expired, and is replaced", slog.String("name", SecretName))
+	}
+	return nil
 }
 
 // write stores the authorities in the place of what was read, and holds them once they are stored.
@@ -168,8 +216,6 @@ func (a *Authority) write(ctx context.Context, stored record, next authorities) 
 	if err := a.store.save(ctx, stored, next); err != nil {
 		return err
 	}
-	if a.held.Load() != nil {
-		a.hold(next)
-	}
+	a.hold(next)
 	return nil
 }

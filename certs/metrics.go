@@ -11,8 +11,8 @@ import (
 
 // collector asks for the state at each scrape.
 type collector struct {
-	state             func() State
-	notAfter, problem *prometheus.Desc
+	state                                 func() State
+	notAfter, problem, tampered, replaced *prometheus.Desc
 }
 
 // NewCollector returns the metrics of what a replica serves with. state may be called at any time, also before there is
@@ -25,6 +25,10 @@ func NewCollector(state func() State) prometheus.Collector {
 			[]string{"certificate"}, nil),
 		problem: prometheus.NewDesc("apigw_guardian_certificate_problem",
 			"1 while the certificates that were provided last, or the Secret of the authority, are of no use; the log says why.", nil, nil),
+		tampered: prometheus.NewDesc("apigw_guardian_ca_secret_tampered_total",
+			"Looks at the Secret of the certificate authority that found an authority which no guard has made. It was not used.", nil, nil),
+		replaced: prometheus.NewDesc("apigw_guardian_ca_replaced_total",
+			"Certificate authorities that were replaced at once, because they had expired or were not proven.", nil, nil),
 	}
 }
 
@@ -32,6 +36,8 @@ func NewCollector(state func() State) prometheus.Collector {
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- c.notAfter
 	descs <- c.problem
+	descs <- c.tampered
+	descs <- c.replaced
 }
 
 // Collect sends what is now.
@@ -47,4 +53,9 @@ func (c *collector) Collect(samples chan<- prometheus.Metric) {
 		problem = 1
 	}
 	samples <- prometheus.MustNewConstMetric(c.problem, prometheus.GaugeValue, problem)
+	if state.Leaf == nil {
+		return
+	}
+	samples <- prometheus.MustNewConstMetric(c.tampered, prometheus.CounterValue, float64(state.Tampered))
+	samples <- prometheus.MustNewConstMetric(c.replaced, prometheus.CounterValue, float64(state.Replaced))
 }

@@ -158,31 +158,3 @@ func retired(a authorities) []*x509.Certificate {
 	}
 	return union([]*x509.Certificate{a.signer.certificate}, a.previous)
 }
-
-// succeed says with what a replica goes on, of the authorities that it holds and those that the Secret holds now. It follows
-// the Secret, unless somebody has replaced that by hand with authorities under which this replica's leaf would be a
-// stranger: then it holds on to its own, until the registration has gone over to the others.
-func succeed(held, stored authorities, live *sightings, now time.Time) authorities {
-	switch {
-	case held.signer.certificate == nil, held.signing(now).expired(now), stored.covers(held.signing(now).certificate):
-		return stored
-	case live.shows(stored.signer.certificate) && !live.shows(held.signing(now).certificate):
-		return stored
-	}
-	return held
-}
-
-// reconciled is what the leader writes where the Secret was replaced by hand: its own authorities go on, and the stranger
-// becomes their successor like any other. A stranger that is of no use is left out.
-func reconciled(held, stored authorities, now time.Time) authorities {
-	merged := authorities{signer: held.signer, upcoming: held.upcoming, previous: union(held.previous, stored.previous)}
-	if stored.signer.certificate == nil || stored.signer.untimely(now) != "" {
-		return merged
-	}
-	if held.upcoming.certificate != nil {
-		merged.previous = union(merged.previous, []*x509.Certificate{held.upcoming.certificate})
-	}
-	merged.upcoming = stored.signer
-	merged.previous = slices.DeleteFunc(merged.previous, stored.signer.certificate.Equal)
-	return merged
-}

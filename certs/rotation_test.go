@@ -137,59 +137,6 @@ func TestWhatAStepChanges(t *testing.T) {
 	}
 }
 
-func TestWithWhatAReplicaGoesOn(t *testing.T) {
-	known := map[string]pair{"first": made(t, 0), "second": made(t, 120), "third": made(t, 240), "stranger": made(t, 60)}
-	first, second, third, stranger := known["first"], known["second"], known["third"], known["stranger"]
-	hold := authorities{signer: first}
-	cases := map[string]struct {
-		held, stored authorities
-		shown        []*x509.Certificate
-		now          int
-		want         []string
-	}{
-		"a start":                                         {authorities{}, hold, nil, 0, []string{"first signs"}},
-		"a new one is coming":                             {hold, authorities{signer: first, upcoming: second}, nil, 121, []string{"second", "first signs"}},
-		"the signer has changed":                          {hold, authorities{signer: second, previous: []*x509.Certificate{first.certificate}}, nil, 150, []string{"second signs", "first"}},
-		"two rotations were slept by":                     {hold, authorities{signer: third, previous: []*x509.Certificate{second.certificate}}, nil, 300, []string{"third signs", "second"}},
-		"a stranger is not followed":                      {hold, authorities{signer: stranger}, []*x509.Certificate{first.certificate}, 90, []string{"first signs"}},
-		"a stranger is followed once the registration is": {hold, authorities{signer: stranger}, []*x509.Certificate{stranger.certificate}, 90, []string{"stranger signs"}},
-		"a stranger is not followed while both are shown": {hold, authorities{signer: stranger}, []*x509.Certificate{stranger.certificate, first.certificate}, 90, []string{"first signs"}},
-		"a stranger is followed when nothing is left":     {hold, authorities{signer: stranger}, nil, 181, []string{"stranger signs"}},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			var live sightings
-			live.note(true, tc.shown, at(tc.now))
-			if diff := cmp.Diff(tc.want, names(known, succeed(tc.held, tc.stored, &live, at(tc.now)))); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestAStrangerBecomesTheSuccessor(t *testing.T) {
-	known := map[string]pair{"first": made(t, 0), "second": made(t, 120), "stranger": made(t, 60)}
-	first, second, stranger := known["first"], known["second"], known["stranger"]
-	awaited := authorities{signer: first, upcoming: second}
-	cases := map[string]struct {
-		stored authorities
-		now    int
-		want   []string
-	}{
-		"one that works":         {authorities{signer: stranger}, 130, []string{"stranger", "first signs", "second"}},
-		"one that has ended":     {authorities{signer: stranger}, 241, []string{"second", "first signs"}},
-		"nothing at all":         {authorities{}, 130, []string{"second", "first signs"}},
-		"the awaited one, early": {authorities{signer: second}, 130, []string{"second", "first signs"}},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, names(known, reconciled(awaited, tc.stored, at(tc.now)))); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 func TestASightingEndsWithTheFirstBreak(t *testing.T) {
 	first, second := made(t, 0).certificate, made(t, 120).certificate
 	var live sightings

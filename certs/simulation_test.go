@@ -5,6 +5,7 @@ package certs
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -14,9 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -28,6 +31,7 @@ type secretOnly struct {
 	corev1client.SecretInterface
 	data    map[string][]byte // nil: there is no Secret
 	version int
+	refuses bool // it takes no write
 }
 
 func (s *secretOnly) Secrets(string) corev1client.SecretInterface { return s }
@@ -54,6 +58,9 @@ func (s *secretOnly) Patch(_ context.Context, _ string, _ types.PatchType, body 
 	}
 	if err := json.Unmarshal(body, &patch); err != nil {
 		return nil, err
+	}
+	if s.refuses {
+		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, SecretName, nil)
 	}
 	if s.data == nil || patch.Metadata.ResourceVersion != strconv.Itoa(s.version) {
 		return nil, s.conflict()
@@ -84,6 +91,8 @@ type world struct {
 	sleepy   bool // replicas lose the API server for minutes
 	signers  map[string]bool
 	verified map[string]bool
+	foreign  []*x509.Certificate // what an attacker has made
+	restored time.Time           // when API servers must accept replicas again, after all of them have lost their keys
 }
 
 // apiServer sees the registration late.
@@ -166,6 +175,11 @@ func (w *world) publish(i int) {
 		w.t.Fatal(err)
 	}
 	w.bundle, w.changed[i] = bundle, false
+	for _, certificate := range decodeBundle(bundle) {
+		if contains(w.foreign, certificate) {
+			w.t.Fatalf("%s: replica %d publishes a foreign authority", w.now, i)
+		}
+	}
 }
 
 // others says that some other replica can go on.
@@ -203,7 +217,7 @@ func (w *world) check() {
 		}
 		w.signers[string(state.Authority.Raw)] = true
 		for s, server := range w.servers {
-			if server.bundle == nil {
+			if server.bundle == nil || w.now.Before(w.restored) {
 				continue // it knows of no registration, and calls nobody
 			}
 			if err := w.verify(state.Leaf, server.bundle); err != nil {
@@ -265,6 +279,115 @@ func TestNoAPIServerEverSeesAStranger(t *testing.T) {
 	}
 }
 
+// An attacker who may write the Secret, and not read it, writes to it at any moment: while replicas start, all restart, leaders
+// change and authorities rotate. No replica ever publishes a foreign authority, every API server accepts what a ready replica
+// serves, and the rotation goes on.
+func TestNoWriteToTheSecretGetsAForeignAuthorityPublished(t *testing.T) {
+	beside := map[string]func(*world){
+		"of itself":                    func(*world) {},
+		"with leaders that change":     func(w *world) { w.resign(w.leader) },
+		"with replicas that all start": (*world).restartAll,
+	}
+	for name, disturb := range beside {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(seeds) {
+				w := &world{
+					t: t, chance: rand.New(rand.NewPCG(seed, 2)), now: epoch, secret: &secretOnly{},
+					signers: map[string]bool{}, verified: map[string]bool{},
+				}
+				for i := range w.replicas {
+					w.start(i)
+				}
+				w.publish(w.leader)
+				for range 1200 {
+					if w.chance.IntN(15) == 0 {
+						w.attack()
+					}
+					if w.chance.IntN(120) == 0 {
+						disturb(w)
+					}
+					w.second()
+				}
+				if len(w.signers) < 5 {
+					t.Fatalf("seed %d: %d authorities signed in 20 minutes, want at least 5", seed, len(w.signers))
+				}
+			}
+		})
+	}
+}
+
+// attack writes to some keys of the Secret, deletes it, or puts another one in its place.
+func (w *world) attack() {
+	data := maps.Clone(w.secret.data)
+	switch w.chance.IntN(8) {
+	case 0:
+		data = nil
+	case 1:
+		data = w.stranger()
+	default:
+		if data == nil {
+			return
+		}
+		for key, value := range w.forgeries() {
+			switch w.chance.IntN(3) {
+			case 0:
+				data[key] = value
+			case 1:
+				if w.chance.IntN(4) == 0 {
+					delete(data, key)
+				}
+			}
+		}
+	}
+	w.secret.data, w.secret.version = data, w.secret.version+1
+}
+
+// forgeries are values for each key: a foreign authority, one that has expired, the certificate of no authority, or a copy of
+// the one that signs.
+func (w *world) forgeries() map[string][]byte {
+	template := caTemplate(testLifetime, w.now)
+	public := func(p pair) crypto.PublicKey { return p.key.Public() }
+	switch w.chance.IntN(4) {
+	case 0:
+		template = caTemplate(testLifetime, w.now.Add(-2*testLifetime))
+	case 1:
+		template.IsCA, template.MaxPathLenZero, template.KeyUsage = false, false, x509.KeyUsageDigitalSignature
+	case 2:
+		if ours := decodeBundle(w.secret.data[signerCertKey]); len(ours) == 1 {
+			template.ExtraExtensions = ours[0].Extensions
+			public = func(pair) crypto.PublicKey { return ours[0].PublicKey }
+		}
+	}
+	key, err := newKey()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := pair{key: key}
+	_, p.certificate, err = pki.SignCertificate(template, template, public(p), key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.foreign = append(w.foreign, p.certificate)
+	encodedKey, err := pki.EncodePKCS8PrivateKey(key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	encoded := encodeBundle([]*x509.Certificate{p.certificate})
+	return map[string][]byte{
+		signerCertKey: encoded, signerKeyKey: encodedKey, upcomingCertKey: encoded, upcomingKeyKey: encodedKey, previousCertKey: encoded,
+	}
+}
+
+// restartAll ends all replicas. Their keys are gone: if the Secret is foreign now, API servers refuse the guard until they have
+// learned of its new authority, which nothing can avoid.
+func (w *world) restartAll() {
+	w.restored = w.now.Add(45 * time.Second)
+	for i := range w.replicas {
+		w.replicas[i] = nil
+	}
+	w.start(w.leader)
+}
+
 // calm says that nobody is about to start: a replica that starts on garbage does not start at all, and one that starts while
 // the Secret is gone and everybody else asleep is a new beginning.
 func (w *world) calm() bool {
@@ -282,6 +405,7 @@ func (w *world) stranger() map[string][]byte {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.foreign = append(w.foreign, p.certificate)
 	data, err := encode(authorities{signer: p})
 	if err != nil {
 		w.t.Fatal(err)

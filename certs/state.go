@@ -33,6 +33,10 @@ type State struct {
 	// Trusted is true once the registration has shown the authority, or there was no registration, since the start. It
 	// stays true.
 	Trusted bool
+	// Tampered counts the looks at the Secret that found a certificate authority which no guard has made. It was not used.
+	Tampered int64
+	// Replaced counts the authorities that this replica has replaced at once, because they had expired or were not proven.
+	Replaced int64
 }
 
 // Ready says whether API servers get on with this replica: nil, ErrNotTrustedYet or ErrNoCertificate.
@@ -93,7 +97,9 @@ func (s *sightings) observe(ctx context.Context, registered Registered, now time
 
 // State tells what this replica serves with now.
 func (a *Authority) State() State {
-	state := State{Problem: a.health.complaint(), Trusted: a.health.trusted.Load()}
+	state := State{
+		Problem: a.health.complaint(), Trusted: a.health.trusted.Load(), Tampered: a.tampered.Load(), Replaced: a.replaced.Load(),
+	}
 	certificate, err := a.GetCertificate(nil)
 	if err != nil {
 		if state.Problem == "" {
@@ -105,10 +111,28 @@ func (a *Authority) State() State {
 	return state
 }
 
+// gatePropagation is how long a replica waits at most for API servers to learn of a new authority that does not follow from
+// the one before. API servers watch registrations, and notice within a second.
+const gatePropagation = 15 * time.Second
+
 // look opens the gate of readiness once API servers would accept the leaf.
 func (a *Authority) look() {
-	if a.live.registered && !a.live.shows(a.held.Load().signing(a.opts.Now()).certificate) {
+	now := a.opts.Now()
+	signing := a.held.Load().signing(now).certificate
+	since := a.live.shownSince(signing)
+	shown := !since.IsZero()
+	a.anchored = a.anchored || shown
+	if shown && now.Sub(since) >= a.pace.propagation {
+		a.notice = ""
+	}
+	if a.live.registered && (!shown || a.isChange(signing) && now.Sub(since) < min(a.pace.propagation, gatePropagation)) {
 		return
 	}
 	a.health.trusted.Store(true)
+}
+
+// isChange reports whether the registration also shows authorities that the one that signs is not related to: replicas may serve
+// under them that every API server accepts.
+func (a *Authority) isChange(signing *x509.Certificate) bool {
+	return len(vouched([]*x509.Certificate{signing}, a.live.bundle)) < len(a.live.bundle)
 }

@@ -33,6 +33,9 @@ const (
 	previousCertKey = "previous.crt"
 )
 
+// maxPrevious bounds what another client can make a replica verify at each look. A rotation leaves one; two at a time are many.
+const maxPrevious = 64
+
 // store keeps the authorities in the Secret.
 type store struct {
 	client    Client
@@ -165,6 +168,9 @@ func parse(data map[string][]byte) (a authorities, reason string) {
 		previous, err := pki.DecodeX509CertificateSetBytes(data[previousCertKey])
 		if err != nil {
 			return authorities{}, previousCertKey + " is not a list of PEM certificates"
+		}
+		if len(previous) > maxPrevious {
+			return authorities{}, fmt.Sprintf("%s holds %d certificates, more than %d", previousCertKey, len(previous), maxPrevious)
 		}
 		a.previous = previous
 	}

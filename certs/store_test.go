@@ -70,12 +70,15 @@ func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 		"there are two certificates": {
 			with(good(), corev1.TLSCertKey, append(good()[corev1.TLSCertKey], good()[corev1.TLSCertKey]...)), "2 certificates",
 		},
-		"the key is cut":               {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey][:90]), "not a PEM private key"},
-		"the key lost its PEM armour":  {with(good(), corev1.TLSPrivateKeyKey, body(good())), "not a PEM private key"},
-		"the key is another one's":     {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey]), "not the key of"},
-		"a successor has no key":       {with(good(), "next.crt", good()[corev1.TLSCertKey]), "next.key is missing"},
-		"a successor is junk":          {with(with(good(), "next.crt", []byte("junk")), "next.key", []byte("junk")), "next.crt is not a PEM certificate"},
-		"the previous ones are junk":   {with(good(), "previous.crt", []byte("junk")), "previous.crt is not a list"},
+		"the key is cut":              {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey][:90]), "not a PEM private key"},
+		"the key lost its PEM armour": {with(good(), corev1.TLSPrivateKeyKey, body(good())), "not a PEM private key"},
+		"the key is another one's":    {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey]), "not the key of"},
+		"a successor has no key":      {with(good(), "next.crt", good()[corev1.TLSCertKey]), "next.key is missing"},
+		"a successor is junk":         {with(with(good(), "next.crt", []byte("junk")), "next.key", []byte("junk")), "next.crt is not a PEM certificate"},
+		"the previous ones are junk":  {with(good(), "previous.crt", []byte("junk")), "previous.crt is not a list"},
+		"there are too many previous ones": {
+			with(good(), "previous.crt", bytes.Repeat(good()[corev1.TLSCertKey], 65)), "more than 64",
+		},
 		"the certificate is no CA's":   {forge(t, at.now, func(c *x509.Certificate) { c.IsCA = false }), "not the certificate of a CA"},
 		"the certificate may not sign": {forge(t, at.now, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), "certSign"},
 		"the CA is of the future": {

@@ -26,13 +26,25 @@ type pair struct {
 	key         crypto.Signer
 }
 
-// newCA makes an authority.
+// newCA makes an authority that no other one endorses.
 func newCA(lifetime time.Duration, now time.Time) (pair, error) {
+	return newSuccessor(pair{}, lifetime, now)
+}
+
+// newSuccessor makes an authority that the one before it endorses; zero for none.
+func newSuccessor(before pair, lifetime time.Duration, now time.Time) (pair, error) {
 	key, err := newKey()
 	if err != nil {
 		return pair{}, err
 	}
 	template := caTemplate(lifetime, now)
+	if before.certificate != nil {
+		endorsement, err := before.endorse(key.Public())
+		if err != nil {
+			return pair{}, err
+		}
+		template.ExtraExtensions = []pkix.Extension{endorsement}
+	}
 	_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
 	if err != nil {
 		return pair{}, fmt.Errorf("make the CA: %w", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
@@ -20,8 +21,10 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
@@ -40,6 +43,7 @@ type guard struct {
 	recorder *recorder.Recorder
 
 	certificates *certificates
+	publisher    *registration.Publisher
 }
 
 // listener is the webhook server of the manager. It loads the certificates before it listens, however long the API server
@@ -48,12 +52,17 @@ type listener struct {
 	*server.Server
 	load         func(context.Context) (source, error)
 	certificates *certificates
+	publisher    *registration.Publisher
 	recorder     *recorder.Recorder
 }
 
 // Start serves until ctx ends and the drain is over.
 func (l *listener) Start(ctx context.Context) error {
 	return l.certificates.alongside(ctx, l.load, func() error {
+		// Before the first review, so that its denials can be verified.
+		if err := l.publisher.Publish(ctx); err != nil {
+			l.publisher.Log.Warn("failed to publish the key of this replica", slog.Any("err", err))
+		}
 		return alongside(l.recorder, func() error { return l.Server.Start(ctx) })
 	})
 }
@@ -77,6 +86,9 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	g := &guard{settings: settings, set: set, config: config, client: clientset, metadata: metadataClient}
+	g.publisher = &registration.Publisher{
+		Client: clientset.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Log: settings.log,
+	}
 	if g.certificates, err = newCertificates(settings.flags.certificates, settings.log); err != nil {
 		return nil, err
 	}
@@ -103,7 +115,7 @@ func (g *guard) addServer() error {
 	if err != nil {
 		return err
 	}
-	l := &listener{load: g.loadCertificates, certificates: g.certificates, recorder: g.recorder}
+	l := &listener{load: g.loadCertificates, certificates: g.certificates, publisher: g.publisher, recorder: g.recorder}
 	l.Server, err = server.New(server.Options{
 		Listen:         g.settings.flags.listen,
 		GetCertificate: g.certificates.serving,
@@ -123,6 +135,7 @@ func (g *guard) addServer() error {
 			Client: g.client, Metadata: g.metadata, Config: g.config, Set: g.set, Namespace: g.settings.flags.namespace,
 		},
 		Recorder: g.recorder,
+		Replica:  g.publisher.Replica,
 		Log:      g.settings.log,
 		Metrics:  counters,
 		Hint:     g.settings.flags.messageHint,
@@ -147,6 +160,7 @@ func (g *guard) addManager() error {
 	return errors.Join(
 		manager.Add(g.server),
 		manager.Add(ctrlmanager.RunnableFunc(g.lead)),
+		manager.Add(ctrlmanager.RunnableFunc(g.publisher.Run)),
 		manager.AddHealthzCheck("alive", healthz.Ping),
 		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
 		manager.AddReadyzCheck("certificate", g.certificates.ready),

@@ -98,7 +98,7 @@ func (g *guard) keeper(client client.Client) *registration.Keeper {
 			bundle, err := g.certificates.source.Refresh(ctx)
 			return registration.Build(g.set, registration.Options{
 				Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
-				CertificateProblem: g.certificates.state().Problem,
+				CertificateProblem: g.certificates.state().Problem, Annotations: g.publisher.Annotations(),
 			}), err
 		},
 		Ready:   g.server.Listening(),

@@ -208,3 +208,12 @@ func makeAuthority(t *testing.T, skew time.Duration) map[string][]byte {
 		"ca.crt":  authority.Bundle(),
 	}
 }
+
+func (i issuer) encodedKey(t *testing.T) []byte {
+	t.Helper()
+	raw, err := x509.MarshalPKCS8PrivateKey(i.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
+}

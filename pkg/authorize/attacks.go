@@ -9,6 +9,7 @@ import (
 	"errors"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -16,11 +17,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// markKey is the annotation by which an attack makes an object differ from its manifest: the smallest change there is.
-const markKey = "guardian.apigw.io/attack"
+// markKey is the annotation by which an attack makes an object differ from its manifest: the smallest change there is. Its value
+// is the nonce that a replica signs.
+const markKey = probe.Annotation
 
 // target is what is attacked.
 type target struct {
@@ -30,12 +33,16 @@ type target struct {
 	live *unstructured.Unstructured
 	// foreign is another account's token Secret in the same namespace; nil where there is none, or none can be seen.
 	foreign *unstructured.Unstructured
+	// nonce is the value of the mark.
+	nonce string
 }
 
 // attack is one kind of write that the guard must deny.
 type attack struct {
 	write string
 	run   func(context.Context, target) error
+	// marked is the operation of an attack whose object carries the nonce; "" for the others. No object of a deletion can.
+	marked admissionv1.Operation
 }
 
 // attacksOn returns every attack that fits the target; at least one.
@@ -48,15 +55,15 @@ func attacksOn(t target) []attack {
 	case t.entry.Guard == reserved.GuardTokens:
 		return mints(t)
 	}
-	attacks := []attack{{"create", createMarked}}
+	attacks := []attack{{"create", createMarked, admissionv1.Create}}
 	if t.live != nil {
 		attacks = append(attacks, updates(t)...)
 		attacks = append(attacks, deletions()...)
-		attacks = append(attacks, attack{"deletecollection", deleteCollection})
+		attacks = append(attacks, attack{"deletecollection", deleteCollection, ""})
 	}
 	if t.entry.NamePrefix != "" {
-		attacks = append(attacks, attack{"create under the prefix", createUnderPrefix},
-			attack{"create by generateName under the prefix", createByGenerateName})
+		attacks = append(attacks, attack{"create under the prefix", createUnderPrefix, ""},
+			attack{"create by generateName under the prefix", createByGenerateName, ""})
 	}
 	if t.entry.IsTokenSecret() {
 		attacks = append(attacks, mints(t)...)
@@ -66,13 +73,13 @@ func attacksOn(t target) []attack {
 
 func updates(t target) []attack {
 	attacks := []attack{
-		{"put", put},
-		{"json patch", jsonPatch},
-		{"merge patch", patchBy(types.MergePatchType)},
-		{"server-side apply", patchBy(types.ApplyPatchType)},
+		{"put", put, admissionv1.Update},
+		{"json patch", jsonPatch, admissionv1.Update},
+		{"merge patch", patchBy(types.MergePatchType), admissionv1.Update},
+		{"server-side apply", patchBy(types.ApplyPatchType), admissionv1.Update},
 	}
 	if scheme.Scheme.Recognizes(t.entry.GVK()) { // custom resources have no strategic merge patch
-		attacks = append(attacks, attack{"strategic merge patch", patchBy(types.StrategicMergePatchType)})
+		attacks = append(attacks, attack{"strategic merge patch", patchBy(types.StrategicMergePatchType), admissionv1.Update})
 	}
 	return attacks
 }
@@ -83,7 +90,7 @@ func deletions() []attack {
 		metav1.DeletePropagationBackground, metav1.DeletePropagationForeground, metav1.DeletePropagationOrphan,
 	} {
 		write := "delete (" + strings.ToLower(string(propagation)) + ")"
-		attacks = append(attacks, attack{write, func(ctx context.Context, t target) error {
+		attacks = append(attacks, attack{write: write, run: func(ctx context.Context, t target) error {
 			return t.delete(ctx, t.live.GetName(), propagation)
 		}})
 	}
@@ -91,9 +98,9 @@ func deletions() []attack {
 }
 
 func mints(t target) []attack {
-	attacks := []attack{{"mint a token under another name", mint}}
+	attacks := []attack{{"mint a token under another name", mint, admissionv1.Create}}
 	if t.foreign != nil {
-		attacks = append(attacks, attack{repointing, repoint})
+		attacks = append(attacks, attack{repointing, repoint, ""})
 	}
 	return attacks
 }
@@ -107,14 +114,14 @@ func firstAttack(t target) (attack, bool) {
 		return attack{}, false
 	}
 	if t.entry.Guard == reserved.GuardContent && t.live != nil {
-		return attack{"merge patch", patchBy(types.MergePatchType)}, true
+		return attack{"merge patch", patchBy(types.MergePatchType), admissionv1.Update}, true
 	}
 	return attacks[0], true
 }
 
 func createMarked(ctx context.Context, t target) error {
 	object := t.entry.Object()
-	mark(object)
+	t.mark(object)
 	return t.create(ctx, object)
 }
 
@@ -133,7 +140,7 @@ func createByGenerateName(ctx context.Context, t target) error {
 
 func mint(ctx context.Context, t target) error {
 	secret := newObject(t.entry, randomName())
-	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.entry.Account})
+	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.entry.Account, markKey: t.nonce})
 	secret.Object["type"] = string(corev1.SecretTypeServiceAccountToken)
 	return t.create(ctx, secret)
 }
@@ -152,7 +159,7 @@ func repoint(ctx context.Context, t target) error {
 
 func put(ctx context.Context, t target) error {
 	object := t.live.DeepCopy()
-	mark(object)
+	t.mark(object)
 	return t.update(ctx, object)
 }
 
@@ -162,9 +169,9 @@ func jsonPatch(ctx context.Context, t target) error {
 		Path  string `json:"path"`
 		Value any    `json:"value"`
 	}
-	add := operation{"add", "/metadata/annotations", map[string]string{markKey: "true"}}
+	add := operation{"add", "/metadata/annotations", map[string]string{markKey: t.nonce}}
 	if len(t.live.GetAnnotations()) > 0 {
-		add.Path, add.Value = add.Path+"/"+strings.ReplaceAll(markKey, "/", "~1"), "true"
+		add.Path, add.Value = add.Path+"/"+strings.ReplaceAll(markKey, "/", "~1"), t.nonce
 	}
 	body, err := json.Marshal([]operation{add})
 	return errors.Join(err, t.patch(ctx, t.live.GetName(), types.JSONPatchType, body))
@@ -174,7 +181,7 @@ func jsonPatch(ctx context.Context, t target) error {
 func patchBy(kind types.PatchType) func(context.Context, target) error {
 	return func(ctx context.Context, t target) error {
 		part := newObject(t.entry, t.live.GetName())
-		mark(part)
+		t.mark(part)
 		body, err := part.MarshalJSON()
 		return errors.Join(err, t.patch(ctx, t.live.GetName(), kind, body))
 	}
@@ -184,12 +191,12 @@ func deleteCollection(ctx context.Context, t target) error {
 	return t.deleteCollection(ctx, t.live.GetName())
 }
 
-func mark(object *unstructured.Unstructured) {
+func (t target) mark(object *unstructured.Unstructured) {
 	annotations := object.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[markKey] = "true"
+	annotations[markKey] = t.nonce
 	object.SetAnnotations(annotations)
 }
 

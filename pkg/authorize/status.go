@@ -21,7 +21,8 @@ type Status struct {
 	// Authorized: every resource with a manifest is there without drift, and each token Secret holds a token of its
 	// ServiceAccount as it lives now.
 	Authorized bool `json:"authorized"`
-	// Protected: the guard is registered, and denied a forbidden write to each reserved resource, tried as a dry-run.
+	// Protected: the guard is registered, and denied a forbidden write to each reserved resource, tried as a dry-run. Replicas
+	// have proved these denials, but for deletions, which can carry no nonce.
 	Protected bool `json:"protected"`
 	// Drift holds each resource that differs; never nil.
 	Drift []Drift `json:"drift"`
@@ -134,8 +135,8 @@ func (v verifier) openTo(ctx context.Context, entry *reserved.Resource) string {
 	if !found {
 		return fmt.Sprintf("%s is absent, so that its protection cannot be tried.", entry)
 	}
-	err = first.run(ctx, t)
-	if got := verdict(err); got != denied && !v.leavesOut(err) {
+	got, err := v.try(ctx, first, t)
+	if got != denied && !v.leavesOut(err) {
 		return fmt.Sprintf("%s is not protected: a forbidden %s, as a dry-run, came to: %s.", entry, first.write, got)
 	}
 	return ""

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -27,7 +28,7 @@ type Attack struct {
 	Write string `json:"write"`
 	// Want is "denied"; "allowed" for an unrelated write; "present" in a row that says that there is nothing to attack.
 	Want string `json:"want"`
-	// Got is "denied" only where the guard denied in its own name, "allowed", "absent", "failed: " with the reason, or
+	// Got is "denied" only where the guard denied in its own name, and proved it where the write can carry a nonce; "allowed", "absent", "failed: " with the reason, or
 	// "left out".
 	Got string `json:"got"`
 	// OK says that Got is Want.
@@ -81,12 +82,12 @@ type verifier struct {
 // leavesOut says that an error is of a kind that the scope does not count: the caller was not permitted to ask.
 func (v verifier) leavesOut(err error) bool { return v.scope == PermittedWrites && refusedByRBAC(err) }
 
-// judge makes the row of a write from its error.
-func (v verifier) judge(resource, write, want string, err error) Attack {
+// judge returns the row of a write, or one that says that the scope leaves the write out because of its error.
+func (v verifier) judge(tried Attack, err error) Attack {
 	if v.leavesOut(err) {
-		return Attack{Resource: resource, Write: write, Want: want, Got: leftOut, LeftOut: true}
+		return Attack{Resource: tried.Resource, Write: tried.Write, Want: tried.Want, Got: leftOut, LeftOut: true}
 	}
-	return row(resource, write, want, verdict(err))
+	return tried
 }
 
 func (v verifier) attackEntry(ctx context.Context, entry *reserved.Resource) []Attack {
@@ -103,11 +104,12 @@ func (v verifier) attackEntry(ctx context.Context, entry *reserved.Resource) []A
 	}
 	if entry.IsTokenSecret() {
 		if t.foreign, err = v.foreignTokenSecret(ctx, entry); v.leavesOut(err) {
-			rows = append(rows, v.judge(entry.String(), repointing, denied, err))
+			rows = append(rows, v.judge(row(entry.String(), repointing, denied, verdict(err)), err))
 		}
 	}
 	for _, attack := range attacksOn(t) {
-		rows = append(rows, v.judge(entry.String(), attack.write, denied, attack.run(ctx, t)))
+		got, err := v.try(ctx, attack, t)
+		rows = append(rows, v.judge(row(entry.String(), attack.write, denied, got), err))
 	}
 	if entry.HasManifest() && !slices.ContainsFunc(rows, func(a Attack) bool { return !a.LeftOut }) {
 		rows = append(rows, row(entry.String(), "any of these", denied, "failed: RBAC lets the caller try none of them"))
@@ -127,12 +129,12 @@ func (v verifier) tryUnrelated(ctx context.Context) []Attack {
 	var rows []Attack
 	for _, entry := range v.unrelated() {
 		err := rehearsal{v.resource(entry)}.create(ctx, newObject(entry, randomName()))
-		rows = append(rows, v.judge(entry.String(), "create an unrelated "+entry.Kind, allowed, err))
+		rows = append(rows, v.judge(row(entry.String(), "create an unrelated "+entry.Kind, allowed, verdict(err)), err))
 	}
 	role := clusterRoleNamed(unrelatedName)
 	apply := patchBy(types.ApplyPatchType)
-	err := apply(ctx, target{rehearsal: rehearsal{v.resource(role)}, entry: role, live: newObject(role, role.Name)})
-	return append(rows, v.judge(role.String(), "apply an unrelated "+role.Kind, allowed, err))
+	err := apply(ctx, target{rehearsal: rehearsal{v.resource(role)}, entry: role, live: newObject(role, role.Name), nonce: probe.NewNonce()})
+	return append(rows, v.judge(row(role.String(), "apply an unrelated "+role.Kind, allowed, verdict(err)), err))
 }
 
 // aim finds what there is to attack of an entry. Of a token Secret that is the one in use.

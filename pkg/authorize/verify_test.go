@@ -8,16 +8,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/rest"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -31,9 +35,33 @@ type apiServer struct {
 	// refuses, if any, tells what RBAC does not let the caller do: a method and a path.
 	refuses func(method, path string) bool
 
+	// replica signs denials, unless it is nil; an impostor's key is not published.
+	replica *probe.Replica
+
 	mu             sync.Mutex
 	writes, bodies []string
 }
+
+// prove returns what a replica adds to its denial of a write whose body carries a nonce.
+func (s *apiServer) prove(r *http.Request, body []byte) string {
+	_, value, found := strings.Cut(strings.ReplaceAll(string(body), "~1", "/"), probe.Annotation+`"`)
+	if nonce := nonceInBody.FindString(value); s.replica != nil && found && nonce != "" {
+		subject := probe.Subject{Nonce: nonce, Operation: "UPDATE"}
+		if r.Method == http.MethodPost {
+			subject.Operation = "CREATE"
+		}
+		parts := strings.Split(strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/apis/"), "/api/v1/"), "/")
+		if parts[0] == "namespaces" {
+			subject.Namespace, subject.Resource = parts[1], parts[2]
+		} else {
+			subject.Resource = parts[2] + "." + parts[0]
+		}
+		return "\n" + s.replica.Sign(subject)
+	}
+	return ""
+}
+
+var nonceInBody = regexp.MustCompile("[0-9a-f]{32}")
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
@@ -54,6 +82,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.t.Errorf("%s %s would be stored", r.Method, r.URL)
 	}
 	code, message := s.answer(r.URL.Path)
+	message += s.prove(r, body)
 	if code < http.StatusBadRequest {
 		w.WriteHeader(code)
 		_, _ = w.Write([]byte(`{"apiVersion":"v1","kind":"Anything","metadata":{}}`))
@@ -100,13 +129,16 @@ func pathOf(entry *reserved.Resource, name string) string {
 	return path + "/" + entry.GVR.Resource + "/" + name
 }
 
+const webhookConfiguration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + RegistrationName
+
 // serve starts an API server that holds every manifest of the set, and a registration.
 func serve(t *testing.T, set *reserved.Set) (*apiServer, *Authorizer) {
 	t.Helper()
-	s := &apiServer{t: t, objects: map[string]string{
-		"/version": `{"gitVersion":"v1.37.2"}`,
-		"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + RegistrationName: `{"metadata":{"name":"x"}}`,
-		"/api/v1/namespaces/kube-system/secrets":                                                    `{"kind":"SecretList","apiVersion":"v1","items":[]}`,
+	replica := probe.NewReplica(time.Now())
+	s := &apiServer{t: t, replica: replica, objects: map[string]string{
+		"/version":                               `{"gitVersion":"v1.37.2"}`,
+		webhookConfiguration:                     fmt.Sprintf(`{"metadata":{"name":"x","annotations":{%q:%q}}}`, replica.KeyAnnotation(), replica.Publication()),
+		"/api/v1/namespaces/kube-system/secrets": `{"kind":"SecretList","apiVersion":"v1","items":[]}`,
 	}}
 	s.answer = deny
 	for _, entry := range set.Resources() {
@@ -264,6 +296,56 @@ func TestVerifyEveryWriteTakesARefusalForAFailure(t *testing.T) {
 	}
 }
 
+// An impostor that denies all dry-runs fails every write that can carry a nonce, also where RBAC leaves most writes out.
+func TestVerifyWantsAProof(t *testing.T) {
+	const account = "/api/v1/namespaces/kube-system/serviceaccounts/clerk"
+	tests := map[string]struct {
+		scope   Scope
+		refuses func(method, path string) bool
+		change  func(*apiServer)
+		wrong   int
+	}{
+		"every write": {scope: EveryWrite, change: func(s *apiServer) { s.replica = nil }, wrong: 4*6 + 1},
+		"every write, of a guard of an earlier version": {
+			scope: EveryWrite, wrong: 4*6 + 1,
+			change: func(s *apiServer) { s.replica, s.objects[webhookConfiguration] = nil, `{"metadata":{"name":"x"}}` },
+		},
+		"every write, and the keys may not be read": {
+			scope: EveryWrite, wrong: 4*6 + 1, change: func(*apiServer) {},
+			refuses: func(_, path string) bool { return path == webhookConfiguration },
+		},
+		"permitted writes": {scope: PermittedWrites, change: func(s *apiServer) { s.replica = nil }, wrong: 4*6 + 1},
+		"permitted writes, and the keys may not be read": {
+			scope: PermittedWrites, change: func(s *apiServer) { s.replica = nil },
+			refuses: func(_, path string) bool { return path == webhookConfiguration },
+		},
+		"permitted writes of which one carries a nonce": {
+			scope: PermittedWrites, change: func(s *apiServer) { s.replica = nil }, wrong: 4 + 3,
+			refuses: mayOnly("GET "+webhookConfiguration, "GET "+account, "PATCH "+account),
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			server, a := serve(t, setOf(t, shop))
+			server.refuses = test.refuses
+			test.change(server)
+			rows, err := a.Verify(t.Context(), test.scope)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wrong := 0
+			for _, row := range rows {
+				if !row.OK && !row.LeftOut && !strings.Contains(row.Write, " an unrelated ") {
+					wrong++
+				}
+			}
+			if wrong != test.wrong {
+				t.Errorf("%d rows are wrong, want %d: %+v", wrong, test.wrong, rows)
+			}
+		})
+	}
+}
+
 func TestVerifyWithoutResources(t *testing.T) {
 	const vault = `
 apiVersion: guardian.apigw.io/v1alpha1
@@ -275,8 +357,7 @@ spec:
   - manifest: {apiVersion: v1, kind: ServiceAccount, metadata: {namespace: vault, name: keeper}}
 `
 	server, a := serve(t, setOf(t, vault))
-	clear(server.objects)
-	server.objects["/version"] = `{"gitVersion":"v1.37.2"}`
+	maps.DeleteFunc(server.objects, func(path, _ string) bool { return path != "/version" && path != webhookConfiguration })
 	rows, err := a.Verify(t.Context(), EveryWrite)
 	if err != nil {
 		t.Fatal(err)
@@ -379,7 +460,7 @@ func TestStatus(t *testing.T) {
 		},
 		"the guard is not registered": {
 			change: func(s *apiServer) {
-				delete(s.objects, "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/"+RegistrationName)
+				delete(s.objects, webhookConfiguration)
 			},
 			authorized: true, drift: []Drift{}, reasons: 1, says: "not registered",
 		},
@@ -393,6 +474,20 @@ func TestStatus(t *testing.T) {
 				}
 			},
 			authorized: true, drift: []Drift{}, reasons: 1, says: "selling is not protected",
+		},
+		"an impostor denies without a proof": {
+			change:     func(s *apiServer) { s.replica = nil },
+			authorized: true, drift: []Drift{}, reasons: 4, says: "something else than this guard",
+		},
+		"an impostor denies with a proof of its own": {
+			change:     func(s *apiServer) { s.replica = probe.NewReplica(time.Now()) },
+			authorized: true, drift: []Drift{}, reasons: 4, says: "something else than this guard",
+		},
+		"a guard of an earlier version denies": {
+			change: func(s *apiServer) {
+				s.replica, s.objects[webhookConfiguration] = nil, `{"metadata":{"name":"x"}}`
+			},
+			authorized: true, drift: []Drift{}, reasons: 4, says: "names no replica",
 		},
 		"the guard does not answer": {
 			change: func(s *apiServer) {

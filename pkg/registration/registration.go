@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -103,6 +104,8 @@ type Options struct {
 	CABundle []byte
 	// CertificateProblem is the text of the ProblemAnnotation.
 	CertificateProblem string
+	// Annotations are further ones; nil for none.
+	Annotations map[string]string
 	// Owner is the cluster-scoped object with which the garbage collector takes the registration along; nil for none.
 	Owner *metav1.OwnerReference
 	// FailurePolicy is Fail where the guard enforces, and Ignore where it observes only.
@@ -122,6 +125,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			Annotations: map[string]string{enforcerAnnotation: "true", ProblemAnnotation: options.CertificateProblem},
 		},
 	}
+	maps.Copy(configuration.Annotations, options.Annotations)
 	if options.Owner != nil {
 		configuration.OwnerReferences = []metav1.OwnerReference{*options.Owner}
 	}

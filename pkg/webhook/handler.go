@@ -15,6 +15,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
@@ -46,6 +47,8 @@ type Handler struct {
 	Lookup Lookup
 	// Recorder may be nil: then the log is all there is.
 	Recorder Recorder
+	// Replica signs denials of probes; nil signs none.
+	Replica *probe.Replica
 	// Log takes one line for each denial, and for each write that is let through on purpose.
 	Log *slog.Logger
 	// Metrics counts.
@@ -146,7 +149,7 @@ func (h *Handler) response(request *review.Request, decision policy.Decision, re
 	r := review.Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message(h.Hint)
+		r.Message = decision.Message(h.Hint) + h.prove(request, decision)
 	case decision.Outcome == policy.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}

@@ -16,6 +16,7 @@ import (
 type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	probes   prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them; the error is of the registry (registered before).
@@ -30,8 +31,12 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help:    "Time from the head of a review to its answer, by decision.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 		}, []string{"decision"}),
+		probes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "apigw_guardian_probes_total",
+			Help: "Denied dry-runs of status, verify and authorize to which this replica added its proof.",
+		}),
 	}
-	for _, collector := range []prometheus.Collector{m.requests, m.duration} {
+	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.probes} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics of the webhook: %w", err)
 		}

@@ -1,0 +1,323 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package certs
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"testing"
+
+	"github.com/cert-manager/cert-manager/pkg/util/pki"
+	"github.com/google/go-cmp/cmp"
+)
+
+// after is the authority of that moment which the one before it endorses.
+func after(t *testing.T, before pair, seconds int) pair {
+	t.Helper()
+	p, err := newSuccessor(before, testLifetime, at(seconds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// copied is a certificate with the name and the public key of another one, and other contents, as an attacker makes it: signed
+// with the attacker's key, as the key of the original is not known.
+func copied(t *testing.T, original *x509.Certificate, attacker pair) *x509.Certificate {
+	t.Helper()
+	template := caTemplate(100*testLifetime, at(0))
+	template.ExtraExtensions = original.Extensions
+	_, forged, err := pki.SignCertificate(template, template, original.PublicKey, attacker.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return forged
+}
+
+// extended is the attacker's own authority that carries an endorsement copied from another certificate.
+func extended(t *testing.T, original *x509.Certificate) pair {
+	t.Helper()
+	key, err := newKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := caTemplate(testLifetime, at(0))
+	for _, e := range original.Extensions {
+		if e.Id.Equal(endorsementOID) {
+			template.ExtraExtensions = append(template.ExtraExtensions, e)
+		}
+	}
+	_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair{certificate: certificate, key: key}
+}
+
+func TestOnlyTheHolderOfTheKeyEndorses(t *testing.T) {
+	first, attacker := made(t, 0), made(t, 0)
+	second := after(t, first, 120)
+	cases := map[string]struct {
+		ca, successor *x509.Certificate
+		want          bool
+	}{
+		"the successor":                              {first.certificate, second.certificate, true},
+		"the other way round":                        {second.certificate, first.certificate, false},
+		"a CA without an endorsement":                {first.certificate, attacker.certificate, false},
+		"a CA that the attacker endorses":            {first.certificate, after(t, attacker, 120).certificate, false},
+		"the endorsement of another key":             {first.certificate, extended(t, second.certificate).certificate, false},
+		"a copy of the successor with other content": {first.certificate, copied(t, second.certificate, attacker), false},
+		"a copy of the first one as the predecessor": {attacker.certificate, second.certificate, false},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := endorses(tc.ca, tc.successor); got != tc.want {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// An administrator's authority may have any kind of key.
+func TestEveryKindOfKeyEndorses(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey, err := pki.GenerateECPrivateKey(pki.ECCurve384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]crypto.Signer{"RSA": rsaKey, "Ed25519": edKey, "P-384": ecKey} {
+		t.Run(name, func(t *testing.T) {
+			template := caTemplate(testLifetime, at(0))
+			_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := pair{certificate: certificate, key: key}
+			if second := after(t, first, 120); !endorses(certificate, second.certificate) || endorses(made(t, 0).certificate, second.certificate) {
+				t.Error("the endorsement does not prove what it must")
+			}
+		})
+	}
+}
+
+func TestWithWhatAReplicaGoesOn(t *testing.T) {
+	first := made(t, 0)
+	second := after(t, first, 120)
+	third := after(t, second, 240)
+	old, foreign := made(t, 120), made(t, 60) // old is of a version that endorses nothing
+	forged := extended(t, second.certificate)
+	lapsed := made(t, -400)
+	twin := pair{certificate: copied(t, first.certificate, foreign)}
+	known := map[string]pair{
+		"first": first, "second": second, "third": third, "old": old, "foreign": foreign, "forged": forged, "lapsed": lapsed, "twin": twin,
+	}
+	of := func(pairs ...pair) (list []*x509.Certificate) {
+		for _, p := range pairs {
+			list = append(list, p.certificate)
+		}
+		return list
+	}
+	hold, rotating := authorities{signer: first}, authorities{signer: first, upcoming: second}
+	rotated := authorities{signer: second, previous: of(first)}
+	cases := map[string]struct {
+		held, stored authorities
+		new          bool // the registration has never shown what it holds
+		since        int  // when the registration began to show
+		shown        []*x509.Certificate
+		now          int
+		want         []string
+		unproven     bool
+	}{
+		"a new one is coming":    {held: hold, stored: rotating, now: 121, want: []string{"second", "first signs"}},
+		"the signer has changed": {held: hold, stored: rotated, now: 150, want: []string{"second signs", "first"}},
+		"two rotations were slept by": {
+			held: hold, stored: authorities{signer: third, previous: of(second)}, now: 300, want: []string{"third signs", "second"},
+		},
+		"two rotations were slept by, and the registration is gone": {
+			held: hold, stored: authorities{signer: third, previous: of(second, first)}, now: 200, want: []string{"third signs", "second", "first"},
+		},
+		"a foreign signer": {held: hold, stored: authorities{signer: foreign}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
+		"a foreign signer, and everything of ours beside it": {
+			held: rotating, stored: authorities{signer: foreign, upcoming: second, previous: of(first)}, shown: of(first), now: 130,
+			want: []string{"second", "first signs"}, unproven: true,
+		},
+		"a foreign next":            {held: hold, stored: authorities{signer: first, upcoming: foreign}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a foreign next for ours":   {held: rotating, stored: authorities{signer: first, upcoming: foreign}, shown: of(first), now: 121, want: []string{"second", "first signs"}},
+		"a copied endorsement":      {held: hold, stored: authorities{signer: first, upcoming: forged}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a foreign previous one":    {held: hold, stored: authorities{signer: first, previous: of(foreign, lapsed)}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a copy of ours, re-signed": {held: hold, stored: authorities{signer: first, previous: of(twin)}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a copy of an earlier one, re-signed": {
+			held: authorities{signer: second}, stored: authorities{signer: second, previous: of(twin)}, shown: of(second), now: 121, want: []string{"second signs"},
+		},
+		"a foreign one that has expired": {held: hold, stored: authorities{signer: lapsed}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
+		"a foreign one after ours has expired": {
+			held: hold, stored: authorities{signer: foreign}, shown: of(first), now: 190, want: []string{"first signs"}, unproven: true,
+		},
+		"next was removed":                            {held: rotating, stored: hold, now: 130, want: []string{"second", "first signs"}},
+		"previous was removed":                        {held: rotated, stored: authorities{signer: second}, now: 150, want: []string{"second signs", "first"}},
+		"a previous one that has ended was removed":   {held: rotated, stored: authorities{signer: second}, now: 226, want: []string{"second signs"}},
+		"the Secret was put back to an earlier state": {held: rotated, stored: hold, now: 150, want: []string{"first signs", "second"}},
+		"the registration shows what was rotated while this replica slept, and the Secret is foreign": {
+			held: hold, stored: authorities{signer: foreign}, shown: of(second, first), now: 150, want: []string{"first signs", "second"}, unproven: true,
+		},
+		"the registration was changed, too, a moment ago": {
+			held: hold, stored: authorities{signer: foreign}, shown: of(foreign), since: 80, now: 90, want: []string{"first signs"}, unproven: true,
+		},
+		"an earlier version rotates": {
+			held: hold, stored: authorities{signer: first, upcoming: old}, shown: of(old, first), since: 100, now: 121, want: []string{"old", "first signs"},
+		},
+		"an earlier version has just begun to rotate": {
+			held: hold, stored: authorities{signer: first, upcoming: old}, shown: of(old, first), since: 120, now: 121, want: []string{"first signs"},
+		},
+		"a start follows what the registration shows": {
+			held: authorities{signer: old}, new: true, stored: rotated, shown: of(second), since: 120, now: 121, want: []string{"second signs", "first"},
+		},
+		"a start follows what the registration's own endorses": {
+			held: authorities{signer: old}, new: true, stored: rotated, shown: of(first), since: 120, now: 121, want: []string{"second signs", "first"},
+		},
+		"a start does not follow a foreign one": {
+			held: authorities{signer: old}, new: true, stored: authorities{signer: foreign}, shown: of(first), since: 1, now: 121, want: []string{"old signs"}, unproven: true,
+		},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			var live sightings
+			live.note(tc.shown != nil, tc.shown, at(tc.since))
+			c := custody{held: tc.held, anchored: !tc.new, live: &live, pace: paceOf(testLifetime)}
+			next, proven := c.succeed(tc.stored, at(tc.now))
+			if diff := cmp.Diff(tc.want, names(known, next)); diff != "" || proven == tc.unproven {
+				t.Errorf("proven %v (-want +got):\n%s", proven, diff)
+			}
+		})
+	}
+}
+
+// dataOf is what the Secret holds for the authorities.
+func dataOf(t *testing.T, a authorities) map[string][]byte {
+	t.Helper()
+	data, err := encode(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// What a replica does at its start, when all others have ended, follows from the Secret and the registration.
+func TestAStart(t *testing.T) {
+	first, foreign, lapsed := made(t, 0), made(t, 0), made(t, -400)
+	second := after(t, first, 120)
+	bundleOf := func(pairs ...pair) []byte {
+		var bundle []*x509.Certificate
+		for _, p := range pairs {
+			bundle = append(bundle, p.certificate)
+		}
+		return encodeBundle(bundle)
+	}
+	cases := map[string]struct {
+		stored     map[string][]byte
+		registered []byte
+		now        int
+		fresh      bool     // a new authority signs
+		waits      bool     // API servers may not know the one that signs
+		want       []string // those of the bundle that are known
+	}{
+		"the signer is registered":           {stored: dataOf(t, authorities{signer: first}), registered: bundleOf(first), want: []string{"first"}},
+		"nothing is registered":              {stored: dataOf(t, authorities{signer: first}), want: []string{"first"}},
+		"the successor is not yet shown":     {stored: dataOf(t, authorities{signer: first, upcoming: second}), registered: bundleOf(first), now: 121, want: []string{"second", "first"}},
+		"previous was removed":               {stored: dataOf(t, authorities{signer: second}), registered: bundleOf(second, first), now: 150, want: []string{"second", "first"}},
+		"the signer is foreign":              {stored: dataOf(t, authorities{signer: foreign}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the signer has expired":             {stored: dataOf(t, authorities{signer: first}), registered: bundleOf(first), now: 190, fresh: true, want: []string{"first"}},
+		"a foreign signer has expired":       {stored: dataOf(t, authorities{signer: lapsed}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the Secret is junk":                 {stored: map[string][]byte{signerCertKey: []byte("junk")}, registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the Secret is gone":                 {registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"next is foreign":                    {stored: dataOf(t, authorities{signer: first, upcoming: foreign}), registered: bundleOf(first), want: []string{"first"}},
+		"next is foreign, and none is shown": {stored: dataOf(t, authorities{signer: first, upcoming: foreign}), want: []string{"first"}},
+		"previous is foreign": {
+			stored: dataOf(t, authorities{signer: first, previous: []*x509.Certificate{foreign.certificate}}), registered: bundleOf(first), want: []string{"first"},
+		},
+		"previous is foreign, and none is shown": {
+			stored: dataOf(t, authorities{signer: first, previous: []*x509.Certificate{foreign.certificate}}), want: []string{"first"},
+		},
+		"the registration shows a foreign one, too": {stored: dataOf(t, authorities{signer: first}), registered: bundleOf(foreign, first), waits: true, want: []string{"first"}},
+	}
+	known := map[string]*x509.Certificate{"first": first.certificate, "second": second.certificate, "foreign": foreign.certificate, "lapsed": lapsed.certificate}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := &world{t: t, now: at(tc.now), secret: &secretOnly{data: tc.stored}, bundle: tc.registered}
+			w.start(0)
+			a := w.replicas[0]
+			var got []string
+			for _, certificate := range decodeBundle(a.Bundle()) {
+				for name, c := range known {
+					if c.Equal(certificate) {
+						got = append(got, name)
+					}
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("bundle (-want +got):\n%s", diff)
+			}
+			state := a.State()
+			if fresh := a.own != nil && state.Authority.Equal(a.own); fresh != tc.fresh || fresh != (state.Replaced == 1) {
+				t.Errorf("a new authority signs: %v, %d were replaced", fresh, state.Replaced)
+			}
+			if ready := state.Ready(w.now) == nil; ready == (tc.fresh || tc.waits) {
+				t.Errorf("ready %v", ready)
+			}
+			if tc.fresh && state.Problem == "" {
+				t.Error("nothing tells of it")
+			}
+		})
+	}
+}
+
+// A replica that makes a new authority at its start leaves the Secret to the leader, and follows it once it is proven.
+func TestAReplicaThatStartsOverFollowsTheLeader(t *testing.T) {
+	foreign := dataOf(t, authorities{signer: made(t, 0)})
+	w := &world{t: t, now: epoch, secret: &secretOnly{}}
+	w.start(0)
+	leader := w.replicas[0]
+	leader.leading.Store(true)
+	w.bundle = leader.Bundle()
+	w.secret.data, w.secret.version = foreign, 7
+	w.start(1)
+	starter := w.replicas[1]
+	if starter.Bundle(); w.secret.version != 7 || starter.State().Authority.Equal(leader.State().Authority) {
+		t.Fatal("the starting replica has written the Secret, or knows a key that was in no place")
+	}
+	for _, a := range []*Authority{leader, starter} {
+		if err := a.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !starter.State().Authority.Equal(leader.State().Authority) || starter.State().Ready(w.now) != nil {
+		t.Error("the starting replica does not follow the leader")
+	}
+	if leader.State().Tampered != 1 {
+		t.Errorf("the leader counts %d foreign Secrets, want 1", leader.State().Tampered)
+	}
+}
+
+// A Secret that refuses every write, as one that was made immutable does, is told before the authority ends.
+func TestASecretThatCannotBeWrittenIsTold(t *testing.T) {
+	w := &world{t: t, now: epoch, secret: &secretOnly{}}
+	w.start(0)
+	a := w.replicas[0]
+	a.leading.Store(true)
+	w.secret.refuses = true
+	w.now = at(125)
+	if err := a.Round(t.Context()); err == nil || a.State().Problem == "" {
+		t.Errorf("error %v, problem %q", err, a.State().Problem)
+	}
+}
