@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -22,6 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
@@ -38,8 +41,11 @@ type guard struct {
 	server   *listener
 	records  *recordstore.Store
 	recorder *recorder.Recorder
+	repairer *registration.Repairer
 
 	certificates *certificates
+	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
+	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
 
 // listener is the webhook server of the manager. It loads the certificates before it listens, however long the API server
@@ -84,6 +90,9 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 		return nil, err
 	}
 	if err := g.addServer(); err != nil {
+		return nil, err
+	}
+	if err := g.addRepairer(); err != nil {
 		return nil, err
 	}
 	return g, g.addManager()
@@ -145,6 +154,11 @@ func (g *guard) addManager() error {
 	return errors.Join(
 		manager.Add(g.server),
 		manager.Add(ctrlmanager.RunnableFunc(g.lead)),
+		manager.Add(ctrlmanager.RunnableFunc(g.certificates.standIn)),
+		manager.Add(&registration.Patrol{
+			Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn,
+			FilesDiffer: flags.certificates.mode == certsFiles,
+		}),
 		manager.AddHealthzCheck("alive", healthz.Ping),
 		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
 		manager.AddReadyzCheck("certificate", g.certificates.ready),
