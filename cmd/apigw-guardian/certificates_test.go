@@ -20,7 +20,7 @@ import (
 
 // fakeSource counts how many lead at the same time.
 type fakeSource struct {
-	problem    string
+	problem    atomic.Value // a string
 	refreshErr error
 	leaders    atomic.Int32
 }
@@ -28,8 +28,13 @@ type fakeSource struct {
 func (*fakeSource) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil } //nolint:nilnil // not called
 func (s *fakeSource) Refresh(context.Context) ([]byte, error)                     { return []byte("stored"), s.refreshErr }
 func (*fakeSource) Bundle() []byte                                                { return []byte("held") }
-func (s *fakeSource) State() certs.State                                          { return certs.State{Problem: s.problem} }
-func (*fakeSource) Follow(context.Context)                                        {}
+
+func (s *fakeSource) State() certs.State {
+	problem, _ := s.problem.Load().(string)
+	return certs.State{Problem: problem}
+}
+
+func (*fakeSource) Follow(context.Context) {}
 
 func (s *fakeSource) Lead(ctx context.Context) {
 	s.leaders.Add(1)
@@ -51,7 +56,7 @@ func TestAReplicaStandsInWhileAProblemLasts(t *testing.T) {
 		go func() { _ = c.standIn(t.Context()) }()
 		step := func(problem string, pause time.Duration, want int32) {
 			t.Helper()
-			s.problem = problem
+			s.problem.Store(problem)
 			time.Sleep(pause)
 			synctest.Wait()
 			if got := s.leaders.Load(); got != want {

@@ -101,6 +101,8 @@ func NewRepairer(options RepairerOptions) (*Repairer, error) {
 
 // Keep makes the live webhook configuration exactly as it is wanted.
 func (r *Repairer) Keep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	live, want, err := r.look(ctx)
