@@ -67,6 +67,8 @@ build: require-go ## Build bin/apigw-guardian
 .PHONY: test
 test: require-go ## Run the unit tests, and the end-to-end tests on a real API server
 	@$(unittest-chart)
+	$(say) 'go test ./e2e/matchconditions (a module of its own)'
+	@$(GO) -C e2e/matchconditions test -count=1 $(TEST_ARGS) ./...
 	$(say) 'go test ./...'
 	@report=$$(mktemp) && trap 'rm -f "$$report"' EXIT && code=0 && \
 	{ E2E_REPORT="$$report" $(GO) test -p 2 -count=1 -timeout 40m $(if $(RACE),-race) $(TEST_ARGS) ./e2e/recording ./e2e/certs ./e2e ./... || code=$$?; } && \
@@ -99,7 +101,8 @@ bench: require-go ## Run the Go benchmarks, then measure the guard through a rea
 
 .PHONY: lint
 lint: require-go ## Check the style and the usual mistakes; LINT_ARGS=--fix repairs what can be repaired
-	@tool=$$(GO='$(GO)' tools/install golangci-lint) && echo '==> golangci-lint run' && "$$tool" run $(LINT_ARGS)
+	@tool=$$(GO='$(GO)' tools/install golangci-lint) && echo '==> golangci-lint run' && "$$tool" run $(LINT_ARGS) && \
+		cd e2e/matchconditions && echo '==> golangci-lint run (e2e/matchconditions)' && "$$tool" run $(LINT_ARGS)
 
 .PHONY: verify
 verify: require-go ## Run generate, and fail if that changed anything
@@ -121,8 +124,10 @@ generate: require-go ## Bring generated files, go.mod, go.sum and formatting up 
 	@$(GO) -C tools/helm mod tidy
 	@$(GO) -C tools/vuln mod tidy
 	@$(GO) -C e2e/certmanager mod tidy
+	@$(GO) -C e2e/matchconditions mod tidy
 	@$(GO) generate ./...
 	@$(GO) fmt ./...
+	@$(GO) -C e2e/matchconditions fmt ./...
 	@tool=$$(GO='$(GO)' tools/install helm-docs) && \
 		"$$tool" --chart-search-root=charts --sort-values-order=file --log-level=warning
 

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,9 +107,10 @@ func (f *filterFlags) filter(now time.Time) (audit.Filter, error) {
 	return filter, nil
 }
 
-// reasons are those of the guard's decisions, of a flood of them, and of what audit import finds.
+// reasons are those of the guard's decisions, of a flood of them, of tampering, and of what audit import finds.
 func reasons() []string {
-	return append(texts(policy.RecordedReasons()), audit.FloodReason, auditlog.NotAsked, auditlog.NotReached)
+	return slices.Concat(texts(policy.RecordedReasons()), audit.TamperedReasons(),
+		[]string{audit.FloodReason, auditlog.NotAsked, auditlog.NotReached})
 }
 
 // texts turns a closed list into words.

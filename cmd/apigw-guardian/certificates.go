@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -71,6 +72,7 @@ func (f *certificateFlags) check() error {
 type served interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	Refresh(ctx context.Context) (bundle []byte, err error)
+	Bundle() []byte
 	State() certs.State
 }
 
@@ -86,12 +88,13 @@ type certificates struct {
 	source  source        // set before loaded is closed
 	loaded  chan struct{} // closed once there is something to serve
 	changed chan struct{} // has an element when the registration has to follow
+	leader  chan struct{} // has an element while this replica leads: an elected leader, or one that stands in
 	callers *certs.ClientCA
 }
 
 // newCertificates reads what needs no cluster.
 func newCertificates(flags certificateFlags, log *slog.Logger) (*certificates, error) {
-	c := &certificates{loaded: make(chan struct{}), changed: make(chan struct{}, 1)}
+	c := &certificates{loaded: make(chan struct{}), changed: make(chan struct{}, 1), leader: make(chan struct{}, 1)}
 	if flags.clientCA != "" {
 		var err error
 		if c.callers, err = certs.LoadClientCA(flags.clientCA, log); err != nil {
@@ -119,14 +122,87 @@ func (c *certificates) alongside(ctx context.Context, load func(context.Context)
 	return serve()
 }
 
-// lead is what only a leader does.
+// lead rotates the certificates until ctx ends. An elected leader runs it, or one that stands in: not both at once in one process.
 func (c *certificates) lead(ctx context.Context) error {
 	select {
 	case <-c.loaded:
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case c.leader <- struct{}{}:
+		defer func() { <-c.leader }()
 		c.source.Lead(ctx)
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+const (
+	// standInPatience is how long a problem of the certificates is left to the leader, which takes a step of the rotation each
+	// half minute at the latest.
+	standInPatience = time.Minute
+	standInInterval = 5 * time.Second
+)
+
+// standIn leads in any replica once a problem of the certificates has lasted, until it is gone or ctx ends: another client may
+// hold the lease for ever. That several replicas lead does no harm, as the Secret is written under its resourceVersion.
+func (c *certificates) standIn(ctx context.Context) error {
+	var since time.Time
+	for pause(ctx, standInInterval) {
+		switch {
+		case !c.hasOwnProblem():
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= standInPatience:
+			c.leadUntilSolved(ctx)
+		}
+	}
+	return nil
+}
+
+func (c *certificates) leadUntilSolved(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { _ = c.lead(ctx) }) // it never fails
+	for c.hasOwnProblem() {
+		if !pause(ctx, standInInterval) {
+			break
+		}
+	}
+	cancel()
+	group.Wait()
+}
+
+// pause reports whether the pause was over before the end of ctx.
+func pause(ctx context.Context, length time.Duration) bool {
+	select {
+	case <-time.After(length):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// hasOwnProblem says that the certificates have a problem that a leader mends. That of the callers' CA file is none.
+func (c *certificates) hasOwnProblem() bool {
+	select {
+	case <-c.loaded:
+		return c.source.State().Problem != ""
+	default:
+		return false
+	}
+}
+
+// bundle returns what the webhook configuration must let API servers trust. Where this replica may not read the Secret any more, that
+// is what it serves with: nobody rotates then either, and a webhook configuration that is gone must come back.
+func (c *certificates) bundle(ctx context.Context) ([]byte, error) {
+	bundle, err := c.source.Refresh(ctx)
+	if apierrors.IsForbidden(err) {
+		return c.source.Bundle(), nil
+	}
+	return bundle, err
 }
 
 func (c *certificates) hasChanged() {

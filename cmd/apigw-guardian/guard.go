@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -41,9 +43,12 @@ type guard struct {
 	server   *listener
 	records  *recordstore.Store
 	recorder *recorder.Recorder
+	repairer *registration.Repairer
 
 	certificates *certificates
 	publisher    *registration.Publisher
+	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
+	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
 
 // listener is the webhook server of the manager. It loads the certificates before it listens, however long the API server
@@ -96,6 +101,9 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 		return nil, err
 	}
 	if err := g.addServer(); err != nil {
+		return nil, err
+	}
+	if err := g.addRepairer(); err != nil {
 		return nil, err
 	}
 	return g, g.addManager()
@@ -161,6 +169,11 @@ func (g *guard) addManager() error {
 		manager.Add(g.server),
 		manager.Add(ctrlmanager.RunnableFunc(g.lead)),
 		manager.Add(ctrlmanager.RunnableFunc(g.publisher.Run)),
+		manager.Add(ctrlmanager.RunnableFunc(g.certificates.standIn)),
+		manager.Add(&registration.Patrol{
+			Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn,
+			FilesDiffer: flags.certificates.mode == certsFiles,
+		}),
 		manager.AddHealthzCheck("alive", healthz.Ping),
 		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
 		manager.AddReadyzCheck("certificate", g.certificates.ready),

@@ -17,10 +17,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -54,6 +57,10 @@ func (g *guard) term(ctx context.Context) error {
 	if err := admissionregistrationv1.AddToScheme(scheme); err != nil {
 		return fmt.Errorf("make a scheme: %w", err)
 	}
+	lock, err := g.newLock()
+	if err != nil {
+		return err
+	}
 	flags := g.settings.flags
 	manager, err := ctrl.NewManager(g.config, ctrl.Options{
 		Scheme: scheme,
@@ -62,12 +69,13 @@ func (g *guard) term(ctx context.Context) error {
 				Field: fields.OneTermEqualSelector("metadata.name", registration.Name),
 			},
 		}},
-		Logger:                        logr.FromSlogHandler(untilDone(ctx, g.settings.log)),
-		Metrics:                       metricsserver.Options{BindAddress: "0"},
-		LeaderElection:                flags.leaderElect,
-		LeaderElectionID:              registration.Name,
-		LeaderElectionNamespace:       flags.namespace,
-		LeaderElectionReleaseOnCancel: true,
+		Logger:                              logr.FromSlogHandler(untilDone(ctx, g.settings.log)),
+		Metrics:                             metricsserver.Options{BindAddress: "0"},
+		LeaderElection:                      flags.leaderElect,
+		LeaderElectionResourceLockInterface: lock,
+		LeaseDuration:                       new(leaseDuration),
+		RenewDeadline:                       new(renewDeadline),
+		LeaderElectionReleaseOnCancel:       true,
 	})
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
@@ -75,7 +83,9 @@ func (g *guard) term(ctx context.Context) error {
 	err = errors.Join(
 		manager.Add(&trimmer{store: g.records, retention: flags.recording.retention, log: g.settings.log}),
 		manager.Add(ctrlmanager.RunnableFunc(g.certificates.lead)),
-		g.keeper(manager.GetClient()).SetupWithManager(manager),
+		(&registration.Keeper{
+			Repairer: g.repairer, Ready: g.server.Listening(), Changed: g.certificates.changed,
+		}).SetupWithManager(manager),
 	)
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
@@ -83,45 +93,62 @@ func (g *guard) term(ctx context.Context) error {
 	return manager.Start(ctx)
 }
 
-func (g *guard) keeper(client client.Client) *registration.Keeper {
+// addRepairer makes what keeps the webhook configuration in place. Its client has a rate limit of its own: the lookups of decisions
+// must not use it up.
+func (g *guard) addRepairer() error {
+	clientset, err := kubernetes.NewForConfig(rest.CopyConfig(g.config))
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	g.repairer, err = registration.NewRepairer(registration.RepairerOptions{
+		Client: clientset.AdmissionregistrationV1().ValidatingWebhookConfigurations(),
+		Build:  g.wantedRegistration, Report: g.repaired, Registry: metrics.Registry, Log: g.settings.log,
+	})
+	return err
+}
+
+func (g *guard) wantedRegistration(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+	owner, err := g.owner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := g.certificates.bundle(ctx)
+	if err != nil {
+		return nil, err
+	}
 	failurePolicy := admissionregistrationv1.Fail
 	if g.settings.mode == policy.Observe {
 		failurePolicy = admissionregistrationv1.Ignore
 	}
-	return &registration.Keeper{
-		Client: client,
-		Build: func(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-			owner, err := g.owner(ctx)
-			if err != nil {
-				return nil, err
-			}
-			bundle, err := g.certificates.source.Refresh(ctx)
-			return registration.Build(g.set, registration.Options{
-				Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
-				CertificateProblem: g.certificates.state().Problem, Annotations: g.publisher.Annotations(),
-			}), err
-		},
-		Ready:   g.server.Listening(),
-		Changed: g.certificates.changed,
-		Log:     g.settings.log,
-	}
+	return registration.Build(g.set, registration.Options{
+		Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
+		CertificateProblem: g.certificates.state().Problem, Annotations: g.publisher.Annotations(),
+	}), nil
 }
 
-// owner returns the reference to the ClusterRole that owns the registration; nil where none is named. It is read anew each
-// time: once it is gone, the release is being uninstalled.
+// owner returns the reference to the ClusterRole that owns the webhook configuration; nil where none is named. It is read anew each
+// time: once it is gone, the release is being uninstalled, and the garbage collector takes the webhook configuration along.
+//
+// One that is being deleted still counts. A finalizer can hold it for ever, and then nothing is uninstalled. If it does go, the
+// garbage collector deletes what this reference is in, also if that was written a moment too late.
 func (g *guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
 	name := g.settings.flags.ownerClusterRole
 	if name == "" {
 		return nil, nil //nolint:nilnil // no owner is no error
 	}
 	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || err == nil && role.DeletionTimestamp != nil {
+	known := g.lastOwner.Load()
+	switch {
+	case apierrors.IsNotFound(err):
 		return nil, registration.ErrOwnerGone
+	case apierrors.IsForbidden(err) && known != nil: // a right was taken away, and others may be left to make the repair with
+		return known, nil
+	case err != nil:
+		return nil, fmt.Errorf("read the owner of the webhook configuration, clusterrole %q: %w", name, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the owner of the registration, clusterrole %q: %w", name, err)
-	}
-	return &metav1.OwnerReference{
+	owner := &metav1.OwnerReference{
 		APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID,
-	}, nil
+	}
+	g.lastOwner.Store(owner)
+	return owner, nil
 }

@@ -72,6 +72,9 @@ func typical(screen Screen) v1alpha1.AuditRecord {
 	for _, word := range policy.RecordedReasons() {
 		r.Spec.Reason = longer(r.Spec.Reason, string(word))
 	}
+	for _, word := range audit.TamperedReasons() {
+		r.Spec.Reason = longer(r.Spec.Reason, word)
+	}
 	r.Spec.Resource, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
 	r.Name = "20060102t1504-" + strings.ToLower(r.Spec.Operation) + "-" + strings.Repeat("x", 20)
 	return r

@@ -6,6 +6,7 @@ package policy
 import (
 	"encoding/base64"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -114,7 +115,8 @@ func (w *write) isInNamespaceOfItsOwn() bool {
 	return w.resource.Namespace != "" && w.resource.Namespace != metav1.NamespaceSystem
 }
 
-// labelsLastUse says that the API server notes on which day a token was last used.
+// labelsLastUse says that the API server notes on which day a token was last used. The match conditions of pkg/registration skip the
+// same write and no other: e2e/matchconditions compares the two.
 func (w *write) labelsLastUse() bool {
 	return w.resource.IsTokenSecret() && w.Operation == update && w.User.Name == apiServer &&
 		slices.Contains(w.User.Groups, apiServerGroup) && w.changesOnly(func(c change) bool {
@@ -122,17 +124,24 @@ func (w *write) labelsLastUse() bool {
 	})
 }
 
-// isDate says that a text has the form 2006-01-02.
+// isDate reports whether text is a day of the calendar as "2026-11-27". February has 29 days in every year.
 func isDate(text string) bool {
-	if len(text) != len("2006-01-02") {
+	if len(text) != len("2026-11-27") || text[4] != '-' || text[7] != '-' || !areDigits(text[:4]+text[5:7]+text[8:]) {
 		return false
 	}
-	for i := range len(text) {
-		if isDash := i == 4 || i == 7; isDash != (text[i] == '-') || !isDash && (text[i] < '0' || text[i] > '9') {
-			return false
-		}
+	month, day := text[5:7], text[8:]
+	switch month {
+	case "02":
+		return "01" <= day && day <= "29"
+	case "04", "06", "09", "11":
+		return "01" <= day && day <= "30"
+	default:
+		return "01" <= month && month <= "12" && "01" <= day && day <= "31"
 	}
-	return true
+}
+
+func areDigits(text string) bool {
+	return strings.Trim(text, "0123456789") == ""
 }
 
 // fillsToken says that a token Secret is filled, or gets the cluster's new CA, with values that are true if the lookups hold.

@@ -89,22 +89,41 @@ func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// notLastUsedLabel lets the API server note on which day a token was last used without asking the guard. It makes this
-// write while it authenticates the bearer, so that a slow guard would slow every call of whoever holds the token. All else
-// of the Secret must stay as it is: anyone may impersonate the user.
+const lastUsedLabel = reserved.LastUsedLabel
+
+// notLastUsedLabel lets the API server note on which day a token was last used without asking the guard. The API server makes this
+// write while it authenticates the caller, so that a slow guard would slow every call with the token. Any client may impersonate the
+// API server. So the condition compares the whole Secret, field by field as they come, and not a list of fields that a newer
+// Kubernetes may add to. Only these may differ:
+//   - metadata.resourceVersion,
+//   - the label, whose new value must be a date: v1.37 writes time.Now().UTC().Format("2006-01-02"),
+//   - the entries of metadata.managedFields that own nothing but the label by an update. The API server's own write makes such
+//     an entry. All other entries must stay as they are.
+//
+// It may skip only what the policy takes for a system write or no change: e2e/matchconditions compares the two.
 const notLastUsedLabel = `!(request.operation == 'UPDATE' && request.userInfo.username == 'system:apiserver'` +
 	` && has(request.userInfo.groups) && 'system:masters' in request.userInfo.groups` +
-	` && object.type == oldObject.type` +
-	` && (has(object.data) ? object.data : {}) == (has(oldObject.data) ? oldObject.data : {})` +
-	` && (has(object.immutable) && object.immutable) == (has(oldObject.immutable) && oldObject.immutable)` +
-	` && (has(object.metadata.annotations) ? object.metadata.annotations : {})` +
-	` == (has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {})` +
-	` && (has(object.metadata.ownerReferences) ? object.metadata.ownerReferences : [])` +
-	` == (has(oldObject.metadata.ownerReferences) ? oldObject.metadata.ownerReferences : [])` +
-	` && (has(object.metadata.finalizers) ? object.metadata.finalizers : [])` +
-	` == (has(oldObject.metadata.finalizers) ? oldObject.metadata.finalizers : [])` +
-	` && (has(object.metadata.labels) ? object.metadata.labels : {}).all(k,` +
-	` k == 'kubernetes.io/legacy-token-last-used' || (has(oldObject.metadata.labels) && k in oldObject.metadata.labels` +
-	` && oldObject.metadata.labels[k] == object.metadata.labels[k]))` +
-	` && (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}).all(k,` +
-	` has(object.metadata.labels) && k in object.metadata.labels))`
+	` && object.all(k, k == 'metadata' || (k in oldObject && object[k] == oldObject[k]))` +
+	` && oldObject.all(k, k in object)` +
+	` && object.metadata.all(k, k in ['labels', 'managedFields', 'resourceVersion']` +
+	` || (k in oldObject.metadata && object.metadata[k] == oldObject.metadata[k]))` +
+	` && oldObject.metadata.all(k, k in ['labels', 'managedFields', 'resourceVersion'] || k in object.metadata)` +
+	` && has(object.metadata.labels) && '` + lastUsedLabel + `' in object.metadata.labels` +
+	` && object.metadata.labels['` + lastUsedLabel + `'].matches('` + datePattern + `')` +
+	` && object.metadata.labels.all(k, k == '` + lastUsedLabel + `' || (has(oldObject.metadata.labels)` +
+	` && k in oldObject.metadata.labels && oldObject.metadata.labels[k] == object.metadata.labels[k]))` +
+	` && (!has(oldObject.metadata.labels) || oldObject.metadata.labels.all(k, k in object.metadata.labels))` +
+	` && (!has(object.metadata.managedFields) || object.metadata.managedFields.all(m,` +
+	` (has(oldObject.metadata.managedFields) && m in oldObject.metadata.managedFields) || ` + ownsLabelOnly + `))` +
+	` && (!has(oldObject.metadata.managedFields) || oldObject.metadata.managedFields.all(m,` +
+	` (has(object.metadata.managedFields) && m in object.metadata.managedFields) || ` + ownsLabelOnly + `)))`
+
+// datePattern is a day of the calendar as the policy reads it. February has 29 days in every year.
+const datePattern = `^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-9]))$`
+
+// ownsLabelOnly holds for an entry m of managedFields that owns the label, and perhaps that there are labels, by an update. An
+// owner by apply, or one whose entry kubectl turns into that, may remove the label later.
+const ownsLabelOnly = `(has(m.operation) && m.operation == 'Update' && has(m.manager) && !m.manager.startsWith('kubectl')` +
+	` && m.manager != 'before-first-apply' && !has(m.subresource) && has(m.fieldsV1)` +
+	` && (m.fieldsV1 == {'f:metadata': {'f:labels': {'f:` + lastUsedLabel + `': {}}}}` +
+	` || m.fieldsV1 == {'f:metadata': {'f:labels': {'.': {}, 'f:` + lastUsedLabel + `': {}}}}))`

@@ -134,6 +134,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			configuration.Webhooks = append(configuration.Webhooks, entry(reservation, group, options))
 		}
 	}
+	configuration.Annotations[RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
 

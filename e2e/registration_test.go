@@ -1,0 +1,239 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+)
+
+const (
+	inPlaceGauge = "apigw_guardian_registration_in_place"
+	guardSpace   = "apigw-guardian" // the namespace of the guard, and of its lease
+)
+
+// The API server's own write of the last-used label passes by the guard. Whoever impersonates it changes nothing else that way.
+func TestNothingPassesWithTheLastUsedLabel(t *testing.T) {
+	world := newWorld(t)
+	startGuard(t)
+	apiServer := scenario.Identity{User: "system:apiserver", Groups: []string{"system:masters"}}
+	for name, patch := range map[string]string{
+		"generateName":      `{"metadata":{"generateName":"x-","labels":{"` + lastUsedLabel + `":"2026-11-27"}}}`,
+		"no date":           `{"metadata":{"labels":{"` + lastUsedLabel + `":"never"}}}`,
+		"the label removed": `{"metadata":{"labels":{"` + lastUsedLabel + `":null}}}`,
+		"another label":     `{"metadata":{"labels":{"` + lastUsedLabel + `":"2026-11-27","x":"y"}}}`,
+		"an annotation":     `{"metadata":{"annotations":{"x":"y"},"labels":{"` + lastUsedLabel + `":"2026-11-27"}}}`,
+		"a finalizer":       `{"metadata":{"finalizers":["example.com/x"],"labels":{"` + lastUsedLabel + `":"2026-11-27"}}}`,
+		"an owner": `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"x","uid":"x"}],"labels":{"` +
+			lastUsedLabel + `":"2026-11-27"}}}`,
+		"the Secret immutable": `{"immutable":true,"metadata":{"labels":{"` + lastUsedLabel + `":"2026-11-27"}}}`,
+		"a key of data":        `{"data":{"x":"eA=="},"metadata":{"labels":{"` + lastUsedLabel + `":"2026-11-27"}}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pastGuard(t, world, scenario.Merge(world.Token, `{"metadata":{"labels":{"`+lastUsedLabel+`":"2026-11-26"}}}`))
+			write := scenario.Merge(world.Token, patch)
+			write.As = apiServer
+			answer, err := world.Guarded.Do(t.Context(), write)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.Code != http.StatusForbidden {
+				t.Errorf("got %d %s, want 403", answer.Code, answer.Body)
+			}
+		})
+	}
+	t.Run("the label alone", func(t *testing.T) {
+		write := scenario.Merge(world.Token, `{"metadata":{"labels":{"`+lastUsedLabel+`":"2026-11-27"}}}`)
+		write.As = apiServer
+		answer, err := world.Guarded.Do(t.Context(), write)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requireUnasked(t, answer)
+	})
+}
+
+// An owner that a finalizer holds in deletion is not gone: the guard puts its webhook configuration back. Once the owner is gone, so
+// is the webhook configuration; and it comes back with the owner.
+func TestTheRegistrationOutlivesAnOwnerThatOnlyTerminates(t *testing.T) {
+	const owner = "owner-that-terminates"
+	roles := clients(t).RbacV1().ClusterRoles()
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: owner, Finalizers: []string{"example.com/hold"}}}
+	must(t)(roles.Create(t.Context(), role, metav1.CreateOptions{}))
+	t.Cleanup(func() { releaseRole(t, owner) })
+	guard := startGuard(t, "--owner-clusterrole", owner)
+	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}))
+	deleteRegistration(t)
+	eventually(t, "the webhook configuration is back", isRegistered(t))
+	requireRecorded(t, "RegistrationDeleted", "DELETE")
+
+	releaseRole(t, owner)
+	eventually(t, "it is gone with its owner", func() bool { return !isRegistered(t)() && gauge(t, guard) == 0 })
+	must(t)(roles.Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: owner}}, metav1.CreateOptions{}))
+	eventually(t, "it comes back with its owner", func() bool { return isRegistered(t)() && gauge(t, guard) == 1 })
+	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{}))
+	eventually(t, "it is gone again", func() bool { return !isRegistered(t)() })
+}
+
+func releaseRole(t *testing.T, name string) {
+	t.Helper()
+	_, err := clients(t).RbacV1().ClusterRoles().Patch(context.WithoutCancel(t.Context()), name, types.MergePatchType,
+		[]byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		t.Error(err)
+	}
+}
+
+// A lease that names another holder for a day is taken over, and a deleted webhook configuration comes back.
+func TestALeaseHeldForADayIsTakenOver(t *testing.T) {
+	guard := startGuard(t, "--leader-elect")
+	must(t)(nil, holdLease(t.Context(), t, 86_400))
+	deleteRegistration(t)
+	eventually(t, "the webhook configuration is back", func() bool { return isRegistered(t)() && gauge(t, guard) == 1 })
+	requireRecorded(t, "RegistrationDeleted", "DELETE")
+	requireRecorded(t, "LeaseHeld", "UPDATE")
+	eventually(t, "the guard leads again", func() bool {
+		lease, err := clients(t).CoordinationV1().Leases(guardSpace).Get(t.Context(), registration.Name, metav1.GetOptions{})
+		return err == nil && *lease.Spec.HolderIdentity != "mallory"
+	})
+}
+
+// While another client renews the lease for ever, no replica leads. Any of them registers itself, and repairs. A webhook
+// configuration that a finalizer holds in deletion is made anew.
+func TestAnyReplicaRepairsWhereNoneLeads(t *testing.T) {
+	keepLease(t)
+	guard := startGuard(t, "--leader-elect")
+	patchRegistration(t, `{"metadata":{"finalizers":["example.com/hold"]}}`)
+	deleteRegistration(t)
+	eventually(t, "the gauge tells of it", func() bool { return gauge(t, guard) == 0 })
+	eventually(t, "it is repaired", func() bool {
+		live, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+			Get(t.Context(), registration.Name, metav1.GetOptions{})
+		return err == nil && live.DeletionTimestamp == nil && len(live.Finalizers) == 0 && gauge(t, guard) == 1
+	})
+	requireRecorded(t, "RegistrationDeleted", "DELETE")
+}
+
+// holdLease names another holder in the lease of the guards, which it makes if there is none.
+func holdLease(ctx context.Context, t *testing.T, seconds int32) error {
+	t.Helper()
+	now := metav1.NowMicro()
+	lease, err := json.Marshal(coordinationv1.Lease{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"},
+		ObjectMeta: metav1.ObjectMeta{Name: registration.Name},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: new("mallory"), LeaseDurationSeconds: new(seconds), AcquireTime: &now, RenewTime: &now,
+			LeaseTransitions: new(int32(math.MaxInt32)),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = clients(t).CoordinationV1().Leases(guardSpace).Patch(ctx, registration.Name, types.ApplyPatchType, lease,
+		metav1.PatchOptions{FieldManager: "mallory", Force: new(true)})
+	return err
+}
+
+// keepLease holds the lease again and again until the test ends.
+func keepLease(t *testing.T) {
+	t.Helper()
+	_, err := clients(t).CoreV1().Namespaces().Create(t.Context(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: guardSpace}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	must(t)(nil, holdLease(t.Context(), t, 15))
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	t.Cleanup(func() { cancel(); group.Wait() })
+	group.Go(func() {
+		for ctx.Err() == nil {
+			_ = holdLease(ctx, t, 15) // the next attempt is near
+			time.Sleep(200 * time.Millisecond)
+		}
+	})
+}
+
+func deleteRegistration(t *testing.T) {
+	t.Helper()
+	must(t)(nil, clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Delete(t.Context(), registration.Name, metav1.DeleteOptions{}))
+}
+
+func patchRegistration(t *testing.T, patch string) {
+	t.Helper()
+	must(t)(clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Patch(t.Context(), registration.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
+}
+
+func isRegistered(t *testing.T) func() bool {
+	t.Helper()
+	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	return func() bool {
+		_, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+		return err == nil
+	}
+}
+
+func gauge(t *testing.T, guard *testbed.Guard) float64 {
+	t.Helper()
+	value, err := guard.Metric(t.Context(), inPlaceGauge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// requireRecorded wants a record of tampering, and an Event that leads to it.
+func requireRecorded(t *testing.T, reason, operation string) {
+	t.Helper()
+	store, err := recordstore.New(shared.cluster.AdminConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a record says "+reason, func() bool {
+		records, err := store.List(t.Context(), audit.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, record := range records {
+			spec := record.Spec
+			if spec.Outcome == v1alpha1.Tampered && spec.Reason == reason && spec.Operation == operation && spec.User.Name == "" {
+				return true
+			}
+		}
+		return false
+	})
+	eventually(t, "an Event says "+reason, func() bool {
+		events, err := clients(t).EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, event := range events.Items {
+			if event.Reason == reason && event.Action == string(v1alpha1.Tampered) {
+				return true
+			}
+		}
+		return false
+	})
+}

@@ -1,0 +1,241 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// FieldManager owns what the guard writes.
+const FieldManager = "apigw-guardian"
+
+// ErrOwnerGone says that the object which owns the webhook configuration is gone: the release is being uninstalled, and no replica
+// may put the webhook configuration back.
+var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
+
+// Repair is what a replica repaired after another client.
+type Repair struct {
+	// Operation is what the other client did: UPDATE or DELETE.
+	Operation admissionv1.Operation
+	// Changed are the paths of the fields that were not as wanted; nil where there was no webhook configuration.
+	Changed []string
+	// Manager is the field manager that wrote last, and At when; zero where metadata.managedFields do not tell. Any client may
+	// choose the name.
+	Manager string
+	At      time.Time
+}
+
+// Client reads and writes ValidatingWebhookConfigurations in the API server, and not in a cache: a watch that hangs must not hide a
+// change. The typed client of client-go is one.
+type Client interface {
+	Get(ctx context.Context, name string, options metav1.GetOptions) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
+	Update(ctx context.Context, configuration *admissionregistrationv1.ValidatingWebhookConfiguration, options metav1.UpdateOptions) (
+		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
+	Patch(ctx context.Context, name string, kind types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string) (
+		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
+}
+
+// RepairerOptions are what a Repairer works with. All but Report are required.
+type RepairerOptions struct {
+	Client Client
+	// Build returns the webhook configuration as it must be. With ErrOwnerGone, the live one is left as it is, or absent.
+	Build func(context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
+	// Report is called after each repair of what another client did; nil for no report.
+	Report   func(context.Context, Repair)
+	Registry prometheus.Registerer
+	Log      *slog.Logger
+}
+
+// Repairer compares the live webhook configuration with the wanted one and repairs it. Its methods are safe for concurrent use:
+// one process repairs, and reports, each change once.
+type Repairer struct {
+	options RepairerOptions
+	inPlace prometheus.Gauge
+	repairs *prometheus.CounterVec
+
+	mu sync.Mutex
+	// last is what was wanted and in place last, as this process has seen it; nil before that.
+	last *admissionregistrationv1.ValidatingWebhookConfiguration
+}
+
+// NewRepairer makes a Repairer and registers its metrics; the error is of the registry (registered before).
+func NewRepairer(options RepairerOptions) (*Repairer, error) {
+	r := &Repairer{
+		options: options,
+		inPlace: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "apigw_guardian_registration_in_place",
+			Help: "1 if this replica's last look found the webhook configuration in place; 0 if not, or if it could not look. It looks every 5 s.",
+		}),
+		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "apigw_guardian_registration_repairs_total",
+			Help: "Repairs of the webhook configuration by this replica, by what another client had done to it (UPDATE, DELETE).",
+		}, []string{"operation"}),
+	}
+	for _, operation := range []admissionv1.Operation{admissionv1.Update, admissionv1.Delete} {
+		r.repairs.WithLabelValues(string(operation)) // from zero on, so that the first repair is an increase
+	}
+	for _, collector := range []prometheus.Collector{r.inPlace, r.repairs} {
+		if err := options.Registry.Register(collector); err != nil {
+			return nil, fmt.Errorf("register metrics of the webhook configuration: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// Keep makes the live webhook configuration exactly as it is wanted.
+func (r *Repairer) Keep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	live, want, err := r.look(ctx)
+	if err != nil || r.settled(live, want) {
+		return err
+	}
+	return r.repair(ctx, live, want)
+}
+
+// look returns the live webhook configuration, nil where there is none, and the wanted one.
+func (r *Repairer) look(ctx context.Context) (live, want *admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
+	if want, err = r.options.Build(ctx); err != nil {
+		return nil, nil, err
+	}
+	live, err = r.options.Client.Get(ctx, Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, want, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the webhook configuration: %w", err)
+	}
+	return live, want, nil
+}
+
+// settled reports whether nothing is left to do, and remembers it.
+func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
+	if live == nil || !asWanted(live, want) {
+		return false
+	}
+	r.last = want
+	r.inPlace.Set(1)
+	return true
+}
+
+func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	if live != nil {
+		if err := r.putBack(ctx, live, want); err != nil {
+			return err
+		}
+	}
+	// Without its finalizers, one that was being deleted is gone now.
+	if live == nil || live.DeletionTimestamp != nil {
+		if err := r.create(ctx, want); err != nil {
+			return err
+		}
+	}
+	repaired, isTampering := r.finding(live, want)
+	r.last = want
+	r.inPlace.Set(1)
+	if !isTampering {
+		r.options.Log.Info("webhook configuration applied", slog.Int("webhooks", len(want.Webhooks)))
+		return nil
+	}
+	r.options.Log.Warn("webhook configuration repaired", slog.String("operation", string(repaired.Operation)),
+		slog.Any("changed", repaired.Changed), slog.String("manager", repaired.Manager))
+	r.repairs.WithLabelValues(string(repaired.Operation)).Inc()
+	if r.options.Report != nil {
+		r.options.Report(ctx, repaired)
+	}
+	return nil
+}
+
+// create uses a PATCH: RBAC can limit the permission to create by PATCH to one name, and that of a POST it cannot.
+func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	data, err := json.Marshal(want)
+	if err != nil {
+		return fmt.Errorf("encode the webhook configuration: %w", err)
+	}
+	_, err = r.options.Client.Patch(ctx, Name, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: FieldManager, Force: new(true)})
+	if err != nil {
+		return fmt.Errorf("apply the webhook configuration: %w", err)
+	}
+	return nil
+}
+
+// putBack replaces the whole list of webhooks. An apply would merge it with those that others have added.
+func (r *Repairer) putBack(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+	changed := live.DeepCopy()
+	changed.Webhooks = want.Webhooks
+	changed.OwnerReferences, changed.Finalizers = want.OwnerReferences, want.Finalizers
+	changed.Labels = merged(live.Labels, want.Labels)
+	changed.Annotations = merged(live.Annotations, want.Annotations)
+	if _, err := r.options.Client.Update(ctx, changed, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
+		return fmt.Errorf("put the webhook configuration back: %w", err)
+	}
+	return nil
+}
+
+// finding tells what another client did, if it was another client: not where the wanted one has changed, nor where this process
+// sees for the first time what another version of the guard has written.
+func (r *Repairer) finding(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) (Repair, bool) {
+	if live == nil {
+		return Repair{Operation: admissionv1.Delete}, r.last != nil
+	}
+	repair := Repair{Operation: admissionv1.Update, Changed: differences(live, want)}
+	repair.Manager, repair.At = lastWriter(live.ManagedFields)
+	switch {
+	case live.DeletionTimestamp != nil:
+		repair.Operation = admissionv1.Delete
+		return repair, true
+	case r.last != nil:
+		return repair, len(differences(live, r.last)) > 0 && len(repair.Changed) > 0
+	default:
+		written := live.Annotations[RevisionAnnotation]
+		return repair, len(live.Finalizers) > 0 || written != "" && written != revision(live.Webhooks)
+	}
+}
+
+// lastWriter returns the field manager whose entry is the newest. The guard's own counts only where no other is as new.
+func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Time) {
+	for _, entry := range entries {
+		if entry.Time == nil || entry.Time.Time.Before(at) || entry.Time.Time.Equal(at) && entry.Manager == FieldManager {
+			continue
+		}
+		manager, at = entry.Manager, entry.Time.Time
+	}
+	return manager, at
+}
+
+// asWanted reports whether the live webhook configuration works as it must. Labels and annotations that others have added do no
+// harm; an owner does: the garbage collector would delete the webhook configuration with it.
+func asWanted(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
+	return live.DeletionTimestamp == nil &&
+		equality.Semantic.DeepEqual(live.Webhooks, want.Webhooks) &&
+		equality.Semantic.DeepEqual(live.OwnerReferences, want.OwnerReferences) &&
+		slices.Equal(live.Finalizers, want.Finalizers) &&
+		maps.Equal(live.Labels, merged(live.Labels, want.Labels)) &&
+		maps.Equal(live.Annotations, merged(live.Annotations, want.Annotations))
+}
+
+func merged(base, over map[string]string) map[string]string {
+	result := map[string]string{}
+	maps.Copy(result, base)
+	maps.Copy(result, over)
+	return result
+}

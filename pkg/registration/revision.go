@@ -1,0 +1,109 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+// RevisionAnnotation holds a digest of the webhooks without their CA bundles. A replica of another version, or with other flags,
+// writes another revision with the right digest. Whoever edits the webhooks by hand leaves a digest that is wrong.
+const RevisionAnnotation = "guardian.apigw.io/revision"
+
+// revision returns the digest of webhooks. The CA bundle does not count: it rotates.
+func revision(webhooks []admissionregistrationv1.ValidatingWebhook) string {
+	webhooks = slices.Clone(webhooks)
+	for i := range webhooks {
+		webhooks[i].ClientConfig.CABundle = nil
+	}
+	text, err := json.Marshal(webhooks)
+	if err != nil { // these types always marshal
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:10])
+}
+
+// state is what a replica thinks of the live webhook configuration.
+type state string
+
+const (
+	inPlace  state = "in place"
+	absent   state = "absent"
+	tampered state = "tampered with"
+	// otherCA: the CA bundle alone differs.
+	otherCA state = "with another CA bundle"
+	// otherRevision: another replica wrote it, or a client that knows the digest, and it lets writes pass that this replica would
+	// be asked about.
+	otherRevision state = "of another revision that protects less"
+)
+
+// judge compares the live webhook configuration, nil where there is none, with the wanted one. Labels, annotations, and a newer
+// revision that protects as much, are as good as in place.
+func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
+	switch {
+	case live == nil:
+		return absent
+	case live.DeletionTimestamp != nil || len(live.Finalizers) > 0 ||
+		!equality.Semantic.DeepEqual(live.OwnerReferences, want.OwnerReferences):
+		return tampered
+	}
+	actual, written := revision(live.Webhooks), live.Annotations[RevisionAnnotation]
+	switch {
+	case actual == revision(want.Webhooks) && !sameBundles(live, want):
+		return otherCA
+	case actual == revision(want.Webhooks):
+		return inPlace
+	case written != "" && written != actual:
+		return tampered
+	case !protectsAsMuch(live, want):
+		return otherRevision
+	}
+	return inPlace
+}
+
+func sameBundles(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
+	return slices.EqualFunc(live.Webhooks, want.Webhooks, func(a, b admissionregistrationv1.ValidatingWebhook) bool {
+		return string(a.ClientConfig.CABundle) == string(b.ClientConfig.CABundle)
+	})
+}
+
+// protectsAsMuch reports whether for each wanted webhook there is a live one that sends the guard at least the same requests.
+func protectsAsMuch(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
+	return !slices.ContainsFunc(want.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
+		return !slices.ContainsFunc(live.Webhooks, func(l admissionregistrationv1.ValidatingWebhook) bool { return covers(&l, &w) })
+	})
+}
+
+// covers reports whether the live webhook sends the guard at least what the wanted one does, and fails no softer.
+func covers(live, want *admissionregistrationv1.ValidatingWebhook) bool {
+	fails := *want.FailurePolicy == admissionregistrationv1.Ignore ||
+		live.FailurePolicy != nil && *live.FailurePolicy == admissionregistrationv1.Fail
+	return fails && equality.Semantic.DeepEqual(live.ClientConfig, want.ClientConfig) &&
+		equality.Semantic.DeepEqual(live.NamespaceSelector, want.NamespaceSelector) &&
+		equality.Semantic.DeepEqual(live.ObjectSelector, want.ObjectSelector) &&
+		equality.Semantic.DeepEqual(live.MatchPolicy, want.MatchPolicy) &&
+		coverRules(live.Rules, want.Rules) && isSubset(live.MatchConditions, want.MatchConditions)
+}
+
+// coverRules reports whether each wanted rule is within one live rule. The guard itself never writes a wildcard.
+func coverRules(live, want []admissionregistrationv1.RuleWithOperations) bool {
+	return !slices.ContainsFunc(want, func(w admissionregistrationv1.RuleWithOperations) bool {
+		return !slices.ContainsFunc(live, func(l admissionregistrationv1.RuleWithOperations) bool {
+			return isSubset(w.Operations, l.Operations) && isSubset(w.APIGroups, l.APIGroups) &&
+				isSubset(w.APIVersions, l.APIVersions) && isSubset(w.Resources, l.Resources) &&
+				equality.Semantic.DeepEqual(w.Scope, l.Scope)
+		})
+	})
+}
+
+func isSubset[T comparable](some, all []T) bool {
+	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
+}
