@@ -145,7 +145,8 @@ clean: ## Remove bin
 #% DEMO_STAY = 0 ends the demo by itself
 #% E2E_LONG = 1 gives the test of rotations leaves of 30 s and authorities of 3 min: it takes 7 minutes
 #% RACE = 1 runs the tests under Go's race detector (needs a C compiler)
-#% BENCH_PARTS = what make bench measures through the API server: P5 P8 P9 P10 (default all)
+#% BENCH_PARTS = what make bench measures through the API server: P5 P8 P9 P10 P13 (default all)
+#% BENCH_ATTACK = a part of the name of an attack: P13 then measures under those attacks only
 #% TEST_ARGS = further arguments of go test; likewise BENCH_ARGS, LINT_ARGS
 
 .PHONY: require-go

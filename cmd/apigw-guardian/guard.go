@@ -11,12 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -134,6 +134,12 @@ func (g *guard) addServer() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
+	if err := metrics.Registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "apigw_guardian_connections_closed_total",
+		Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest.",
+	}, func() float64 { return float64(l.Closed()) })); err != nil {
+		return fmt.Errorf("register metrics of the server: %w", err)
+	}
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.settings.flags.controllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
@@ -157,8 +163,7 @@ func (g *guard) addManager() error {
 	flags := g.settings.flags
 	manager, err := ctrl.NewManager(g.config, ctrl.Options{
 		WebhookServer:           g.server,
-		Metrics:                 metricsserver.Options{BindAddress: flags.metricsListen},
-		HealthProbeBindAddress:  flags.probeListen,
+		Metrics:                 metricsserver.Options{BindAddress: "0"},
 		GracefulShutdownTimeout: new(flags.drainPeriod + 2*server.DefaultShutdownTimeout + 2*recorder.FlushTimeout),
 	})
 	if err != nil {
@@ -174,8 +179,6 @@ func (g *guard) addManager() error {
 			Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn,
 			FilesDiffer: flags.certificates.mode == certsFiles,
 		}),
-		manager.AddHealthzCheck("alive", healthz.Ping),
-		manager.AddReadyzCheck("serving", g.server.ReadyChecker()),
-		manager.AddReadyzCheck("certificate", g.certificates.ready),
+		g.addPlain(),
 	)
 }

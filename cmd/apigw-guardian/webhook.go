@@ -56,6 +56,7 @@ On SIGTERM it turns not ready, goes on serving for the drain period, and ends wh
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
 			}
+			limitMemory()
 			g, err := newGuard(shared, settings)
 			if err != nil {
 				return err

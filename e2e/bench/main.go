@@ -17,10 +17,14 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/e2e/siege"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-func main() { program.Main("bench", run) }
+func main() {
+	siege.Main()
+	program.Main("bench", run)
+}
 
 // bench is one run: a cluster, and the guard that is started and stopped in it.
 type bench struct {
@@ -67,6 +71,7 @@ func parts() []part {
 		{"P8", (*bench).firstDenial},
 		{"P9", (*bench).countDenials},
 		{"P10", (*bench).reviewRecords},
+		{"P13", (*bench).besiege},
 	}
 }
 
@@ -88,7 +93,7 @@ func choose(names string) ([]part, error) {
 	for name := range strings.FieldsSeq(names) {
 		at := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P5 P8 P9 P10", name)
+			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P5 P8 P9 P10 P13", name)
 		}
 		chosen = append(chosen, all[at])
 	}

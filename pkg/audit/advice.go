@@ -55,6 +55,9 @@ func adviceDenied(spec *v1alpha1.AuditRecordSpec) string {
 	case policy.TokenMint:
 		return "Treat it as an attack: this would have made one more credential of the reserved ServiceAccount. Find out who holds " +
 			"the credentials of this user, and what else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
+	case policy.Overloaded:
+		return "More large requests came than the guard keeps in memory at a time. Find who sends them in the guard's log and the API " +
+			"server's audit log; if it was this user, see what else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
 	case policy.Unreadable, policy.TooLarge:
 		return "No ordinary client sends such a request. Find it in the API server's audit log by its time and user, and see what " +
 			"else this user tried: apigw-guardian audit list" + filtered("user", spec.User.Name)

@@ -31,6 +31,7 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		"a reserved name taken":     {v1alpha1.Denied, policy.ForeignCreate, "alice", "choose another", "unlock"},
 		"a credential minted":       {v1alpha1.Denied, policy.TokenMint, "alice", "Treat it as an attack", "unlock"},
 		"a request too large":       {v1alpha1.Denied, policy.TooLarge, "alice", "audit log", "unlock"},
+		"a request without room":    {v1alpha1.Denied, policy.Overloaded, "alice", "guard's log", "unlock"},
 		"a flood":                   {v1alpha1.Denied, FloodReason, "", "guard's log", "unlock"},
 		"a request unread":          {v1alpha1.Denied, policy.Unreadable, "", "audit list", "--user"},
 		"an edit only observed":     {v1alpha1.WouldDeny, policy.ReservedUpdate, "alice", "--mode enforce", ""},

@@ -19,6 +19,8 @@ const (
 	Unreadable Reason = "Unreadable"
 	// TooLarge: the review is larger than any honest one.
 	TooLarge Reason = "TooLarge"
+	// Overloaded: the guard had no room in memory for the review.
+	Overloaded Reason = "Overloaded"
 	// ReservedUpdate: the update changes a reserved resource away from its manifest.
 	ReservedUpdate Reason = "ReservedUpdate"
 	// ReservedDelete: the write deletes a reserved resource, or completes its deletion.
@@ -48,7 +50,7 @@ const (
 // RecordedReasons returns the reasons that a record may bear, in the order in which people should read them. The others allow a
 // write that needs no record.
 func RecordedReasons() []Reason {
-	return []Reason{ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Restoration, SystemDelete, NamespaceTerminating}
+	return []Reason{ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Overloaded, Restoration, SystemDelete, NamespaceTerminating}
 }
 
 // Outcome is what the record of a decision says. The empty Outcome stands for a decision that needs no record.
@@ -84,7 +86,7 @@ type Decision struct {
 	Changed []string
 }
 
-// Deny is the decision about a review that could not be read: Reason is Unreadable or TooLarge.
+// Deny is the decision about a review that could not be read: Reason is Unreadable, TooLarge or Overloaded.
 func Deny(reason Reason) Decision {
 	return Decision{Reason: reason, Outcome: Denied}
 }

@@ -35,6 +35,8 @@ func (d Decision) Sentence() string {
 	switch {
 	case d.Reason == TooLarge:
 		return "The request is too large to be read, and is denied as it may concern a reserved resource."
+	case d.Reason == Overloaded:
+		return "The guard receives too much at a time to read the request, and denies it as it may concern a reserved resource. Try again."
 	case d.Resource == nil:
 		return "The request cannot be judged, and is denied as it may concern a reserved resource."
 	}

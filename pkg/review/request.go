@@ -23,10 +23,12 @@ import (
 // rest: a reserved manifest that puts the object right, and the head.
 const MaxBytes = 10 << 20
 
-// MaxDrainedBytes bounds what is read and thrown away behind MaxBytes, so that the API server has sent its request to the
-// end and reads the answer. The API server takes requests of up to 3 MiB; two such objects, six bytes for one: 36 MiB in
-// all.
-const MaxDrainedBytes = 36<<20 - MaxBytes
+// maxText bounds each string of the head, and maxGroups the text of the user's groups: a copy of them is made, and a list of
+// empty groups takes five times its text. The API server takes both from HTTP headers or certificates, which are shorter.
+const (
+	maxText   = 64 << 10
+	maxGroups = 256 << 10
+)
 
 const (
 	apiVersion = "admission.k8s.io/v1"
@@ -35,6 +37,9 @@ const (
 
 // ErrTooLarge says that a review is larger than MaxBytes.
 var ErrTooLarge = errors.New("review too large")
+
+// ErrOverloaded says that there was no room in memory for a review.
+var ErrOverloaded = errors.New("too many bytes of reviews at a time")
 
 // ErrUnreadable says that a review is not one, or lacks what a decision needs.
 var ErrUnreadable = errors.New("review unreadable")
@@ -62,18 +67,30 @@ type User struct {
 	Groups    []string
 }
 
+// Received is a body that is in memory: as far as it came, and why that is not all of it.
+type Received interface {
+	Received() ([]byte, error)
+}
+
 // Read reads one review. The Request is never nil: with an error, which is ErrTooLarge, ErrUnreadable or one of the
-// reader, it holds what could be read of the head.
+// reader, it holds what could be read of the head. It shares the bytes of a body that is Received.
 func Read(body io.Reader) (*Request, error) {
-	data, err := io.ReadAll(io.LimitReader(body, MaxBytes+1))
+	data, err := receive(body)
 	if err != nil {
 		return readHead(data), fmt.Errorf("read review: %w", err)
 	}
-	if len(data) > MaxBytes {
-		_, _ = io.CopyN(io.Discard, body, MaxDrainedBytes) // the answer is the same, however the rest ends
-		return readHead(data), fmt.Errorf("more than %d bytes: %w", MaxBytes, ErrTooLarge)
-	}
 	return Decode(data)
+}
+
+func receive(body io.Reader) ([]byte, error) {
+	if body, ok := body.(Received); ok {
+		return body.Received()
+	}
+	data, err := io.ReadAll(io.LimitReader(body, MaxBytes+1))
+	if err == nil && len(data) > MaxBytes {
+		err = fmt.Errorf("more than %d bytes: %w", MaxBytes, ErrTooLarge)
+	}
+	return data, err
 }
 
 // Decode reads one review from memory; results are as of Read.
@@ -160,6 +177,10 @@ func (r *Request) decode(request rawjson.Value) error {
 type strict struct{ err error }
 
 func (s *strict) read(value rawjson.Value, into *string) {
+	if len(value) > maxText {
+		s.err = errors.New("it has a string that is too long")
+		return
+	}
 	*into = value.Text()
 	if !value.IsString() && !isAbsent(value) {
 		s.err = errors.New("it has something else where a string belongs")
@@ -184,6 +205,10 @@ func (u *User) decode(in *strict, info rawjson.Value) {
 	in.read(info.Get("uid"), &u.UID)
 	groups := info.Get("groups")
 	if isAbsent(groups) {
+		return
+	}
+	if len(groups) > maxGroups {
+		in.err = errors.New("its user is in too many groups")
 		return
 	}
 	if err := json.Unmarshal(groups, &u.Groups); err != nil {

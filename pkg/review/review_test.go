@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -97,6 +98,49 @@ func TestReadKeepsTheHeadOfWhatIsTooLarge(t *testing.T) {
 		t.Errorf("got uid %q, user %q, object of %d bytes", got.UID, got.User.Name, len(got.Object))
 	}
 }
+
+// A copy is made of each: a review of 10 MiB must not become ten times that.
+func TestTextsOfTheHeadAreBounded(t *testing.T) {
+	t.Parallel()
+	whole := string(cases(t)[0].Review)
+	for name, change := range map[string][2]string{
+		"user":   {`"username":"admin"`, `"username":"` + strings.Repeat("u", 1<<20) + `"`},
+		"groups": {`"groups":[`, `"groups":[` + strings.Repeat(`"",`, 1<<18)},
+		"uid":    {`"request":{"uid":"`, `"request":{"uid":"` + strings.Repeat("0", 1<<20)},
+	} {
+		changed := strings.Replace(whole, change[0], change[1], 1)
+		if changed == whole {
+			t.Fatalf("the review has no %s", change[0])
+		}
+		got, err := Decode([]byte(changed))
+		if !errors.Is(err, ErrUnreadable) {
+			t.Errorf("%s: got error %v, want ErrUnreadable", name, err)
+		}
+		if len(got.User.Name) > maxText || len(got.User.Groups) > maxGroups || len(got.UID) > maxText {
+			t.Errorf("%s: got a user of %d bytes, %d groups, a uid of %d bytes", name, len(got.User.Name), len(got.User.Groups), len(got.UID))
+		}
+	}
+}
+
+func TestReadDoesNotCopyABodyThatIsInMemory(t *testing.T) {
+	t.Parallel()
+	data := cases(t)[0].Review
+	got, err := Read(inMemory{data: data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(data, got.Object)
+	if at < 0 || &data[at] != &got.Object[0] {
+		t.Error("the object is a copy")
+	}
+}
+
+type inMemory struct {
+	io.Reader
+	data []byte
+}
+
+func (m inMemory) Received() ([]byte, error) { return m.data, nil }
 
 func TestTheZeroResponseDenies(t *testing.T) {
 	t.Parallel()

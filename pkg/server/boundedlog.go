@@ -36,9 +36,13 @@ type boundedLog struct {
 
 // Write logs one line of net/http, which is about a connection, never about a body.
 func (b *boundedLog) Write(p []byte) (int, error) {
-	line := strings.TrimSpace(string(p[:min(len(p), noiseBytes)]))
-	b.warn("http server", slog.String("err", strings.ToValidUTF8(line, "?")))
+	b.warn("http server", slog.String("err", printable(string(p))))
 	return len(p), nil
+}
+
+// printable shortens a text that repeats what a client sent.
+func printable(text string) string {
+	return strings.ToValidUTF8(strings.TrimSpace(text[:min(len(text), noiseBytes)]), "?")
 }
 
 // warn logs msg, if the window has room for it.

@@ -186,8 +186,9 @@ func TestStartedCheckerProvesTheHandshake(t *testing.T) {
 }
 
 func TestStartedCheckerHonoursTheRequestsContextAndBlocksNoOther(t *testing.T) {
-	h := start(t, server.Options{MaxConnections: 1}, http.HandlerFunc(ok))
-	h.dial(t) // takes the only connection: a handshake now gets no answer
+	h := start(t, server.Options{HandshakeTimeout: time.Hour}, http.HandlerFunc(ok))
+	h.hold()
+	defer h.letGo()
 	waiting, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	gone, goneCancel := context.WithCancel(t.Context())

@@ -13,19 +13,10 @@ import (
 	"time"
 )
 
-// handler is what stands between the socket and the mux, from the outside inwards:
-// the body's bound, the panic fence, the wait for a slot.
+// handler is what stands between the socket and the mux, from the outside inwards: the body's way into memory, the panic
+// fence, the wait for a slot.
 func (s *Server) handler() http.Handler {
-	return s.bounded(s.fenced(s.admitted(s.mux)))
-}
-
-// bounded is outermost because MaxBytesReader wants net/http's own ResponseWriter,
-// which it tells to close the connection.
-func (s *Server) bounded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, s.opts.MaxBodyBytes)
-		next.ServeHTTP(w, r)
-	})
+	return s.receiving(s.fenced(s.admitted(s.mux)))
 }
 
 // fenced turns a panic into an answer.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -31,7 +32,12 @@ type harness struct {
 	cancel   context.CancelFunc // the SIGTERM
 	endDrain func()             // ends the drain period
 	ended    <-chan error       // what Start returned
+	holding  sync.RWMutex       // locked, no handshake goes on
 }
+
+// hold makes every handshake wait, until letGo.
+func (h *harness) hold()  { h.holding.Lock() }
+func (h *harness) letGo() { h.holding.Unlock() }
 
 // start serves hook on /review with opts, and stops it with the test.
 func start(t *testing.T, opts server.Options, hook http.Handler) *harness {
@@ -40,7 +46,12 @@ func start(t *testing.T, opts server.Options, hook http.Handler) *harness {
 	certificate, roots := serving(t)
 	opts.Listen = "127.0.0.1:0"
 	opts.Log = slog.New(slog.NewJSONHandler(logs, nil))
-	opts.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil }
+	h := &harness{}
+	opts.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		h.holding.RLock()
+		defer h.holding.RUnlock()
+		return certificate, nil
+	}
 	srv, err := server.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +63,7 @@ func start(t *testing.T, opts server.Options, hook http.Handler) *harness {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Start(ctx) }()
-	h := &harness{Server: srv, logs: logs, roots: roots, cancel: cancel, ended: ended}
+	h.Server, h.logs, h.roots, h.cancel, h.ended = srv, logs, roots, cancel, ended
 	h.endDrain = sync.OnceFunc(func() { close(drained) })
 	t.Cleanup(func() { cancel(); h.endDrain() })
 	await(t, srv.Listening(), "the bound address")
@@ -86,6 +97,20 @@ func (h *harness) tlsConfig() *tls.Config {
 func (h *harness) dial(t *testing.T) *tls.Conn {
 	t.Helper()
 	conn, err := tls.Dial("tcp", h.Addr().String(), h.tlsConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(giveUp)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// dialSilently opens a TCP connection, closed with the test.
+func (h *harness) dialSilently(t *testing.T) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", h.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

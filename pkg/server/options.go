@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // ErrInvalidOptions is wrapped by every error of New.
@@ -19,9 +21,11 @@ var ErrInvalidOptions = errors.New("invalid server options")
 // The defaults that New gives to a field that is zero. Times of the API server
 // are those of kube-apiserver 1.28 to 1.37.
 const (
-	// DefaultReadHeaderTimeout bounds the TLS handshake, and then the head of each
-	// request. The API server sends both in one round trip; the registration's
-	// timeout is 5 s, so whoever needs longer has no caller that still waits.
+	// DefaultHandshakeTimeout bounds the TLS handshake, which is one round trip.
+	DefaultHandshakeTimeout = time.Second
+
+	// DefaultReadHeaderTimeout bounds the head of each request. The API server sends it at once; its timeout for the webhook
+	// is 5 s, so a slower client has no caller that still waits.
 	DefaultReadHeaderTimeout = 5 * time.Second
 
 	// DefaultReadTimeout bounds one request from its first byte to the end of its
@@ -58,7 +62,7 @@ const (
 
 	// DefaultMaxConnections is the number of open connections. One API server runs
 	// at most 200 mutating requests at a time (its --max-mutating-requests-inflight)
-	// and so opens about as many connections: five of them make 1000.
+	// and so opens about as many connections: five of them make 1000. Each takes some 40 KiB.
 	DefaultMaxConnections = 1024
 
 	// DefaultMaxInFlight is the number of requests handled at a time: all 200
@@ -67,12 +71,10 @@ const (
 
 	// DefaultMaxHeaderBytes bounds the head of a request; the API server sends some
 	// hundred bytes. (net/http adds 4 KiB to the bound.)
-	DefaultMaxHeaderBytes = 16 << 10
+	DefaultMaxHeaderBytes = 4 << 10
 
-	// DefaultMaxBodyBytes bounds the body of a request: the API server takes objects
-	// of up to 3 MiB, a review of an update carries two, JSON escapes one byte with
-	// up to six (2 x 3 x 6 = 36 MiB), and 4 MiB are for the rest of the review.
-	DefaultMaxBodyBytes = 40 << 20
+	// DefaultMaxBodyBytes bounds the body that is received whole.
+	DefaultMaxBodyBytes = review.MaxBytes
 )
 
 // Options are the settings of a Server. Listen and GetCertificate are required;
@@ -101,6 +103,9 @@ type Options struct {
 	// ShutdownTimeout: see DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 
+	// HandshakeTimeout: see DefaultHandshakeTimeout.
+	HandshakeTimeout time.Duration
+
 	// ReadHeaderTimeout: see DefaultReadHeaderTimeout.
 	ReadHeaderTimeout time.Duration
 
@@ -116,8 +121,7 @@ type Options struct {
 	// IdleTimeout: see DefaultIdleTimeout.
 	IdleTimeout time.Duration
 
-	// MaxConnections: see DefaultMaxConnections. Further connections wait in the
-	// system's accept queue.
+	// MaxConnections: see DefaultMaxConnections. Beyond it, a new connection takes the place of one that is not in use.
 	MaxConnections int
 
 	// MaxInFlight: see DefaultMaxInFlight. Further requests wait for half of their
@@ -127,8 +131,8 @@ type Options struct {
 	// MaxHeaderBytes: see DefaultMaxHeaderBytes. A longer head is answered with 431.
 	MaxHeaderBytes int
 
-	// MaxBodyBytes: see DefaultMaxBodyBytes. It is an outer fence: a handler that
-	// reads further gets an *http.MaxBytesError, and answers as it sees fit.
+	// MaxBodyBytes: see DefaultMaxBodyBytes. Of a longer body, the handler gets the head, and review.ErrTooLarge. All bodies
+	// together take at most twice as many bytes, and 8 MiB.
 	MaxBodyBytes int64
 }
 
@@ -138,6 +142,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, DefaultShutdownTimeout)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, DefaultHandshakeTimeout)
 	o.ReadHeaderTimeout = cmp.Or(o.ReadHeaderTimeout, DefaultReadHeaderTimeout)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, DefaultReadTimeout)
 	o.ReviewTimeout = cmp.Or(o.ReviewTimeout, DefaultReviewTimeout)
@@ -158,7 +163,7 @@ func (o Options) validate() error {
 	if o.GetCertificate == nil {
 		return fmt.Errorf("%w: GetCertificate is nil: the server speaks TLS only", ErrInvalidOptions)
 	}
-	least := min(o.DrainPeriod, o.ShutdownTimeout, o.ReadHeaderTimeout, o.ReadTimeout,
+	least := min(o.DrainPeriod, o.ShutdownTimeout, o.HandshakeTimeout, o.ReadHeaderTimeout, o.ReadTimeout,
 		o.ReviewTimeout, o.WriteTimeout, o.IdleTimeout)
 	if least < 0 {
 		return fmt.Errorf("%w: a time is negative (%s): leave it zero for its default", ErrInvalidOptions, least)

@@ -20,8 +20,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // ErrAlreadyStarted is what Start returns when it is called a second time.
@@ -32,14 +30,16 @@ var ErrAlreadyStarted = errors.New("the server has already been started: make a 
 // one; the zero value is not usable. Its methods may be called concurrently; Start
 // works once.
 type Server struct {
-	opts      Options
-	mux       *http.ServeMux
-	slots     chan struct{} // one element per request in a handler
-	noise     *boundedLog   // for lines that strangers on the network can cause
-	listening chan struct{} // closed once run is set
-	started   atomic.Bool
-	stopped   atomic.Bool
-	run       atomic.Pointer[run]
+	opts        Options
+	mux         *http.ServeMux
+	connections *connections
+	rooms       *rooms
+	slots       chan struct{} // one element per request in a handler
+	noise       *boundedLog   // for lines that strangers on the network can cause
+	listening   chan struct{} // closed once run is set
+	started     atomic.Bool
+	stopped     atomic.Bool
+	run         atomic.Pointer[run]
 
 	// after stands for time.After, so that a test can end a drain period.
 	after func(time.Duration) <-chan time.Time
@@ -58,12 +58,14 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		opts:      opts,
-		mux:       http.NewServeMux(),
-		slots:     make(chan struct{}, opts.MaxInFlight),
-		noise:     &boundedLog{log: opts.Log},
-		listening: make(chan struct{}),
-		after:     time.After,
+		opts:        opts,
+		mux:         http.NewServeMux(),
+		connections: newConnections(opts.MaxConnections),
+		rooms:       newRooms(opts),
+		slots:       make(chan struct{}, opts.MaxInFlight),
+		noise:       &boundedLog{log: opts.Log},
+		listening:   make(chan struct{}),
+		after:       time.After,
 	}, nil
 }
 
@@ -87,6 +89,13 @@ func (s *Server) Addr() net.Addr {
 		return r.addr
 	}
 	return nil
+}
+
+// Closed returns how many connections were closed so far to make room for others.
+func (s *Server) Closed() int {
+	s.connections.mu.Lock()
+	defer s.connections.mu.Unlock()
+	return s.connections.closed
 }
 
 // Start serves until ctx ends, then drains, and returns nil when every accepted
@@ -118,7 +127,7 @@ func (s *Server) Start(ctx context.Context) error {
 	srv := s.httpServer(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- srv.ServeTLS(netutil.LimitListener(listener, s.opts.MaxConnections), "", "")
+		ended <- srv.Serve(listen(listener, s.tlsConfig(), s.opts.HandshakeTimeout, guests{s.connections, s.noise}))
 	}()
 	s.opts.Log.InfoContext(ctx, "serving webhooks", slog.String("address", listener.Addr().String()))
 	return s.finish(ctx, srv, ended)
@@ -163,15 +172,16 @@ func (s *Server) shutdown(ctx context.Context, srv *http.Server) error {
 // httpServer builds the server behind the socket.
 func (s *Server) httpServer(ctx context.Context) *http.Server {
 	// A Service-routed webhook is called over HTTP/1.1 anyway, and its "Connection:
-	// close" is what the drain needs. TLSConfig alone would not do: net/http adds h2.
+	// close" is what the drain needs.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	base := context.WithoutCancel(ctx)
 	return &http.Server{
 		Handler:           s.handler(),
 		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnContext:       withConn,
+		ConnState:         followState,
 		Protocols:         protocols,
-		TLSConfig:         s.tlsConfig(),
 		ReadHeaderTimeout: s.opts.ReadHeaderTimeout,
 		ReadTimeout:       s.opts.ReadTimeout,
 		WriteTimeout:      s.opts.WriteTimeout,

@@ -5,7 +5,6 @@ package server_test
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -18,6 +17,7 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
@@ -137,6 +137,7 @@ func TestAClientThatKeepsTheServerWaitingIsCut(t *testing.T) {
 // patientElse makes every timeout that is not set so long that it cannot stand in for
 // the one under test.
 func patientElse(o server.Options) server.Options {
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, time.Hour)
 	o.ReadHeaderTimeout = cmp.Or(o.ReadHeaderTimeout, time.Hour)
 	o.ReadTimeout = cmp.Or(o.ReadTimeout, time.Hour)
 	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Hour)
@@ -145,15 +146,8 @@ func patientElse(o server.Options) server.Options {
 }
 
 func TestAClientThatNeverShakesHandsIsCut(t *testing.T) {
-	h := start(t, patientElse(server.Options{ReadHeaderTimeout: 50 * time.Millisecond}), http.HandlerFunc(ok))
-	conn, err := net.Dial("tcp", h.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetReadDeadline(time.Now().Add(giveUp)); err != nil {
-		t.Fatal(err)
-	}
+	h := start(t, patientElse(server.Options{HandshakeTimeout: 50 * time.Millisecond}), http.HandlerFunc(ok))
+	conn := h.dialSilently(t)
 	if _, err := io.ReadAll(conn); isTimeout(err) {
 		t.Errorf("the connection was still open after %s", giveUp)
 	}
@@ -175,8 +169,7 @@ func isTimeout(err error) bool {
 
 func TestHeadAndBodyAreBounded(t *testing.T) {
 	h := start(t, server.Options{MaxHeaderBytes: 1 << 10, MaxBodyBytes: 8}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var tooLong *http.MaxBytesError
-		if _, err := io.ReadAll(r.Body); errors.As(err, &tooLong) {
+		if _, err := io.ReadAll(r.Body); errors.Is(err, review.ErrTooLarge) {
 			http.Error(w, "too long", http.StatusTeapot)
 		}
 	}))
@@ -197,19 +190,96 @@ func TestHeadAndBodyAreBounded(t *testing.T) {
 	}
 }
 
-func TestNoMoreConnectionsThanTheBoundAreServed(t *testing.T) {
-	h := start(t, server.Options{MaxConnections: 1}, http.HandlerFunc(ok))
-	first := h.dial(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	dialer := &tls.Dialer{Config: h.tlsConfig()}
-	if conn, err := dialer.DialContext(ctx, "tcp", h.Addr().String()); err == nil {
+func TestAConnectionInUseIsNotClosedForANewOne(t *testing.T) {
+	hook := newBlocking()
+	h := start(t, server.Options{MaxConnections: 1}, hook)
+	inFlight := h.postAsync(h.client(t))
+	await(t, hook.entered, "the request")
+	if conn, err := tls.Dial("tcp", h.Addr().String(), h.tlsConfig()); err == nil {
 		_ = conn.Close()
-		t.Error("a second connection was served while the first was open")
+		t.Error("a second connection was served while the first was in use")
 	}
-	_ = first.Close()
-	if got := h.post(h.client(t), "", ""); got.status != http.StatusOK {
-		t.Errorf("after the first connection's end: %+v, want 200", got)
+	close(hook.release)
+	if got := await(t, inFlight, "the answer"); got.status != http.StatusOK {
+		t.Errorf("answer %+v, want 200", got)
+	}
+}
+
+// However a client keeps the server waiting, any number of them leaves room for a new connection, and costs none that is used.
+func TestAnyNumberOfSlowClientsLeavesRoomForANewConnection(t *testing.T) {
+	const slow = 50
+	cases := map[string]struct {
+		silent bool
+		send   string
+	}{
+		"before the handshake":        {silent: true},
+		"after the handshake":         {},
+		"in the head of a request":    {send: "POST /review HTTP/1.1\r\nHost: x\r\n"},
+		"in the body of a request":    {send: "POST /review HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"},
+		"in the chunks of a body":     {send: "POST /review HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n"},
+		"in the body of a large post": {send: "POST /review HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n1"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, patientElse(server.Options{MaxConnections: 8, MaxInFlight: 1}), http.HandlerFunc(ok))
+			used := h.client(t)
+			if got := h.post(used, "", "x"); got.status != http.StatusOK {
+				t.Fatalf("before: %+v, want 200", got)
+			}
+			for range slow {
+				if tc.silent {
+					h.dialSilently(t)
+					continue
+				}
+				if _, err := io.WriteString(h.dial(t), tc.send); err != nil && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+					t.Fatal(err)
+				}
+			}
+			if got := h.post(h.client(t), "", "x"); got.status != http.StatusOK {
+				t.Errorf("on a new connection: %+v, want 200", got)
+			}
+			if got := h.post(used, "", "x"); got.status != http.StatusOK {
+				t.Errorf("on the used connection: %+v, want 200", got)
+			}
+			if h.Closed() < slow/2 {
+				t.Errorf("%d connections were closed to make room, want at least %d", h.Closed(), slow/2)
+			}
+		})
+	}
+}
+
+func TestAHeadOfManyLinesIsCut(t *testing.T) {
+	h := start(t, patientElse(server.Options{}), http.HandlerFunc(ok))
+	for name, text := range map[string]string{
+		"in the first request":  "",
+		"in the second request": "GET /review HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := h.dial(t)
+			if _, err := io.WriteString(conn, text+"GET /review HTTP/1.1\r\n"+strings.Repeat("a:\n", 100)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadAll(conn); isTimeout(err) {
+				t.Errorf("the connection was still open after %s", giveUp)
+			}
+		})
+	}
+}
+
+func TestAHelloThatIsTooLongIsCut(t *testing.T) {
+	h := start(t, patientElse(server.Options{}), http.HandlerFunc(ok))
+	conn := h.dialSilently(t)
+	// Records of a ClientHello that says to have 60,000 bytes.
+	record := append([]byte{22, 3, 1, 0x20, 0}, make([]byte, 0x2000)...)
+	copy(record[5:], []byte{1, 0, 0xea, 0x60})
+	for range 3 {
+		if _, err := conn.Write(record); err != nil {
+			break
+		}
+		record = append([]byte{22, 3, 1, 0x20, 0}, make([]byte, 0x2000)...)
+	}
+	if _, err := io.ReadAll(conn); isTimeout(err) {
+		t.Errorf("the connection was still open after %s", giveUp)
 	}
 }
 

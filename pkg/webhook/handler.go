@@ -59,7 +59,8 @@ type Handler struct {
 
 var _ http.Handler = (*Handler)(nil)
 
-// ServeHTTP answers one review. Only a request that is not one at all is answered by an HTTP status alone.
+// ServeHTTP answers one review. Only a request that is not one at all is answered by an HTTP status alone. A body that is a
+// review.Received is not copied.
 //
 // A review whose uid can be read is always answered with HTTP 200 and a verdict, as the API server shows a person the
 // message of a verdict, and of an HTTP error only that there was one.
@@ -73,7 +74,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	decision, err := h.evaluate(r.Context(), request, err)
 	h.logLine(r.Context(), request, decision, err)
 	record := h.record(r, request, decision)
-	h.respond(w, request, h.response(request, decision, record))
+	h.respond(w, request, decision, record)
 	h.Metrics.observe(decision, time.Since(start))
 }
 
@@ -83,7 +84,7 @@ func refuse(r *http.Request) int {
 		return http.StatusMethodNotAllowed
 	}
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/json" {
+	if err != nil || mediaType != "application/json" || r.Header.Get("Content-Encoding") != "" {
 		return http.StatusUnsupportedMediaType
 	}
 	return http.StatusOK
@@ -94,6 +95,8 @@ func (h *Handler) evaluate(ctx context.Context, request *review.Request, readErr
 	switch {
 	case errors.Is(readErr, review.ErrTooLarge):
 		return policy.Deny(policy.TooLarge), readErr
+	case errors.Is(readErr, review.ErrOverloaded):
+		return policy.Deny(policy.Overloaded), readErr
 	case readErr != nil:
 		return policy.Deny(policy.Unreadable), readErr
 	}
@@ -131,15 +134,20 @@ func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error
 
 // respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
 // so too.
-func (h *Handler) respond(w http.ResponseWriter, request *review.Request, response review.Response) {
-	answer, err := review.Encode(response)
+func (h *Handler) respond(w http.ResponseWriter, request *review.Request, decision policy.Decision, record string) {
+	answer, err := review.Encode(h.response(request, decision, record))
 	if err != nil {
 		h.Log.Error("cannot write an answer", slog.String(keyRequestUID, request.UID), slog.Any(keyError, err))
 		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if request.UID == "" {
+	switch {
+	case request.UID != "":
+	case decision.Reason == policy.Overloaded:
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	default:
 		w.WriteHeader(http.StatusBadRequest)
 	}
 	_, _ = w.Write(answer) // the API server is gone: nobody is left to tell

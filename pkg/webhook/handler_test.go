@@ -106,8 +106,7 @@ func logged(t *testing.T, log []byte) map[string]any {
 	return line
 }
 
-// A review that is larger than any honest one is denied, answered and attributed from its head, and read to its end: else
-// the API server fails to send it, and never sees the answer.
+// A review that is larger than any honest one is denied, answered and attributed from its head.
 func TestOversizedReviewIsDeniedAndAttributed(t *testing.T) {
 	t.Parallel()
 	sound := string(named(t, "role-verbs"))
@@ -116,12 +115,7 @@ func TestOversizedReviewIsDeniedAndAttributed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			source := strings.NewReader(body)
-			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, Path, source)
-			request.Header.Set("Content-Type", "application/json")
-			recorder := httptest.NewRecorder()
-			newHandler(t, &log, false).ServeHTTP(recorder, request)
-			answer := answerOf(t, recorder)
+			answer := answerOf(t, post(t, newHandler(t, &log, false), []byte(body)))
 			if answer.Allowed || string(answer.UID) != uidOf(t, sound) || answer.AuditAnnotations["reason"] != "TooLarge" {
 				t.Errorf("got %v", answer)
 			}
@@ -129,8 +123,53 @@ func TestOversizedReviewIsDeniedAndAttributed(t *testing.T) {
 			if line["user"] != "admin" || line["name"] != "apigw-ingress-clusterrole" || line["reason"] != "TooLarge" {
 				t.Errorf("logged %v", line)
 			}
-			if source.Len() != 0 {
-				t.Errorf("%d bytes were left unread", source.Len())
+		})
+	}
+}
+
+// cutOff is a body of which the server took the beginning only.
+type cutOff struct {
+	io.ReadCloser
+	data []byte
+	err  error
+}
+
+func (c cutOff) Received() ([]byte, error) { return c.data, c.err }
+
+func TestAReviewWithoutRoomIsDeniedAndAttributed(t *testing.T) {
+	t.Parallel()
+	sound := string(named(t, "role-verbs"))
+	head, _, _ := strings.Cut(sound, `"object":{`)
+	for name, test := range map[string]struct {
+		head   string
+		status int
+		user   string
+	}{
+		"its head was read":     {head, http.StatusOK, "admin"},
+		"its head was not read": {"", http.StatusServiceUnavailable, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, Path, cutOff{data: []byte(test.head), err: review.ErrOverloaded})
+			request.Header.Set("Content-Type", "application/json")
+			recorder := httptest.NewRecorder()
+			newHandler(t, &log, false).ServeHTTP(recorder, request)
+			if recorder.Code != test.status {
+				t.Fatalf("got HTTP %d, want %d", recorder.Code, test.status)
+			}
+			if line := logged(t, log.Bytes()); line["user"] != test.user || line["reason"] != "Overloaded" {
+				t.Errorf("logged %v", line)
+			}
+			if test.status != http.StatusOK {
+				if recorder.Header().Get("Retry-After") == "" {
+					t.Error("the caller is not told to try again")
+				}
+				return
+			}
+			answer := answerOf(t, recorder)
+			if answer.Allowed || string(answer.UID) != uidOf(t, sound) || answer.AuditAnnotations["reason"] != "Overloaded" {
+				t.Errorf("got %v", answer)
 			}
 		})
 	}
@@ -139,18 +178,20 @@ func TestOversizedReviewIsDeniedAndAttributed(t *testing.T) {
 func TestOnlyAPostOfJSONIsAReview(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		method, contentType string
-		want                int
+		method, contentType, encoding string
+		want                          int
 	}{
-		"a GET":                     {http.MethodGet, "application/json", http.StatusMethodNotAllowed},
-		"a form":                    {http.MethodPost, "application/x-www-form-urlencoded", http.StatusUnsupportedMediaType},
-		"no content type":           {http.MethodPost, "", http.StatusUnsupportedMediaType},
-		"JSON with a character set": {http.MethodPost, "application/json; charset=utf-8", http.StatusOK},
+		"a GET":                     {http.MethodGet, "application/json", "", http.StatusMethodNotAllowed},
+		"a form":                    {http.MethodPost, "application/x-www-form-urlencoded", "", http.StatusUnsupportedMediaType},
+		"no content type":           {http.MethodPost, "", "", http.StatusUnsupportedMediaType},
+		"JSON with a character set": {http.MethodPost, "application/json; charset=utf-8", "", http.StatusOK},
+		"compressed JSON":           {http.MethodPost, "application/json", "gzip", http.StatusUnsupportedMediaType},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			request := httptest.NewRequestWithContext(t.Context(), test.method, Path, bytes.NewReader(named(t, "role-verbs")))
 			request.Header.Set("Content-Type", test.contentType)
+			request.Header.Set("Content-Encoding", test.encoding)
 			recorder := httptest.NewRecorder()
 			newHandler(t, io.Discard, false).ServeHTTP(recorder, request)
 			if recorder.Code != test.want {

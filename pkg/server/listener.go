@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// acceptPause is the pause after an Accept that failed, as it does when there is no free file descriptor.
+const acceptPause = 5 * time.Millisecond
+
+// guests are the connections of a listener, and the log for what they do.
+type guests struct {
+	table *connections
+	noise *boundedLog
+}
+
+// listener accepts connections without ever waiting for a client: each shakes hands by itself, and Accept returns those that
+// have done so.
+type listener struct {
+	net.Listener
+	config  *tls.Config
+	timeout time.Duration // of a handshake
+	guests
+
+	ready chan *conn
+	close func()
+	ended chan struct{}
+}
+
+// listen starts to accept connections of the inner listener, with TLS if config is not nil. The caller calls Close, and not
+// that of the inner one.
+func listen(inner net.Listener, config *tls.Config, timeout time.Duration, guests guests) *listener {
+	ended := make(chan struct{})
+	l := &listener{
+		Listener: inner, config: config, timeout: timeout, guests: guests,
+		ready: make(chan *conn), ended: ended, close: sync.OnceFunc(func() { close(ended) }),
+	}
+	go l.run()
+	return l
+}
+
+// Accept returns the next connection that has shaken hands.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends run, and every handshake that is under way.
+func (l *listener) Close() error {
+	l.close()
+	return l.Listener.Close()
+}
+
+// run ends when the listener is closed.
+func (l *listener) run() {
+	for {
+		raw, err := l.Listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			l.close()
+			return
+		case err != nil:
+			l.noise.warn("failed to accept a connection", slog.Any("err", err))
+			l.table.makeRoom()
+			time.Sleep(acceptPause)
+			continue
+		}
+		c := newConn(raw, l.config, l.table)
+		if !l.table.add(c) {
+			l.noise.warn("connection refused: all are in use", slog.Int("limit", l.table.max))
+			c.cut()
+			continue
+		}
+		go l.welcome(c)
+	}
+}
+
+// welcome hands c to Accept once it has shaken hands, and closes it if that takes too long.
+func (l *listener) welcome(c *conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	if err := c.shakeHands(ctx); err != nil {
+		l.table.remove(c)
+		c.cut()
+		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()), slog.String("err", printable(err.Error())))
+		return
+	}
+	select {
+	case l.ready <- c:
+	case <-l.ended:
+		_ = c.Close() // nobody is served any more
+	}
+}
