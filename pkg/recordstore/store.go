@@ -115,7 +115,7 @@ func explain(what string, err error) error {
 	if !errors.As(err, &status) || !apierrors.IsNotFound(err) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if details := status.Status().Details; details == nil || details.Name == "" {
+	if details := status.Status().Details; details == nil || details.Name == "" || !isGone(err) {
 		return fmt.Errorf("%s: %w", what, ErrNotInstalled)
 	}
 	return fmt.Errorf("%s: %w", what, ErrNotFound)
