@@ -62,6 +62,9 @@ func (s *Store) mergeOnce(ctx context.Context, record, live *v1alpha1.AuditRecor
 	if !audit.Merge(merged, record) {
 		return s.readAgain(ctx, record, live)
 	}
+	if !audit.Sound(merged) {
+		return nil, fmt.Errorf("store audit record %q: %w: its counts leave no room", record.Name, audit.ErrAltered)
+	}
 	sent := merged.DeepCopy()
 	if err := s.client.Update(ctx, merged, client.FieldOwner(fieldManager)); err != nil {
 		return nil, err
