@@ -102,3 +102,24 @@ func TestACheckThatFailsKeepsNothingInMemory(t *testing.T) {
 		}
 	})
 }
+
+func TestAnOutageThatLastsIsAProblem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemoryStore()
+		h := start(t, Options{Store: store, Mode: Blocking})
+		store.set(errors.New("no such kind"), false)
+		h.Record(t.Context(), by("jane"))
+		if got := h.Problem(); got != "" {
+			t.Errorf("at once: %q", got)
+		}
+		time.Sleep(problemAfter)
+		if got := h.Problem(); got != "no such kind" {
+			t.Errorf("after some time: %q", got)
+		}
+		store.set(nil, false)
+		time.Sleep(2 * lastRetry)
+		if got := h.Problem(); got != "" {
+			t.Errorf("after it is over: %q", got)
+		}
+	})
+}

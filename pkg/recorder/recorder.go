@@ -89,7 +89,8 @@ type Recorder struct {
 	metrics *metrics
 	queue   workqueue.TypedRateLimitingInterface[string]
 	// down says that the last attempt to store a record has failed: answers do not wait for the next.
-	down atomic.Bool
+	down   atomic.Bool
+	outage atomic.Pointer[outage] // nil while they can be stored
 
 	mu      sync.Mutex
 	entries map[string]*entry

@@ -149,9 +149,31 @@ func (r *Recorder) stored(name string, upTo int64, stored *v1alpha1.AuditRecord)
 	}
 }
 
+// outage is why records cannot be stored, and since when.
+type outage struct {
+	since  time.Time
+	reason string
+}
+
+const (
+	// maxProblem bounds the text of a problem, which goes into an annotation.
+	maxProblem = 512
+	// problemAfter is how long records cannot be stored before that is a problem: an API server that restarts is none.
+	problemAfter = 10 * time.Second
+)
+
+// Problem says why records cannot be stored, for some time already; "" where they can.
+func (r *Recorder) Problem() string {
+	if o := r.outage.Load(); o != nil && time.Since(o.since) >= problemAfter {
+		return o.reason
+	}
+	return ""
+}
+
 // setDown lets answers wait for the spool only, until a record has been stored.
 func (r *Recorder) setDown(err error) {
 	if !r.down.Swap(true) {
+		r.outage.Store(&outage{since: time.Now(), reason: audit.Printable(err.Error(), maxProblem)})
 		r.options.Log.Warn("audit records cannot be stored now; they wait, in the spool if there is one", slog.Any("err", err))
 	}
 }
@@ -161,6 +183,7 @@ func (r *Recorder) setUp() {
 	if !r.down.Swap(false) {
 		return
 	}
+	r.outage.Store(nil)
 	waiting := r.waiting()
 	r.options.Log.Info("audit records can be stored again", slog.Int("count", len(waiting)))
 	for _, name := range waiting {

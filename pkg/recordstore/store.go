@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -98,6 +99,20 @@ func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, er
 	}
 	audit.Clean(record)
 	return record, nil
+}
+
+// TryCreate tries to create a record, as a server-side dry-run: the API server admits it or not, and stores nothing. The error
+// wraps ErrNotInstalled, or is the API server's.
+func (s *Store) TryCreate(ctx context.Context) error {
+	fact := audit.Fact{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
+	record := fact.Record()
+	record.Name = audit.SecondName(record.Name)
+	audit.Merge(record, fact.Counted("status", 1))
+	sent := record.DeepCopy()
+	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(fieldManager)); err != nil {
+		return explain("try to create an audit record", err)
+	}
+	return compare(record, sent)
 }
 
 // explainRead names the right that the reader lacks, where that is what is wrong.
