@@ -29,9 +29,11 @@ func Agree(a, b *v1alpha1.AuditRecord) bool {
 // identity is the part of a record that all its writes share.
 func identity(record *v1alpha1.AuditRecord) v1alpha1.AuditRecordSpec {
 	spec := &record.Spec
+	user := spec.User
+	user.Groups = slices.Sorted(slices.Values(user.Groups)) // a login may have them in another order
 	return v1alpha1.AuditRecordSpec{
 		Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Changed: spec.Changed, Reason: spec.Reason,
-		User: spec.User, Source: cmp.Or(spec.Source, v1alpha1.SourceGuard), Caller: spec.Caller,
+		User: user, Source: cmp.Or(spec.Source, v1alpha1.SourceGuard), Caller: spec.Caller,
 	}
 }
 

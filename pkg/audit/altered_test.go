@@ -5,6 +5,7 @@ package audit
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,24 +28,26 @@ func TestRecordsThatAgreeMayBeMerged(t *testing.T) {
 		edit  func(*v1alpha1.AuditRecordSpec)
 		agree bool
 	}{
-		"counts":    {func(s *v1alpha1.AuditRecordSpec) { s.Count = 9 }, true},
-		"message":   {func(s *v1alpha1.AuditRecordSpec) { s.Message = "other" }, true},
-		"outcome":   {func(s *v1alpha1.AuditRecordSpec) { s.Outcome = v1alpha1.Restored }, false},
-		"operation": {func(s *v1alpha1.AuditRecordSpec) { s.Operation = "CREATE" }, false},
-		"resource":  {func(s *v1alpha1.AuditRecordSpec) { s.Resource = "secrets/x" }, false},
-		"changed":   {func(s *v1alpha1.AuditRecordSpec) { s.Changed = []string{"x"} }, false},
-		"reason":    {func(s *v1alpha1.AuditRecordSpec) { s.Reason = "TokenMint" }, false},
-		"user":      {func(s *v1alpha1.AuditRecordSpec) { s.User.Name = "bob" }, false},
-		"user uid":  {func(s *v1alpha1.AuditRecordSpec) { s.User.UID = "1" }, false},
-		"groups":    {func(s *v1alpha1.AuditRecordSpec) { s.User.Groups = []string{"admins"} }, false},
-		"source":    {func(s *v1alpha1.AuditRecordSpec) { s.Source = v1alpha1.SourceImport }, false},
-		"no source": {func(s *v1alpha1.AuditRecordSpec) { s.Source = "" }, true},
-		"caller":    {func(s *v1alpha1.AuditRecordSpec) { s.Caller = v1alpha1.CallerVerified }, false},
+		"counts":          {func(s *v1alpha1.AuditRecordSpec) { s.Count = 9 }, true},
+		"message":         {func(s *v1alpha1.AuditRecordSpec) { s.Message = "other" }, true},
+		"outcome":         {func(s *v1alpha1.AuditRecordSpec) { s.Outcome = v1alpha1.Restored }, false},
+		"operation":       {func(s *v1alpha1.AuditRecordSpec) { s.Operation = "CREATE" }, false},
+		"resource":        {func(s *v1alpha1.AuditRecordSpec) { s.Resource = "secrets/x" }, false},
+		"changed":         {func(s *v1alpha1.AuditRecordSpec) { s.Changed = []string{"x"} }, false},
+		"reason":          {func(s *v1alpha1.AuditRecordSpec) { s.Reason = "TokenMint" }, false},
+		"user":            {func(s *v1alpha1.AuditRecordSpec) { s.User.Name = "bob" }, false},
+		"user uid":        {func(s *v1alpha1.AuditRecordSpec) { s.User.UID = "1" }, false},
+		"groups":          {func(s *v1alpha1.AuditRecordSpec) { s.User.Groups = []string{"admins"} }, false},
+		"order of groups": {func(s *v1alpha1.AuditRecordSpec) { slices.Reverse(s.User.Groups) }, true},
+		"source":          {func(s *v1alpha1.AuditRecordSpec) { s.Source = v1alpha1.SourceImport }, false},
+		"no source":       {func(s *v1alpha1.AuditRecordSpec) { s.Source = "" }, true},
+		"caller":          {func(s *v1alpha1.AuditRecordSpec) { s.Caller = v1alpha1.CallerVerified }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			edited := counted()
+			edited, base := counted(), counted()
+			edited.Spec.User.Groups, base.Spec.User.Groups = []string{"a", "b"}, []string{"a", "b"}
 			test.edit(&edited.Spec)
-			if got := Agree(counted(), edited); got != test.agree {
+			if got := Agree(base, edited); got != test.agree {
 				t.Errorf("agree: %t, want %t", got, test.agree)
 			}
 		})

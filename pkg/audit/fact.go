@@ -173,7 +173,7 @@ func (f *Fact) digest() string {
 		writeText(sum, text)
 	}
 	writeTexts(sum, f.Changed)
-	writeTexts(sum, f.groups())
+	writeTexts(sum, slices.Sorted(slices.Values(f.User.Groups)))
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
@@ -192,8 +192,13 @@ func writeTexts(sum hash.Hash, texts []string) {
 	}
 }
 
-// groups are the user's in one order, in which every replica and every login has them.
-func (f *Fact) groups() []string { return slices.Sorted(slices.Values(f.User.Groups)) }
+// groups are the user's. Where a record has no room for all, the first ones must not depend on their order.
+func (f *Fact) groups() []string {
+	if len(f.User.Groups) <= maxItems {
+		return f.User.Groups
+	}
+	return slices.Sorted(slices.Values(f.User.Groups))
+}
 
 // Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
 func (f *Fact) Record() *v1alpha1.AuditRecord {
