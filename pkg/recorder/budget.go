@@ -78,8 +78,12 @@ func limiter(part, burst, perMinute float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(part*perMinute/time.Minute.Seconds()), max(1, int(part*burst)))
 }
 
-// allowRecord reports whether the fact may have a record of its own: the first of a new user, or one more of a known one.
+// allowRecord reports whether the fact may have a record of its own: the first of a new user, or one more of a known one. A
+// fact without an address is the guard's own, such as a repair, which no caller can make up.
 func (b *budget) allowRecord(fact *audit.Fact) bool {
+	if fact.Peer == "" {
+		return b.fits(maxHeld)
+	}
 	user := b.users[fact.UserKey()]
 	if user == nil {
 		return b.allowNewUser(fact.Peer)
