@@ -110,7 +110,12 @@ func (f *importFlags) complain(reading *logReading) error {
 func (r *importResult) storeMissing(ctx context.Context, store *recordstore.Store) error {
 	r.Stored = new(0)
 	for _, record := range r.ToStore() {
-		if _, err := store.Merge(ctx, record, nil); err != nil {
+		_, err := store.Merge(ctx, record, nil)
+		if errors.Is(err, audit.ErrAltered) {
+			record.Name = audit.SecondName(record.Name)
+			_, err = store.Merge(ctx, record, nil)
+		}
+		if err != nil {
 			return err
 		}
 		*r.Stored++

@@ -29,12 +29,18 @@ const (
 	certsFiles   = "files"
 )
 
+// What becomes of a caller without a client certificate.
+const (
+	clientAuthRequire = "require"
+	clientAuthRequest = "request"
+)
+
 // certificateFlags say with what the guard serves, and whom it answers.
 type certificateFlags struct {
 	mode                     string
 	dir                      string
 	caLifetime, leafLifetime time.Duration
-	clientCA                 string
+	clientCA, clientAuth     string
 }
 
 func (f *certificateFlags) addTo(flags *pflag.FlagSet) {
@@ -47,6 +53,8 @@ func (f *certificateFlags) addTo(flags *pflag.FlagSet) {
 		"with --certs builtin: how long a serving certificate is valid; it is renewed after two thirds")
 	flags.StringVar(&f.clientCA, "client-ca", "",
 		"file of the authorities whose client certificate a caller must present; read anew when it changes (default: anybody may call)")
+	flags.StringVar(&f.clientAuth, "client-auth", clientAuthRequire,
+		"with --client-ca: require refuses callers without a certificate; request answers them, and records that they are not verified")
 }
 
 func (f *certificateFlags) check() error {
@@ -57,6 +65,10 @@ func (f *certificateFlags) check() error {
 		return errors.New("--certs files needs --cert-dir: the folder of tls.crt, tls.key and ca.crt")
 	case f.mode == certsBuiltin && f.dir != "":
 		return errors.New("--cert-dir needs --certs files: the built-in authority reads no files")
+	case f.clientAuth != clientAuthRequire && f.clientAuth != clientAuthRequest:
+		return fmt.Errorf("--client-auth %q: must be require or request", f.clientAuth)
+	case f.clientAuth == clientAuthRequest && f.clientCA == "":
+		return errors.New("--client-auth request needs --client-ca: the file of the authorities that callers are verified by")
 	case f.caLifetime < certs.MinLifetime:
 		return fmt.Errorf("--ca-lifetime %s: give at least %s", f.caLifetime, certs.MinLifetime)
 	case f.leafLifetime < certs.MinLifetime:

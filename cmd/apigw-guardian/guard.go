@@ -128,8 +128,10 @@ func (g *guard) addServer() error {
 		Listen:         g.settings.flags.listen,
 		GetCertificate: g.certificates.serving,
 		ClientCAs:      g.certificates.clientCAs(),
-		Log:            g.settings.log,
-		DrainPeriod:    g.settings.flags.drainPeriod,
+		// Who presents no certificate has a small budget of records.
+		ClientCertOptional: g.settings.flags.certificates.clientAuth == clientAuthRequest,
+		Log:                g.settings.log,
+		DrainPeriod:        g.settings.flags.drainPeriod,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
@@ -148,11 +150,12 @@ func (g *guard) addServer() error {
 		Lookup: facts.Cluster{
 			Client: g.client, Metadata: g.metadata, Config: g.config, Set: g.set, Namespace: g.settings.flags.namespace,
 		},
-		Recorder: g.recorder,
-		Replica:  g.publisher.Replica,
-		Log:      g.settings.log,
-		Metrics:  counters,
-		Hint:     g.settings.flags.messageHint,
+		Recorder:    g.recorder,
+		AsksCallers: g.certificates.callers != nil,
+		Replica:     g.publisher.Replica,
+		Log:         g.settings.log,
+		Metrics:     counters,
+		Hint:        g.settings.flags.messageHint,
 	})
 	g.server = l
 	return nil

@@ -83,6 +83,7 @@ func (g *guard) term(ctx context.Context) error {
 	err = errors.Join(
 		manager.Add(&trimmer{store: g.records, retention: flags.recording.retention, log: g.settings.log}),
 		manager.Add(ctrlmanager.RunnableFunc(g.certificates.lead)),
+		manager.Add(ctrlmanager.RunnableFunc(g.publishRecordsProblem)),
 		(&registration.Keeper{
 			Repairer: g.repairer, Ready: g.server.Listening(), Changed: g.certificates.changed,
 		}).SetupWithManager(manager),
@@ -122,7 +123,8 @@ func (g *guard) wantedRegistration(ctx context.Context) (*admissionregistrationv
 	}
 	return registration.Build(g.set, registration.Options{
 		Endpoint: g.settings.endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
-		CertificateProblem: g.certificates.state().Problem, Annotations: g.publisher.Annotations(),
+		CertificateProblem: g.certificates.state().Problem, RecordsProblem: g.recorder.Problem(),
+		Annotations: g.publisher.Annotations(),
 	}), nil
 }
 

@@ -35,7 +35,7 @@ func (f *recordingFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.spoolDir, "spool-dir", "",
 		"folder of this replica alone that keeps records while the API server cannot (default: none, the log is all there is then)")
 	flags.DurationVar(&f.retention.Age, "audit-retention", 90*24*time.Hour, "how long records are kept after their last write")
-	flags.Int64Var(&f.retention.Most, "audit-max-records", 10_000, "how many records are kept; the oldest go first")
+	flags.Int64Var(&f.retention.Most, "audit-max-records", 10_000, "how many records are kept; those of the noisiest users and hours go first")
 }
 
 func (f *recordingFlags) check() error {
@@ -100,6 +100,21 @@ func alongside(r *recorder.Recorder, serve func() error) error {
 	cancel()
 	group.Wait()
 	return err
+}
+
+// problemInterval is how often the leader looks whether its registration tells of another problem of the recorder.
+const problemInterval = 5 * time.Second
+
+// publishRecordsProblem has the registration follow what the recorder says, until ctx ends.
+func (g *guard) publishRecordsProblem(ctx context.Context) error {
+	told := ""
+	wait.UntilWithContext(ctx, func(context.Context) {
+		if problem := g.recorder.Problem(); problem != told {
+			told = problem
+			g.certificates.hasChanged()
+		}
+	}, problemInterval)
+	return nil
 }
 
 // retentionInterval is how often records are trimmed. It bounds how far their number overshoots.

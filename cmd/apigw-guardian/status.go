@@ -20,7 +20,7 @@ func newStatus(shared *sharedFlags) *cobra.Command {
 		Use:   "status",
 		Short: "Tell whether API Gateway is authorized and what it reserves is protected",
 		Long: `status looks at the reserved resources and tries a forbidden write to each, as a server dry-run; it changes nothing.
-It exits 3 unless all are authorized and protected.`,
+It exits 3 unless all are authorized and protected, and denials can be recorded as far as the caller may know.`,
 		Example: `  apigw-guardian status
   apigw-guardian status -o json`,
 		Args: noArgs,
@@ -34,7 +34,7 @@ It exits 3 unless all are authorized and protected.`,
 				return err
 			}
 			err = output.print(cmd.OutOrStdout(), status, func(p *printer) { printStatus(p, status, owners) })
-			if err == nil && !(status.Authorized && status.Protected) {
+			if err == nil && !(status.Authorized && status.Protected && isRecorded(status)) {
 				return errNotAsItShould
 			}
 			return err
@@ -55,6 +55,9 @@ func printStatus(p *printer, status authorize.Status, owners string) {
 	} else {
 		p.line("Not protected")
 	}
+	if !isRecorded(status) {
+		p.line("Not recorded")
+	}
 	for _, reason := range status.Reasons {
 		p.line("  " + reason)
 	}
@@ -65,6 +68,9 @@ func printStatus(p *printer, status authorize.Status, owners string) {
 	p.line("Denials in the last 24 h: " + denials(status))
 	printCertificates(p, status.Certificates)
 }
+
+// isRecorded is false only where it is known.
+func isRecorded(status authorize.Status) bool { return status.Recorded == nil || *status.Recorded }
 
 func printCertificates(p *printer, certificates authorize.Certificates) {
 	if certificates.NotAfter != nil {

@@ -185,7 +185,7 @@ func pageOf(t *testing.T) string {
 	return ""
 }
 
-// The oldest records go first, and a leader sees to it.
+// What is too old goes, and of what is too much the noisiest user's; a leader sees to it.
 func TestRetention(t *testing.T) {
 	s := store(t)
 	most := int64(len(counts(t))) + 100
@@ -197,7 +197,7 @@ func TestRetention(t *testing.T) {
 				n := worker*100 + i
 				fact := audit.Fact{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
-					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: review.User{Name: fmt.Sprintf("user-%d", n)},
+					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: review.User{Name: "noisy"},
 				}
 				record := fact.Record()
 				audit.Merge(record, fact.Counted("test", 1))
@@ -221,8 +221,8 @@ func TestRetention(t *testing.T) {
 	if err != nil || deleted != 200 || remaining() != 100 {
 		t.Errorf("by number: %d deleted, %d remain, want 200 and 100 (%v)", deleted, remaining(), err)
 	}
-	startReplicas(t, 1, fmt.Sprintf("--audit-max-records=%d", most-100))
-	eventually(t, "the leader has trimmed the rest", func() bool { return remaining() == 0 })
+	startReplicas(t, 1, fmt.Sprintf("--audit-max-records=%d", most-50))
+	eventually(t, "the leader has trimmed half of the rest", func() bool { return remaining() <= 60 })
 }
 
 func TestWrongUsage(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,9 +42,11 @@ type Fact struct {
 	User    review.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
+	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
+	Peer string
 
-	// flood marks a fact that shares a record with unequal ones.
-	flood bool
+	// flood is how long the window of a record is that unequal facts share; zero for a record of equal facts.
+	flood time.Duration
 }
 
 // NewFact is the fact of a decision that has an outcome.
@@ -84,22 +88,45 @@ func ResourcePath(parts ...string) string {
 // FloodReason is the reason of a record that unequal facts share.
 const FloodReason = "Flood"
 
-// floodWindow is the span of time that one such record covers.
+// floodWindow is the span of time that a nameless record of a flood covers.
 const floodWindow = time.Minute
 
-// Flooded returns the fact as it is counted when new records come faster than they may be stored: it shares one record a
-// minute with all others of its outcome, whoever did what.
+// FloodedByUser returns the fact as it is counted when one user's new records come faster than they may be stored. It shares
+// a record with all others of its outcome, caller, user, operation and type of resource.
+func (f *Fact) FloodedByUser() Fact {
+	flooded := f.FloodedOfUser()
+	flooded.Operation = f.Operation
+	flooded.Resource, _, _ = strings.Cut(f.Resource, "/")
+	return flooded
+}
+
+// FloodedOfUser returns the fact as it is counted when even the records of FloodedByUser come too fast. It shares a record
+// with all others of its outcome, caller and user.
+func (f *Fact) FloodedOfUser() Fact {
+	flooded := f.Flooded()
+	flooded.Message = "Writes by this user came too fast for a record each. The guard's log has every one."
+	flooded.User.Name = f.User.Name
+	flooded.flood = Window
+	return flooded
+}
+
+// Flooded returns the fact as it is counted when too many users are new: it shares one record a minute with all others of
+// its outcome and caller, whoever did what.
 func (f *Fact) Flooded() Fact {
 	return Fact{
 		Time:       f.Time,
 		RequestUID: f.RequestUID,
 		Outcome:    f.Outcome,
 		Reason:     FloodReason,
-		Message:    "Writes by many users, or to many names, came too fast for a record each. The guard's log has every one.",
+		Message:    "Writes by many users came too fast for a record each. The guard's log has every one.",
 		Source:     f.Source,
-		flood:      true,
+		Caller:     f.Caller,
+		flood:      floodWindow,
 	}
 }
+
+// UserKey returns the user's name, bounded: what tells users apart in memory.
+func (f *Fact) UserKey() string { return Printable(f.User.Name, maxName) }
 
 // Ends returns when the window of the fact's record is over: no later fact falls into it.
 func (f *Fact) Ends() time.Time {
@@ -108,21 +135,24 @@ func (f *Fact) Ends() time.Time {
 }
 
 func (f *Fact) window() time.Duration {
-	if f.flood {
-		return floodWindow
+	if f.flood > 0 {
+		return f.flood
 	}
 	return Window
 }
 
+// nameTime is how a record's name states the start of its window.
+const nameTime = "20060102t1504"
+
 // Name returns the name of the record that the fact belongs to: the start of its window, the operation, and a digest of
 // what makes facts equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
 func (f *Fact) Name() string {
-	return f.Time.UTC().Truncate(f.window()).Format("20060102t1504") + "-" + f.word() + "-" + f.digest()
+	return f.Time.UTC().Truncate(f.window()).Format(nameTime) + "-" + f.word() + "-" + f.digest()
 }
 
 func (f *Fact) word() string {
 	switch operation := strings.ToLower(f.Operation); {
-	case f.flood:
+	case f.flood > 0:
 		return "flood"
 	case operation == "create", operation == "update", operation == "delete":
 		return operation
@@ -138,13 +168,12 @@ const digestBytes = 10
 func (f *Fact) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
-		string(f.Outcome), f.Operation, f.Resource, f.Reason, f.User.Name, string(f.Caller), string(f.Source),
+		string(f.Outcome), f.Operation, f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
 	} {
 		writeText(sum, text)
 	}
-	for _, path := range f.Changed {
-		writeText(sum, path)
-	}
+	writeTexts(sum, f.Changed)
+	writeTexts(sum, slices.Sorted(slices.Values(f.User.Groups)))
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
@@ -154,6 +183,21 @@ func writeText(sum hash.Hash, text string) {
 	binary.BigEndian.PutUint64(length[:], uint64(len(text)))
 	_, _ = sum.Write(length[:])
 	_, _ = sum.Write([]byte(text))
+}
+
+func writeTexts(sum hash.Hash, texts []string) {
+	writeText(sum, strconv.Itoa(len(texts)))
+	for _, text := range texts {
+		writeText(sum, text)
+	}
+}
+
+// groups are the user's. Where a record has no room for all, the first ones must not depend on their order.
+func (f *Fact) groups() []string {
+	if len(f.User.Groups) <= maxItems {
+		return f.User.Groups
+	}
+	return slices.Sorted(slices.Values(f.User.Groups))
 }
 
 // Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
@@ -172,7 +216,7 @@ func (f *Fact) Record() *v1alpha1.AuditRecord {
 			User: v1alpha1.User{
 				Name:   Printable(f.User.Name, maxName),
 				UID:    Printable(f.User.UID, maxName),
-				Groups: printables(f.User.Groups, maxName),
+				Groups: printables(f.groups(), maxName),
 			},
 			FirstTime: at,
 			LastTime:  at,

@@ -61,25 +61,29 @@ func TestMergesComeToTheSameInAnyOrder(t *testing.T) {
 func TestFactsShareARecord(t *testing.T) {
 	at := time.Date(2026, 11, 25, 8, 27, 0, 0, time.UTC)
 	base := fact(at)
+	base.User.Groups = []string{"a", "b"}
 	for name, test := range map[string]struct {
 		edit func(*Fact)
 		same bool
 	}{
-		"later in the window":                {func(f *Fact) { f.Time = at.Add(2 * time.Minute) }, true},
-		"by another request":                 {func(f *Fact) { f.RequestUID = "other" }, true},
-		"said in other words":                {func(f *Fact) { f.Message = "other" }, true},
-		"by a user in other groups":          {func(f *Fact) { f.User.Groups = []string{"x"} }, true},
-		"in the next window":                 {func(f *Fact) { f.Time = at.Add(3 * time.Minute) }, false},
-		"by another user":                    {func(f *Fact) { f.User.Name = "joe" }, false},
-		"of another outcome":                 {func(f *Fact) { f.Outcome = v1alpha1.WouldDeny }, false},
-		"of another reason":                  {func(f *Fact) { f.Reason = "ReservedDelete" }, false},
-		"to another resource":                {func(f *Fact) { f.Resource = "secrets/kube-system/y" }, false},
-		"by another operation":               {func(f *Fact) { f.Operation = "DELETE" }, false},
-		"to another field":                   {func(f *Fact) { f.Changed = []string{"type"} }, false},
-		"to a field more":                    {func(f *Fact) { f.Changed = []string{"data", "type"} }, false},
-		"with a boundary moved in its texts": {func(f *Fact) { f.Resource, f.Reason = "secrets/kube-system/xR", "eservedUpdate" }, false},
-		"asked by a verified caller":         {func(f *Fact) { f.Caller = v1alpha1.CallerVerified }, false},
-		"imported":                           {func(f *Fact) { f.Source = v1alpha1.SourceImport }, false},
+		"later in the window":                           {func(f *Fact) { f.Time = at.Add(2 * time.Minute) }, true},
+		"by another request":                            {func(f *Fact) { f.RequestUID = "other" }, true},
+		"said in other words":                           {func(f *Fact) { f.Message = "other" }, true},
+		"by a user in the same groups in another order": {func(f *Fact) { f.User.Groups = []string{"b", "a"} }, true},
+		"from another address":                          {func(f *Fact) { f.Peer = "192.0.2.1:1" }, true},
+		"by a user in other groups":                     {func(f *Fact) { f.User.Groups = []string{"x"} }, false},
+		"by a user of another uid":                      {func(f *Fact) { f.User.UID = "other" }, false},
+		"in the next window":                            {func(f *Fact) { f.Time = at.Add(3 * time.Minute) }, false},
+		"by another user":                               {func(f *Fact) { f.User.Name = "joe" }, false},
+		"of another outcome":                            {func(f *Fact) { f.Outcome = v1alpha1.WouldDeny }, false},
+		"of another reason":                             {func(f *Fact) { f.Reason = "ReservedDelete" }, false},
+		"to another resource":                           {func(f *Fact) { f.Resource = "secrets/kube-system/y" }, false},
+		"by another operation":                          {func(f *Fact) { f.Operation = "DELETE" }, false},
+		"to another field":                              {func(f *Fact) { f.Changed = []string{"type"} }, false},
+		"to a field more":                               {func(f *Fact) { f.Changed = []string{"data", "type"} }, false},
+		"with a boundary moved in its texts":            {func(f *Fact) { f.Resource, f.Reason = "secrets/kube-system/xR", "eservedUpdate" }, false},
+		"asked by a verified caller":                    {func(f *Fact) { f.Caller = v1alpha1.CallerVerified }, false},
+		"imported":                                      {func(f *Fact) { f.Source = v1alpha1.SourceImport }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited := base
@@ -110,5 +114,25 @@ func TestAFloodSharesOneRecordAMinute(t *testing.T) {
 	other.Time = at.Add(time.Second)
 	if next := other.Flooded(); next.Name() == first.Name() || !next.Ends().Equal(at.Add(61*time.Second)) {
 		t.Errorf("the next minute is %s, until %v", next.Name(), next.Ends())
+	}
+}
+
+func TestAFloodOfOneUserKeepsUserOperationAndKind(t *testing.T) {
+	at := time.Date(2026, 11, 25, 8, 27, 59, 0, time.UTC)
+	one, other, third := fact(at), fact(at.Add(time.Second)), fact(at)
+	one.Caller, other.Caller = v1alpha1.CallerUnverified, v1alpha1.CallerUnverified
+	other.Resource, third.User.Name = "secrets/kube-system/other", "joe"
+	first, second, foreign := one.FloodedByUser(), other.FloodedByUser(), third.FloodedByUser()
+	if first.Name() != second.Name() || first.Name() == foreign.Name() {
+		t.Errorf("got %s, %s and of another user %s", first.Name(), second.Name(), foreign.Name())
+	}
+	got := first.Record().Spec
+	if got.User.Name != one.User.Name || got.Operation != one.Operation || got.Resource != "secrets" || got.Reason != FloodReason ||
+		got.Caller != v1alpha1.CallerUnverified {
+		t.Errorf("got %+v", got)
+	}
+	user := one.FloodedOfUser()
+	if got := user.Record().Spec; got.User.Name != one.User.Name || got.Operation != "" || got.Resource != "" {
+		t.Errorf("got %+v", got)
 	}
 }

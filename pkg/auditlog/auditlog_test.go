@@ -697,3 +697,19 @@ func TestNothingThatIsKeptHoldsAValue(t *testing.T) {
 		}
 	}
 }
+
+// A record that another client made or edited counts for nobody else; the second record that the guard then makes does.
+func TestARecordInAnotherUsersNameCountsNothing(t *testing.T) {
+	t.Parallel()
+	log := logOf(t, line(t, at("08:20:10"), decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, "")))
+	forged := recordOf(recordName, 1, "08:20:10", "08:20:10")
+	second := *forged.DeepCopy()
+	second.Name = audit.SecondName(recordName)
+	forged.Spec.User.Name = "bob"
+	if report := log.Compare([]v1alpha1.AuditRecord{forged}); len(report.Missing) != 1 {
+		t.Errorf("forged only: got %v", brief(report))
+	}
+	if report := log.Compare([]v1alpha1.AuditRecord{forged, second}); report.Agreeing != 1 || len(report.Missing)+len(report.Surplus) > 0 {
+		t.Errorf("with a second record: got %v", brief(report))
+	}
+}

@@ -264,9 +264,10 @@ func (l *Log) Compare(records []v1alpha1.AuditRecord) *Report {
 	if l.events > 0 {
 		report.From, report.To = new(metav1.NewMicroTime(l.from)), new(metav1.NewMicroTime(l.to))
 	}
-	byName := map[string]*v1alpha1.AuditRecord{}
+	byName := map[string][]*v1alpha1.AuditRecord{}
 	for i := range records {
-		byName[records[i].Name] = &records[i]
+		first := audit.FirstName(records[i].Name)
+		byName[first] = append(byName[first], &records[i])
 	}
 	named := map[string]bool{}
 	for _, g := range slices.SortedFunc(maps.Values(l.groups), byTime) {
@@ -274,7 +275,7 @@ func (l *Log) Compare(records []v1alpha1.AuditRecord) *Report {
 		l.compare(report, g, byName)
 	}
 	for i := range records {
-		if !named[records[i].Name] && l.covers(&records[i]) {
+		if !named[audit.FirstName(records[i].Name)] && l.covers(&records[i]) {
 			report.Surplus = append(report.Surplus, unlogged(&records[i]))
 		}
 	}
@@ -285,25 +286,31 @@ func byTime(a, b *group) int {
 	return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.imported, b.imported))
 }
 
-func (l *Log) compare(report *Report, g *group, byName map[string]*v1alpha1.AuditRecord) {
+func (l *Log) compare(report *Report, g *group, byName map[string][]*v1alpha1.AuditRecord) {
 	own, imported := byName[g.record], byName[g.imported]
-	difference := g.difference(countOf(own) + countOf(imported))
+	recorded := g.countOf(own)
+	difference := g.difference(recorded + g.countOf(imported))
 	switch {
 	case difference.Recorded < g.count:
-		difference.toStore = g.toStore(g.count - countOf(own))
+		difference.toStore = g.toStore(g.count - recorded)
 		report.Missing = append(report.Missing, difference)
-	case difference.Recorded > g.count && (own == nil || l.covers(own)):
+	case difference.Recorded > g.count && !slices.ContainsFunc(own, func(r *v1alpha1.AuditRecord) bool { return !l.covers(r) }):
 		report.Surplus = append(report.Surplus, difference)
 	default:
 		report.Agreeing++
 	}
 }
 
-func countOf(record *v1alpha1.AuditRecord) int64 {
-	if record == nil {
-		return 0
+// countOf adds up records of one name, second ones included. One that names another user counts nothing: another client made
+// or edited it. A record of a flood names none.
+func (g *group) countOf(records []*v1alpha1.AuditRecord) int64 {
+	count, user := int64(0), g.toStore(g.count).Spec.User.Name
+	for _, record := range records {
+		if named := record.Spec.User.Name; named == user || named == "" || user == "" {
+			count += record.Spec.Count
+		}
 	}
-	return record.Spec.Count
+	return count
 }
 
 // covers reports whether the log has the whole time of a record. Where it does not, a record may well count more.

@@ -58,7 +58,18 @@ func (s Screen) facts(record *v1alpha1.AuditRecord) []fact {
 	if len(spec.Counts) > 1 {
 		facts = append(facts, list("Counted by", countsOf(spec.Counts))...)
 	}
-	return append(facts, fact{"Source", string(spec.Source)}, fact{"Caller", string(spec.Caller)})
+	return append(facts, fact{"Source", string(spec.Source)}, fact{"Caller", callerOf(spec)})
+}
+
+// callerOf says what an API server proved that asked the guard.
+func callerOf(spec *v1alpha1.AuditRecordSpec) string {
+	switch {
+	case spec.Caller == v1alpha1.CallerUnverified:
+		return "Unverified: it presented no client certificate of an API server, and may have made this up"
+	case spec.Caller == "" && spec.Source == v1alpha1.SourceGuard:
+		return "Not asked for a client certificate"
+	}
+	return string(spec.Caller)
 }
 
 // list is one fact of several lines.

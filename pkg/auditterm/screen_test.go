@@ -228,3 +228,19 @@ func TestAge(t *testing.T) {
 		}
 	}
 }
+
+func TestAListMarksCallersThatWereNotVerified(t *testing.T) {
+	record := recordOf(v1alpha1.Denied, "UPDATE", "secrets/kube-system/x", "mallory")
+	record.Spec.Caller = v1alpha1.CallerUnverified
+	for _, width := range []int{0, 60, 200} {
+		var out bytes.Buffer
+		table := NewTable(screen(width), Layout{}, []v1alpha1.AuditRecord{record})
+		if err := table.Row(&out, &record); err != nil || !strings.Contains(out.String(), "unver") {
+			t.Errorf("%d columns: got %q (%v)", width, out.String(), err)
+		}
+	}
+	var out bytes.Buffer
+	if err := screen(80).Record(&out, &record); err != nil || !strings.Contains(out.String(), "Unverified") {
+		t.Errorf("got %q (%v)", out.String(), err)
+	}
+}

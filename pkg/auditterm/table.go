@@ -164,7 +164,15 @@ func shortResource(_ Screen, r *v1alpha1.AuditRecord) string {
 	return plural + "/" + rest
 }
 
-func user(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.User.Name }
+// unverifiedMark stands before the user in a record of a caller that was not verified: it may have made the name up.
+const unverifiedMark = "unverified:"
+
+func user(_ Screen, r *v1alpha1.AuditRecord) string {
+	if r.Spec.Caller == v1alpha1.CallerUnverified {
+		return unverifiedMark + r.Spec.User.Name
+	}
+	return r.Spec.User.Name
+}
 
 func reason(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Reason }
 

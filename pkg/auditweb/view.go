@@ -53,8 +53,10 @@ type row struct {
 	Resource  string           `json:"resource"`
 	User      string           `json:"user"`
 	Reason    string           `json:"reason"`
-	Count     int64            `json:"count"`
-	LastTime  metav1.MicroTime `json:"lastTime"`
+	// Caller is as in the record: the page marks a caller that was not verified.
+	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
+	Count    int64            `json:"count"`
+	LastTime metav1.MicroTime `json:"lastTime"`
 }
 
 // newView looks at the records of a moment.
@@ -108,7 +110,7 @@ func rows(records []v1alpha1.AuditRecord) []row {
 		spec := &records[i].Spec
 		rows = append(rows, row{
 			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, User: spec.User.Name,
-			Reason: spec.Reason, Count: spec.Count, LastTime: spec.LastTime,
+			Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}
 	return rows

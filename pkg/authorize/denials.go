@@ -11,9 +11,12 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Records lists the audit records that fit a filter.
+// Records are the audit records of the cluster.
 type Records interface {
+	// List returns those that fit a filter.
 	List(ctx context.Context, filter audit.Filter) ([]v1alpha1.AuditRecord, error)
+	// TryCreate tries to create one, and stores nothing. The error says why the guard could not either.
+	TryCreate(ctx context.Context) error
 }
 
 // addDenials counts the denials of the last day. A cluster without records, or a caller without the right to read them, is as

@@ -31,6 +31,8 @@ func (s storedRecords) List(_ context.Context, filter audit.Filter) ([]v1alpha1.
 	return fit, s.err
 }
 
+func (s storedRecords) TryCreate(context.Context) error { return s.err }
+
 func TestStatusCountsTheDenialsOfADay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -34,10 +34,12 @@ type Status struct {
 	Denials24h *int64 `json:"denials24h"`
 	// DenialsSentence says why that is not known; "" where it is.
 	DenialsSentence string `json:"-"`
+	// Recorded: an audit record can be stored, tried as a dry-run, and the guard says nothing else; absent where it is not known.
+	Recorded *bool `json:"recorded,omitempty"`
 	// Certificates tells of an end that is near before it hurts. It does not count for Authorized and Protected.
 	Certificates Certificates `json:"certificates"`
-	// Reasons are sentences for people that say what is missing for Authorized and Protected; never nil, and empty where
-	// both hold.
+	// Reasons are sentences for people that say what is missing for Authorized, Protected and Recorded; never nil, and
+	// empty where nothing is.
 	Reasons []string `json:"reasons"`
 }
 
@@ -68,6 +70,7 @@ func (a *Authorizer) Status(ctx context.Context) (Status, error) {
 	unprotected := a.unprotected(ctx)
 	status.Protected = len(unprotected) == 0
 	status.Reasons = append(status.Reasons, unprotected...)
+	a.addRecording(ctx, &status)
 	if ctx.Err() != nil {
 		return status, fmt.Errorf("status: %w", context.Cause(ctx))
 	}

@@ -24,6 +24,14 @@ type entry struct {
 	counted, stored, spooled int64
 	// left says that counts of a former process are not stored yet.
 	left bool
+	// moves is how often another client has altered the stored record, and the record has gone on under another name.
+	moves int
+	// checked says that the stored record was looked at after the window's end.
+	checked bool
+	// budget, user and bytes are what the entry takes of a budget; budget is nil for one out of the spool.
+	budget *budget
+	user   *string
+	bytes  int
 	// attempt is the attempt to store the record that is under way, or comes next.
 	attempt *attempt
 }
@@ -57,12 +65,38 @@ func (e *entry) unsafe() int64 { return e.counted - max(e.stored, e.spooled) }
 func (e *entry) waits() bool { return e.left || e.stored < e.counted }
 
 // finish takes the outcome of an attempt that began when upTo was counted, and wakes those who wait for it. stored is nil
-// where the attempt failed.
-func (e *entry) finish(stored *v1alpha1.AuditRecord, upTo int64) {
+// where the attempt failed. A record with nothing left to store counts as checked after its window's end: the attempt has
+// looked at it, and another one may fail as well. It reports whether the record waits for another attempt.
+func (e *entry) finish(stored *v1alpha1.AuditRecord, upTo int64) bool {
 	if stored != nil {
-		e.last, e.stored, e.left = stored, upTo, false
+		e.last, e.stored, e.left = lean(stored, e.record), upTo, false
 	}
+	e.checked = e.checked || !e.waits() && e.due(time.Now())
 	e.attempt.failed = stored == nil
 	close(e.attempt.ended)
 	e.attempt = newAttempt()
+	return e.waits()
+}
+
+// lean lets the stored record share the texts of the one that counts, which are equal: memory holds them once.
+func lean(stored, counts *v1alpha1.AuditRecord) *v1alpha1.AuditRecord {
+	stored.ManagedFields = nil
+	stored.Spec.Operation, stored.Spec.Resource = counts.Spec.Operation, counts.Spec.Resource
+	stored.Spec.Changed, stored.Spec.User = counts.Spec.Changed, counts.Spec.User
+	if stored.Spec.Message == counts.Spec.Message {
+		stored.Spec.Message = counts.Spec.Message
+	}
+	return stored
+}
+
+// moveOn lets the record go on under another name, with all that is counted here.
+func (e *entry) moveOn() {
+	e.moves++
+	e.record.Name = audit.SecondName(e.record.Name)
+	e.last, e.stored, e.spooled = nil, 0, 0
+}
+
+// due reports whether the stored record is still to be looked at: no further fact can fall into it.
+func (e *entry) due(now time.Time) bool {
+	return !e.checked && now.After(e.ends.Add(housekeepingInterval))
 }

@@ -24,10 +24,11 @@ const (
 
 // metrics tell how the recorder does. Labels are the constants above.
 type metrics struct {
-	facts  *prometheus.CounterVec
-	writes *prometheus.CounterVec
-	lost   prometheus.Counter
-	flood  prometheus.Counter
+	facts   *prometheus.CounterVec
+	writes  *prometheus.CounterVec
+	lost    prometheus.Counter
+	flood   prometheus.Counter
+	altered prometheus.Counter
 }
 
 // newMetrics registers the metrics; the two gauges ask the recorder when they are read.
@@ -47,11 +48,15 @@ func newMetrics(registry prometheus.Registerer, r *Recorder) (*metrics, error) {
 		}),
 		flood: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_flood_total",
-			Help: "Writes that share one audit record a minute, as new records came too fast.",
+			Help: "Writes that share an audit record with unequal ones, as new records came too fast.",
+		}),
+		altered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "apigw_guardian_audit_altered_total",
+			Help: "Audit records that another client altered, deleted or prepared; their writes were stored again under another name.",
 		}),
 	}
 	for _, collector := range []prometheus.Collector{
-		m.facts, m.writes, m.lost, m.flood,
+		m.facts, m.writes, m.lost, m.flood, m.altered,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "apigw_guardian_audit_pending_records",
 			Help: "Audit records with counts that are not stored in the API server yet.",

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -53,14 +52,6 @@ const (
 	FlushTimeout = 5 * time.Second
 )
 
-// What new records may come up to: a burst, and then a trickle. What comes faster shares a record a minute. A window of the
-// busiest honest cluster has some dozens of records; ten a minute are 14 400 a day from a flood that does not end, about as
-// many as are kept at all.
-const (
-	newRecordsBurst     = 1000
-	newRecordsPerMinute = 10
-)
-
 // errSlow says that an answer has waited for the API server for as long as it may.
 var errSlow = errors.New("the API server takes more than " + BlockingTimeout.String())
 
@@ -70,7 +61,8 @@ var ErrInvalidOptions = errors.New("invalid recorder options")
 // Store keeps records in the API server.
 type Store interface {
 	// Merge stores what record knows besides what is stored under its name; last is what the Merge before has returned, or nil.
-	// After an error nobody knows whether it was stored: the same call may be repeated.
+	// It wraps audit.ErrAltered where another client has made the name unusable. After any other error nobody knows whether
+	// the record was stored: the same call may be repeated.
 	Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error)
 }
 
@@ -97,11 +89,13 @@ type Recorder struct {
 	metrics *metrics
 	queue   workqueue.TypedRateLimitingInterface[string]
 	// down says that the last attempt to store a record has failed: answers do not wait for the next.
-	down atomic.Bool
+	down   atomic.Bool
+	outage atomic.Pointer[outage] // nil while they can be stored
 
-	mu         sync.Mutex
-	entries    map[string]*entry
-	newRecords *rate.Limiter
+	mu      sync.Mutex
+	entries map[string]*entry
+	// budget bounds the entries. Reviews of callers that are not verified have their own.
+	budget, unverified *budget
 	// forgotten is how often entries have left the memory.
 	forgotten int
 }
@@ -123,7 +117,8 @@ func New(options Options) (*Recorder, error) {
 		entries: map[string]*entry{},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
-		newRecords: rate.NewLimiter(rate.Every(time.Minute/newRecordsPerMinute), newRecordsBurst),
+		budget:     newBudget(1),
+		unverified: newBudget(unverifiedPart),
 	}
 	var err error
 	if r.metrics, err = newMetrics(options.Registry, r); err != nil {
@@ -171,7 +166,14 @@ func (r *Recorder) Record(ctx context.Context, fact audit.Fact) string {
 	t := r.count(&fact)
 	place := r.keepSafe(ctx, t)
 	r.metrics.facts.WithLabelValues(place).Inc()
-	return t.name
+	return r.nameOf(t)
+}
+
+// nameOf is the name of the record that counts the fact now: a second one, where another client has altered the first.
+func (r *Recorder) nameOf(t ticket) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return t.entry.record.Name
 }
 
 // ticket is what a counted fact is waited for by.
@@ -185,23 +187,60 @@ type ticket struct {
 func (r *Recorder) count(fact *audit.Fact) ticket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	name := fact.Name()
-	e := r.entries[name]
-	if e == nil && !r.newRecords.Allow() {
-		flooded := fact.Flooded()
-		fact, name = &flooded, flooded.Name()
-		e = r.entries[name]
-		r.metrics.flood.Inc()
-	}
-	if e == nil {
-		e = newEntry(fact.Record(), r.replica())
-		r.entries[name] = e
-	}
+	fact, name, e := r.entryFor(fact)
 	waited := e.waits()
 	e.ends = fact.Ends() // an entry out of the spool does not know
 	e.count(fact)
 	r.enqueue(name, waited)
 	return ticket{name: name, entry: e, number: e.counted}
+}
+
+// entryFor returns the entry that counts the fact, and the fact as that entry counts it: the fact itself, or what a flood
+// leaves of it.
+func (r *Recorder) entryFor(fact *audit.Fact) (*audit.Fact, string, *entry) {
+	b := r.budgetOf(fact.Caller)
+	if name, e := r.entryOf(fact, fact, b.allowRecord); e != nil {
+		return fact, name, e
+	}
+	r.metrics.flood.Inc()
+	flooded := fact.FloodedByUser()
+	if name, e := r.entryOf(&flooded, fact, b.allowUserFlood); e != nil {
+		return &flooded, name, e
+	}
+	flooded = fact.FloodedOfUser()
+	if name, e := r.entryOf(&flooded, fact, b.allowUser); e != nil {
+		return &flooded, name, e
+	}
+	flooded = fact.Flooded()
+	name, e := r.entryOf(&flooded, nil, nil)
+	return &flooded, name, e
+}
+
+// entryOf returns the entry that counts a fact, and nil where there is none and none is allowed. origin is what the fact was
+// before a flood; nil where the record is to name no user, which is always allowed.
+func (r *Recorder) entryOf(counted, origin *audit.Fact, allowed func(*audit.Fact) bool) (string, *entry) {
+	name := counted.Name()
+	if e := r.entries[name]; e != nil {
+		return name, e
+	}
+	if origin != nil && !allowed(origin) {
+		return "", nil
+	}
+	e := newEntry(counted.Record(), r.replica())
+	var user *string
+	if origin != nil {
+		user = new(origin.UserKey())
+	}
+	r.budgetOf(counted.Caller).hold(e, user)
+	r.entries[name] = e
+	return name, e
+}
+
+func (r *Recorder) budgetOf(caller v1alpha1.Caller) *budget {
+	if caller == v1alpha1.CallerUnverified {
+		return r.unverified
+	}
+	return r.budget
 }
 
 // replica is the name for a new entry. It is another one after entries have been forgotten: should a clock that is set back

@@ -235,19 +235,6 @@ func TestTheNextProcessStoresWhatAKilledOneHasSpooled(t *testing.T) {
 	})
 }
 
-func TestAFloodOfUsersSharesARecordAndIsCountedExactly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := newMemoryStore()
-		h := start(t, Options{Store: store, Mode: Blocking})
-		for i := range 10_000 {
-			h.Record(t.Context(), by(fmt.Sprintf("user-%d", i)))
-		}
-		if store.total() != 10_000 || len(store.records) > newRecordsBurst+2 {
-			t.Errorf("%d facts in %d records, want 10000 in at most %d", store.total(), len(store.records), newRecordsBurst+2)
-		}
-	})
-}
-
 func TestRecordsThatAreOverLeaveTheMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, Options{Store: newMemoryStore(), Mode: Blocking})

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -100,6 +101,20 @@ func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, er
 	return record, nil
 }
 
+// TryCreate tries to create a record, as a server-side dry-run: the API server admits it or not, and stores nothing. The error
+// wraps ErrNotInstalled, or is the API server's.
+func (s *Store) TryCreate(ctx context.Context) error {
+	fact := audit.Fact{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
+	record := fact.Record()
+	record.Name = audit.SecondName(record.Name)
+	audit.Merge(record, fact.Counted("status", 1))
+	sent := record.DeepCopy()
+	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(fieldManager)); err != nil {
+		return explain("try to create an audit record", err)
+	}
+	return compare(record, sent)
+}
+
 // explainRead names the right that the reader lacks, where that is what is wrong.
 func explainRead(verb, what string, err error) error {
 	if apierrors.IsForbidden(err) {
@@ -115,7 +130,7 @@ func explain(what string, err error) error {
 	if !errors.As(err, &status) || !apierrors.IsNotFound(err) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if details := status.Status().Details; details == nil || details.Name == "" {
+	if details := status.Status().Details; details == nil || details.Name == "" || !isGone(err) {
 		return fmt.Errorf("%s: %w", what, ErrNotInstalled)
 	}
 	return fmt.Errorf("%s: %w", what, ErrNotFound)

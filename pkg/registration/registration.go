@@ -35,6 +35,8 @@ const (
 	TimeoutSeconds = 5
 	// enforcerAnnotation keeps admission enforcers of managed clusters from adding selectors to the entries.
 	enforcerAnnotation = "admissions.enforcer/disabled"
+	// RecordsAnnotation says why the guard cannot store audit records; it is empty where it can.
+	RecordsAnnotation = "guardian.apigw.io/records-problem"
 	// ProblemAnnotation says what is wrong with the guard's certificates, for whoever sees the registration and not the
 	// guard; it is empty where nothing is.
 	ProblemAnnotation = "guardian.apigw.io/certificate-problem"
@@ -104,6 +106,8 @@ type Options struct {
 	CABundle []byte
 	// CertificateProblem is the text of the ProblemAnnotation.
 	CertificateProblem string
+	// RecordsProblem is the text of the RecordsAnnotation.
+	RecordsProblem string
 	// Annotations are further ones; nil for none.
 	Annotations map[string]string
 	// Owner is the cluster-scoped object with which the garbage collector takes the registration along; nil for none.
@@ -120,9 +124,11 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration",
 		},
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        Name,
-			Labels:      map[string]string{"app.kubernetes.io/name": Name, "app.kubernetes.io/managed-by": Name},
-			Annotations: map[string]string{enforcerAnnotation: "true", ProblemAnnotation: options.CertificateProblem},
+			Name:   Name,
+			Labels: map[string]string{"app.kubernetes.io/name": Name, "app.kubernetes.io/managed-by": Name},
+			Annotations: map[string]string{
+				enforcerAnnotation: "true", ProblemAnnotation: options.CertificateProblem, RecordsAnnotation: options.RecordsProblem,
+			},
 		},
 	}
 	maps.Copy(configuration.Annotations, options.Annotations)

@@ -93,6 +93,10 @@ type Options struct {
 	// called for each handshake, concurrently, so that the authorities may change. Nil asks no caller for a certificate.
 	ClientCAs func() *x509.CertPool
 
+	// ClientCertOptional answers callers without a certificate too. One that none of the ClientCAs has issued is refused all the
+	// same.
+	ClientCertOptional bool
+
 	// Log takes the server's own lines; nil discards them.
 	Log *slog.Logger
 

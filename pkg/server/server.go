@@ -203,6 +203,9 @@ func (s *Server) tlsConfig() *tls.Config {
 		return config
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
+	if s.opts.ClientCertOptional {
+		config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	// A resumed session would not look at the authorities of now.
 	config.SessionTicketsDisabled = true
 	base := config.Clone()

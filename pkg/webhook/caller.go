@@ -10,8 +10,7 @@ import (
 )
 
 // CallerOf says whether the API server that asked proved by a client certificate that it is one. It is absent ("") where the
-// listener asks for none, as far as a request can show that: it then carries no certificate. A listener that does ask lets no
-// other caller this far.
+// request carries no certificate: the listener asks for none, or lets callers do without one.
 func CallerOf(r *http.Request) v1alpha1.Caller {
 	switch {
 	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:

@@ -45,6 +45,8 @@ type Handler struct {
 	Policy *policy.Policy
 	// Lookup may be nil: then nothing is known, and what needs to be known is denied.
 	Lookup Lookup
+	// AsksCallers says that the listener asks callers for a client certificate: who presents none is not verified.
+	AsksCallers bool
 	// Recorder may be nil: then the log is all there is.
 	Recorder Recorder
 	// Replica signs denials of probes; nil signs none.

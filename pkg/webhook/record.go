@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
@@ -38,8 +39,15 @@ func (h *Handler) record(r *http.Request, request *review.Request, decision poli
 		return ""
 	}
 	fact := audit.NewFact(request, decision, time.Now())
-	fact.Caller = CallerOf(r)
+	fact.Caller, fact.Peer = h.callerOf(r), r.RemoteAddr
 	return h.Recorder.Record(r.Context(), fact)
+}
+
+func (h *Handler) callerOf(r *http.Request) v1alpha1.Caller {
+	if caller := CallerOf(r); caller != "" || !h.AsksCallers {
+		return caller
+	}
+	return v1alpha1.CallerUnverified
 }
 
 // logLine writes one line for each such fact. It names fields, and never a value of an object.

@@ -232,6 +232,7 @@ volumes: {{- . }}
 {{- end }}
 {{- if .clientAuth.secretName }}
 - --client-ca=/etc/apigw-guardian/client-ca/{{ .clientAuth.key }}
+- --client-auth={{ .clientAuth.mode }}
 {{- end }}
 {{- end }}
 {{- end }}

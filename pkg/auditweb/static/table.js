@@ -85,7 +85,7 @@ function row(record, isFresh) {
   const resource = resourceLabel(record.resource);
   const user = userParts(record.user);
   const operation = record.operation || "–";
-  const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}`;
+  const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}${record.caller === "Unverified" ? ", caller not verified" : ""}`;
   return element(
     "tr",
     { "data-name": record.name, class: isFresh && "fresh" },
@@ -98,7 +98,7 @@ function row(record, isFresh) {
       element("button", { type: "button", tabindex: -1, "aria-label": label }, resource.name),
       element("span", { class: "muted" }, resource.detail),
     ),
-    element("td", { class: "user", title: record.user }, user.name, user.detail && element("span", { class: "muted" }, user.detail)),
+    element("td", { class: "user", title: record.user }, user.name, user.detail && element("span", { class: "muted" }, user.detail), record.caller === "Unverified" ? element("span", { class: "muted" }, "caller not verified") : ""),
     element("td", { class: "reason" }, record.reason),
     element("td", { class: "number" }, number(record.count)),
   );

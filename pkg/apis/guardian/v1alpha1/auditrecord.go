@@ -51,7 +51,8 @@ const (
 // +kubebuilder:validation:Enum=Verified;Unverified
 type Caller string
 
-// Callers. An absent value says that the guard asked for no client certificate.
+// Callers. An absent value says that the guard asked for no client certificate. A caller that is not verified may have made
+// up all that the record says.
 const (
 	CallerVerified   Caller = "Verified"
 	CallerUnverified Caller = "Unverified"
@@ -72,6 +73,7 @@ const (
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
 // +kubebuilder:printcolumn:name="Count",type=integer,JSONPath=`.spec.count`
 // +kubebuilder:printcolumn:name="Last seen",type=date,JSONPath=`.spec.lastTime`
+// +kubebuilder:printcolumn:name="Caller",type=string,priority=1,JSONPath=`.spec.caller`
 // +kubebuilder:printcolumn:name="Changed",type=string,priority=1,JSONPath=`.spec.changed`
 type AuditRecord struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -1,0 +1,224 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package recording
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
+)
+
+// madeUp is a review that no API server has sent.
+const madeUp = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"made-up-%[1]d","operation":"DELETE",
+"kind":{"group":"rbac.authorization.k8s.io","version":"v1","kind":"ClusterRole"},
+"resource":{"group":"rbac.authorization.k8s.io","version":"v1","resource":"clusterroles"},
+"name":"apigw-ingress-clusterrole","userInfo":{"username":%[2]q,"groups":[%[3]q]},
+"oldObject":{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"apigw-ingress-clusterrole"}}}}`
+
+// makeUp posts reviews to a guard, as a process without a credential can.
+func makeUp(t *testing.T, r *replica, count int64, body func(n int64) string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 8, // the process knows no CA
+	}}
+	defer client.CloseIdleConnections()
+	var sent atomic.Int64
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for n := sent.Add(1); n <= count; n = sent.Add(1) {
+				response, err := client.Post(r.guard.URL()+webhook.Path, "application/json", bytes.NewBufferString(body(n)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				_ = response.Body.Close()
+			}
+		})
+	}
+	group.Wait()
+}
+
+// recordsOf returns the records in a user's name.
+func recordsOf(t *testing.T, user string) []v1alpha1.AuditRecord {
+	t.Helper()
+	records, err := store(t).List(t.Context(), audit.Filter{User: `"` + user + `"`})
+	must(t, err)
+	return records
+}
+
+func denyAs(t *testing.T, user string) {
+	t.Helper()
+	write := scenario.Delete(shared.world.Role)
+	write.As = scenario.Identity{User: user, Groups: []string{"system:masters"}}
+	deny(t, write)
+}
+
+func TestMadeUpReviewsHideNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		count int64
+		body  func(n int64) string
+	}{
+		"1100 made-up users":             {1_100, func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("a", n), "g") }},
+		"20000 made-up users":            {20_000, func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("b", n), "g") }},
+		"5000 reviews of a made-up user": {5_000, func(n int64) string { return fmt.Sprintf(madeUp, n, "made-up", fmt.Sprint("g", n)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			replicas := startReplicas(t, 1)
+			makeUp(t, replicas[0], test.count, test.body)
+			user := "mallory of " + name
+			for range 3 {
+				denyAs(t, user)
+			}
+			awaitStored(t, replicas)
+			records := recordsOf(t, user)
+			if len(records) != 1 || records[0].Spec.Count != 3 || records[0].Spec.Reason != "ReservedDelete" {
+				t.Errorf("mallory's records: %+v", records)
+			}
+			resident, err := replicas[0].guard.Resident()
+			report.Line(t, "%s: the next denials are recorded in their user's name; the guard holds %d MB (%v)", name, resident>>20, err)
+		})
+	}
+}
+
+// editable reads and writes a record as another client.
+func editable(t *testing.T) dynamic.ResourceInterface {
+	t.Helper()
+	client, err := dynamic.NewForConfig(shared.world.Cluster.UnguardedConfig())
+	must(t, err)
+	return client.Resource(v1alpha1.GroupVersion().WithResource("auditrecords"))
+}
+
+func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
+	bobs := func(record *v1alpha1.AuditRecord) { record.Spec.User.Name = "bob" }
+	full := func(record *v1alpha1.AuditRecord) {
+		record.Spec.Count, record.Spec.Counts[0].Count = 1<<63-1, 1<<63-1
+	}
+	for name, test := range map[string]struct {
+		edit func(*v1alpha1.AuditRecord)
+		// prepared says that the record is there before the guard starts.
+		prepared bool
+	}{
+		"made beforehand in bob's name":   {bobs, true},
+		"edited to bob's name":            {bobs, false},
+		"with a count at the maximum":     {full, false},
+		"made beforehand with such count": {full, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			replicas := startReplicas(t, 1)
+			user := "mallory, " + name
+			denyAs(t, user)
+			awaitStored(t, replicas)
+			first := recordsOf(t, user)[0]
+			if test.prepared {
+				replicas[0].stop() // gives its lease back: the next guard need not wait for it
+				must(t, editable(t).Delete(t.Context(), first.Name, metav1.DeleteOptions{}))
+			}
+			test.edit(&first)
+			if test.prepared {
+				first.ResourceVersion, first.UID = "", ""
+			}
+			object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&first)
+			must(t, err)
+			forged := &unstructured.Unstructured{Object: object}
+			if test.prepared {
+				_, err = editable(t).Create(t.Context(), forged, metav1.CreateOptions{})
+				must(t, err)
+				replicas[0].start()
+			} else {
+				_, err = editable(t).Update(t.Context(), forged, metav1.UpdateOptions{})
+				must(t, err)
+			}
+			eventually(t, "a denial", func() bool {
+				write := scenario.Delete(shared.world.Role)
+				write.As = scenario.Identity{User: user, Groups: []string{"system:masters"}}
+				answer, err := shared.world.Guarded.Do(t.Context(), write)
+				return err == nil && answer.Code == http.StatusForbidden
+			})
+			awaitStored(t, replicas)
+			found := int64(0)
+			for _, record := range recordsOf(t, user) {
+				if record.Name != first.Name {
+					found += record.Spec.Count
+				}
+			}
+			altered, err := replicas[0].guard.Metric(t.Context(), "apigw_guardian_audit_altered_total")
+			if err != nil || found == 0 || altered == 0 {
+				t.Errorf("%d denials in a second record, %v altered (%v)", found, altered, err)
+			}
+		})
+	}
+}
+
+// status returns what the command says as JSON, and its exit code.
+func status(t *testing.T) (recorded *bool, code int) {
+	t.Helper()
+	output, err := shared.world.Cluster.Command(t.Context(), shared.program, "status", "-o", "json").Output()
+	if exit := (*exec.ExitError)(nil); err != nil {
+		if !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		code = exit.ExitCode()
+	}
+	var answer struct {
+		Recorded *bool `json:"recorded"`
+	}
+	must(t, json.Unmarshal(output, &answer))
+	return answer.Recorded, code
+}
+
+func TestLossOfTheRecordStoreIsSeen(t *testing.T) {
+	replicas := startReplicas(t, 1)
+	if recorded, code := status(t); recorded == nil || !*recorded || code != 0 {
+		t.Errorf("before: recorded %v, exit code %d", recorded, code)
+	}
+	client, err := dynamic.NewForConfig(shared.world.Cluster.UnguardedConfig())
+	must(t, err)
+	definitions := client.Resource(schema.GroupVersionResource{
+		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+	})
+	name := "auditrecords." + v1alpha1.Group
+	must(t, definitions.Delete(t.Context(), name, metav1.DeleteOptions{}))
+	t.Cleanup(func() { must(t, shared.world.Cluster.InstallCRDs(context.WithoutCancel(t.Context()))) })
+	eventually(t, "the definition is gone", func() bool {
+		_, err := definitions.Get(t.Context(), name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	denyAs(t, "mallory without a store")
+	eventually(t, "status says so", func() bool {
+		recorded, code := status(t)
+		return recorded != nil && !*recorded && code == 3
+	})
+	if pending, err := replicas[0].guard.Metric(t.Context(), "apigw_guardian_audit_pending_records"); err != nil || pending == 0 {
+		t.Errorf("%v records pending (%v)", pending, err)
+	}
+	must(t, shared.world.Cluster.InstallCRDs(t.Context()))
+	awaitStored(t, replicas)
+	if records := recordsOf(t, "mallory without a store"); len(records) != 1 || records[0].Spec.Count != 1 {
+		t.Errorf("the denial meanwhile: %+v", records)
+	}
+}
