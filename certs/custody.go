@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// endorsementOID names the extension of a CA certificate that holds the endorsement by the CA before it: a signature over
+// endorsementOID returns the name of the extension of a CA certificate that holds the endorsement by the CA before it: a signature over
 // endorsedText. The number under the UUID arc is drawn by chance; X.509 parsers accept 31 bits.
-var endorsementOID = asn1.ObjectIdentifier{2, 25, 1389206674}
+func endorsementOID() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 25, 1389206674} }
 
 // endorsedText is what an endorsement signs. Its first line keeps the signature from being taken for one over a
 // certificate, which the same key makes too.
@@ -45,13 +45,13 @@ func (p pair) endorse(successor crypto.PublicKey) (pkix.Extension, error) {
 	if err != nil {
 		return pkix.Extension{}, fmt.Errorf("endorse the next CA: %w", err)
 	}
-	return pkix.Extension{Id: endorsementOID, Value: signature}, nil
+	return pkix.Extension{Id: endorsementOID(), Value: signature}, nil
 }
 
 // endorses reports whether the holder of ca's key has named the successor. Both keys sign: ca's the successor's key, and the
 // successor's its own certificate, so that a copy with other contents is not endorsed.
 func endorses(ca, successor *x509.Certificate) bool {
-	i := slices.IndexFunc(successor.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(endorsementOID) })
+	i := slices.IndexFunc(successor.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(endorsementOID()) })
 	if i < 0 || successor.CheckSignatureFrom(successor) != nil {
 		return false
 	}

@@ -47,7 +47,7 @@ func extended(t *testing.T, original *x509.Certificate) pair {
 	}
 	template := caTemplate(testLifetime, at(0))
 	for _, e := range original.Extensions {
-		if e.Id.Equal(endorsementOID) {
+		if e.Id.Equal(endorsementOID()) {
 			template.ExtraExtensions = append(template.ExtraExtensions, e)
 		}
 	}

@@ -17,8 +17,9 @@ import (
 const (
 	unproven = "failed: denied, but by something else than this guard: the denial has no valid proof of a replica. " +
 		"Whoever holds the key of the CA can answer in the guard's place"
-	unknownGuard = "failed: denied, but nothing proves by whom: the webhook configuration names no replica. Is the guard of an earlier version?"
-	notVerified  = "failed: denied, but the keys of the replicas cannot be read: "
+	unknownGuard = "failed: denied, but nothing proves by whom: the webhook configuration names no replica. " +
+		"Is the guard of an earlier version?"
+	notVerified = "failed: denied, but the keys of the replicas cannot be read: "
 )
 
 // try runs an attack with a nonce, and returns what came of it: a denial counts only with the proof of a replica, where the

@@ -28,8 +28,8 @@ type Attack struct {
 	Write string `json:"write"`
 	// Want is "denied"; "allowed" for an unrelated write; "present" in a row that says that there is nothing to attack.
 	Want string `json:"want"`
-	// Got is "denied" only where the guard denied in its own name, and proved it where the write can carry a nonce; "allowed", "absent", "failed: " with the reason, or
-	// "left out".
+	// Got is "denied" only where the guard denied in its own name, and proved it where the write can carry a nonce; "allowed",
+	// "absent", "failed: " with the reason, or "left out".
 	Got string `json:"got"`
 	// OK says that Got is Want.
 	OK bool `json:"ok"`

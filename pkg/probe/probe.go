@@ -61,6 +61,7 @@ func (s Subject) text() []byte {
 // Replica is the identity of one process. NewReplica makes one. Its methods may be called concurrently.
 type Replica struct {
 	key         ed25519.PrivateKey
+	public      ed25519.PublicKey
 	id          string
 	publication atomic.Pointer[string]
 }
@@ -68,7 +69,7 @@ type Replica struct {
 // NewReplica makes a key pair. The private key never leaves the Replica.
 func NewReplica(now time.Time) *Replica {
 	public, private, _ := ed25519.GenerateKey(nil) // crypto/rand never fails
-	r := &Replica{key: private, id: idOf(public)}
+	r := &Replica{key: private, public: public, id: idOf(public)}
 	r.Renew(now)
 	return r
 }
@@ -87,8 +88,7 @@ func (r *Replica) Publication() string { return *r.publication.Load() }
 
 // Renew sets the time in Publication.
 func (r *Replica) Renew(now time.Time) {
-	public := r.key.Public().(ed25519.PublicKey) //nolint:forcetypeassert // documented
-	r.publication.Store(new(base64.StdEncoding.EncodeToString(public) + " " + now.UTC().Format(time.RFC3339)))
+	r.publication.Store(new(base64.StdEncoding.EncodeToString(r.public) + " " + now.UTC().Format(time.RFC3339)))
 }
 
 // Sign returns the line that a denial's message gets, without a line break. It does not hold the nonce.

@@ -52,7 +52,7 @@ func TestOnlyAReplicaProvesAndOnlyItsSubject(t *testing.T) {
 }
 
 func TestTheFormOfANonce(t *testing.T) {
-	if !IsNonce(NewNonce()) || NewNonce() == NewNonce() {
+	if first, second := NewNonce(), NewNonce(); !IsNonce(first) || first == second {
 		t.Error("a new nonce is none, or not new")
 	}
 	for _, s := range []string{"", "true", strings.Repeat("A", 32), strings.Repeat("a", 31), strings.Repeat("a", 33), strings.Repeat("a", 32) + "\n"} {
