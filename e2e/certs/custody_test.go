@@ -151,10 +151,12 @@ func TestAForeignAuthorityIsNeverPublished(t *testing.T) {
 func TestAForeignAuthorityIsNotPublishedAfterAStart(t *testing.T) {
 	for name, write := range map[string]func(t *testing.T, certificate, key []byte){
 		"patched": func(t *testing.T, certificate, key []byte) {
+			t.Helper()
 			patchSecret(t, map[string][]byte{"tls.crt": certificate, "tls.key": key, "next.crt": nil, "next.key": nil, "previous.crt": certificate})
 		},
 		"replaced": replaceSecret,
 		"spoilt": func(t *testing.T, certificate, _ []byte) {
+			t.Helper()
 			patchSecret(t, map[string][]byte{"tls.crt": certificate, "tls.key": []byte("junk")})
 		},
 	} {

@@ -12,11 +12,13 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
 // differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order; nil if it
-// cannot be read. Labels and annotations that others have added do not count, nor does the ProblemAnnotation, in which replicas
-// may differ.
+// cannot be read. Labels and annotations that others have added do not count, nor do the ProblemAnnotation and the keys of
+// replicas, in which replicas may differ.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	var paths []string
 	if live.DeletionTimestamp != nil {
@@ -34,7 +36,10 @@ func differences(live, want *admissionregistrationv1.ValidatingWebhookConfigurat
 	} {
 		paths = append(paths, unequal(part.at, generic(part.live), generic(part.want))...)
 	}
-	return slices.DeleteFunc(paths, func(path string) bool { return path == below("metadata.annotations", ProblemAnnotation) })
+	ofKeys := strings.TrimSuffix(below("metadata.annotations", probe.KeyPrefix), `"]`)
+	return slices.DeleteFunc(paths, func(path string) bool {
+		return path == below("metadata.annotations", ProblemAnnotation) || strings.HasPrefix(path, ofKeys)
+	})
 }
 
 // generic returns a value as JSON has it: maps, lists and scalars.

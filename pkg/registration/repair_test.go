@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -365,6 +366,11 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 			seal(r.api.live)
 		}, nil},
 		"a problem that another replica has": {func(r *replica) { r.api.live.Annotations[ProblemAnnotation] = "problem" }, nil},
+		"a key of this replica that another replica has removed": {func(r *replica) {
+			key := probe.NewReplica(time.Unix(1, 0))
+			r.want.Annotations[key.KeyAnnotation()] = key.Publication()
+			r.last = r.want.DeepCopy()
+		}, nil},
 		"an edit": {func(r *replica) {
 			r.api.live.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
 			r.api.live.ManagedFields = managed
