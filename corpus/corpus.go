@@ -26,7 +26,7 @@ type Case struct {
 	Answer []byte
 }
 
-// Holds tells whether the lookups of the review held when it was captured. They did not in the scenarios whose names say that
+// Holds tells whether the lookups that the write rests on held when it was captured. They did not in the scenarios whose names say that
 // an account or a Secret lives, or that a certificate authority or a UID is not the cluster's.
 func (c Case) Holds() bool {
 	for _, part := range []string{"-that-lives", "-other-ca", "-foreign-ca", "-bogus-uid"} {
@@ -36,6 +36,9 @@ func (c Case) Holds() bool {
 	}
 	return true
 }
+
+// IsLive tells whether the object that the review writes was the live one. It was not where an object is created that exists.
+func (c Case) IsLive() bool { return !strings.HasPrefix(c.Name, "create-") }
 
 // Canary starts every value of a Secret in the corpus, decoded. It must show up nowhere else.
 const Canary = "canary-"

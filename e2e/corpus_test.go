@@ -6,6 +6,7 @@ package e2e
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,11 +107,11 @@ func requireAnswer(t *testing.T, answer scenario.Answer, want *admissionv1.Admis
 	}
 }
 
-// requireRecord wants a denial and a restoration recorded under the name that the audit log has, and nothing else.
+// requireRecord wants a denial, a restoration and a deletion by the control plane recorded under the name that the audit log has, and nothing else.
 func requireRecord(t *testing.T, answer scenario.Answer, want *admissionv1.AdmissionResponse) {
 	t.Helper()
 	name, has := guardAnnotations(t, answer)["record"]
-	isRecorded := !want.Allowed || want.AuditAnnotations["reason"] == "Restoration"
+	isRecorded := !want.Allowed || slices.Contains([]string{"Restoration", "SystemDelete"}, want.AuditAnnotations["reason"])
 	if has != isRecorded {
 		t.Errorf("the record is %q, want one: %t", name, isRecorded)
 	}

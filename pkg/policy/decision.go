@@ -43,6 +43,8 @@ const (
 	SystemDelete Reason = "SystemDelete"
 	// Restoration: every change goes towards the manifest.
 	Restoration Reason = "Restoration"
+	// Stale: the write would be a restoration, but not of the live object: the API server itself refuses it.
+	Stale Reason = "Stale"
 	// NamespaceTerminating: the whole namespace is going already; a denial would only leave it stuck.
 	NamespaceTerminating Reason = "NamespaceTerminating"
 )

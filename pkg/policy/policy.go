@@ -105,11 +105,10 @@ func (c *Case) Decide(holds []bool) Decision {
 	case w.resource == nil:
 		return Decision{Allowed: true, Reason: NotReserved}
 	case c.permit.reason != "" && c.permit.holds(holds, false):
-		outcome := c.permit.outcome
 		if !c.permit.holds(holds, true) {
-			outcome = ""
+			return w.allow(Stale, "")
 		}
-		return w.allow(c.permit.reason, outcome)
+		return w.allow(c.permit.reason, c.permit.outcome)
 	case c.mode == Observe:
 		return w.allow(w.denialReason(), WouldDeny)
 	default:

@@ -27,6 +27,15 @@ func builtInPolicy(tb testing.TB) *Policy {
 	return &Policy{Set: set, Writers: DefaultWriters()}
 }
 
+// decideAs answers the lookups of a review of the corpus as when it was captured.
+func decideAs(reviewed *Case, c corpus.Case) Decision {
+	var holds []bool
+	for _, lookup := range reviewed.Lookups() {
+		holds = append(holds, lookup.ForRecord && c.IsLive() || !lookup.ForRecord && c.Holds())
+	}
+	return reviewed.Decide(holds)
+}
+
 // decide answers all lookups of a case alike.
 func decide(c *Case, holds bool) Decision {
 	return c.Decide(slices.Repeat([]bool{holds}, len(c.Lookups())))
@@ -66,7 +75,7 @@ func TestDecideOverTheCorpusAlone(t *testing.T) {
 			t.Parallel()
 			before := bytes.Clone(c.Review)
 			p, request := builtInPolicy(t), decode(t, c.Review)
-			got := decide(p.Review(request), c.Holds())
+			got := decideAs(p.Review(request), c)
 			want := expected(t, c)
 			if got.Allowed != want.Allowed {
 				t.Errorf("allowed: got %t, want %t", got.Allowed, want.Allowed)
@@ -74,7 +83,7 @@ func TestDecideOverTheCorpusAlone(t *testing.T) {
 			if reason := want.AuditAnnotations["reason"]; reason != "" && string(got.Reason) != reason {
 				t.Errorf("reason: got %s, want %s", got.Reason, reason)
 			}
-			if diff := cmp.Diff(got.Changed, decide(p.Review(request), c.Holds()).Changed); diff != "" {
+			if diff := cmp.Diff(got.Changed, decideAs(p.Review(request), c).Changed); diff != "" {
 				t.Errorf("the second time differs\n%s", diff)
 			}
 			if !bytes.Equal(before, c.Review) {
@@ -170,9 +179,9 @@ func TestObserveLetsPassAndRecords(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
-		enforced := decide(p.Review(request), c.Holds())
+		enforced := decideAs(p.Review(request), c)
 		p.Mode = Observe
-		observed := decide(p.Review(request), c.Holds())
+		observed := decideAs(p.Review(request), c)
 		if !observed.Allowed {
 			t.Errorf("%s: denied", c.Name)
 		}
@@ -230,7 +239,8 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 		"another namespace is":                  {"DELETE", "namespaces", admin, elsewhere, "", false, true, NotReserved, ""},
 		"the namespace is labelled":             {"UPDATE", "namespaces", admin, namespace, namespace, false, true, NotReserved, ""},
 		"a content is not changed":              {"UPDATE", "configmaps", admin, configMap, strings.Replace(configMap, "strict", "lax", 1), false, false, ReservedUpdate, `ConfigMap "edge-router" is reserved by Edge Router and must not be updated (changed: data.mode).`},
-		"a content is restored":                 {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Restoration, ""},
+		"a content is restored":                 {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, true, true, Restoration, ""},
+		"and one that is not the live one":      {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Stale, ""},
 		"no token is minted":                    {"CREATE", "secrets", admin, "", token, false, false, TokenMint, `Secret "x" would hold a token of ServiceAccount "edge-router", which is reserved by Edge Router.`},
 		"the namespace's end takes it along":    {"DELETE", "configmaps", namespaces, configMap, "", true, true, NamespaceTerminating, ""},
 		"but only if the end is known":          {"DELETE", "configmaps", namespaces, configMap, "", false, false, ReservedDelete, ""},
