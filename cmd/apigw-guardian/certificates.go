@@ -80,19 +80,29 @@ func (f *certificateFlags) check() error {
 	return nil
 }
 
-// served is what a handshake and the registration need, and what is told about it.
+// served is what a handshake needs, and what is told about it.
 type served interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	State() certs.State
+}
+
+// bundled is what the webhook configuration needs: what API servers must trust.
+type bundled interface {
 	Refresh(ctx context.Context) (bundle []byte, err error)
 	Bundle() []byte
-	State() certs.State
+}
+
+// followed keeps a source up to date.
+type followed interface {
+	Follow(ctx context.Context)
+	Lead(ctx context.Context)
 }
 
 // source is a serving certificate with what keeps it up to date.
 type source interface {
 	served
-	Follow(ctx context.Context)
-	Lead(ctx context.Context)
+	bundled
+	followed
 }
 
 // certificates are the guard's, from the moment that they are loaded.

@@ -26,8 +26,10 @@ type fakeSource struct {
 }
 
 func (*fakeSource) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil } //nolint:nilnil // not called
-func (s *fakeSource) Refresh(context.Context) ([]byte, error)                     { return []byte("stored"), s.refreshErr }
-func (*fakeSource) Bundle() []byte                                                { return []byte("held") }
+
+func (s *fakeSource) Refresh(context.Context) ([]byte, error) { return []byte("stored"), s.refreshErr }
+
+func (*fakeSource) Bundle() []byte { return []byte("held") }
 
 func (s *fakeSource) State() certs.State {
 	problem, _ := s.problem.Load().(string)

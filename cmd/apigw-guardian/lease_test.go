@@ -31,7 +31,8 @@ func TestALeaseIsReadWithNoLongerTermThanAReplicaAsksFor(t *testing.T) {
 	}{
 		"an honest lease": {
 			record{HolderIdentity: "a", LeaseDurationSeconds: 15, LeaderTransitions: 7},
-			record{HolderIdentity: "a", LeaseDurationSeconds: 15, LeaderTransitions: 7}, false,
+			record{HolderIdentity: "a", LeaseDurationSeconds: 15, LeaderTransitions: 7},
+			false,
 		},
 		"a released lease": {record{LeaseDurationSeconds: 1}, record{LeaseDurationSeconds: 1}, false},
 		"a day": {

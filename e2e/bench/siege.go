@@ -23,8 +23,8 @@ const (
 
 // besiege is P13 and R11: what honest callers get while others attack the guard in a cgroup of the chart's memory limit.
 func (b *bench) besiege(ctx context.Context) error {
-	fmt.Printf("\n| P13: attack, %s each | peak memory | killed | denials | p50 | p99 | writes without the guard, p50 | p99 | new connections | p50 | p99 |\n"+
-		"|---|---|---|---|---|---|---|---|---|---|---|\n", siegeTime)
+	fmt.Printf("\n| P13: attack, %s each | peak memory | killed | denials | p50 | p99 | writes without the guard, p50 | p99 "+
+		"| new connections | p50 | p99 |\n|---|---|---|---|---|---|---|---|---|---|---|\n", siegeTime)
 	for _, attack := range siege.Attacks() {
 		if only := os.Getenv("BENCH_ATTACK"); !strings.Contains(attack.Name, only) {
 			continue
@@ -55,7 +55,7 @@ func (b *bench) besiegeBy(ctx context.Context, attack siege.Attack) (err error) 
 		return err
 	}
 	defer guard.Stop()
-	report, err := siege.Run(ctx, b.world, guard, attack, siegeTime)
+	report, err := siege.Run(ctx, siege.Place{World: b.world, Guard: guard}, attack, siegeTime)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func tokenSecret(t *testing.T) *corev1.Secret {
 func managed(manager string, operation metav1.ManagedFieldsOperationType, owned string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
 		Manager: manager, Operation: operation, APIVersion: "v1", Time: new(metav1.Unix(1_790_000_000, 0)),
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(owned)},
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(owned),
 	}
 }
 
@@ -55,7 +55,7 @@ func fill(t *testing.T, v reflect.Value, seed string) {
 		v.Set(reflect.ValueOf(metav1.NewTime(time.Unix(1_790_000_000+int64(len(seed)), 0).UTC())))
 		return
 	case metav1.FieldsV1:
-		v.Set(reflect.ValueOf(metav1.FieldsV1{Raw: []byte(`{"f:` + seed + `":{}}`)}))
+		v.Set(reflect.ValueOf(*metav1.NewFieldsV1(`{"f:` + seed + `":{}}`)))
 		return
 	}
 	switch v.Kind() {
@@ -71,8 +71,8 @@ func fill(t *testing.T, v reflect.Value, seed string) {
 		v.Set(reflect.New(v.Type().Elem()))
 		fill(t, v.Elem(), seed)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(t, v.Field(i), seed)
+		for _, field := range v.Fields() {
+			fill(t, field, seed)
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))

@@ -52,8 +52,14 @@ func Attacks() []Attack {
 		{Name: "4 clients create Secrets of 2 MB by dry-run", Clients: 4, throughAPI: true, once: largeSecret},
 		{Name: "5,000 connections that send nothing", Clients: 5000, Pause: time.Second, inTest: true, once: silent},
 		{Name: "5,000 connections that stay idle after the handshake", Clients: 5000, Pause: 10 * time.Second, once: send("")},
-		{Name: "5,000 connections that send half a head", Clients: 5000, Pause: 10 * time.Second, inTest: true, once: send("POST /guard HTTP/1.1\r\nHost: x\r\n")},
-		{Name: "5,000 connections that send a head of 2,000 fields", Clients: 5000, Pause: 10 * time.Second, once: send("POST /guard HTTP/1.1\r\n" + fields(2000))},
+		{
+			Name: "5,000 connections that send half a head", Clients: 5000, Pause: 10 * time.Second, inTest: true,
+			once: send("POST /guard HTTP/1.1\r\nHost: x\r\n"),
+		},
+		{
+			Name: "5,000 connections that send a head of 2,000 fields", Clients: 5000, Pause: 10 * time.Second,
+			once: send("POST /guard HTTP/1.1\r\n" + fields(2000)),
+		},
 		{Name: "5,000 connections that send half a body", Clients: 5000, Pause: 10 * time.Second, once: body(1000, 500, false)},
 		{Name: "5,000 connections kept after a request", Clients: 5000, Pause: 10 * time.Second, once: send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
 		{Name: "2,000 connections a second that send no TLS", Clients: 200, Pause: 100 * time.Millisecond, once: junk},
@@ -239,7 +245,8 @@ func largeSecret(ctx context.Context, t *target) error {
 	for i := range 14_000 {
 		fmt.Fprintf(&labels, `"l%06d%s":"%s",`, i, strings.Repeat("k", 50), strings.Repeat("v", 60))
 	}
-	manifest := `{"apiVersion":"v1","kind":"Secret","metadata":{"namespace":"kube-system","name":"apigw-ingress-token-large","annotations":{"a":"` +
+	manifest := `{"apiVersion":"v1","kind":"Secret","metadata":{"namespace":"kube-system","name":"apigw-ingress-token-large",` +
+		`"annotations":{"a":"` +
 		strings.Repeat("<", 250<<10) + `"},"labels":{` + strings.TrimSuffix(labels.String(), ",") + `}}}`
 	_, err := t.world.Guarded.Do(ctx, scenario.Write{
 		Method: "POST", Path: "/api/v1/namespaces/kube-system/secrets", ContentType: scenario.JSON, Body: []byte(manifest),

@@ -35,8 +35,15 @@ type Report struct {
 	Failed error
 }
 
+// Place is where an attack takes place: a guard that an API server asks.
+type Place struct {
+	World *scenario.World
+	Guard *testbed.Guard
+}
+
 // Run attacks the guard for some time.
-func Run(ctx context.Context, world *scenario.World, guard *testbed.Guard, attack Attack, duration time.Duration) (Report, error) {
+func Run(ctx context.Context, place Place, attack Attack, duration time.Duration) (Report, error) {
+	world, guard := place.World, place.Guard
 	address, err := url.Parse(guard.URL())
 	if err != nil {
 		return Report{}, fmt.Errorf("read the guard's address: %w", err)
@@ -46,7 +53,10 @@ func Run(ctx context.Context, world *scenario.World, guard *testbed.Guard, attac
 	t := &target{address: address.Host, world: world}
 	besiege := func() error { return attack.child(ctx, t.address) }
 	if attack.throughAPI {
-		besiege = func() error { attack.run(ctx, t); return nil }
+		besiege = func() error {
+			attack.run(ctx, t)
+			return ctx.Err()
+		}
 	}
 	var report Report
 	var group sync.WaitGroup

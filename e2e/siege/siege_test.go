@@ -69,7 +69,7 @@ func TestTheGuardDeniesUnderAttack(t *testing.T) {
 			continue
 		}
 		t.Run(attack.Name, func(t *testing.T) {
-			report, err := Run(t.Context(), shared.world, guard, attack, attackTime)
+			report, err := Run(t.Context(), Place{World: shared.world, Guard: guard}, attack, attackTime)
 			if err != nil {
 				t.Fatal(err)
 			}

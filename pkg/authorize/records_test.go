@@ -4,7 +4,6 @@
 package authorize
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -45,7 +44,7 @@ func TestStatusSaysWhetherDenialsAreRecorded(t *testing.T) {
 			a.cluster.Records = test.records
 			allow(client, func(authorizationv1.SelfSubjectAccessReviewSpec) bool { return !test.denied })
 			var status Status
-			a.addRecording(context.Background(), &status)
+			a.addRecording(t.Context(), &status)
 			got := status.Recorded
 			if (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
 				t.Errorf("recorded: %v, want %v", got, test.want)

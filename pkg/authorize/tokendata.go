@@ -102,7 +102,8 @@ func (a *Authorizer) renewCA(ctx context.Context, f found, limit time.Duration) 
 	case ctx.Err() != nil:
 		return fmt.Errorf("wait for kube-controller-manager to write %s: %w", rootCAPath, context.Cause(ctx))
 	case bounded.Err() != nil:
-		return fmt.Errorf("%s: kube-controller-manager has not written %s within %s. %s: %w", f.name(), rootCAPath, limit, rootCARemedy, ErrDiffers)
+		return fmt.Errorf("%s: kube-controller-manager has not written %s within %s. %s: %w",
+			f.name(), rootCAPath, limit, rootCARemedy, ErrDiffers)
 	case err != nil:
 		return fmt.Errorf("wait for kube-controller-manager to write %s: %w", rootCAPath, err)
 	}

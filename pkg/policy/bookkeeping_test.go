@@ -6,6 +6,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -28,9 +29,7 @@ func withMetadata(t *testing.T, kind string, fields map[string]any) string {
 	metadata["uid"] = "7af84d9c-59d5-4f5b-accc-34cd79185019"
 	for key, value := range fields {
 		if annotations, exist := metadata[key].(map[string]any); exist {
-			for name, text := range value.(map[string]any) {
-				annotations[name] = text
-			}
+			maps.Copy(annotations, value.(map[string]any))
 			continue
 		}
 		metadata[key] = value

@@ -268,10 +268,5 @@ func isSecretReferences(resource *reserved.Resource, at *path) bool {
 
 // isSystemOwned tells the fields that only the control plane writes. No other client restores them, whatever the value.
 func isSystemOwned(resource *reserved.Resource, at *path) bool {
-	for _, field := range resource.SystemFields() {
-		if at.startsWith(field) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(resource.SystemFields(), at.startsWith)
 }

@@ -52,7 +52,10 @@ const (
 // RecordedReasons returns the reasons that a record may bear, in the order in which people should read them. The others allow a
 // write that needs no record.
 func RecordedReasons() []Reason {
-	return []Reason{ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Overloaded, Restoration, SystemDelete, NamespaceTerminating}
+	return []Reason{
+		ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Overloaded,
+		Restoration, SystemDelete, NamespaceTerminating,
+	}
 }
 
 // Outcome is what the record of a decision says. The empty Outcome stands for a decision that needs no record.

@@ -157,8 +157,8 @@ func split(records []kept, fits func(kept) bool) (fit, others []kept) {
 
 // ofNoisyUsers returns up to n records of users with more than a number of them.
 func ofNoisyUsers(records []kept, n, above int) []kept {
-	return share(records, n, above, func(r kept) string { return r.user }, func(own []kept, n int) []kept {
-		return share(own, n, 0, func(r kept) string { return r.reason }, func(alike []kept, n int) []kept {
+	return share(records, quota{n, above}, func(r kept) string { return r.user }, func(own []kept, n int) []kept {
+		return share(own, quota{n, 0}, func(r kept) string { return r.reason }, func(alike []kept, n int) []kept {
 			slices.SortFunc(alike, byAge)
 			return alike[:n]
 		})
@@ -178,16 +178,19 @@ func thinBy(records []kept, n int, keys ...func(kept) string) []kept {
 		slices.SortFunc(records, func(a, b kept) int { return cmp.Or(cmp.Compare(a.count, b.count), byAge(a, b)) })
 		return records[:n]
 	}
-	return share(records, n, 0, keys[0], func(group []kept, n int) []kept { return thinBy(group, n, keys[1:]...) })
+	return share(records, quota{n, 0}, keys[0], func(group []kept, n int) []kept { return thinBy(group, n, keys[1:]...) })
 }
 
 func byAge(a, b kept) int {
 	return cmp.Or(a.at.Compare(b.at), a.created.Compare(b.created), cmp.Compare(a.name, b.name))
 }
 
-// share takes up to n records from groups that a key makes: always from the largest, and of equal ones from that with the
-// oldest record, until none has more than a number of them. pick chooses within a group.
-func share(records []kept, n, above int, key func(kept) string, pick func(group []kept, n int) []kept) []kept {
+// quota is how many records to take at most, and how many each group keeps.
+type quota struct{ n, above int }
+
+// share takes records from groups that a key makes: always from the largest, and of equal ones from that with the oldest
+// record, until the quota is met. pick chooses within a group.
+func share(records []kept, q quota, key func(kept) string, pick func(group []kept, n int) []kept) []kept {
 	groups := map[string][]kept{}
 	for _, record := range records {
 		groups[key(record)] = append(groups[key(record)], record)
@@ -195,7 +198,7 @@ func share(records []kept, n, above int, key func(kept) string, pick func(group 
 	largest := slices.SortedFunc(maps.Values(groups), func(a, b []kept) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), byAge(slices.MinFunc(a, byAge), slices.MinFunc(b, byAge)))
 	})
-	level, width, spared := levelOf(largest, n, above)
+	level, width, spared := levelOf(largest, q.n, q.above)
 	var taken []kept
 	for i, group := range largest[:width] {
 		keep := level

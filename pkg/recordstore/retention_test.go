@@ -9,13 +9,12 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a time is no constant in Go
+var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
 // some returns records of a user, one each step.
 func some(user, reason string, count int, from time.Time, step time.Duration) []kept {

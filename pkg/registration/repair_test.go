@@ -100,7 +100,7 @@ func newReplica(t *testing.T, a *api) *replica {
 }
 
 // edits are what an attacker may do to the webhook configuration.
-var edits = map[string]func(*configuration){ //nolint:gochecknoglobals // a table of two tests
+var edits = map[string]func(*configuration){
 	"a webhook removed":     func(c *configuration) { c.Webhooks = c.Webhooks[1:] },
 	"all webhooks removed":  func(c *configuration) { c.Webhooks = nil },
 	"a webhook added":       func(c *configuration) { c.Webhooks = append(c.Webhooks, c.Webhooks[0]) },
@@ -377,8 +377,10 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 		}, []Repair{{
 			Operation: admissionv1.Update, Changed: []string{"webhooks[0].failurePolicy"}, Manager: "kubectl-edit", At: time.Unix(200, 0),
 		}}},
-		"an edit while no replica ran": {func(r *replica) { r.last, r.api.live.Webhooks = nil, nil },
-			[]Repair{{Operation: admissionv1.Update, Changed: []string{"webhooks"}}}},
+		"an edit while no replica ran": {
+			func(r *replica) { r.last, r.api.live.Webhooks = nil, nil },
+			[]Repair{{Operation: admissionv1.Update, Changed: []string{"webhooks"}}},
+		},
 		"an edit of the metadata": {func(r *replica) {
 			r.api.live.Labels, r.api.live.OwnerReferences = map[string]string{"app.kubernetes.io/name": "x"}, nil
 			r.api.live.Annotations["admissions.enforcer/disabled"] = "false"

@@ -99,7 +99,7 @@ func (b *budget) release(h *hold) {
 // settle gives room to those that wait, in turn, and cuts bodies for the first one that finds none. The caller holds mu.
 func (b *budget) settle() {
 	for front := b.queue.Front(); front != nil; front = b.queue.Front() {
-		h := front.Value.(*hold) //nolint:forcetypeassert // the lists hold nothing else
+		h := front.Value.(*hold) //nolint:errcheck,forcetypeassert // the lists hold nothing else
 		if h.bytes > b.free {
 			b.makeRoom(h.bytes)
 			return
@@ -122,7 +122,7 @@ func (b *budget) expire() {
 // makeRoom cuts bodies until n bytes are free, or will be. The caller holds mu.
 func (b *budget) makeRoom(n int64) {
 	for front := b.arriving.Front(); front != nil && b.free+b.cut < n; front = b.arriving.Front() {
-		h := front.Value.(*hold) //nolint:forcetypeassert // the lists hold nothing else
+		h := front.Value.(*hold) //nolint:errcheck,forcetypeassert // the lists hold nothing else
 		if time.Since(h.since) < b.grace {
 			return
 		}

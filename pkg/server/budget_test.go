@@ -35,7 +35,7 @@ func TestABudgetCutsTheOldestBodyWhoseGraceIsOver(t *testing.T) {
 		second, secondCut := b.mustReserve(t, 5)
 		got := make(chan *hold)
 		go func() {
-			h, _ := b.reserve(context.Background(), 3, func() {})
+			h, _ := b.reserve(t.Context(), 3, func() {})
 			got <- h
 		}()
 		synctest.Wait()
@@ -89,7 +89,7 @@ func TestABudgetServesInTurnAndBoundsItsQueue(t *testing.T) {
 		served := make(chan int64, 2)
 		for _, n := range []int64{8, 5} {
 			go func() {
-				waiting, err := b.reserve(context.Background(), n, func() {})
+				waiting, err := b.reserve(t.Context(), n, func() {})
 				if err != nil {
 					t.Error(err)
 					return
@@ -120,7 +120,7 @@ func TestABodyThatGivesUpLeavesTheQueue(t *testing.T) {
 		small := make(chan error, 1)
 		go func() {
 			time.Sleep(time.Second / 2)
-			_, err := b.reserve(context.Background(), 2, func() {})
+			_, err := b.reserve(t.Context(), 2, func() {})
 			small <- err
 		}()
 		if _, err := b.reserve(ctx, 5, func() {}); !errors.Is(err, review.ErrOverloaded) {

@@ -133,7 +133,7 @@ func (t *connections) takeFirst(queue *list.List) *conn {
 	if front == nil {
 		return nil
 	}
-	c := front.Value.(*conn) //nolint:forcetypeassert // the queues hold nothing else
+	c := front.Value.(*conn) //nolint:errcheck,forcetypeassert // the queues hold nothing else
 	t.take(c)
 	t.closed++
 	return c
