@@ -1,0 +1,91 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package floors
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)`")
+
+// A document that names a test as proof must not outlive it.
+func TestEveryTestThatADocumentNamesExists(t *testing.T) {
+	declared := declarations(t)
+	named := 0
+	for _, document := range documents(t) {
+		content, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range testName.FindAllSubmatch(content, -1) {
+			named++
+			if !bytes.Contains(declared, append([]byte("func "+string(found[1])), '(')) {
+				t.Errorf("%s names %s, which does not exist", document, found[1])
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("the documents name %d tests, want 50 or more: is docs/security.md found?", named)
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+
+func TestEveryFileThatADocumentLinksExists(t *testing.T) {
+	for _, document := range documents(t) {
+		content, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range link.FindAllSubmatch(content, -1) {
+			target := filepath.Join(filepath.Dir(document), string(found[1]))
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", document, found[1], err)
+			}
+		}
+	}
+}
+
+func documents(t *testing.T) []string {
+	t.Helper()
+	return filesOf(t, ".md")
+}
+
+// declarations returns the text of all test files.
+func declarations(t *testing.T) []byte {
+	t.Helper()
+	var all []byte
+	for _, file := range filesOf(t, "_test.go") {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, content...)
+	}
+	return all
+}
+
+func filesOf(t *testing.T, suffix string) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if entry != nil && entry.IsDir() && entry.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(path, suffix) {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
