@@ -90,7 +90,8 @@ func (a *Authorizer) renewCA(ctx context.Context, f found, limit time.Duration) 
 	}
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := wait.PollUntilContextCancel(bounded, pollInterval, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextCancel(bounded, pollInterval, true, func(context.Context) (bool, error) {
+		// Not the bounded context: the client's rate limiter refuses a call that the end of the wait would cut off.
 		secret, err := a.cluster.Client.CoreV1().Secrets(f.entry.Namespace).Get(ctx, f.inUse(), metav1.GetOptions{})
 		if err != nil {
 			return false, err

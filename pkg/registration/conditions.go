@@ -108,11 +108,11 @@ const notLastUsedLabel = `!(request.operation == 'UPDATE' && request.userInfo.us
 	` && object.metadata.all(k, k in ['labels', 'managedFields', 'resourceVersion']` +
 	` || (k in oldObject.metadata && object.metadata[k] == oldObject.metadata[k]))` +
 	` && oldObject.metadata.all(k, k in ['labels', 'managedFields', 'resourceVersion'] || k in object.metadata)` +
-	` && has(object.metadata.labels) && '` + lastUsedLabel + `' in object.metadata.labels` +
-	` && object.metadata.labels['` + lastUsedLabel + `'].matches('` + datePattern + `')` +
-	` && object.metadata.labels.all(k, k == '` + lastUsedLabel + `' || (has(oldObject.metadata.labels)` +
-	` && k in oldObject.metadata.labels && oldObject.metadata.labels[k] == object.metadata.labels[k]))` +
-	` && (!has(oldObject.metadata.labels) || oldObject.metadata.labels.all(k, k in object.metadata.labels))` +
+	` && (!has(object.metadata.labels) || object.metadata.labels.all(k,` +
+	` (k == '` + lastUsedLabel + `' && object.metadata.labels[k].matches('` + datePattern + `')) || (has(oldObject.metadata.labels)` +
+	` && k in oldObject.metadata.labels && oldObject.metadata.labels[k] == object.metadata.labels[k])))` +
+	` && (!has(oldObject.metadata.labels) || (has(object.metadata.labels)` +
+	` && oldObject.metadata.labels.all(k, k in object.metadata.labels)))` +
 	` && (!has(object.metadata.managedFields) || object.metadata.managedFields.all(m,` +
 	` (has(oldObject.metadata.managedFields) && m in oldObject.metadata.managedFields) || ` + ownsLabelOnly + `))` +
 	` && (!has(oldObject.metadata.managedFields) || oldObject.metadata.managedFields.all(m,` +
