@@ -84,6 +84,8 @@ chart: require-go ## Lint and unit-test the chart, with helm 3 and 4, and try it
 # As root on Linux only, with the Debian packages of e2e/node/packages.txt.
 .PHONY: e2e
 e2e: require-go ## Install the chart with helm on a real node: needs root, and the packages of e2e/node/packages.txt
+	$(say) 'go test ./e2e/recording, with all denials and long outages'
+	@E2E_FULL=1 $(GO) test -count=1 -timeout 40m $(TEST_ARGS) -run 'TestEveryDenial|TestNoDenial' ./e2e/recording
 	$(say) 'go test ./e2e/node ./e2e/install'
 	@E2E_NODE=1 $(GO) test -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) ./e2e/node ./e2e/install
 

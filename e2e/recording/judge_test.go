@@ -14,12 +14,14 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
 )
 
-// play sends a flood, of which no write may succeed.
-func play(ctx context.Context, t *testing.T, flood scenario.Flood) {
+// play sends a flood, of which no write may succeed, and returns what its clients saw.
+func play(ctx context.Context, t *testing.T, flood scenario.Flood) scenario.Tally {
 	t.Helper()
-	if tally := flood.Run(ctx, shared.world); tally.Allowed > 0 {
+	tally := flood.Run(ctx, shared.world)
+	if tally.Allowed > 0 {
 		t.Errorf("%d forbidden writes succeeded", tally.Allowed)
 	}
+	return tally
 }
 
 // log is a place in the API server's audit log.

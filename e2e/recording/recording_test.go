@@ -5,6 +5,7 @@ package recording
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -18,15 +19,18 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 		mode     string
 		denials  int64
 	}{
-		"by one replica":                 {1, "blocking", 20_000},
-		"by two replicas":                {2, "blocking", 20_000},
+		"by one replica":                 {1, "blocking", full[int64](20_000, 2_000)},
+		"by two replicas":                {2, "blocking", full[int64](20_000, 2_000)},
 		"by two replicas out of a spool": {2, "batch", 2_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)
 			before, from := counts(t), startOfLog(t)
-			play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Most: test.denials})
+			seen := play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Most: test.denials})
 			awaitStored(t, replicas)
+			if seen.Denied != test.denials {
+				t.Errorf("the clients saw %d denials, want %d", seen.Denied, test.denials)
+			}
 			want := from.read(t)
 			if want.total() != test.denials || want.failed > 0 {
 				t.Errorf("the audit log has %d denials and %d failed calls, want %d and none", want.total(), want.failed, test.denials)
@@ -42,21 +46,20 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 	replicas := startReplicas(t, 2)
 	before, from := counts(t), startOfLog(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		play(ctx, t, scenario.Flood{Clients: 8, Users: 20})
-	}()
+	flood := startFlood(ctx, t, 8)
 	for round := range 6 {
 		time.Sleep(3 * time.Second)
 		replicas[round%2].kill()
 		replicas[round%2].start()
 	}
 	cancel()
-	<-done
+	seen := <-flood
 	awaitStored(t, replicas)
 	want := from.read(t)
 	requireCounted(t, want, before, counts(t))
+	if want.total() < 200 || seen.Denied > want.total() {
+		t.Errorf("the audit log has %d denials, and the clients saw %d: want 200 or more, and no fewer than they saw", want.total(), seen.Denied)
+	}
 	report.Line(t, "guards killed: %d denials all recorded; %d calls failed", want.total(), want.failed)
 }
 
@@ -64,9 +67,18 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 // wait in the spool.
 func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 	replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t))
+	spooled := func() float64 {
+		count, err := replicas[0].guard.Metric(t.Context(), `apigw_guardian_audit_facts_total{safe_in="spool"}`)
+		must(t, err)
+		return count
+	}
+	before := spooled()
 	requireOutage(t, replicas, 0, func() {
 		shared.world.Cluster.StopUnguarded()
-		time.Sleep(outage)
+		time.Sleep(outage())
+		if during := spooled() - before; during < 100 {
+			t.Errorf("%v denials went to the spool during the outage, want 100 or more", during)
+		}
 		must(t, shared.world.Cluster.StartUnguarded(t.Context()))
 	})
 }
@@ -76,7 +88,7 @@ func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
 	// Each client has one call under way when the API server ends, which then cannot log it any more.
 	requireOutage(t, replicas, outageClients, func() {
 		shared.world.Cluster.StopAPIServer()
-		time.Sleep(outage)
+		time.Sleep(outage())
 		must(t, shared.world.Cluster.StartAPIServer(t.Context()))
 	})
 }
@@ -85,7 +97,7 @@ func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
 	replicas := startReplicas(t, 1)
 	requireOutage(t, replicas, 0, func() {
 		shared.world.Cluster.StopEtcd()
-		time.Sleep(outage)
+		time.Sleep(outage())
 		must(t, shared.world.Cluster.StartEtcd(t.Context()))
 	})
 }
@@ -111,11 +123,27 @@ func TestTheSpoolOutlivesItsGuard(t *testing.T) {
 	}
 }
 
-// outage is how long a component is down, and outageClients is how many clients go on meanwhile.
-const (
-	outage        = 30 * time.Second
-	outageClients = 8
-)
+// full returns the number for `make e2e`, or a smaller one for `make test`.
+func full[N any](number, smaller N) N {
+	if os.Getenv("E2E_FULL") != "" {
+		return number
+	}
+	return smaller
+}
+
+// outage is how long a component is down: longer than an attempt to store a record, and than the pause before the next one.
+func outage() time.Duration { return full(30*time.Second, 8*time.Second) }
+
+// outageClients is how many clients go on meanwhile.
+const outageClients = 8
+
+// startFlood sends forbidden writes until ctx ends; the channel then gets what the clients saw.
+func startFlood(ctx context.Context, t *testing.T, clients int) <-chan scenario.Tally {
+	t.Helper()
+	done := make(chan scenario.Tally, 1)
+	go func() { done <- play(ctx, t, scenario.Flood{Clients: clients, Users: 20}) }()
+	return done
+}
 
 // requireOutage wants every denial counted that the audit log has, from before an outage until after it. unlogged is how many
 // calls the audit log may lack.
@@ -123,19 +151,18 @@ func requireOutage(t *testing.T, replicas []*replica, unlogged int64, outage fun
 	t.Helper()
 	before, from := counts(t), startOfLog(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		play(ctx, t, scenario.Flood{Clients: outageClients, Users: 20})
-	}()
+	flood := startFlood(ctx, t, outageClients)
 	time.Sleep(time.Second)
 	outage()
 	time.Sleep(time.Second)
 	cancel()
-	<-done
+	seen := <-flood
 	awaitStored(t, replicas)
 	want := from.read(t)
 	want.unlogged = unlogged
 	requireCounted(t, want, before, counts(t))
+	if least := int64(2 * outageClients); seen.Denied < least || want.total() < least {
+		t.Errorf("the audit log has %d denials, and the clients saw %d: want %d or more", want.total(), seen.Denied, least)
+	}
 	report.Line(t, "%s: %d denials all recorded; %d calls failed", t.Name(), want.total(), want.failed)
 }
