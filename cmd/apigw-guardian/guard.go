@@ -38,6 +38,7 @@ type guard struct {
 	set      *reserved.Set
 	config   *rest.Config
 	client   kubernetes.Interface
+	lookups  kubernetes.Interface
 	metadata metadata.Interface
 	manager  ctrl.Manager
 	server   *listener
@@ -86,11 +87,19 @@ func newGuard(shared *sharedFlags, settings *settings) (*guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	metadataClient, err := metadata.NewForConfig(config)
+	// The lookups of decisions have clients without a rate limit: any client of the webhook can cause lookups, and must not keep
+	// those of others, or the repair of the webhook configuration, waiting. The limit on requests bounds them.
+	unlimited := rest.CopyConfig(config)
+	unlimited.QPS = -1
+	lookupClient, err := kubernetes.NewForConfig(unlimited)
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("make a client of lookups: %w", err)
 	}
-	g := &guard{settings: settings, set: set, config: config, client: clientset, metadata: metadataClient}
+	metadataClient, err := metadata.NewForConfig(unlimited)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of lookups: %w", err)
+	}
+	g := &guard{settings: settings, set: set, config: config, client: clientset, lookups: lookupClient, metadata: metadataClient}
 	g.publisher = &registration.Publisher{
 		Client: clientset.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Log: settings.log,
 	}
@@ -148,7 +157,7 @@ func (g *guard) addServer() error {
 	l.Register(webhook.Path, &webhook.Handler{
 		Policy: &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
 		Lookup: facts.Cluster{
-			Client: g.client, Metadata: g.metadata, Config: g.config, Set: g.set, Namespace: g.settings.flags.namespace,
+			Client: g.lookups, Metadata: g.metadata, Config: g.config, Set: g.set, Namespace: g.settings.flags.namespace,
 		},
 		Recorder:    g.recorder,
 		AsksCallers: g.certificates.callers != nil,

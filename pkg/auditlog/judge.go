@@ -137,7 +137,7 @@ func outcomeOf(d Decision) v1alpha1.Outcome {
 		return v1alpha1.Denied
 	}
 	switch policy.Reason(d.Reason) {
-	case policy.NoChange, policy.SystemWrite, policy.Stale:
+	case policy.NoChange, policy.SystemWrite, policy.Unconfirmed:
 		return ""
 	case policy.Restoration:
 		return v1alpha1.Restored

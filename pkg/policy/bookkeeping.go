@@ -59,10 +59,14 @@ func (s *subset) says(at *path, want, value rawjson.Value) bool {
 		return false
 	}
 	switch {
-	case value.IsEmpty():
+	case len(want) == 0 && isSystemOwned(s.resource, at) || len(want) == 0 && leadsToSystemField(s.resource, at):
+		return false // kubectl removes it from the live object, whatever its value is here
+	case value.IsEmpty(), len(want) == 0 && value.TextIs(""):
 		return true
 	case at.is("metadata", "name") && s.resource.NamePrefix != "":
 		return strings.HasPrefix(value.Text(), s.resource.NamePrefix)
+	case at.is("metadata", "namespace") && s.resource.Namespace == "":
+		return true // kubectl does not look for the object there
 	case isRules(s.resource, at):
 		return equalRules(want, value)
 	case value.IsObject():
@@ -96,8 +100,23 @@ func (s *subset) saysElements(at *path, want, value rawjson.Value) bool {
 	return true
 }
 
+// leadsToSystemField says that a field that only the control plane writes is within the field.
+func leadsToSystemField(resource *reserved.Resource, at *path) bool {
+	depth := 0
+	for step := at; step != nil; step = step.parent {
+		depth++
+	}
+	return slices.ContainsFunc(resource.SystemFields(), func(field []string) bool {
+		return depth > 0 && depth < len(field) && at.is(field[:depth]...)
+	})
+}
+
 // owner is a field manager, as an entry of managedFields names it.
 type owner struct{ manager, operation string }
+
+// nobody is what the API server itself names as the owner of all fields at the first server-side apply to an object that has no
+// managed fields. No client applies under that name, so nothing is removed by it.
+func nobody() owner { return owner{manager: "before-first-apply", operation: "Update"} }
 
 // newOwners returns the field managers that own, after a write and not before, a field that only the control plane writes.
 func newOwners(resource *reserved.Resource, old, new rawjson.Value) []owner {
@@ -115,8 +134,9 @@ func ownersOf(resource *reserved.Resource, managedFields rawjson.Value) []owner 
 		if len(owners) == maxOwners {
 			break
 		}
-		if ownsSystemField(resource, entry) {
-			owners = append(owners, owner{manager: entry.Get("manager").Text(), operation: entry.Get("operation").Text()})
+		o := owner{manager: entry.Get("manager").Text(), operation: entry.Get("operation").Text()}
+		if o != nobody() && ownsSystemField(resource, entry) {
+			owners = append(owners, o)
 		}
 	}
 	return owners
@@ -145,5 +165,5 @@ func owns(fields rawjson.Value, field []string) bool {
 // isForeign tells a field manager that is no controller's. kubectl turns the entry of its updates into one of server-side
 // apply, which removes the fields that it owns and does not name.
 func (o owner) isForeign() bool {
-	return o.operation != "Update" || strings.HasPrefix(o.manager, "kubectl") || o.manager == "before-first-apply"
+	return o.operation != "Update" || strings.HasPrefix(o.manager, "kubectl")
 }

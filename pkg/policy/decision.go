@@ -43,8 +43,9 @@ const (
 	SystemDelete Reason = "SystemDelete"
 	// Restoration: every change goes towards the manifest.
 	Restoration Reason = "Restoration"
-	// Stale: the write would be a restoration, but not of the live object: the API server itself refuses it.
-	Stale Reason = "Stale"
+	// Unconfirmed: the write needs no denial, but nothing shows that its object is the live one. It leaves no record: the API
+	// server refuses it, or no API server has sent it.
+	Unconfirmed Reason = "Unconfirmed"
 	// NamespaceTerminating: the whole namespace is going already; a denial would only leave it stuck.
 	NamespaceTerminating Reason = "NamespaceTerminating"
 )

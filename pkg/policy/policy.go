@@ -106,7 +106,7 @@ func (c *Case) Decide(holds []bool) Decision {
 		return Decision{Allowed: true, Reason: NotReserved}
 	case c.permit.reason != "" && c.permit.holds(holds, false):
 		if !c.permit.holds(holds, true) {
-			return w.allow(Stale, "")
+			return w.allow(Unconfirmed, "")
 		}
 		return w.allow(c.permit.reason, c.permit.outcome)
 	case c.mode == Observe:
@@ -185,17 +185,21 @@ func (w *write) isRestoration() bool {
 // restorationLookups makes sure that a record is about a write that an API server was asked for: other callers of the guard do
 // not know the UID of the live object. And a restored token Secret is one more credential if another one is in use.
 func (w *write) restorationLookups() []Lookup {
-	object := w.new
-	lookups := []Lookup{{
-		Subject: Live, ForRecord: true, GVR: w.GVR, Namespace: object.Namespace, Name: object.Name,
-		UID: w.OldObject.Get("metadata", "uid").Text(),
-	}}
+	lookups := []Lookup{w.isLive(w.new)}
 	if w.asksForToken() {
 		lookups = append(lookups, Lookup{
-			Subject: OnlyToken, Namespace: object.Namespace, Account: object.Account, Name: object.Name,
+			Subject: OnlyToken, Namespace: w.new.Namespace, Account: w.new.Account, Name: w.new.Name,
 		})
 	}
 	return lookups
+}
+
+// isLive asks whether the object as it was before the write is the live one.
+func (w *write) isLive(object reserved.Identity) Lookup {
+	return Lookup{
+		Subject: Live, ForRecord: true, GVR: w.GVR, Namespace: object.Namespace, Name: object.Name,
+		UID: w.OldObject.Get("metadata", "uid").Text(),
+	}
 }
 
 // asksForToken says that after the write, and not before, a Secret asks for a credential of the reserved account.

@@ -129,6 +129,29 @@ func TestFactsHelpControllersOnly(t *testing.T) {
 	}
 }
 
+// Any client of the webhook can make up a review, but does not know the UID of a live object.
+func TestAMadeUpReviewLeavesNoAllowedRecord(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for _, c := range cases(t) {
+		reviewed := builtInPolicy(t).Review(decode(t, c.Review))
+		var holds []bool
+		for _, lookup := range reviewed.Lookups() {
+			holds = append(holds, lookup.Subject != Live)
+		}
+		got := reviewed.Decide(holds)
+		if got.Allowed && got.Outcome != "" {
+			t.Errorf("%s: got outcome %s", c.Name, got.Outcome)
+		}
+		if got.Reason == Unconfirmed {
+			found++
+		}
+	}
+	if found < 8 {
+		t.Errorf("%d reviews are unconfirmed, want 8 or more", found)
+	}
+}
+
 func TestZeroValuesDeny(t *testing.T) {
 	t.Parallel()
 	if (Decision{}).Allowed {
@@ -240,7 +263,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 		"the namespace is labelled":             {"UPDATE", "namespaces", admin, namespace, namespace, false, true, NotReserved, ""},
 		"a content is not changed":              {"UPDATE", "configmaps", admin, configMap, strings.Replace(configMap, "strict", "lax", 1), false, false, ReservedUpdate, `ConfigMap "edge-router" is reserved by Edge Router and must not be updated (changed: data.mode).`},
 		"a content is restored":                 {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, true, true, Restoration, ""},
-		"and one that is not the live one":      {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Stale, ""},
+		"and one that is not the live one":      {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Unconfirmed, ""},
 		"no token is minted":                    {"CREATE", "secrets", admin, "", token, false, false, TokenMint, `Secret "x" would hold a token of ServiceAccount "edge-router", which is reserved by Edge Router.`},
 		"the namespace's end takes it along":    {"DELETE", "configmaps", namespaces, configMap, "", true, true, NamespaceTerminating, ""},
 		"but only if the end is known":          {"DELETE", "configmaps", namespaces, configMap, "", false, false, ReservedDelete, ""},

@@ -67,7 +67,10 @@ const (
 type Lookup struct {
 	Subject Subject
 	// ForRecord says that the write is allowed in any case, and is recorded only if the fact holds.
-	ForRecord            bool
+	ForRecord bool
+	// OnError is the answer where the lookup fails.
+	OnError bool
+
 	Namespace, Name, UID string
 	GVR                  schema.GroupVersionResource
 	// Account is the name of a ServiceAccount in Namespace.
@@ -89,7 +92,9 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 		lookups, fits := w.fillsToken()
 		return permit{reason: SystemWrite, lookups: lookups}, fits
 	case w.resource.IsTokenSecret() && w.Operation == deletion && w.old.Account != "":
-		return permit{reason: SystemDelete, outcome: Allowed, lookups: []Lookup{{
+		isLive := w.isLive(w.old)
+		isLive.OnError = true // the guard may not read Secrets under other names, and every deletion is recorded
+		return permit{reason: SystemDelete, outcome: Allowed, lookups: []Lookup{isLive, {
 			Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: w.trueUID(),
 		}}}, true
 	case w.isAccount() && w.Operation == update:

@@ -123,9 +123,14 @@ func isOld(record kept, retention Retention, now time.Time) bool {
 	return now.Sub(record.at) > retention.Age+audit.Window
 }
 
+// openFor is how long after the start of its window a replica may still count into a record, or read it once more. Retention
+// takes none of these, so a replica that finds one gone knows that another client deleted it.
+const openFor = audit.Window + 2*time.Minute
+
 // outdated returns the records that are too old or too many.
 func outdated(records []kept, retention Retention, now time.Time) []kept {
-	old, rest := split(records, func(r kept) bool { return isOld(r, retention, now) })
+	open, closed := split(records, func(r kept) bool { return now.Sub(r.at) < openFor })
+	old, rest := split(closed, func(r kept) bool { return isOld(r, retention, now) })
 	take := func(from []kept, excess int, pick func([]kept, int) []kept) {
 		taken := pick(from, min(max(excess, 0), len(from)))
 		gone := make(map[string]bool, len(taken))
@@ -136,7 +141,7 @@ func outdated(records []kept, retention Retention, now time.Time) []kept {
 		rest = slices.DeleteFunc(rest, func(r kept) bool { return gone[r.name] })
 	}
 	most := int(retention.Most)
-	excess := func() int { return len(rest) - most }
+	excess := func() int { return len(open) + len(rest) - most }
 	unverified, _ := split(rest, func(r kept) bool { return r.unverified })
 	take(unverified, excess(), thin)
 	take(rest, excess(), func(from []kept, n int) []kept { return ofNoisyUsers(from, n, max(most/userShare, minUserShare)) })

@@ -142,3 +142,17 @@ func TestAFinalizerDoesNotKeepARecord(t *testing.T) {
 		t.Errorf("it is still there: %v", err)
 	}
 }
+
+// A replica that finds one of its open records gone takes that for tampering.
+func TestRetentionTakesNoRecordThatIsStillCounted(t *testing.T) {
+	t.Parallel()
+	var records []kept
+	for i := range 20 {
+		records = append(records, kept{name: fmt.Sprint(i), user: "eve", at: noon.Add(-time.Duration(i) * time.Minute)})
+	}
+	for _, gone := range outdated(records, Retention{Age: 24 * time.Hour, Most: 4}, noon) {
+		if noon.Sub(gone.at) < openFor {
+			t.Errorf("the record of %s is taken", gone.at)
+		}
+	}
+}

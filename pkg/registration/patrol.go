@@ -59,10 +59,10 @@ func (p *Patrol) Start(ctx context.Context) error {
 
 // Round looks once, and repairs if the webhook configuration has not been in place for long enough. Start calls it.
 func (p *Patrol) Round(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
 	p.Repairer.mu.Lock()
 	defer p.Repairer.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	live, want, err := p.Repairer.look(ctx)
 	if err != nil {
 		p.Repairer.inPlace.Set(0)

@@ -101,10 +101,10 @@ func NewRepairer(options RepairerOptions) (*Repairer, error) {
 
 // Keep makes the live webhook configuration exactly as it is wanted.
 func (r *Repairer) Keep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	live, want, err := r.look(ctx)
 	if err != nil || r.settled(live, want) {
 		return err

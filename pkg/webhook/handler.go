@@ -107,7 +107,7 @@ func (h *Handler) evaluate(ctx context.Context, request *review.Request, readErr
 	return reviewed.Decide(holds), err
 }
 
-// holds answers each lookup. One that cannot be answered denies the write, and has it recorded.
+// holds answers each lookup.
 func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) ([]bool, error) {
 	if len(lookups) == 0 {
 		return nil, nil
@@ -118,8 +118,10 @@ func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) ([]bool, e
 	var failed error
 	for _, lookup := range lookups {
 		holds, err := h.lookUp(ctx, lookup)
-		failed = errors.Join(failed, err)
-		answers = append(answers, err == nil && holds || err != nil && lookup.ForRecord)
+		if failed == nil {
+			failed = err
+		}
+		answers = append(answers, err == nil && holds || err != nil && lookup.OnError)
 	}
 	return answers, failed
 }
