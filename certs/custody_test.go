@@ -321,3 +321,18 @@ func TestASecretThatCannotBeWrittenIsTold(t *testing.T) {
 		t.Errorf("error %v, problem %q", err, a.State().Problem)
 	}
 }
+
+// Another client may empty the registration in the moment after it was made. That says nothing against the authority.
+func TestAnEmptiedRegistrationReplacesNoAuthority(t *testing.T) {
+	w := &world{t: t, now: epoch, secret: &secretOnly{}}
+	w.start(0)
+	a := w.replicas[0]
+	before := a.State().Authority
+	w.bundle = []byte{}
+	if err := a.Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if state := a.State(); !state.Authority.Equal(before) || state.Replaced != 0 {
+		t.Errorf("the authority was replaced %d times", state.Replaced)
+	}
+}

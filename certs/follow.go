@@ -94,6 +94,7 @@ func (a *Authority) Refresh(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.look()
 	a.complain(cmp.Or(problem, a.notice, a.pace.lateness(*a.held.Load(), a.opts.Now())))
 	return a.Bundle(), nil
 }
@@ -122,7 +123,8 @@ func (a *Authority) succeed(stored record, readable bool) (problem string) {
 	now := a.opts.Now()
 	custody := custody{held: *a.held.Load(), own: a.own, anchored: a.anchored, live: &a.live, pace: a.pace}
 	next, proven := custody.succeed(stored.authorities, now)
-	if !proven && a.live.registered && !a.anchored && !custody.isProven(now) {
+	// A registration that shows nothing, because another client has emptied it, says nothing against what this replica holds.
+	if !proven && len(a.live.bundle) > 0 && !a.anchored && !custody.isProven(now) {
 		if err := a.startOver(errUnproven, now); err != nil {
 			return err.Error()
 		}

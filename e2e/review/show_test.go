@@ -15,7 +15,7 @@ func TestShowSaysAllAndWhatToDo(t *testing.T) {
 	name := put(t, denial(time.Minute, nil))
 	mint := put(t, denial(time.Minute, func(f *audit.Fact) { f.Reason = "TokenMint" }))
 	guardian(t, "audit", "show", name).require(t, 0, name, "Denied", "UPDATE", "secrets/kube-system/reserved", "data.token", "ReservedUpdate",
-		`Secret "reserved" must not be updated`, "alice", "system:authenticated", "s ago)", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "What to do", "apigw-guardian unlock")
+		`Secret "reserved" must not be updated`, "alice", "system:authenticated", "s ago)", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "What to do", "Ask this user")
 	guardian(t, "audit", "show", mint).require(t, 0, "Treat it as an attack", "apigw-guardian audit list --user alice")
 }
 
