@@ -326,7 +326,8 @@ func TestASecretThatCannotBeWrittenIsTold(t *testing.T) {
 func TestAnEmptiedRegistrationReplacesNoAuthority(t *testing.T) {
 	w := &world{t: t, now: epoch, secret: &secretOnly{}}
 	w.start(0)
-	a := w.replicas[0]
+	w.start(1) // it has the authority out of the Secret
+	a := w.replicas[1]
 	before := a.State().Authority
 	w.bundle = []byte{}
 	if err := a.Round(t.Context()); err != nil {
