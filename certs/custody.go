@@ -76,7 +76,7 @@ func proves(proven, candidate *x509.Certificate) bool {
 }
 
 // vouched returns the candidates that the anchors prove, in their order: the anchors themselves, and the CAs that a chain of
-// endorsements links to one of them, in either direction. Nobody but a guard can make either.
+// endorsements links to one of them, in either direction. Only a guard can make either.
 func vouched(anchors, candidates []*x509.Certificate) []*x509.Certificate {
 	proven := slices.Clone(anchors)
 	isProven := func(c *x509.Certificate) bool {

@@ -144,7 +144,8 @@ func (c *certificates) alongside(ctx context.Context, load func(context.Context)
 	return serve()
 }
 
-// lead rotates the certificates until ctx ends. An elected leader runs it, or one that stands in: not both at once in one process.
+// lead rotates the certificates until ctx ends. The elected leader runs it, or a replica that stands in. One process never runs it
+// twice at once.
 func (c *certificates) lead(ctx context.Context) error {
 	select {
 	case <-c.loaded:
@@ -217,8 +218,8 @@ func (c *certificates) hasOwnProblem() bool {
 	}
 }
 
-// bundle returns what the webhook configuration must let API servers trust. Where this replica may not read the Secret any more, that
-// is what it serves with: nobody rotates then either, and a webhook configuration that is gone must come back.
+// bundle returns what API servers must trust, for the webhook configuration. If this replica may no longer read the Secret, it
+// returns what this replica serves with, so that an absent webhook configuration is still restored.
 func (c *certificates) bundle(ctx context.Context) ([]byte, error) {
 	bundle, err := c.source.Refresh(ctx)
 	if apierrors.IsForbidden(err) {

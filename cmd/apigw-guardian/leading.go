@@ -94,8 +94,8 @@ func (g *guard) term(ctx context.Context) error {
 	return manager.Start(ctx)
 }
 
-// addRepairer makes what keeps the webhook configuration in place. Its client has a rate limit of its own: the lookups of decisions
-// must not use it up.
+// addRepairer makes the Repairer of the webhook configuration. It has a separate client, and so a separate rate limit: the reads
+// of the certificates must not delay a repair.
 func (g *guard) addRepairer() error {
 	clientset, err := kubernetes.NewForConfig(rest.CopyConfig(g.config))
 	if err != nil {

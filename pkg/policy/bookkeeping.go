@@ -59,7 +59,7 @@ func (s *subset) says(at *path, want, value rawjson.Value) bool {
 		return false
 	}
 	switch {
-	case len(want) == 0 && isSystemOwned(s.resource, at) || len(want) == 0 && leadsToSystemField(s.resource, at):
+	case len(want) == 0 && (isSystemOwned(s.resource, at) || leadsToSystemField(s.resource, at)):
 		return false // kubectl removes it from the live object, whatever its value is here
 	case value.IsEmpty(), len(want) == 0 && value.TextIs(""):
 		return true
