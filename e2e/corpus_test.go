@@ -16,7 +16,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 // answers returns what the corpus says that the guard answers to each scenario.
@@ -118,7 +118,7 @@ func requireRecord(t *testing.T, answer scenario.Answer, want *admissionv1.Admis
 	if !isRecorded {
 		return
 	}
-	store, err := recordstore.New(shared.cluster.AdminConfig())
+	store, err := store.New(shared.cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
 
 // controllerManager is who an attacker poses as: the name of the one user that may fill a token Secret.
@@ -256,7 +256,7 @@ func TestADeletionOfATokenSecretIsRecorded(t *testing.T) {
 // countDeletions returns how many allowed deletions of the reserved token Secret by the controller manager are recorded.
 func countDeletions(t *testing.T) int64 {
 	t.Helper()
-	store, err := recordstore.New(shared.cluster.AdminConfig())
+	store, err := store.New(shared.cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -207,7 +207,7 @@ func gauge(t *testing.T, guard *testbed.Guard) float64 {
 // requireRecorded wants a record of tampering, and an Event that leads to it.
 func requireRecorded(t *testing.T, reason, operation string) {
 	t.Helper()
-	store, err := recordstore.New(shared.cluster.AdminConfig())
+	store, err := store.New(shared.cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

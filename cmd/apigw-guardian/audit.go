@@ -15,9 +15,9 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 )
 
 func newAudit(shared *sharedFlags) *cobra.Command {
@@ -45,7 +45,7 @@ rights of whoever runs it.`,
 }
 
 // records connects to the audit records of the cluster that the flags name.
-func (f *sharedFlags) records() (*recordstore.Store, error) {
+func (f *sharedFlags) records() (*store.Store, error) {
 	config, err := f.restConfig()
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (f *sharedFlags) records() (*recordstore.Store, error) {
 	// client-go's own five requests a second would make a person wait for the pages of a long list. The API server has limits of
 	// its own.
 	config.QPS = -1
-	return recordstore.New(config)
+	return store.New(config)
 }
 
 // filterFlags pick records.
@@ -110,7 +110,7 @@ func (f *filterFlags) filter(now time.Time) (audit.Filter, error) {
 // reasons are those of the guard's decisions, of a flood of them, of tampering, and of what audit import finds.
 func reasons() []string {
 	return slices.Concat(texts(policy.RecordedReasons()), audit.TamperedReasons(),
-		[]string{audit.FloodReason, auditlog.NotAsked, auditlog.NotReached})
+		[]string{audit.FloodReason, apilog.NotAsked, apilog.NotReached})
 }
 
 // texts turns a closed list into words.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditexport"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/export"
 )
 
 func newAuditExport(shared *sharedFlags) *cobra.Command {
@@ -27,8 +27,8 @@ Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
   apigw-guardian audit export --format ocsf --since 24h`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(auditexport.Formats(), auditexport.Format(format)) {
-				return fmt.Errorf("%w: --format %q: give %s", errUsage, format, oneOf(texts(auditexport.Formats())))
+			if !slices.Contains(export.Formats(), export.Format(format)) {
+				return fmt.Errorf("%w: --format %q: give %s", errUsage, format, oneOf(texts(export.Formats())))
 			}
 			filter, err := flags.filter(time.Now())
 			if err != nil {
@@ -43,10 +43,10 @@ Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 				return err
 			}
 			buffer := bufio.NewWriter(cmd.OutOrStdout())
-			return errors.Join(auditexport.Write(buffer, auditexport.Format(format), version, records), buffer.Flush())
+			return errors.Join(export.Write(buffer, export.Format(format), version, records), buffer.Flush())
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", string(auditexport.JSONL), oneOf(texts(auditexport.Formats())))
+	cmd.Flags().StringVar(&format, "format", string(export.JSONL), oneOf(texts(export.Formats())))
 	flags.addTo(cmd.Flags())
 	return cmd
 }

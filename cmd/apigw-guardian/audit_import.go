@@ -17,8 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 // importFlags are those of audit import.
@@ -30,7 +30,7 @@ type importFlags struct {
 
 // importResult is what audit import prints as JSON and YAML.
 type importResult struct {
-	*auditlog.Report
+	*apilog.Report
 	// BrokenLines could not be read.
 	BrokenLines int `json:"brokenLines"`
 	// Stored is the number of records that were stored; absent without --store.
@@ -73,7 +73,7 @@ func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, file
 	if err != nil {
 		return err
 	}
-	reading := &logReading{log: auditlog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
+	reading := &logReading{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
 	readErr := reading.files(cmd.Context(), files)
 	if err := cmd.Context().Err(); err != nil || reading.events == 0 {
 		return cmp.Or(err, readErr, errors.New("nothing was compared: there is no event in what was given"))
@@ -107,7 +107,7 @@ func (f *importFlags) complain(reading *logReading) error {
 }
 
 // storeMissing stores what it can until the first error; the rest is stored when the same command runs again.
-func (r *importResult) storeMissing(ctx context.Context, store *recordstore.Store) error {
+func (r *importResult) storeMissing(ctx context.Context, store *store.Store) error {
 	r.Stored = new(0)
 	for _, record := range r.ToStore() {
 		_, err := store.Merge(ctx, record, nil)
@@ -125,7 +125,7 @@ func (r *importResult) storeMissing(ctx context.Context, store *recordstore.Stor
 
 // logReading reads files into one log.
 type logReading struct {
-	log            *auditlog.Log
+	log            *apilog.Log
 	stdin          io.Reader
 	diagnostics    io.Writer
 	events, broken int
@@ -169,8 +169,8 @@ var errNoAuditLog = errors.New("this is no audit log of kube-apiserver in its fo
 func (r *logReading) read(name string, source io.Reader) error {
 	events, lines := 0, brokenLines{}
 	var end error
-	for event, err := range auditlog.Events(source) {
-		var line *auditlog.LineError
+	for event, err := range apilog.Events(source) {
+		var line *apilog.LineError
 		switch {
 		case err == nil:
 			events++
@@ -231,7 +231,7 @@ func printImport(p *printer, result *importResult) {
 	}
 	for _, part := range []struct {
 		title       string
-		differences []auditlog.Difference
+		differences []apilog.Difference
 	}{{"MISSING", result.Missing}, {"SURPLUS", result.Surplus}} {
 		if len(part.differences) > 0 {
 			p.line("")
@@ -242,7 +242,7 @@ func printImport(p *printer, result *importResult) {
 	p.line(result.sentence())
 }
 
-func printWrites(p *printer, writes auditlog.Counts) {
+func printWrites(p *printer, writes apilog.Counts) {
 	p.row("WRITES TO RESERVED RESOURCES", "COUNT")
 	for _, row := range []struct {
 		what  string
@@ -260,14 +260,14 @@ func printWrites(p *printer, writes auditlog.Counts) {
 	}
 }
 
-func printAway(p *printer, spans []auditlog.Span) {
+func printAway(p *printer, spans []apilog.Span) {
 	p.row("GUARD AWAY FROM", "TO", "REFUSED", "UNGUARDED")
 	for _, span := range spans {
 		p.row(clock(span.From), clock(span.To), strconv.Itoa(span.Failed), strconv.Itoa(span.Unguarded))
 	}
 }
 
-func printDifferences(p *printer, title string, differences []auditlog.Difference) {
+func printDifferences(p *printer, title string, differences []apilog.Difference) {
 	p.row(title, "LOGGED", "OUTCOME", "OPERATION", "RESOURCE", "USER", "REASON", "LAST SEEN", "RECORD")
 	for _, d := range differences {
 		p.row(strconv.FormatInt(max(d.Logged-d.Recorded, d.Recorded-d.Logged), 10), strconv.FormatInt(d.Logged, 10),

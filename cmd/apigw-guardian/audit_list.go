@@ -14,8 +14,8 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditexport"
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditterm"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/export"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 )
 
 // recordList is the result of audit list, as JSON and YAML.
@@ -91,7 +91,7 @@ func (l *listing) run(cmd *cobra.Command, shared *sharedFlags) error {
 	case formatTable, formatWide:
 		return l.printTable(cmd, records)
 	case formatCSV:
-		return auditexport.Write(cmd.OutOrStdout(), auditexport.CSV, version, records)
+		return export.Write(cmd.OutOrStdout(), export.CSV, version, records)
 	}
 	return l.output.print(cmd.OutOrStdout(), recordList{Items: append([]v1alpha1.AuditRecord{}, records...)}, nil)
 }
@@ -102,11 +102,11 @@ func (l *listing) printTable(cmd *cobra.Command, records []v1alpha1.AuditRecord)
 		return nil
 	}
 	buffer := bufio.NewWriter(cmd.OutOrStdout())
-	table := auditterm.NewTable(screenOf(cmd.OutOrStdout()), auditterm.Layout{Wide: l.output.format == formatWide}, records)
+	table := terminal.NewTable(screenOf(cmd.OutOrStdout()), terminal.Layout{Wide: l.output.format == formatWide}, records)
 	return errors.Join(writeTable(buffer, table, records), buffer.Flush())
 }
 
-func writeTable(w io.Writer, table *auditterm.Table, records []v1alpha1.AuditRecord) error {
+func writeTable(w io.Writer, table *terminal.Table, records []v1alpha1.AuditRecord) error {
 	if err := table.Header(w); err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 func newAuditShow(shared *sharedFlags) *cobra.Command {
@@ -53,18 +53,18 @@ func oneName(_ *cobra.Command, args []string) error {
 }
 
 // find returns the record of that name, or the only one whose name has it as a part.
-func find(ctx context.Context, store *recordstore.Store, name string) (*v1alpha1.AuditRecord, error) {
-	record, err := store.Get(ctx, name)
-	if !errors.Is(err, recordstore.ErrNotFound) {
+func find(ctx context.Context, stored *store.Store, name string) (*v1alpha1.AuditRecord, error) {
+	record, err := stored.Get(ctx, name)
+	if !errors.Is(err, store.ErrNotFound) {
 		return record, err
 	}
-	records, listErr := store.List(ctx, audit.Filter{})
+	records, listErr := stored.List(ctx, audit.Filter{})
 	if listErr != nil {
 		return nil, fmt.Errorf("%w; and those there are cannot be listed: %w", err, listErr)
 	}
 	switch named := audit.Named(records, name); {
 	case len(named) == 1:
-		return store.Get(ctx, named[0])
+		return stored.Get(ctx, named[0])
 	case len(named) > 1:
 		return nil, fmt.Errorf("%d records have %q in their names, such as %s: give more of the name",
 			len(named), name, strings.Join(named[:min(len(named), 3)], ", "))

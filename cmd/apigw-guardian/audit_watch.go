@@ -18,8 +18,8 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditterm"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 )
 
 // watcher prints the records that are there, and then each that comes or counts more.
@@ -35,13 +35,13 @@ type watcher struct {
 	synced bool
 	// counts is what was last told of each record.
 	counts  map[string]int64
-	table   *auditterm.Table
+	table   *terminal.Table
 	lost    bool
 	encoder *json.Encoder
 }
 
 // follow prints until ctx ends.
-func (l *listing) follow(cmd *cobra.Command, store *recordstore.Store) error {
+func (l *listing) follow(cmd *cobra.Command, records *store.Store) error {
 	// The libraries would tell of a lost connection in their own words; reached does.
 	ctx, fail := context.WithCancelCause(klog.NewContext(cmd.Context(), logr.Discard()))
 	defer fail(nil)
@@ -49,7 +49,7 @@ func (l *listing) follow(cmd *cobra.Command, store *recordstore.Store) error {
 		list: l, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr(), fail: fail, counts: map[string]int64{},
 		encoder: json.NewEncoder(cmd.OutOrStdout()),
 	}
-	err := store.Follow(ctx, recordstore.Follower{Changed: w.changed, Removed: w.removed, Synced: w.printFirst, Reached: w.reached})
+	err := records.Follow(ctx, store.Follower{Changed: w.changed, Removed: w.removed, Synced: w.printFirst, Reached: w.reached})
 	if err == nil && cmd.Context().Err() == nil {
 		return context.Cause(ctx)
 	}
@@ -88,7 +88,7 @@ func (w *watcher) printFirst() {
 	}
 	slices.Reverse(records)
 	if w.list.output.format != formatJSON {
-		w.table = auditterm.NewTable(screenOf(w.stdout), auditterm.Layout{Wide: w.list.output.format == formatWide, Live: true}, records)
+		w.table = terminal.NewTable(screenOf(w.stdout), terminal.Layout{Wide: w.list.output.format == formatWide, Live: true}, records)
 		w.end(w.table.Header(w.stdout))
 	}
 	for i := range records {

@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditweb"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/web"
 )
 
 // maxPort is the highest TCP port.
@@ -56,7 +56,7 @@ of whoever runs it, and changes nothing. The address holds a random token: who d
 
 // webReview is one run of audit web.
 type webReview struct {
-	store         *recordstore.Store
+	store         *store.Store
 	cluster       string
 	port          int
 	out, warnings io.Writer
@@ -71,7 +71,7 @@ func newWebReview(shared *sharedFlags) (*webReview, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := recordstore.New(config)
+	store, err := store.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -87,11 +87,11 @@ func (r *webReview) run(ctx context.Context) error {
 		return fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
 	}
 	defer func() { _ = listener.Close() }() // Serve closes it too
-	feed := auditweb.NewFeed()
+	feed := web.NewFeed()
 	synced := make(chan struct{})
 	followed := make(chan error, 1)
 	go func() {
-		followed <- r.store.Follow(ctx, recordstore.Follower{
+		followed <- r.store.Follow(ctx, store.Follower{
 			Changed: feed.Changed, Removed: feed.Removed, Reached: feed.Reached, Synced: func() { close(synced) },
 		})
 	}()
@@ -109,8 +109,8 @@ func (r *webReview) run(ctx context.Context) error {
 }
 
 // serve tells the reader the address, and answers there.
-func (r *webReview) serve(ctx context.Context, listener net.Listener, feed *auditweb.Feed) error {
-	page := auditweb.New(feed, r.cluster)
+func (r *webReview) serve(ctx context.Context, listener net.Listener, feed *web.Feed) error {
+	page := web.New(feed, r.cluster)
 	address := "http://" + listener.Addr().String() + page.Path()
 	fmt.Fprintf(r.out, "The denied requests of %s:\n\n  %s\n\nWhoever knows this address reads them with your rights. Ctrl-C ends it.\n",
 		r.cluster, address)
@@ -121,5 +121,5 @@ func (r *webReview) serve(ctx context.Context, listener net.Listener, feed *audi
 		}
 		defer tidy()
 	}
-	return auditweb.Serve(ctx, listener, page)
+	return web.Serve(ctx, listener, page)
 }

@@ -21,11 +21,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
@@ -42,7 +42,7 @@ type guard struct {
 	metadata metadata.Interface
 	manager  ctrl.Manager
 	server   *listener
-	records  *recordstore.Store
+	records  *store.Store
 	recorder *recorder.Recorder
 	repairer *registration.Repairer
 

@@ -16,7 +16,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -90,7 +90,7 @@ func (g *guard) leaseTampered(ctx context.Context, record resourcelock.LeaderEle
 		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
 	g.recordTampering(ctx, audit.Fact{
 		Operation: string(admissionv1.Update),
-		Resource:  audit.ResourcePath(recordstore.LeaseResource, g.settings.flags.namespace, registration.Name),
+		Resource:  audit.ResourcePath(store.LeaseResource, g.settings.flags.namespace, registration.Name),
 		Reason:    audit.LeaseHeld,
 		Changed:   []string{"spec.holderIdentity", "spec.leaseDurationSeconds"},
 		Message: fmt.Sprintf("The leader-election lease named the holder %q for %d s. A replica takes it over after %s.",

@@ -18,15 +18,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recorder"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 // recordingFlags say how denials are recorded.
 type recordingFlags struct {
 	mode      string
 	spoolDir  string
-	retention recordstore.Retention
+	retention store.Retention
 }
 
 func (f *recordingFlags) addTo(flags *pflag.FlagSet) {
@@ -57,7 +57,7 @@ func (f *recordingFlags) check() error {
 func (g *guard) addRecorder() error {
 	config := rest.CopyConfig(g.config)
 	config.QPS = -1 // the recorder bounds itself, and a denial waits for it
-	store, err := recordstore.New(config)
+	store, err := store.New(config)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (g *guard) addRecorder() error {
 
 // announce waits for the manager, which is made after the recorder.
 func (g *guard) announce(record *v1alpha1.AuditRecord) {
-	recordstore.Events{Recorder: g.manager.GetEventRecorder("apigw-guardian"), Set: g.set}.Announce(record)
+	store.Events{Recorder: g.manager.GetEventRecorder("apigw-guardian"), Set: g.set}.Announce(record)
 }
 
 // replicaName is new at every start: a count that a former process may still be writing is not continued.
@@ -122,8 +122,8 @@ const retentionInterval = time.Minute
 
 // trimmer keeps the retention. Only a leader does: two replicas would delete each other's page.
 type trimmer struct {
-	store     *recordstore.Store
-	retention recordstore.Retention
+	store     *store.Store
+	retention store.Retention
 	log       *slog.Logger
 }
 

@@ -13,14 +13,14 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // repaired records a repair of the webhook configuration. The user is not known: no webhook is asked about a webhook configuration.
 func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
 	fact := audit.Fact{
-		Operation: string(repair.Operation), Resource: audit.ResourcePath(recordstore.RegistrationResource, "", registration.Name),
+		Operation: string(repair.Operation), Resource: audit.ResourcePath(store.RegistrationResource, "", registration.Name),
 		Reason: audit.RegistrationChanged, Changed: repair.Changed, Message: "Another client changed the webhook configuration.",
 	}
 	if repair.Operation == admissionv1.Delete {

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditterm"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 )
 
 // output is the program's standard output. It remembers that its reader has left, which is no failure of the program.
@@ -36,8 +36,8 @@ func (o *output) isClosed() bool { return o.closed.Load() }
 const usualWidth = 80
 
 // screenOf finds out what the writer shows.
-func screenOf(w io.Writer) auditterm.Screen {
-	screen := auditterm.Screen{Now: time.Now(), Place: time.Local}
+func screenOf(w io.Writer) terminal.Screen {
+	screen := terminal.Screen{Now: time.Now(), Place: time.Local}
 	if out, isOutput := w.(*output); isOutput {
 		w = out.writer
 	}

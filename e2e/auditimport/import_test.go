@@ -33,13 +33,13 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
-var capture = flag.Bool("capture", false, "write the audit logs of this run to the test data of pkg/auditlog")
+var capture = flag.Bool("capture", false, "write the audit logs of this run to the test data of pkg/audit/apilog")
 
-const captured = "../../pkg/auditlog/testdata"
+const captured = "../../pkg/audit/apilog/testdata"
 
 // bed is what the tests use one after the other.
 var bed struct {
@@ -246,7 +246,7 @@ func joined(differences []difference) []difference {
 
 func records(t *testing.T) []v1alpha1.AuditRecord {
 	t.Helper()
-	store, err := recordstore.New(bed.cluster.AdminConfig())
+	store, err := store.New(bed.cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 // flood is P9.
@@ -66,7 +66,7 @@ func (b *bench) countDenialsIn(ctx context.Context, mode string) (err error) {
 }
 
 func (b *bench) counted(ctx context.Context) (audit.Summary, error) {
-	store, err := recordstore.New(b.cluster.AdminConfig())
+	store, err := store.New(b.cluster.AdminConfig())
 	if err != nil {
 		return audit.Summary{}, err
 	}

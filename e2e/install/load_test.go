@@ -24,7 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 // What is reserved, by name.
@@ -123,7 +123,7 @@ func (l *load) endWithoutFailure(t *testing.T) {
 // recordedDenials is what the audit records of the cluster count.
 func recordedDenials(t *testing.T, n *node.Node) int64 {
 	t.Helper()
-	store, err := recordstore.New(n.AdminConfig())
+	store, err := store.New(n.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

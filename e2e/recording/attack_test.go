@@ -66,7 +66,7 @@ func makeUp(t *testing.T, r *replica, count int64, body func(n int64) string) {
 // recordsOf returns the records in a user's name.
 func recordsOf(t *testing.T, user string) []v1alpha1.AuditRecord {
 	t.Helper()
-	records, err := store(t).List(t.Context(), audit.Filter{User: `"` + user + `"`})
+	records, err := recordStore(t).List(t.Context(), audit.Filter{User: `"` + user + `"`})
 	must(t, err)
 	return records
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
@@ -41,7 +41,7 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	for record := range from.read(t).denials {
 		name = record
 	}
-	record, err := store(t).Get(t.Context(), name)
+	record, err := recordStore(t).Get(t.Context(), name)
 	must(t, err)
 	spec := record.Spec
 	if spec.FirstTime.Time.Before(before) || spec.LastTime != spec.FirstTime || spec.LastRequestUID == "" || len(spec.Counts) != 1 {
@@ -111,7 +111,7 @@ func TestARestorationIsRecorded(t *testing.T) {
 		answer, err := world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"wrong":null}}}`))
 		return err == nil && answer.Code == http.StatusOK
 	})
-	records, err := store(t).List(t.Context(), audit.Filter{Outcome: "Restored"})
+	records, err := recordStore(t).List(t.Context(), audit.Filter{Outcome: "Restored"})
 	must(t, err)
 	if len(records) != 1 || records[0].Spec.Count != 1 || records[0].Spec.Reason != "Restoration" {
 		t.Errorf("records of restorations: %+v", records)
@@ -187,7 +187,7 @@ func pageOf(t *testing.T) string {
 
 // What is too old goes, and of what is too much the noisiest user's; a leader sees to it.
 func TestRetention(t *testing.T) {
-	s := store(t)
+	s := recordStore(t)
 	most := int64(len(counts(t))) + 100
 	now := time.Now()
 	var group sync.WaitGroup
@@ -213,11 +213,11 @@ func TestRetention(t *testing.T) {
 		must(t, err)
 		return len(records)
 	}
-	deleted, err := s.Trim(t.Context(), recordstore.Retention{Age: (300*24 + 12) * time.Hour, Most: 100_000}, now)
+	deleted, err := s.Trim(t.Context(), store.Retention{Age: (300*24 + 12) * time.Hour, Most: 100_000}, now)
 	if err != nil || deleted != 500 || remaining() != 300 {
 		t.Errorf("by age: %d deleted, %d remain, want 500 and 300 (%v)", deleted, remaining(), err)
 	}
-	deleted, err = s.Trim(t.Context(), recordstore.Retention{Age: 10_000 * 24 * time.Hour, Most: most}, now)
+	deleted, err = s.Trim(t.Context(), store.Retention{Age: 10_000 * 24 * time.Hour, Most: most}, now)
 	if err != nil || deleted != 200 || remaining() != 100 {
 		t.Errorf("by number: %d deleted, %d remain, want 200 and 100 (%v)", deleted, remaining(), err)
 	}
@@ -256,9 +256,9 @@ func deny(t *testing.T, write scenario.Write) {
 	}
 }
 
-func store(t *testing.T) *recordstore.Store {
+func recordStore(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := recordstore.New(shared.world.Cluster.AdminConfig())
+	s, err := store.New(shared.world.Cluster.AdminConfig())
 	must(t, err)
 	return s
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -127,7 +127,7 @@ func removeRegistration(t *testing.T) {
 // counts returns what the records of the cluster count, by their names.
 func counts(t *testing.T) map[string]int64 {
 	t.Helper()
-	store, err := recordstore.New(shared.world.Cluster.AdminConfig())
+	store, err := store.New(shared.world.Cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}

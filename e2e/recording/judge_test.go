@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
-	"github.com/apigw-guardian/apigw-guardian/pkg/auditlog"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 )
 
 // play sends a flood, of which no write may succeed, and returns what its clients saw.
@@ -66,7 +66,7 @@ func (l log) read(t *testing.T) verdicts {
 		t.Fatal(err)
 	}
 	result := verdicts{denials: map[string]int64{}}
-	for event, err := range auditlog.Events(file) {
+	for event, err := range apilog.Events(file) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func (l log) read(t *testing.T) verdicts {
 	return result
 }
 
-func (v *verdicts) take(t *testing.T, event *auditlog.Event) {
+func (v *verdicts) take(t *testing.T, event *apilog.Event) {
 	t.Helper()
 	denied := false
 	for _, decision := range event.Decisions {

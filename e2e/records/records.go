@@ -15,8 +15,8 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
@@ -35,7 +35,7 @@ func Fill(ctx context.Context, config *rest.Config, count int) error {
 
 // Store stores the records as the guard does.
 func Store(ctx context.Context, config *rest.Config, records ...*v1alpha1.AuditRecord) error {
-	store, err := recordstore.New(config)
+	store, err := store.New(config)
 	if err != nil {
 		return err
 	}

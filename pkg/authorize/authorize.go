@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
-	"github.com/apigw-guardian/apigw-guardian/pkg/recordstore"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -62,7 +62,7 @@ func Connect(config *rest.Config) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, fmt.Errorf("make a client of the API server: %w", err)
 	}
-	records, err := recordstore.New(config)
+	records, err := store.New(config)
 	if err != nil {
 		return Cluster{}, err
 	}

@@ -1,0 +1,715 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apilog
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+func builtIn(tb testing.TB) *reserved.Set {
+	tb.Helper()
+	set, err := reserved.BuiltIn()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return set
+}
+
+func testdata(tb testing.TB, name string) []byte {
+	tb.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return content
+}
+
+// read returns the ids of the events and the texts of the errors, in order.
+func read(content []byte) (ids, errs []string) {
+	for event, err := range Events(bytes.NewReader(content)) {
+		if err != nil {
+			errs = append(errs, err.Error())
+			continue
+		}
+		ids = append(ids, event.ID)
+	}
+	return ids, errs
+}
+
+// told are the findings of a log, one line each.
+func told(t *testing.T, set *reserved.Set, content []byte) []string {
+	t.Helper()
+	var lines []string
+	for event, err := range Events(bytes.NewReader(content)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, finding := range Judge(set, event) {
+			fact := finding.Fact
+			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
+				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Resource, " ", fact.Reason, " ", fact.User.Name)), " "))
+		}
+	}
+	return lines
+}
+
+const (
+	role    = "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole"
+	binding = "clusterrolebindings.rbac.authorization.k8s.io/apigw-ingress-clusterrole-binding"
+	account = "serviceaccounts/kube-system/apigw-ingress"
+)
+
+// The logs are those of a real API server: e2e/auditimport writes them.
+func TestWhatRealLogsTell(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][]string{
+		"metadata.jsonl": {
+			"Owed Denied UPDATE " + role + " ReservedUpdate alice",
+			"Owed Denied UPDATE " + role + " ReservedUpdate alice",
+			"Owed Denied UPDATE " + role + " ReservedUpdate alice",
+			"Owed Denied DELETE " + binding + " ReservedDelete bob",
+			"Owed Denied DELETE " + binding + " ReservedDelete bob",
+			"DryRun DELETE " + binding + " bob",
+			"DryRun DELETE " + binding + " ReservedDelete bob",
+			"Passed UPDATE " + account + " NoChange carol",
+			"Failed UPDATE " + role + " dave",
+			"Failed UPDATE " + role + " dave",
+			"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve",
+			"Owed Denied UPDATE " + role + " ReservedUpdate eve",
+			"Owed Restored UPDATE " + role + " Restoration frank",
+		},
+		"bodies.jsonl": {
+			"Unguarded Unguarded CREATE secrets/kube-system/mallory GuardNotAsked mallory",
+			"Unguarded Unguarded CREATE secrets/kube-system/apigw-ingress-token-br9t5 GuardNotAsked mallory",
+			"Unguarded Unguarded DELETE secrets/kube-system/apigw-ingress-token-br9t5 GuardNotAsked mallory",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := gocmp.Diff(want, told(t, builtIn(t), testdata(t, name))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// edit are members of an event that a test sets, by the path of their keys joined by ">"; nil removes one.
+type edit map[string]any
+
+// line returns an event: the update of the reserved ClusterRole by alice, which succeeds, as edited.
+func line(t *testing.T, edits ...edit) []byte {
+	t.Helper()
+	const plain = `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"id","stage":"ResponseComplete",
+		"requestURI":"/apis/rbac.authorization.k8s.io/v1/clusterroles/apigw-ingress-clusterrole","verb":"patch",
+		"user":{"username":"alice","groups":["system:authenticated"]},
+		"objectRef":{"resource":"clusterroles","name":"apigw-ingress-clusterrole","apiGroup":"rbac.authorization.k8s.io","apiVersion":"v1"},
+		"responseStatus":{"metadata":{},"code":200},"annotations":{},
+		"requestReceivedTimestamp":"2026-11-25T08:20:00.000000Z","stageTimestamp":"2026-11-25T08:20:00.100000Z"}`
+	var event map[string]any
+	if err := json.Unmarshal([]byte(plain), &event); err != nil {
+		t.Fatal(err)
+	}
+	for _, edit := range edits {
+		for path, value := range edit {
+			keys := strings.Split(path, ">")
+			at := event
+			for _, key := range keys[:len(keys)-1] {
+				if _, found := at[key]; !found {
+					at[key] = map[string]any{}
+				}
+				at = at[key].(map[string]any)
+			}
+			at[keys[len(keys)-1]] = value
+			if value == nil {
+				delete(at, keys[len(keys)-1])
+			}
+		}
+	}
+	data, err := json.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(data, '\n')
+}
+
+// decision is what the guard notes.
+func decision(entry, verdict, reason, record string) edit {
+	e := edit{
+		"annotations>" + entry + ".apigw-guardian.io/decision": verdict,
+		"annotations>" + entry + ".apigw-guardian.io/reason":   reason,
+		"annotations>" + entry + ".apigw-guardian.io/resource": role,
+	}
+	if record != "" {
+		e["annotations>"+entry+".apigw-guardian.io/record"] = record
+	}
+	return e
+}
+
+// secret makes the event one about a Secret.
+func secret(verb, name string) edit {
+	return edit{
+		"verb": verb, "requestURI": "/api/v1/namespaces/kube-system/secrets",
+		"objectRef": map[string]any{"resource": "secrets", "namespace": "kube-system", "name": name, "apiVersion": "v1"},
+	}
+}
+
+func code(code int, message string) edit {
+	return edit{"responseStatus": map[string]any{"code": code, "message": message}}
+}
+
+func TestJudgments(t *testing.T) {
+	t.Parallel()
+	const record = "20261125t0820-update-0123456789abcdef0123"
+	const failed = `Internal error occurred: failed calling webhook "clusterroles.apigw-guardian.io": failed to call webhook: EOF`
+	const denial = `admission webhook "clusterroles.apigw-guardian.io" denied the request: No.`
+	unguarded := "Unguarded Unguarded UPDATE " + role + " GuardNotAsked alice"
+	mint := edit{"requestObject": map[string]any{"metadata": map[string]any{
+		"name": "any", "annotations": map[string]any{"kubernetes.io/service-account.name": "apigw-ingress"},
+	}}}
+	for name, test := range map[string]struct {
+		edits []edit
+		want  []string
+	}{
+		"a write that the guard was not asked about": {nil, []string{unguarded}},
+		"a read":                       {[]edit{{"verb": "get"}}, nil},
+		"an earlier stage":             {[]edit{{"stage": "RequestReceived"}}, nil},
+		"a write that is refused":      {[]edit{code(403, "forbidden: RBAC")}, nil},
+		"a conflict":                   {[]edit{code(409, "")}, nil},
+		"a write that breaks off":      {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write that panics":          {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write to another name":      {[]edit{{"objectRef>name": "other"}}, nil},
+		"a broken write to another":    {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
+		"another group's resource":     {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
+		"an unknown subresource":       {[]edit{{"objectRef>subresource": "status"}}, nil},
+		"an event about no object":     {[]edit{{"objectRef": nil}}, nil},
+		"a dry run that is not denied": {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
+		"a PUT that creates":           {[]edit{{"verb": "update"}, code(201, "")}, []string{"Unguarded Unguarded CREATE " + role + " GuardNotAsked alice"}},
+		"impersonation": {
+			[]edit{{"impersonatedUser": map[string]any{"username": "eve"}}}, []string{"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve"},
+		},
+		"a denial": {
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", record), code(403, denial)},
+			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"a denial behind another webhook's": {
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", record), code(403, "no, says another")},
+			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"a denial of what a patch would create": {
+			[]edit{decision("clusterroles", "deny", "TokenMint", "20261125t0820-create-0123456789abcdef0123"), code(403, denial)},
+			[]string{"Owed Denied CREATE " + role + " TokenMint alice"},
+		},
+		"denials by two entries": {
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", record), decision("clusterroles.edge", "deny", "ReservedUpdate", record)},
+			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice", "Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"an observed write": {
+			[]edit{decision("clusterroles", "allow", "ReservedUpdate", record)}, []string{"Owed WouldDeny UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"the control plane's own write": {
+			[]edit{decision("clusterroles", "allow", "SystemWrite", "")}, []string{"Passed UPDATE " + role + " SystemWrite alice"},
+		},
+		"a deletion for which the guard made no record was a dry run": {
+			[]edit{{"verb": "delete"}, decision("clusterroles", "deny", "ReservedDelete", ""), code(403, denial)},
+			[]string{"DryRun DELETE " + role + " ReservedDelete alice"},
+		},
+		"an update for which the guard made no record is owed one": {
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", ""), code(403, denial)},
+			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"a dry run that its body asks for": {
+			[]edit{{"verb": "delete", "requestObject": map[string]any{"kind": "DeleteOptions", "dryRun": []string{"All"}}}},
+			[]string{"DryRun DELETE " + role + " alice"},
+		},
+		"a message of a denial without the decision": {
+			[]edit{decision("clusterroles", "allow", "Restoration", record), code(403, denial)},
+			[]string{"Owed Restored UPDATE " + role + " Restoration alice", "Unclear UPDATE " + role + " alice"},
+		},
+		"a failed call": {[]edit{code(500, failed)}, []string{"Failed UPDATE " + role + " alice"}},
+		"a failed call in another's words": {
+			[]edit{{"objectRef>name": "other"}, code(403, `admission webhook "other.example.com" denied the request: `+failed)}, nil,
+		},
+		"a failed call of another webhook": {
+			[]edit{{"objectRef>name": "other"}, code(500, strings.ReplaceAll(failed, "apigw-guardian", "example"))}, nil,
+		},
+		"a call that failed open": {
+			[]edit{{"annotations>failed-open.validating.webhook.admission.k8s.io/round_0_index_0": "clusterroles.apigw-guardian.io"}},
+			[]string{"Unguarded Unguarded UPDATE " + role + " GuardNotReached alice"},
+		},
+		"a Secret under the prefix": {
+			[]edit{secret("create", "apigw-ingress-token-x")},
+			[]string{"Unguarded Unguarded CREATE secrets/kube-system/apigw-ingress-token-x GuardNotAsked alice"},
+		},
+		"a Secret under another name, whose body the log has not": {[]edit{secret("create", "any")}, nil},
+		"a Secret under another name, whose body names the account": {
+			[]edit{secret("create", "any"), mint}, []string{"Unguarded Unguarded CREATE secrets/kube-system/any GuardNotAsked alice"},
+		},
+		"a patch that names the account and no name": {
+			[]edit{secret("patch", "any"), mint, {"requestObject>metadata>name": nil}},
+			[]string{"Unguarded Unguarded UPDATE secrets/kube-system/any GuardNotAsked alice"},
+		},
+		"such a Secret in another namespace": {[]edit{secret("create", "any"), mint, {"objectRef>namespace": "elsewhere"}}, nil},
+		"a Secret under a generated name":    {[]edit{secret("create", "")}, []string{"Unclear CREATE secrets/kube-system alice"}},
+		"a ClusterRole under a generated name, which is no exact one": {
+			[]edit{{"verb": "create", "objectRef>name": nil}}, nil,
+		},
+		"a collection of which the log has no item": {
+			[]edit{secret("deletecollection", "")}, []string{"Unclear DELETE secrets/kube-system alice"},
+		},
+		"a collection of another name": {
+			[]edit{secret("deletecollection", ""), {"requestURI": "/api/v1/namespaces/kube-system/secrets?fieldSelector=metadata.name%3Dother"}}, nil,
+		},
+		"a collection of a reserved name": {
+			[]edit{secret("deletecollection", ""), {"requestURI": "/x?fieldSelector=metadata.name%3Dapigw-ingress-token-guardian"}},
+			[]string{"Unclear DELETE secrets/kube-system alice"},
+		},
+		"a collection whose items are none of ours": {
+			[]edit{secret("deletecollection", ""), {"level": "RequestResponse", "responseObject": map[string]any{"items": []any{
+				map[string]any{"metadata": map[string]any{"name": "a", "namespace": "kube-system"}},
+			}}}}, nil,
+		},
+		"an empty collection": {
+			[]edit{secret("deletecollection", ""), {"level": "RequestResponse", "responseObject": map[string]any{"items": []any{}}}}, nil,
+		},
+		"a collection with two of ours": {
+			[]edit{secret("deletecollection", ""), {"responseObject": map[string]any{"items": []any{
+				map[string]any{"metadata": map[string]any{"name": "apigw-ingress-token-a", "namespace": "kube-system"}},
+				map[string]any{"metadata": map[string]any{"name": "apigw-ingress-token-b", "namespace": "kube-system"}},
+			}}}},
+			[]string{
+				"Unguarded Unguarded DELETE secrets/kube-system/apigw-ingress-token-a GuardNotAsked alice",
+				"Unguarded Unguarded DELETE secrets/kube-system/apigw-ingress-token-b GuardNotAsked alice",
+			},
+		},
+		"the API server notes that a token was used": {
+			[]edit{secret("patch", "apigw-ingress-token-guardian"), {"user": map[string]any{"username": "system:apiserver", "groups": []any{"system:masters"}}}},
+			[]string{"Passed UPDATE secrets/kube-system/apigw-ingress-token-guardian system:apiserver"},
+		},
+		"somebody impersonates the API server": {
+			[]edit{secret("patch", "apigw-ingress-token-guardian"), {"impersonatedUser": map[string]any{"username": "system:apiserver", "groups": []any{"system:masters"}}}},
+			[]string{"Unguarded Unguarded UPDATE secrets/kube-system/apigw-ingress-token-guardian GuardNotAsked system:apiserver"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := gocmp.Diff(test.want, told(t, builtIn(t), line(t, test.edits...))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A further reservation has a namespace of its own, and an account without a token Secret.
+func TestJudgmentsOfAnotherReservation(t *testing.T) {
+	t.Parallel()
+	set, err := reserved.Load("../../e2e/testdata/reservations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace := func(verb string) edit {
+		return edit{"verb": verb, "objectRef": map[string]any{"resource": "namespaces", "name": "edge-system", "apiVersion": "v1"}}
+	}
+	inEdge := edit{"objectRef>namespace": "edge-system"}
+	for name, test := range map[string]struct {
+		edits []edit
+		want  []string
+	}{
+		"its namespace is labelled":                      {[]edit{namespace("patch")}, nil},
+		"its namespace is labelled, and that breaks off": {[]edit{namespace("patch"), code(500, "")}, nil},
+		"its namespace is deleted": {
+			[]edit{namespace("delete")}, []string{"Unguarded Unguarded DELETE namespaces/edge-system GuardNotAsked alice"},
+		},
+		"a Secret under a generated name may be the account's": {
+			[]edit{secret("create", ""), inEdge}, []string{"Unclear CREATE secrets/edge-system alice"},
+		},
+		"a Secret under a name, of which the log has no more": {[]edit{secret("create", "any"), inEdge}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := gocmp.Diff(test.want, told(t, set, line(t, test.edits...))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func zipped(t *testing.T, parts ...[]byte) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	for _, part := range parts {
+		writer := gzip.NewWriter(&buffer)
+		_, errWrite := writer.Write(part)
+		if err := errors.Join(errWrite, writer.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return buffer.Bytes()
+}
+
+func TestReading(t *testing.T) {
+	t.Parallel()
+	a, b := line(t, edit{"auditID": "a"}), line(t, edit{"auditID": "b"})
+	join := func(parts ...string) []byte { return []byte(strings.Join(parts, "")) }
+	two := join(string(a), string(b))
+	long := bytes.Replace(a, []byte(`"verb"`), []byte(`"long":"`+strings.Repeat("x", 3<<20)+`","verb"`), 1)
+	tooLong := append(bytes.Repeat([]byte("x"), MaxLine+1), '\n')
+	damaged := zipped(t, two)
+	damaged[len(damaged)-6] ^= 0xff
+	for name, test := range map[string]struct {
+		content   []byte
+		ids, errs []string
+	}{
+		"nothing":                          {nil, nil, nil},
+		"two lines":                        {two, []string{"a", "b"}, nil},
+		"no line feed at the end":          {bytes.TrimSpace(two), []string{"a", "b"}, nil},
+		"blank lines and carriage returns": {join("\n\r\n", string(bytes.TrimSpace(a)), "\r\n  \n"), []string{"a"}, nil},
+		"a line of several megabytes":      {join(string(long), string(b)), []string{"a", "b"}, nil},
+		"a line that is too long":          {join(string(tooLong), string(b)), []string{"b"}, []string{fmt.Sprintf("line 1: more than %d bytes: longer than any event", MaxLine)}},
+		"a list of events":                 {join(`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[`, string(bytes.TrimSpace(a)), ",", string(bytes.TrimSpace(b)), "]}\n"), []string{"a", "b"}, nil},
+		"a list of other events":           {[]byte(`{"kind":"EventList","apiVersion":"v1","items":[]}`), nil, []string{"line 1: " + ErrNotEvent.Error()}},
+		"a broken line between":            {join(string(a), "{\"kind\":\n", string(b)), []string{"a", "b"}, []string{"line 2: not valid JSON"}},
+		"a line that is cut off":           {two[:len(two)-20], []string{"a"}, []string{"line 2: not valid JSON"}},
+		"bytes that are no UTF-8":          {join("{\"a\":\"\xff\"}\n", string(b)), []string{"b"}, []string{"line 1: not valid JSON"}},
+		"JSON that is no event":            {join("{}\n[]\n7\n", string(b)), []string{"b"}, []string{"line 1: " + ErrNotEvent.Error(), "line 2: " + ErrNotEvent.Error(), "line 3: " + ErrNotEvent.Error()}},
+		"an event of the cluster":          {line(t, edit{"apiVersion": "v1"}), nil, []string{"line 1: " + ErrNotEvent.Error()}},
+		"an event without a time":          {line(t, edit{"stageTimestamp": nil}), nil, []string{"line 1: an event without auditID, stage or stageTimestamp: " + ErrNotEvent.Error()}},
+		"gzip":                             {zipped(t, two), []string{"a", "b"}, nil},
+		"gzip of several parts":            {zipped(t, a, b), []string{"a", "b"}, nil},
+		"gzip that ends too soon":          {zipped(t, a, b)[:len(zipped(t, a))+30], []string{"a"}, []string{ErrCutOff.Error() + ": unexpected EOF"}},
+		"gzip that is damaged":             {damaged, []string{"a", "b"}, []string{ErrCutOff.Error() + ": gzip: invalid checksum"}},
+		"gzip of which only the start is":  {[]byte{0x1f, 0x8b}, nil, []string{ErrCutOff.Error() + ": unexpected EOF"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ids, errs := read(test.content)
+			if diff := gocmp.Diff(test.ids, ids); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			if diff := gocmp.Diff(test.errs, errs); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAReaderThatFailsEndsTheEvents(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("the disk is gone")
+	var got []error
+	for _, err := range Events(iotest.ErrReader(broken)) {
+		got = append(got, err)
+	}
+	if len(got) != 1 || !errors.Is(got[0], broken) || errors.Is(got[0], ErrCutOff) {
+		t.Errorf("got %v, want the reader's error once", got)
+	}
+}
+
+func TestReadingCanBeLeft(t *testing.T) {
+	t.Parallel()
+	for _, content := range [][]byte{slices.Concat(line(t), line(t)), []byte("x\ny\n")} {
+		n := 0
+		for range Events(bytes.NewReader(content)) {
+			n++
+			break
+		}
+		if n != 1 {
+			t.Errorf("got %d rounds, want 1", n)
+		}
+	}
+}
+
+// at moves an event in time, and gives it an id that is its own.
+func at(clock string) edit {
+	return edit{
+		"auditID":                  clock,
+		"requestReceivedTimestamp": "2026-11-25T" + clock + ".000000Z", "stageTimestamp": "2026-11-25T" + clock + ".100000Z",
+	}
+}
+
+func logOf(t *testing.T, lines ...[]byte) *Log {
+	t.Helper()
+	log := NewLog(builtIn(t))
+	for event, err := range Events(bytes.NewReader(slices.Concat(lines...))) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Add(event)
+	}
+	return log
+}
+
+const recordName = "20261125t0820-update-0123456789abcdef0123"
+
+func recordOf(name string, count int64, first, last string) v1alpha1.AuditRecord {
+	parse := func(clock string) time.Time {
+		parsed, err := time.Parse(time.RFC3339, "2026-11-25T"+clock+"Z")
+		if err != nil {
+			panic(err)
+		}
+		return parsed
+	}
+	fact := audit.Fact{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
+	record := fact.Record()
+	record.Name = name
+	record.Spec.LastTime.Time = parse(last)
+	record.Spec.Count, record.Spec.Counts = count, []v1alpha1.ReplicaCount{{Replica: "a", Count: count}}
+	return *record
+}
+
+// brief is a report as "missing NAME logged/recorded" and the like.
+func brief(report *Report) []string {
+	lines := []string{fmt.Sprintf("agreeing %d", report.Agreeing)}
+	for _, d := range report.Missing {
+		lines = append(lines, fmt.Sprintf("missing %s %d/%d", d.Record, d.Logged, d.Recorded))
+	}
+	for _, d := range report.Surplus {
+		lines = append(lines, fmt.Sprintf("surplus %s %d/%d", d.Record, d.Logged, d.Recorded))
+	}
+	for _, s := range report.Away {
+		lines = append(lines, fmt.Sprintf("away %s to %s: %d refused, %d unguarded",
+			s.From.UTC().Format(time.TimeOnly), s.To.UTC().Format(time.TimeOnly), s.Failed, s.Unguarded))
+	}
+	return lines
+}
+
+func TestComparing(t *testing.T) {
+	t.Parallel()
+	denied := func(clock string, edits ...edit) []byte {
+		return line(t, append([]edit{decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, ""), at(clock)}, edits...)...)
+	}
+	failed := func(clock string) []byte {
+		return line(t, at(clock), code(500, `Internal error occurred: failed calling webhook "clusterroles.apigw-guardian.io": x`))
+	}
+	unguarded := func(clock string) []byte { return line(t, at(clock)) }
+	unguardedName := logOf(t, unguarded("08:20:01")).Compare(nil).Missing[0].Record
+	nameless := edit{"annotations>clusterroles.apigw-guardian.io/record": nil}
+	unnamed := logOf(t, denied("08:20:01", nameless)).Compare(nil).Missing[0].Record
+	for name, test := range map[string]struct {
+		lines   [][]byte
+		records []v1alpha1.AuditRecord
+		want    []string
+	}{
+		"the record has them all": {
+			[][]byte{denied("08:20:01"), denied("08:20:02")},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 2, "08:20:01", "08:20:02")},
+			[]string{"agreeing 1"},
+		},
+		"the record is not there": {[][]byte{denied("08:20:01")}, nil, []string{"agreeing 0", "missing " + recordName + " 1/0"}},
+		"the record counts too few": {
+			[][]byte{denied("08:20:01"), denied("08:20:02"), denied("08:20:03")},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")},
+			[]string{"agreeing 0", "missing " + recordName + " 3/1"},
+		},
+		"an imported record makes up for it": {
+			[][]byte{denied("08:20:01"), denied("08:20:02")},
+			[]v1alpha1.AuditRecord{
+				recordOf(recordName, 1, "08:20:01", "08:20:01"), recordOf(recordName+"-import", 1, "08:20:01", "08:20:02"),
+			},
+			[]string{"agreeing 1"},
+		},
+		"a record counts more than the log that covers it": {
+			[][]byte{denied("08:20:01"), denied("08:20:03")},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 5, "08:20:01", "08:20:02")},
+			[]string{"agreeing 0", "surplus " + recordName + " 2/5"},
+		},
+		"a record counts more than a log that begins too late": {
+			[][]byte{denied("08:20:02"), denied("08:20:03")},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 5, "08:20:01", "08:20:02")},
+			[]string{"agreeing 1"},
+		},
+		"a record that the log does not know": {
+			[][]byte{unguarded("08:20:00"), unguarded("08:20:09")},
+			[]v1alpha1.AuditRecord{recordOf("other", 2, "08:20:01", "08:20:02"), recordOf("later", 2, "08:20:01", "08:21:02")},
+			[]string{"agreeing 0", "missing " + unguardedName + " 2/0", "surplus other 0/2", "away 08:20:00 to 08:20:09: 0 refused, 2 unguarded"},
+		},
+		"an event that stands there twice counts once": {
+			[][]byte{denied("08:20:01"), denied("08:20:01")},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")},
+			[]string{"agreeing 1"},
+		},
+		"two requests under one id count twice": {
+			[][]byte{denied("08:20:01", edit{"auditID": "x"}), denied("08:20:02", edit{"auditID": "x"})},
+			nil,
+			[]string{"agreeing 0", "missing " + recordName + " 2/0"},
+		},
+		"the name of a record that is none is not trusted": {
+			[][]byte{denied("08:20:01", edit{"annotations>clusterroles.apigw-guardian.io/record": "../x"})},
+			nil,
+			[]string{"agreeing 0", "missing " + unnamed + " 1/0"},
+		},
+		"the guard is away twice, in a log out of order": {
+			[][]byte{
+				failed("08:20:09"), unguarded("08:20:02"), denied("08:20:05"), failed("08:20:01"), failed("08:20:08"),
+			},
+			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:05", "08:20:05")},
+			[]string{
+				"agreeing 1", "missing " + unguardedName + " 1/0",
+				"away 08:20:01 to 08:20:02: 1 refused, 1 unguarded", "away 08:20:08 to 08:20:09: 2 refused, 0 unguarded",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := gocmp.Diff(test.want, brief(logOf(t, test.lines...).Compare(test.records))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestStoringLeavesNothingMissing stores as the record store does, over and over: parts of the log first, then all of it.
+func TestStoringLeavesNothingMissing(t *testing.T) {
+	t.Parallel()
+	events := [][]byte{line(t, at("08:20:01")), line(t, at("08:20:02"), edit{"user>username": "eve"})}
+	for i := range 4 {
+		events = append(events, line(t, at(fmt.Sprintf("08:20:1%d", i)), decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, "")))
+	}
+	stored := map[string]*v1alpha1.AuditRecord{}
+	guards := recordOf(recordName, 1, "08:20:10", "08:20:10")
+	stored[recordName] = &guards
+	all := func() []v1alpha1.AuditRecord {
+		var records []v1alpha1.AuditRecord
+		for _, record := range stored {
+			records = append(records, *record.DeepCopy())
+		}
+		return records
+	}
+	for _, part := range [][][]byte{events[:3], events[2:5], events, events, events[1:]} {
+		report := logOf(t, part...).Compare(all())
+		for _, record := range report.ToStore() {
+			if stored[record.Name] == nil {
+				stored[record.Name] = record
+			} else {
+				audit.Merge(stored[record.Name], record)
+			}
+		}
+		if again := logOf(t, part...).Compare(all()); len(again.Missing) > 0 {
+			t.Errorf("after it was stored, there is still missing: %v", brief(again))
+		}
+	}
+	got := map[string]int64{}
+	for name, record := range stored {
+		got[cmp.Or(map[string]string{recordName: "the guard's", recordName + "-import": "the guard's, imported"}[name], record.Spec.User.Name)] = record.Spec.Count
+	}
+	if diff := gocmp.Diff(map[string]int64{"alice": 1, "eve": 1, "the guard's": 1, "the guard's, imported": 3}, got); diff != "" {
+		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+// TestAnImportedRecordIsFitToBeStored makes a record of foreign texts.
+func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
+	t.Parallel()
+	const evil = "\x1b[31m"
+	flood := []edit{decision("clusterroles", "deny", evil+strings.Repeat("r", 100), "20261125t0820-flood-0123456789abcdef0123"), code(403, "")}
+	log := logOf(t,
+		line(t, append(flood, at("08:20:02"), edit{"verb": "delete"})...),
+		line(t, append(flood, at("08:20:03"))...),
+		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...))
+	record := log.Compare(nil).ToStore()[0]
+	want := v1alpha1.AuditRecordSpec{
+		Outcome: v1alpha1.Denied, Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
+		Count: 3, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 3}}, Replica: "import", Source: v1alpha1.SourceImport,
+		FirstTime: metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 1, 100e6, time.UTC)),
+		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),
+	}
+	if diff := gocmp.Diff(want, record.Spec); diff != "" {
+		t.Errorf("what two users did has no user and no operation of its own (-want +got):\n%s", diff)
+	}
+}
+
+// FuzzEvents feeds foreign bytes: nothing panics, the same bytes tell the same, a broken line hides none behind it, and what
+// is told holds no value of a Secret of the seeds.
+func FuzzEvents(f *testing.F) {
+	for _, name := range []string{"metadata.jsonl", "bodies.jsonl"} {
+		for line := range bytes.Lines(testdata(f, name)) {
+			f.Add(line)
+		}
+	}
+	last := slices.Collect(bytes.Lines(testdata(f, "metadata.jsonl")))[0]
+	set := builtIn(f)
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if bytes.HasPrefix(content, []byte{0x1f, 0x8b}) {
+			t.Skip("compressed")
+		}
+		content = slices.Concat(content, []byte("\n"), last)
+		tell := func() (string, string) {
+			log := NewLog(set)
+			var id string
+			for event, err := range Events(bytes.NewReader(content)) {
+				if err == nil {
+					log.Add(event)
+					id = event.ID
+				}
+			}
+			report := log.Compare(nil)
+			told, err := json.Marshal([]any{report, report.ToStore()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(told), id
+		}
+		first, id := tell()
+		second, _ := tell()
+		if first != second {
+			t.Errorf("told two things:\n%s\n%s", first, second)
+		}
+		if !bytes.Contains(last, []byte(id)) || id == "" {
+			t.Errorf("the last event is %q", id)
+		}
+	})
+}
+
+func TestNothingThatIsKeptHoldsAValue(t *testing.T) {
+	t.Parallel()
+	const value = "Y2FuYXJ5"
+	content := slices.Concat(testdata(t, "bodies.jsonl"),
+		line(t, code(422, `Secret "x" is invalid: data: Invalid value: "`+value+`"`)),
+		line(t, code(500, `Internal error occurred: `+value)))
+	if !bytes.Contains(testdata(t, "bodies.jsonl"), []byte(value)) {
+		t.Fatal("the log holds no value: the test would prove nothing")
+	}
+	for event, err := range Events(bytes.NewReader(content)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := fmt.Sprintf("%+v", event); strings.Contains(kept, value) {
+			t.Errorf("an event keeps a value: %s", kept)
+		}
+	}
+}
+
+// A record that another client made or edited counts for nobody else; the second record that the guard then makes does.
+func TestARecordInAnotherUsersNameCountsNothing(t *testing.T) {
+	t.Parallel()
+	log := logOf(t, line(t, at("08:20:10"), decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, "")))
+	forged := recordOf(recordName, 1, "08:20:10", "08:20:10")
+	second := *forged.DeepCopy()
+	second.Name = audit.SecondName(recordName)
+	forged.Spec.User.Name = "bob"
+	if report := log.Compare([]v1alpha1.AuditRecord{forged}); len(report.Missing) != 1 {
+		t.Errorf("forged only: got %v", brief(report))
+	}
+	if report := log.Compare([]v1alpha1.AuditRecord{forged, second}); report.Agreeing != 1 || len(report.Missing)+len(report.Surplus) > 0 {
+		t.Errorf("with a second record: got %v", brief(report))
+	}
+}

@@ -1,0 +1,285 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package apilog
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/fields"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// Kind is what an event tells about a write to a reserved resource.
+type Kind string
+
+// Kinds.
+const (
+	// Owed: the guard decided, and a record must count it.
+	Owed Kind = "Owed"
+	// Passed: the guard let the write pass, or need not be asked, and makes no record of such a write.
+	Passed Kind = "Passed"
+	// Unguarded: the write was made, and the guard was not asked.
+	Unguarded Kind = "Unguarded"
+	// Failed: the write was refused, because the API server could not reach the guard.
+	Failed Kind = "Failed"
+	// DryRun: nothing was to be stored, and the guard makes no record.
+	DryRun Kind = "DryRun"
+	// Unclear: the log does not say enough.
+	Unclear Kind = "Unclear"
+)
+
+// Reasons of unguarded writes, beside those of the guard's own decisions.
+const (
+	// NotAsked: no registration sent the write to the guard.
+	NotAsked = "GuardNotAsked"
+	// NotReached: the API server could not call the guard, and did without, as the registration told it to.
+	NotReached = "GuardNotReached"
+)
+
+// Finding is what one event tells.
+type Finding struct {
+	Kind Kind
+	// Fact is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The paths of changed
+	// fields do not stand in the log.
+	Fact audit.Fact
+	// Record is the name of the record that the guard itself noted in the event; empty where it noted none.
+	Record string
+}
+
+// Judge returns what an event tells about writes to reserved resources: nothing of an event that is of no concern, and
+// several findings where the write was put to several entries of the guard's registration, or deleted several objects of a
+// collection. Only the last stage of a request is judged. It is a pure function.
+func Judge(set *reserved.Set, event *Event) []Finding {
+	if !isWrite(event.Verb) || event.Stage != "ResponseComplete" && event.Stage != "Panic" {
+		return nil
+	}
+	findings := event.asked()
+	if len(findings) == 0 {
+		findings = event.unasked(set)
+	}
+	if event.DryRun && len(findings) > 0 {
+		return []Finding{event.finding(DryRun, findings[0].Fact.Resource)}
+	}
+	return findings
+}
+
+func isWrite(verb string) bool {
+	switch verb {
+	case "create", "update", "patch", "delete", "deletecollection":
+		return true
+	default:
+		return false
+	}
+}
+
+func (e *Event) isDeletion() bool { return strings.HasPrefix(e.Verb, "delete") }
+
+func (e *Event) succeeded() bool {
+	return e.Code >= http.StatusOK && e.Code < http.StatusMultipleChoices
+}
+
+// asked judges a write that was put to the guard, or would have been if the guard had been there.
+func (e *Event) asked() []Finding {
+	var findings []Finding
+	for _, decision := range e.Decisions {
+		findings = append(findings, e.decided(decision))
+	}
+	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Verdict == deny }) {
+		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
+		findings = append(findings, e.finding(Unclear, e.resource()))
+	}
+	if e.Failed != "" {
+		findings = append(findings, e.finding(Failed, e.resource()))
+	}
+	if len(e.FailedOpen) > 0 && len(e.Decisions) == 0 && e.succeeded() {
+		findings = append(findings, e.unguarded(NotReached, e.resource()))
+	}
+	return findings
+}
+
+const deny = "deny"
+
+// decided judges what one entry of the guard said.
+func (e *Event) decided(d Decision) Finding {
+	finding := e.finding(Owed, d.Resource)
+	if d.Resource == "" {
+		finding.Fact.Resource = e.resource()
+	}
+	finding.Fact.Outcome = outcomeOf(d)
+	finding.Fact.Reason = d.Reason
+	finding.Record = d.Record
+	if e.Denier == d.Entry {
+		finding.Fact.Message = e.Sentence
+	}
+	switch {
+	case finding.Fact.Outcome == "":
+		finding.Kind = Passed
+	case d.Record == "" && e.isDeletion():
+		// Every other dry run says so in its query.
+		finding.Kind, finding.Fact.Outcome = DryRun, ""
+	}
+	finding.Fact.Operation = operationOf(e, d)
+	return finding
+}
+
+// outcomeOf is the outcome of the record of a decision; empty where the guard makes none. The annotations do not bear it, so
+// that a new reason of an allowed write belongs here too.
+func outcomeOf(d Decision) v1alpha1.Outcome {
+	if d.Verdict == deny {
+		return v1alpha1.Denied
+	}
+	switch policy.Reason(d.Reason) {
+	case policy.NoChange, policy.SystemWrite, policy.Unconfirmed:
+		return ""
+	case policy.Restoration:
+		return v1alpha1.Restored
+	case policy.SystemDelete:
+		return v1alpha1.Allowed
+	default:
+		return v1alpha1.WouldDeny
+	}
+}
+
+// operationOf is the operation that the guard was asked about. A patch, and a PUT, may create what is absent; the name of the
+// record says so even where the write was denied.
+func operationOf(e *Event, d Decision) string {
+	_, rest, _ := strings.Cut(d.Record, "-")
+	switch word, _, _ := strings.Cut(rest, "-"); {
+	case word == "create", word == "update", word == "delete":
+		return strings.ToUpper(word)
+	case d.Reason == string(policy.ForeignCreate):
+		return "CREATE"
+	default:
+		return e.operation()
+	}
+}
+
+func (e *Event) operation() string {
+	switch {
+	case e.isDeletion():
+		return "DELETE"
+	case e.Verb == "create" || e.Code == http.StatusCreated:
+		return "CREATE"
+	default:
+		return "UPDATE"
+	}
+}
+
+// resource is the object as the request itself names it.
+func (e *Event) resource() string { return e.path(e.Objects[0]) }
+
+func (e *Event) path(id reserved.Identity) string {
+	return audit.ResourcePath(e.GVR.GroupResource().String(), id.Namespace, id.Name)
+}
+
+func (e *Event) finding(kind Kind, resource string) Finding {
+	return Finding{
+		Kind: kind,
+		Fact: audit.Fact{
+			Time: e.Time, Operation: e.operation(), Resource: resource, User: e.User, Source: v1alpha1.SourceImport,
+		},
+	}
+}
+
+func (e *Event) unguarded(reason, resource string) Finding {
+	finding := e.finding(Unguarded, resource)
+	finding.Fact.Outcome, finding.Fact.Reason = v1alpha1.Unguarded, reason
+	finding.Fact.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
+	return finding
+}
+
+// unasked judges a write in whose event the guard does not appear.
+func (e *Event) unasked(set *reserved.Set) []Finding {
+	if e.Subresource != "" && e.Subresource != "scale" || !e.mayConcern(set) {
+		return nil
+	}
+	named := slices.DeleteFunc(slices.Clone(e.Objects), func(id reserved.Identity) bool { return id.Name == "" })
+	switch {
+	case e.Code >= http.StatusInternalServerError:
+		return e.undone(set, named)
+	case !e.succeeded():
+		return nil // somebody else has refused it
+	case e.Verb == "deletecollection":
+		return e.collection(set, named)
+	case len(named) == 0:
+		return []Finding{e.finding(Unclear, e.resource())} // a generated name, which the level Metadata does not tell
+	}
+	switch resource := e.concerned(set, named); {
+	case resource == nil:
+		return nil
+	case resource.IsTokenSecret() && e.isAPIServerItself():
+		return []Finding{e.finding(Passed, e.path(named[0]))}
+	}
+	return []Finding{e.unguarded(NotAsked, e.path(named[0]))}
+}
+
+// concerned returns the reserved resource that the write concerns, or nil; see policy.Evaluate.
+func (e *Event) concerned(set *reserved.Set, named []reserved.Identity) *reserved.Resource {
+	resource := set.Find(e.GVR, named...)
+	if resource != nil && resource.Guard == reserved.GuardExistence && !e.isDeletion() {
+		return nil
+	}
+	return resource
+}
+
+// undone judges a write that broke off: it may have been made or not.
+func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
+	if len(named) > 0 && e.concerned(set, named) == nil {
+		return nil
+	}
+	return []Finding{e.finding(Unclear, e.resource())}
+}
+
+// collection judges the deletion of a collection: the answer, where the log has it, lists what was deleted.
+func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Finding {
+	if len(deleted) == 0 && e.Level != "RequestResponse" {
+		return []Finding{e.finding(Unclear, e.resource())}
+	}
+	var findings []Finding
+	for _, id := range deleted {
+		if set.Find(e.GVR, id) != nil {
+			findings = append(findings, e.unguarded(NotAsked, e.path(id)))
+		}
+	}
+	return findings
+}
+
+// mayConcern reports whether anything is reserved where the request was made to; for a collection that is asked for by one
+// name, under that name.
+func (e *Event) mayConcern(set *reserved.Set) bool {
+	own := e.Objects[0]
+	if name := e.selectedName(); own.Name == "" && name != "" {
+		return set.Find(e.GVR, reserved.Identity{Namespace: own.Namespace, Name: name}) != nil
+	}
+	return slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
+		return r.GVR.GroupResource() == e.GVR.GroupResource() && r.Namespace == own.Namespace &&
+			// A generated name ends in chance: it is no exact name.
+			(e.Verb != "create" || own.Name != "" || r.NamePrefix != "" || r.Account != "")
+	})
+}
+
+// selectedName is the name that a collection's field selector asks for; empty where it asks for none.
+func (e *Event) selectedName() string {
+	_, query, _ := strings.Cut(e.URI, "?")
+	values, _ := url.ParseQuery(query) // what cannot be read selects nothing
+	selector, err := fields.ParseSelector(values.Get("fieldSelector"))
+	if err != nil {
+		return ""
+	}
+	name, _ := selector.RequiresExactMatch("metadata.name")
+	return name
+}
+
+// isAPIServerItself recognizes the note that the API server makes on a token Secret when its token is used, which the
+// registration keeps from the guard. Whoever impersonates the API server is told apart here, as the guard cannot.
+func (e *Event) isAPIServerItself() bool {
+	return e.Verb == "patch" && !e.Impersonated && e.User.Name == "system:apiserver" && slices.Contains(e.User.Groups, "system:masters")
+}

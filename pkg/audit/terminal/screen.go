@@ -1,0 +1,124 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package terminal shows audit records on a terminal. It expects records whose texts are printable.
+package terminal
+
+import (
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/text/width"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+)
+
+// Screen is what records are shown on, and when and where it is looked at.
+type Screen struct {
+	// Width is the number of columns. 0 is no terminal: nothing is shortened, and bars are made of ASCII.
+	Width int
+	// Colour says that the terminal shows colours, and that its user wants them.
+	Colour bool
+	// Now is the time that ages count from.
+	Now time.Time
+	// Place is where days begin and clocks are read; it must not be nil.
+	Place *time.Location
+}
+
+// age is how long ago a time was: "3m12s", "7d"; "in 5m" where clocks differ.
+func (s Screen) age(at time.Time) string {
+	if ago := s.Now.Sub(at); ago >= 0 {
+		return duration.HumanDuration(ago)
+	}
+	if ahead := at.Sub(s.Now); ahead >= time.Second {
+		return "in " + duration.HumanDuration(ahead)
+	}
+	return "0s"
+}
+
+// clock is a time of today, or the day and month of an earlier one, in eight columns at most.
+func (s Screen) clock(at time.Time) string {
+	at, now := at.In(s.Place), s.Now.In(s.Place)
+	if at.Format(time.DateOnly) == now.Format(time.DateOnly) || at.After(now) {
+		return at.Format(time.TimeOnly)
+	}
+	return at.Format("Jan 02")
+}
+
+// paint colours an outcome by how much it concerns an administrator.
+func (s Screen) paint(outcome v1alpha1.Outcome, text string) string {
+	if !s.Colour {
+		return text
+	}
+	const red, green, yellow, cyan, plain = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
+	switch outcome {
+	case v1alpha1.Denied, v1alpha1.Unguarded, v1alpha1.Tampered:
+		return red + text + plain
+	case v1alpha1.WouldDeny:
+		return yellow + text + plain
+	case v1alpha1.Unlocked:
+		return cyan + text + plain
+	case v1alpha1.Restored, v1alpha1.Allowed:
+		return green + text + plain
+	}
+	return text
+}
+
+// bold is for headings.
+func (s Screen) bold(text string) string {
+	if !s.Colour {
+		return text
+	}
+	return "\x1b[1m" + text + "\x1b[0m"
+}
+
+// cells is how many columns of a terminal a text takes.
+func cells(text string) int {
+	total := 0
+	for _, r := range text {
+		total += cellsOf(r)
+	}
+	return total
+}
+
+func cellsOf(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
+
+// ellipsis stands for what was cut out.
+const ellipsis = "…"
+
+// shorten cuts the middle out of a text that takes more than most columns: people know users and resources by both ends, and
+// more by the second.
+func shorten(text string, most int) string {
+	if cells(text) <= most {
+		return text
+	}
+	keep := max(most-cells(ellipsis), 0)
+	runes := []rune(text)
+	head, used := 0, 0
+	for head < len(runes) && used+cellsOf(runes[head]) <= keep/3 {
+		used += cellsOf(runes[head])
+		head++
+	}
+	tail := len(runes)
+	for tail > head && used+cellsOf(runes[tail-1]) <= keep {
+		tail--
+		used += cellsOf(runes[tail])
+	}
+	return string(runes[:head]) + ellipsis + string(runes[tail:])
+}
+
+// pad fills a text up with spaces.
+func pad(text string, columns int) string {
+	return text + strings.Repeat(" ", max(columns-cells(text), 0))
+}

@@ -1,0 +1,112 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package web
+
+import (
+	"sort"
+	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+)
+
+// timeline is writes over time, in bars of equal width.
+type timeline struct {
+	Bars []bar `json:"bars"`
+	// End is where the last bar ends.
+	End time.Time `json:"end"`
+}
+
+// bar counts the writes from its start to the next bar's.
+type bar struct {
+	Start time.Time `json:"start"`
+	// Counts has the number of writes by outcome; outcomes without a write are left out.
+	Counts map[v1alpha1.Outcome]int64 `json:"counts"`
+}
+
+// maxBars is what fits on a small screen and can still be pointed at.
+const maxBars = 72
+
+const day = 24 * time.Hour
+
+// steps are the widths of bars that people think in. Longer ones are whole days, as many as it takes.
+func steps() []time.Duration {
+	return []time.Duration{
+		time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute,
+		time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 7 * day, 14 * day, 30 * day,
+	}
+}
+
+// span is from a time up to another one, in a place of the world.
+type span struct {
+	since, until time.Time
+	place        *time.Location
+}
+
+// spanOf is the time that the query asks for. Where it leaves an end open, that is the oldest record, or now.
+func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
+	s := span{since: query.filter.Since, until: query.filter.Until, place: query.place}
+	if s.until.IsZero() {
+		s.until = now
+		if len(records) > 0 && records[0].Spec.LastTime.After(now) {
+			s.until = records[0].Spec.LastTime.Add(time.Second)
+		}
+	}
+	if s.since.IsZero() {
+		s.since = s.until.Add(-day)
+		if last := len(records) - 1; last >= 0 {
+			s.since = records[last].Spec.LastTime.Time
+		}
+	}
+	return s
+}
+
+// newTimeline counts records, which have the newest first, each at the time of its last write; what lies beside the span by a
+// few minutes counts at its edge.
+func newTimeline(records []v1alpha1.AuditRecord, s span) timeline {
+	line := emptyTimeline(s)
+	for i := range records {
+		spec := &records[i].Spec
+		at := sort.Search(len(line.Bars), func(i int) bool { return line.Bars[i].Start.After(spec.LastTime.Time) })
+		line.Bars[max(at-1, 0)].Counts[spec.Outcome] += spec.Count
+	}
+	return line
+}
+
+// emptyTimeline has at least one bar.
+func emptyTimeline(s span) timeline {
+	step := stepOf(s.until.Sub(s.since))
+	line := timeline{End: floor(s.since, step, s.place)}
+	for len(line.Bars) == 0 || line.End.Before(s.until) {
+		line.Bars = append(line.Bars, bar{Start: line.End, Counts: map[v1alpha1.Outcome]int64{}})
+		line.End = next(line.End, step, s.place)
+	}
+	return line
+}
+
+func stepOf(length time.Duration) time.Duration {
+	for _, step := range steps() {
+		if length <= maxBars*step {
+			return step
+		}
+	}
+	return (length/maxBars + day).Truncate(day)
+}
+
+// floor is the last start of a bar that is not after a time: midnight of the place, or a multiple of the step after it.
+func floor(at time.Time, step time.Duration, place *time.Location) time.Time {
+	at = at.In(place)
+	midnight := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, place)
+	if step >= day {
+		return midnight
+	}
+	return midnight.Add(at.Sub(midnight).Truncate(step))
+}
+
+// next goes by the calendar where a bar is days long: a day may have 23 hours.
+func next(at time.Time, step time.Duration, place *time.Location) time.Time {
+	if step >= day {
+		return at.In(place).AddDate(0, 0, int(step/day))
+	}
+	return at.Add(step)
+}
