@@ -92,7 +92,7 @@ func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 		var object metav1.PartialObjectMetadata
 		_ = json.Unmarshal(request.Object.Raw, &object) // a deletion has none
 		return "it is reserved.\n" + impostor.Sign(probe.Subject{
-			Nonce: object.Annotations[probe.Annotation], Operation: string(request.Operation),
+			Nonce: object.Annotations[probe.Annotation], Operation: request.Operation,
 			Resource: metav1GroupResource(request), Namespace: request.Namespace,
 		})
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -205,7 +207,7 @@ func gauge(t *testing.T, guard *testbed.Guard) float64 {
 }
 
 // requireRecorded wants a record of tampering, and an Event that leads to it.
-func requireRecorded(t *testing.T, reason, operation string) {
+func requireRecorded(t *testing.T, reason string, operation admissionv1.Operation) {
 	t.Helper()
 	store, err := store.New(shared.cluster.AdminConfig())
 	if err != nil {

@@ -89,7 +89,7 @@ func (g *guard) leaseTampered(ctx context.Context, record resourcelock.LeaderEle
 	g.settings.log.Warn("the leader-election lease names a longer term than any replica asks for: it is taken over",
 		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
 	g.recordTampering(ctx, audit.Fact{
-		Operation: string(admissionv1.Update),
+		Operation: admissionv1.Update,
 		Resource:  audit.ResourcePath(store.LeaseResource, g.settings.flags.namespace, registration.Name),
 		Reason:    audit.LeaseHeld,
 		Changed:   []string{"spec.holderIdentity", "spec.leaseDurationSeconds"},

@@ -29,7 +29,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
@@ -140,8 +139,8 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	parsed, _ := review.Decode(body) // what cannot be read is allowed, and not kept
-	answer, err := review.Encode(review.Response{UID: parsed.UID, Allowed: !r.keep(parsed.User.Name, body), Message: "recorded"})
+	parsed, _ := webhook.Decode(body) // what cannot be read is allowed, and not kept
+	answer, err := webhook.Encode(webhook.Response{UID: parsed.UID, Allowed: !r.keep(parsed.User.Name, body), Message: "recorded"})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

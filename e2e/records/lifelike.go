@@ -8,10 +8,11 @@ import (
 	"math/rand/v2"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // kind is a kind of fact, and how many of a hundred are of it.
@@ -30,7 +31,7 @@ const (
 )
 
 func kinds() []kind {
-	fact := func(operation, resource string, reason policy.Reason, message string, changed ...string) audit.Fact {
+	fact := func(operation admissionv1.Operation, resource string, reason policy.Reason, message string, changed ...string) audit.Fact {
 		return audit.Fact{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
 	}
 	return []kind{
@@ -87,8 +88,8 @@ func Lifelike(count int, end time.Time) []*v1alpha1.AuditRecord {
 }
 
 // user is one of some that come often, or of many that come once in a while.
-func user(chance *rand.Rand) review.User {
-	often := []review.User{
+func user(chance *rand.Rand) policy.User {
+	often := []policy.User{
 		{Name: "system:serviceaccount:argocd:argocd-application-controller", Groups: []string{"system:serviceaccounts"}},
 		{Name: "alice@example.com", Groups: []string{"platform", "system:authenticated"}},
 		{Name: "system:serviceaccount:kube-system:generic-garbage-collector", Groups: []string{"system:serviceaccounts"}},
@@ -100,6 +101,6 @@ func user(chance *rand.Rand) review.User {
 	return person(chance.IntN(200))
 }
 
-func person(n int) review.User {
-	return review.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
+func person(n int) policy.User {
+	return policy.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // writers is how many records are written at a time.
@@ -62,7 +61,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 		Reason:     string(policy.ReservedUpdate),
 		Message:    fmt.Sprintf("Secret \"apigw-ingress-token-%d\" is reserved by API Gateway and must not be updated.", i%5),
 		Changed:    []string{"data.token", fmt.Sprintf("metadata.labels.n%d", i)},
-		User: review.User{
+		User: policy.User{
 			Name: fmt.Sprintf("system:serviceaccount:team-%d:deployer", i%200), UID: "6e8bc430-9c3a-11d9-9669-0800200c9a66",
 			Groups: []string{"system:serviceaccounts", fmt.Sprintf("system:serviceaccounts:team-%d", i%200), "system:authenticated"},
 		},

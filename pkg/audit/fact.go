@@ -15,11 +15,12 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
@@ -32,14 +33,14 @@ type Fact struct {
 	Time       time.Time
 	RequestUID string
 	Outcome    v1alpha1.Outcome
-	Operation  string
+	Operation  admissionv1.Operation
 	// Resource is the written object, as AuditRecordSpec.Resource has it.
 	Resource string
 	Reason   string
 	// Message is the sentence for the person who was denied.
 	Message string
 	Changed []string
-	User    review.User
+	User    policy.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
 	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
@@ -50,7 +51,7 @@ type Fact struct {
 }
 
 // NewFact is the fact of a decision that has an outcome.
-func NewFact(request *review.Request, decision policy.Decision, at time.Time) Fact {
+func NewFact(request *policy.Request, decision policy.Decision, at time.Time) Fact {
 	return Fact{
 		Time:       at,
 		RequestUID: request.UID,
@@ -66,7 +67,7 @@ func NewFact(request *review.Request, decision policy.Decision, at time.Time) Fa
 }
 
 // resourceOf falls back to what the head of the review says, where the objects could not be read.
-func resourceOf(request *review.Request, decision policy.Decision) string {
+func resourceOf(request *policy.Request, decision policy.Decision) string {
 	if decision.Resource != nil {
 		return decision.ObjectName()
 	}
@@ -151,7 +152,7 @@ func (f *Fact) Name() string {
 }
 
 func (f *Fact) word() string {
-	switch operation := strings.ToLower(f.Operation); {
+	switch operation := strings.ToLower(string(f.Operation)); {
 	case f.flood > 0:
 		return "flood"
 	case operation == "create", operation == "update", operation == "delete":
@@ -168,7 +169,7 @@ const digestBytes = 10
 func (f *Fact) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
-		string(f.Outcome), f.Operation, f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
+		string(f.Outcome), string(f.Operation), f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
 	} {
 		writeText(sum, text)
 	}
@@ -208,7 +209,7 @@ func (f *Fact) Record() *v1alpha1.AuditRecord {
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   f.Outcome,
-			Operation: Printable(f.Operation, maxOperation),
+			Operation: admissionv1.Operation(Printable(string(f.Operation), maxOperation)),
 			Resource:  Printable(f.Resource, maxResource),
 			Changed:   printables(f.Changed, maxPath),
 			Reason:    f.Reason,

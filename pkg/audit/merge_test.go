@@ -13,13 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 func fact(at time.Time) Fact {
 	return Fact{
 		Time: at, RequestUID: "uid-" + at.Format("150405"), Outcome: v1alpha1.Denied, Operation: "UPDATE",
-		Resource: "secrets/kube-system/x", Reason: "ReservedUpdate", Changed: []string{"data"}, User: review.User{Name: "jane"},
+		Resource: "secrets/kube-system/x", Reason: "ReservedUpdate", Changed: []string{"data"}, User: policy.User{Name: "jane"},
 	}
 }
 

@@ -42,7 +42,7 @@ func (v verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	var status apierrors.APIStatus
 	errors.As(err, &status) // verdict has seen it
 	subject := probe.Subject{
-		Nonce: t.nonce, Operation: string(a.marked), Resource: t.entry.GVR.GroupResource().String(), Namespace: t.entry.Namespace,
+		Nonce: t.nonce, Operation: a.marked, Resource: t.entry.GVR.GroupResource().String(), Namespace: t.entry.Namespace,
 	}
 	if !keys.Prove(status.Status().Message, subject) {
 		return unproven, err

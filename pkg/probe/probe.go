@@ -20,6 +20,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
 )
 
 const (
@@ -38,7 +40,7 @@ var nonceForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
 type Subject struct {
 	Nonce string
 	// Operation is that of the review, for example "UPDATE".
-	Operation string
+	Operation admissionv1.Operation
 	// Resource is group and plural, as schema.GroupResource writes them; Namespace is "" for a cluster-scoped one.
 	Resource, Namespace string
 }

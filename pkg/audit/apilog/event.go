@@ -14,9 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 const (
@@ -46,7 +46,7 @@ type Event struct {
 	// Received is when the request came in, and Time when it reached the Stage; by the clock of the API server that wrote the log.
 	Received, Time time.Time
 	// User is whom the request counts for: the impersonated user, where there is one.
-	User         review.User
+	User         policy.User
 	Impersonated bool
 	// GVR and Subresource say what the request was made to.
 	GVR         schema.GroupVersionResource
@@ -148,7 +148,7 @@ func (e *Event) readUser(user, impersonated rawjson.Value) {
 	if e.Impersonated = !impersonated.IsEmpty(); e.Impersonated {
 		user = impersonated
 	}
-	e.User = review.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
+	e.User = policy.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
 	for group := range user.Get("groups").Elements() {
 		e.User.Groups = append(e.User.Groups, group.Text())
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -150,26 +152,26 @@ func outcomeOf(d Decision) v1alpha1.Outcome {
 
 // operationOf is the operation that the guard was asked about. A patch, and a PUT, may create what is absent; the name of the
 // record says so even where the write was denied.
-func operationOf(e *Event, d Decision) string {
+func operationOf(e *Event, d Decision) admissionv1.Operation {
 	_, rest, _ := strings.Cut(d.Record, "-")
 	switch word, _, _ := strings.Cut(rest, "-"); {
 	case word == "create", word == "update", word == "delete":
-		return strings.ToUpper(word)
+		return admissionv1.Operation(strings.ToUpper(word))
 	case d.Reason == string(policy.ForeignCreate):
-		return "CREATE"
+		return admissionv1.Create
 	default:
 		return e.operation()
 	}
 }
 
-func (e *Event) operation() string {
+func (e *Event) operation() admissionv1.Operation {
 	switch {
 	case e.isDeletion():
-		return "DELETE"
+		return admissionv1.Delete
 	case e.Verb == "create" || e.Code == http.StatusCreated:
-		return "CREATE"
+		return admissionv1.Create
 	default:
-		return "UPDATE"
+		return admissionv1.Update
 	}
 }
 

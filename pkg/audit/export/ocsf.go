@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
@@ -173,13 +175,13 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) *apiActivity {
 	}
 }
 
-func activityOf(operation string) choice {
+func activityOf(operation admissionv1.Operation) choice {
 	switch operation {
-	case "CREATE":
+	case admissionv1.Create:
 		return choice{1, "Create"}
-	case "UPDATE":
+	case admissionv1.Update:
 		return choice{3, "Update"}
-	case "DELETE":
+	case admissionv1.Delete:
 		return choice{4, "Delete"}
 	}
 	return choice{0, "Unknown"}
@@ -245,7 +247,7 @@ func userType(user v1alpha1.User) choice {
 }
 
 func apiOf(spec *v1alpha1.AuditRecordSpec) ocsfAPI {
-	api := ocsfAPI{Operation: cmp.Or(strings.ToLower(spec.Operation), ocsfUnknown), Service: ocsfService{Name: "kube-apiserver"}}
+	api := ocsfAPI{Operation: cmp.Or(strings.ToLower(string(spec.Operation)), ocsfUnknown), Service: ocsfService{Name: "kube-apiserver"}}
 	if spec.LastRequestUID != "" {
 		api.Request = &ocsfRequest{UID: spec.LastRequestUID}
 	}

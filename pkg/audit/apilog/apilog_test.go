@@ -322,7 +322,7 @@ func TestJudgments(t *testing.T) {
 // A further reservation has a namespace of its own, and an account without a token Secret.
 func TestJudgmentsOfAnotherReservation(t *testing.T) {
 	t.Parallel()
-	set, err := reserved.Load("../../e2e/testdata/reservations")
+	set, err := reserved.Load("../../../e2e/testdata/reservations")
 	if err != nil {
 		t.Fatal(err)
 	}
