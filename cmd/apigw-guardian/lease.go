@@ -88,7 +88,7 @@ func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.Leader
 func (g *guard) leaseTampered(ctx context.Context, record resourcelock.LeaderElectionRecord) {
 	g.settings.log.Warn("the leader-election lease names a longer term than any replica asks for: it is taken over",
 		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
-	g.recordTampering(ctx, audit.Fact{
+	g.recordTampering(ctx, audit.Event{
 		Operation: admissionv1.Update,
 		Resource:  audit.ResourcePath(store.LeaseResource, g.settings.flags.namespace, registration.Name),
 		Reason:    audit.LeaseHeld,

@@ -19,7 +19,7 @@ import (
 
 // repaired records a repair of the webhook configuration. The user is not known: no webhook is asked about a webhook configuration.
 func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
-	fact := audit.Fact{
+	fact := audit.Event{
 		Operation: repair.Operation, Resource: audit.ResourcePath(store.RegistrationResource, "", registration.Name),
 		Reason: audit.RegistrationChanged, Changed: repair.Changed, Message: "Another client changed the webhook configuration.",
 	}
@@ -35,7 +35,7 @@ func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
 
 // recordTampering stores a fact as tampering with what the guard itself rests on. The recorder sees to it that it is not lost, and
 // to its Event.
-func (g *guard) recordTampering(ctx context.Context, fact audit.Fact) {
+func (g *guard) recordTampering(ctx context.Context, fact audit.Event) {
 	fact.Time, fact.Outcome, fact.Source = time.Now(), v1alpha1.Tampered, v1alpha1.SourceGuard
 	g.recorder.Record(ctx, fact)
 }

@@ -319,7 +319,7 @@ func seesDenialArrive(s *screen) {
 // The user's name is shown in the table, in the ranking and among the details.
 func seesHostileTexts(s *screen) {
 	const name = `<img src=x onerror="throw 1"><script>throw 2</script>{{7*7}}`
-	fact := audit.Fact{
+	fact := audit.Event{
 		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Resource: "secrets/kube-system/b", Reason: "ReservedDelete", Message: name,
 		User: policy.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
 	}

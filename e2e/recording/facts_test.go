@@ -195,7 +195,7 @@ func TestRetention(t *testing.T) {
 		group.Go(func() {
 			for i := range 100 {
 				n := worker*100 + i
-				fact := audit.Fact{
+				fact := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
 					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
 				}

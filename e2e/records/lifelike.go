@@ -19,7 +19,7 @@ import (
 type kind struct {
 	share   int
 	outcome v1alpha1.Outcome
-	fact    audit.Fact
+	fact    audit.Event
 }
 
 const (
@@ -31,8 +31,8 @@ const (
 )
 
 func kinds() []kind {
-	fact := func(operation admissionv1.Operation, resource string, reason policy.Reason, message string, changed ...string) audit.Fact {
-		return audit.Fact{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
+	fact := func(operation admissionv1.Operation, resource string, reason policy.Reason, message string, changed ...string) audit.Event {
+		return audit.Event{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
 	}
 	return []kind{
 		{38, v1alpha1.Denied, fact("UPDATE", role, policy.ReservedUpdate,
@@ -63,7 +63,7 @@ const period = 30 * 24 * time.Hour
 // and programs, a few of them very often. The same count makes the same records.
 func Lifelike(count int, end time.Time) []*v1alpha1.AuditRecord {
 	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the records must be the same at each run
-	var facts []audit.Fact
+	var facts []audit.Event
 	for _, kind := range kinds() {
 		for range kind.share {
 			kind.fact.Outcome = kind.outcome

@@ -52,7 +52,7 @@ func Store(ctx context.Context, config *rest.Config, records ...*v1alpha1.AuditR
 }
 
 func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
-	fact := audit.Fact{
+	fact := audit.Event{
 		Time:       at,
 		RequestUID: fmt.Sprintf("9b1deb4d-3b7d-4bad-9bdd-%012d", i),
 		Outcome:    v1alpha1.Denied,
@@ -72,7 +72,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 }
 
 // Of is the record of a fact that one replica has counted so often.
-func Of(fact *audit.Fact, count int64) *v1alpha1.AuditRecord {
+func Of(fact *audit.Event, count int64) *v1alpha1.AuditRecord {
 	record, counted := fact.Record(), fact.Counted("apigw-guardian-0.fill", count)
 	audit.Merge(record, counted)
 	record.Spec.LastRequestUID, record.Spec.Replica = counted.Spec.LastRequestUID, counted.Spec.Replica

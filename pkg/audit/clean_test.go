@@ -44,7 +44,7 @@ func TestCleanLeavesNothingThatTakesOverATerminal(t *testing.T) {
 func TestCleanLeavesWhatTheGuardWroteAsItIs(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä\x1b", 5000)
-	fact := Fact{
+	fact := Event{
 		Time: time.Now(), RequestUID: long, Operation: admissionv1.Operation(long), Resource: long, Reason: "ReservedUpdate", Message: long,
 		Changed: []string{long}, User: policy.User{Name: long, UID: long, Groups: []string{long}},
 	}

@@ -222,7 +222,7 @@ func (w *write) denialReason() Reason {
 	case w.mints(), w.asksForToken() && w.isRestoration():
 		return TokenMint
 	case w.Operation == admissionv1.Create:
-		return ForeignCreate
+		return ReservedCreate
 	case w.completesDeletion():
 		return ReservedDelete
 	default:

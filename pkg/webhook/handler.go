@@ -20,7 +20,7 @@ import (
 
 // Path is where reviews are served. kubectl shows it when the guard does not answer in time, so that it says what is
 // missing.
-const Path = "/guard-of-reserved-resources"
+const Path = "/validate"
 
 // LookupTimeout bounds the lookups of a decision together. With the 5 s of the registration, it leaves time for an
 // answer that says so.
@@ -35,7 +35,7 @@ type Lookup interface {
 // Recorder keeps what an administrator may want to review. Record returns the name of the record once the fact is safe, or
 // nothing more can be done for it; it never fails, as a denial is a denial, recorded or not.
 type Recorder interface {
-	Record(ctx context.Context, fact audit.Fact) string
+	Record(ctx context.Context, fact audit.Event) string
 }
 
 // Handler answers reviews. It holds no lock and no state: it is safe for concurrent use.

@@ -37,7 +37,7 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
 	}
-	fact := audit.NewFact(request, decision, time.Now())
+	fact := audit.NewEvent(request, decision, time.Now())
 	fact.Caller, fact.Peer = h.callerOf(r), r.RemoteAddr
 	return h.Recorder.Record(r.Context(), fact)
 }

@@ -468,7 +468,7 @@ func recordOf(name string, count int64, first, last string) v1alpha1.AuditRecord
 		}
 		return parsed
 	}
-	fact := audit.Fact{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
+	fact := audit.Event{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
 	record := fact.Record()
 	record.Name = name
 	record.Spec.LastTime.Time = parse(last)

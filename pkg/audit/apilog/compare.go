@@ -65,7 +65,7 @@ type Counts struct {
 type group struct {
 	// record is the name of the guard's record; empty where the guard made none. imported is that of the imported one.
 	record, imported string
-	fact             audit.Fact
+	fact             audit.Event
 	first, last      time.Time
 	count            int64
 }
@@ -163,7 +163,7 @@ func (l *Log) count(finding Finding) {
 }
 
 // keepCommon drops from the fact what is not the same for all its writes: one record may count many users' in a flood.
-func (g *group) keepCommon(other audit.Fact) {
+func (g *group) keepCommon(other audit.Event) {
 	if g.fact.User.Name != other.User.Name {
 		g.fact.User = policy.User{}
 	}

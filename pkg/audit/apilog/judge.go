@@ -51,7 +51,7 @@ type Finding struct {
 	Kind Kind
 	// Fact is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The paths of changed
 	// fields do not stand in the log.
-	Fact audit.Fact
+	Fact audit.Event
 	// Record is the name of the record that the guard itself noted in the event; empty where it noted none.
 	Record string
 }
@@ -157,7 +157,7 @@ func operationOf(e *Event, d Decision) admissionv1.Operation {
 	switch word, _, _ := strings.Cut(rest, "-"); {
 	case word == "create", word == "update", word == "delete":
 		return admissionv1.Operation(strings.ToUpper(word))
-	case d.Reason == string(policy.ForeignCreate):
+	case d.Reason == string(policy.ReservedCreate):
 		return admissionv1.Create
 	default:
 		return e.operation()
@@ -185,7 +185,7 @@ func (e *Event) path(id reserved.Identity) string {
 func (e *Event) finding(kind Kind, resource string) Finding {
 	return Finding{
 		Kind: kind,
-		Fact: audit.Fact{
+		Fact: audit.Event{
 			Time: e.Time, Operation: e.operation(), Resource: resource, User: e.User, Source: v1alpha1.SourceImport,
 		},
 	}

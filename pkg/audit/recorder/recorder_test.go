@@ -109,8 +109,8 @@ func start(t *testing.T, options Options) *harness {
 	return h
 }
 
-func by(user string) audit.Fact {
-	return audit.Fact{
+func by(user string) audit.Event {
+	return audit.Event{
 		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "UPDATE", Resource: "secrets/kube-system/x",
 		Reason: "ReservedUpdate", User: policy.User{Name: user}, Source: v1alpha1.SourceGuard,
 	}

@@ -104,7 +104,7 @@ func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, er
 // TryCreate tries to create a record, as a server-side dry-run: the API server admits it or not, and stores nothing. The error
 // wraps ErrNotInstalled, or is the API server's.
 func (s *Store) TryCreate(ctx context.Context) error {
-	fact := audit.Fact{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
+	fact := audit.Event{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
 	record := fact.Record()
 	record.Name = audit.SecondName(record.Name)
 	audit.Merge(record, fact.Counted("status", 1))

@@ -27,9 +27,9 @@ import (
 // puts a fact into the same record without asking another.
 const Window = 10 * time.Minute
 
-// Fact is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
+// Event is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
 // not fit to print, until they are in a record.
-type Fact struct {
+type Event struct {
 	Time       time.Time
 	RequestUID string
 	Outcome    v1alpha1.Outcome
@@ -50,9 +50,9 @@ type Fact struct {
 	flood time.Duration
 }
 
-// NewFact is the fact of a decision that has an outcome.
-func NewFact(request *policy.Request, decision policy.Decision, at time.Time) Fact {
-	return Fact{
+// NewEvent is the fact of a decision that has an outcome.
+func NewEvent(request *policy.Request, decision policy.Decision, at time.Time) Event {
+	return Event{
 		Time:       at,
 		RequestUID: request.UID,
 		Outcome:    v1alpha1.Outcome(decision.Outcome),
@@ -94,7 +94,7 @@ const floodWindow = time.Minute
 
 // FloodedByUser returns the fact as it is counted when one user's new records come faster than they may be stored. It shares
 // a record with all others of its outcome, caller, user, operation and type of resource.
-func (f *Fact) FloodedByUser() Fact {
+func (f *Event) FloodedByUser() Event {
 	flooded := f.FloodedOfUser()
 	flooded.Operation = f.Operation
 	flooded.Resource, _, _ = strings.Cut(f.Resource, "/")
@@ -103,7 +103,7 @@ func (f *Fact) FloodedByUser() Fact {
 
 // FloodedOfUser returns the fact as it is counted when even the records of FloodedByUser come too fast. It shares a record
 // with all others of its outcome, caller and user.
-func (f *Fact) FloodedOfUser() Fact {
+func (f *Event) FloodedOfUser() Event {
 	flooded := f.Flooded()
 	flooded.Message = "Writes by this user came too fast for a record each. The guard's log has every one."
 	flooded.User.Name = f.User.Name
@@ -113,8 +113,8 @@ func (f *Fact) FloodedOfUser() Fact {
 
 // Flooded returns the fact as it is counted when too many users are new: it shares one record a minute with all others of
 // its outcome and caller, whoever did what.
-func (f *Fact) Flooded() Fact {
-	return Fact{
+func (f *Event) Flooded() Event {
+	return Event{
 		Time:       f.Time,
 		RequestUID: f.RequestUID,
 		Outcome:    f.Outcome,
@@ -127,15 +127,15 @@ func (f *Fact) Flooded() Fact {
 }
 
 // UserKey returns the user's name, bounded: what tells users apart in memory.
-func (f *Fact) UserKey() string { return Printable(f.User.Name, maxName) }
+func (f *Event) UserKey() string { return Printable(f.User.Name, maxName) }
 
 // Ends returns when the window of the fact's record is over: no later fact falls into it.
-func (f *Fact) Ends() time.Time {
+func (f *Event) Ends() time.Time {
 	window := f.window()
 	return f.Time.UTC().Truncate(window).Add(window)
 }
 
-func (f *Fact) window() time.Duration {
+func (f *Event) window() time.Duration {
 	if f.flood > 0 {
 		return f.flood
 	}
@@ -147,11 +147,11 @@ const nameTime = "20060102t1504"
 
 // Name returns the name of the record that the fact belongs to: the start of its window, the operation, and a digest of
 // what makes facts equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
-func (f *Fact) Name() string {
+func (f *Event) Name() string {
 	return f.Time.UTC().Truncate(f.window()).Format(nameTime) + "-" + f.word() + "-" + f.digest()
 }
 
-func (f *Fact) word() string {
+func (f *Event) word() string {
 	switch operation := strings.ToLower(string(f.Operation)); {
 	case f.flood > 0:
 		return "flood"
@@ -166,7 +166,7 @@ func (f *Fact) word() string {
 const digestBytes = 10
 
 // digest is over all that makes facts equal, whole and not shortened: what an attacker makes long stays distinct.
-func (f *Fact) digest() string {
+func (f *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
 		string(f.Outcome), string(f.Operation), f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
@@ -194,7 +194,7 @@ func writeTexts(sum hash.Hash, texts []string) {
 }
 
 // groups are the user's. Where a record has no room for all, the first ones must not depend on their order.
-func (f *Fact) groups() []string {
+func (f *Event) groups() []string {
 	if len(f.User.Groups) <= maxItems {
 		return f.User.Groups
 	}
@@ -202,7 +202,7 @@ func (f *Fact) groups() []string {
 }
 
 // Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
-func (f *Fact) Record() *v1alpha1.AuditRecord {
+func (f *Event) Record() *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
