@@ -13,7 +13,15 @@ var building = []floor{
 		reason:   "it reads bytes, and knows nothing of Kubernetes or of this product",
 	},
 	{
-		packages: []string{"pkg/apis/guardian/crds", "pkg/apis/guardian/v1alpha1", "pkg/probe", "pkg/reserved"},
+		packages: []string{"pkg/apis/guardian", "pkg/apis/guardian/crds"},
+		reason:   "names and generated files are data",
+	},
+	{
+		packages: []string{"pkg/apis/guardian/v1alpha1"},
+		reason:   "the custom resources need the name of their group",
+	},
+	{
+		packages: []string{"pkg/probe", "pkg/reserved"},
 		reason:   "what is stored, reserved, asked and proved are data, independent of each other; what uses them brings them together",
 	},
 	{

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"time"
@@ -20,7 +22,7 @@ import (
 // repaired records a repair of the webhook configuration. The user is not known: no webhook is asked about a webhook configuration.
 func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
 	fact := audit.Event{
-		Operation: repair.Operation, Resource: audit.ResourcePath(store.RegistrationResource, "", registration.Name),
+		Operation: repair.Operation, Resource: audit.ResourcePath(store.RegistrationResource, "", guardian.WebhookConfiguration),
 		Reason: audit.RegistrationChanged, Changed: repair.Changed, Message: "Another client changed the webhook configuration.",
 	}
 	if repair.Operation == admissionv1.Delete {
@@ -42,7 +44,7 @@ func (g *guard) recordTampering(ctx context.Context, fact audit.Event) {
 
 // warn makes an Event of the webhook configuration.
 func (g *guard) warn(reason, note string) {
-	g.manager.GetEventRecorder(registration.Name).Eventf(&corev1.ObjectReference{
-		APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: registration.Name,
+	g.manager.GetEventRecorder(guardian.WebhookConfiguration).Eventf(&corev1.ObjectReference{
+		APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: guardian.WebhookConfiguration,
 	}, nil, corev1.EventTypeWarning, reason, string(v1alpha1.Tampered), "%s", note)
 }

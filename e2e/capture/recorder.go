@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"cmp"
 	"context"
@@ -53,7 +55,7 @@ func startRecorder(ctx context.Context, cluster *testbed.Cluster) (*recorder, er
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	authority, err := certs.LoadAuthority(ctx, clients.CoreV1(), certs.Options{
-		Namespace: registration.Name, Hosts: []string{"127.0.0.1"},
+		Namespace: guardian.WebhookConfiguration, Hosts: []string{"127.0.0.1"},
 	})
 	if err != nil {
 		return nil, err

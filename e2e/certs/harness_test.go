@@ -26,7 +26,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // shared is what all tests of this package use one after the other. A test leaves it as it found it.
@@ -81,7 +80,7 @@ func launch(t *testing.T, flags ...string) *testbed.Guard {
 func removeRegistration(t *testing.T) {
 	t.Helper()
 	err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), registration.Name, metav1.DeleteOptions{})
+		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"strings"
@@ -18,11 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// ProblemAnnotation is where the guard says on its registration what is wrong with its certificates.
-const ProblemAnnotation = "guardian.apigw.io/certificate-problem"
-
 // certificateSelector finds the Certificates that the chart makes.
-const certificateSelector = "app.kubernetes.io/name=" + RegistrationName
+const certificateSelector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
 
 // Certificates is how it stands with what API servers trust the guard by.
 type Certificates struct {
@@ -36,10 +35,10 @@ type Certificates struct {
 func (a *Authorizer) certificates(ctx context.Context) Certificates {
 	found := Certificates{Problems: []string{}}
 	live, err := a.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, RegistrationName, metav1.GetOptions{})
+		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err == nil {
 		found.NotAfter = lastEnd(live)
-		if problem := live.Annotations[ProblemAnnotation]; problem != "" {
+		if problem := live.Annotations[guardian.CertificateProblemAnnotation]; problem != "" {
 			found.Problems = append(found.Problems, sentence("The guard says: "+problem))
 		}
 		if found.NotAfter != nil && time.Now().After(*found.NotAfter) {

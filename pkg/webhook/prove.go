@@ -4,6 +4,8 @@
 package webhook
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
@@ -14,7 +16,7 @@ func (h *Handler) prove(request *policy.Request, decision policy.Decision) strin
 	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
 		return ""
 	}
-	nonce := request.Object.Get("metadata", "annotations", probe.Annotation).Text()
+	nonce := request.Object.Get("metadata", "annotations", guardian.ProbeAnnotation).Text()
 	if !probe.IsNonce(nonce) {
 		return ""
 	}

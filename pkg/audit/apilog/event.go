@@ -4,6 +4,8 @@
 package apilog
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 	"net/url"
 	"slices"
@@ -22,8 +24,6 @@ import (
 const (
 	apiVersion = "audit.k8s.io/v1"
 	kind       = "Event"
-	// domain ends the names of the registration's entries.
-	domain = ".apigw-guardian.io"
 	// failedOpen starts the keys of the annotations by which the API server names, as their value, webhooks that it could not
 	// call and did without (k8s.io/apiserver/pkg/admission/plugin/webhook/validating).
 	failedOpen = "failed-open.validating.webhook.admission.k8s.io/"
@@ -189,13 +189,13 @@ func (e *Event) readStatus(status rawjson.Value) {
 	e.Code, _ = strconv.Atoi(string(status.Get("code"))) // an absent code is 0
 	message := status.Get("message").Text()
 	if rest, found := strings.CutPrefix(message, callFailed); found {
-		if entry, _, _ := strings.Cut(rest, `"`); strings.HasSuffix(entry, domain) {
+		if entry, _, _ := strings.Cut(rest, `"`); strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
 			e.Failed = entry
 		}
 		return
 	}
 	if rest, found := strings.CutPrefix(message, denied); found {
-		if entry, words, _ := strings.Cut(rest, deniedSays); strings.HasSuffix(entry, domain) {
+		if entry, words, _ := strings.Cut(rest, deniedSays); strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
 			e.Denier = entry
 			e.Sentence, _, _ = strings.Cut(words, "\n")
 		}
@@ -206,12 +206,12 @@ func (e *Event) readStatus(status rawjson.Value) {
 func (e *Event) readAnnotations(annotations rawjson.Value) {
 	byEntry := map[string]*Decision{}
 	for key, value := range annotations.Members() {
-		if strings.HasPrefix(string(key), failedOpen) && strings.HasSuffix(value.Text(), domain) {
+		if strings.HasPrefix(string(key), failedOpen) && strings.HasSuffix(value.Text(), "."+guardian.WebhookDomain) {
 			e.FailedOpen = append(e.FailedOpen, value.Text())
 			continue
 		}
 		entry, word, _ := strings.Cut(string(key), "/")
-		if !strings.HasSuffix(entry, domain) {
+		if !strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
 			continue
 		}
 		if byEntry[entry] == nil {

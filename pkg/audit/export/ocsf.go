@@ -4,6 +4,8 @@
 package export
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"cmp"
 	"slices"
 	"strings"
@@ -21,7 +23,7 @@ const (
 	ocsfCategory    = 6
 	ocsfClass       = 6003
 	ocsfUnknown     = "unknown" // what the schema has for a required text that nobody knows
-	ocsfProductName = "apigw-guardian"
+	ocsfProductName = guardian.Name
 )
 
 // apiActivity is an event of the class API Activity with the profile Security Control.

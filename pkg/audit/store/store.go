@@ -5,6 +5,8 @@
 package store
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,7 +111,7 @@ func (s *Store) TryCreate(ctx context.Context) error {
 	record.Name = audit.SecondName(record.Name)
 	audit.Merge(record, fact.Counted("status", 1))
 	sent := record.DeepCopy()
-	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(fieldManager)); err != nil {
+	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return explain("try to create an audit record", err)
 	}
 	return compare(record, sent)
