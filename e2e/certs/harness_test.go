@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -190,8 +192,8 @@ func metric(t *testing.T, guard *testbed.Guard, name, label string) (float64, bo
 	return 0, false
 }
 
-// guardian runs the program to its end.
-func guardian(t *testing.T, args ...string) (code int, output string) {
+// run runs the program to its end.
+func run(t *testing.T, args ...string) (code int, output string) {
 	t.Helper()
 	command := shared.cluster.Command(t.Context(), shared.program, args...)
 	combined, err := command.CombinedOutput()
