@@ -47,26 +47,36 @@ func TestAuthorizeIsIdempotentBehindTheGuard(t *testing.T) {
 	harness.Take(t)
 	world := emptyWorld(t)
 	harness.StartGuard(t)
-	harness.Run(t, "status").Require(t, 3, "Not authorized")
+	requireStatus(t, 3, false, false)
 	lines(t, harness.Run(t, "authorize"), "created", "created", "created", "created")
 	versions := resourceVersions(t, world)
 	lines(t, harness.Run(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("the second run has written: %s, before %s", again, versions)
 	}
-	harness.Run(t, "status").Require(t, 0, "Authorized API Gateway", "Protected")
+	requireStatus(t, 0, true, true)
 	var status struct {
-		Authorized, Protected bool
-		Drift                 []any
-		PrivateNetwork        string
+		Drift          []any
+		PrivateNetwork string
 	}
 	harness.Run(t, "status", "-o", "json").Require(t, 0).Into(t, &status)
-	if !status.Authorized || !status.Protected || len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
+	if len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
 		t.Errorf("got %+v", status)
 	}
-	harness.Run(t, "verify").Require(t, 0, "went as they must")
+	harness.Run(t, "verify").Require(t, 0)
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("status or verify has written: %s, before %s", again, versions)
+	}
+}
+
+// requireStatus wants an exit code of status, and what it says in JSON.
+func requireStatus(t *testing.T, code int, authorized, protected bool) {
+	t.Helper()
+	type state struct{ Authorized, Protected bool }
+	var got state
+	harness.Run(t, "status", "-o", "json").Require(t, code).Into(t, &got)
+	if want := (state{authorized, protected}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
@@ -88,9 +98,9 @@ func TestStatusAndVerifySeeThatNobodyGuards(t *testing.T) {
 	harness.Take(t)
 	harness.World(t)
 	harness.RemoveRegistration(t)
-	harness.Run(t, "authorize").Require(t, 0, "Authorized API Gateway")
-	harness.Run(t, "status").Require(t, 3, "Authorized API Gateway", "Not protected")
-	harness.Run(t, "verify").Require(t, 3, "did not go as they must")
+	harness.Run(t, "authorize").Require(t, 0)
+	requireStatus(t, 3, true, false)
+	harness.Run(t, "verify").Require(t, 3)
 }
 
 // A guard that hangs fails every write, and yet protects nothing that status could vouch for.
@@ -99,7 +109,7 @@ func TestVerifyTakesAFailedCallForNoDenial(t *testing.T) {
 	harness.World(t)
 	guard := harness.StartGuard(t)
 	guard.Kill()
-	harness.Run(t, "status").Require(t, 3, "Not protected")
+	requireStatus(t, 3, true, false)
 }
 
 // TestAuthorizeWhereTheNamesWereTaken is row R14 of the targets.
@@ -113,7 +123,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 			pastGuard(t, world, apply)
 		}
 		harness.StartGuard(t)
-		result := harness.Run(t, "authorize").Require(t, 0, "Authorized API Gateway")
+		result := harness.Run(t, "authorize").Require(t, 0)
 		if strings.Count(result.Stdout, "adopted") < 3 || strings.Contains(result.Stdout, "created") {
 			t.Errorf("got %s", result.Stdout)
 		}
@@ -124,12 +134,12 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 		pastGuard(t, world, scenario.Merge(world.Account, `{"automountServiceAccountToken":true}`))
 		harness.StartGuard(t)
 		before := resourceVersions(t, world)
-		harness.Run(t, "authorize").Require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair", "nothing was changed")
+		harness.Run(t, "authorize").Require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair")
 		if after := resourceVersions(t, world); after != before {
 			t.Errorf("the refused run has written: %s, before %s", after, before)
 		}
-		harness.Run(t, "status").Require(t, 3, "rules[2].verbs")
-		result := harness.Run(t, "authorize", "--repair").Require(t, 0, "Authorized API Gateway")
+		requireStatus(t, 3, false, true)
+		result := harness.Run(t, "authorize", "--repair").Require(t, 0)
 		if strings.Count(result.Stdout, "repaired") != 2 {
 			t.Errorf("got %s", result.Stdout)
 		}
@@ -140,7 +150,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 		foreign := strings.Replace(string(world.Binding.Manifest()), `"name":"apigw-ingress-clusterrole"}`, `"name":"cluster-admin"}`, 1)
 		pastGuard(t, world, scenario.Apply(world.Binding, foreign))
 		harness.StartGuard(t)
-		harness.Run(t, "authorize", "--repair").Require(t, 1, "roleRef", "delete")
+		harness.Run(t, "authorize", "--repair").Require(t, 1, "roleRef")
 		pastGuard(t, world, scenario.Delete(world.Binding))
 		harness.Run(t, "authorize").Require(t, 0)
 	})
@@ -149,7 +159,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 		pastGuard(t, world, scenario.Delete(world.Token))
 		pastGuard(t, world, scenario.Create(world.Token, strings.Replace(string(world.Token.Manifest()), world.Token.Name, "apigw-ingress-token-x7k2p", 1)))
 		harness.StartGuard(t)
-		harness.Run(t, "authorize").Require(t, 0, "apigw-ingress-token-x7k2p", "adopted", "Authorized API Gateway")
+		harness.Run(t, "authorize").Require(t, 0, "apigw-ingress-token-x7k2p")
 		secrets, err := harness.Clients(t).CoreV1().Secrets(world.Token.Namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +202,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	if role.Status != "Fail" || !strings.Contains(role.Message, "escalate") || !strings.Contains(role.Remedy, "tke:admin") {
 		t.Errorf("got %+v", role)
 	}
-	harness.RunAs(t, path, "authorize").Require(t, 1, "nothing was changed", "admin-role")
+	harness.RunAs(t, path, "authorize").Require(t, 1, "admin-role")
 }
 
 func TestPrivateNetworkModes(t *testing.T) {
@@ -211,15 +221,15 @@ func TestPrivateNetworkModes(t *testing.T) {
 	})
 	const remedy = "Basic information"
 	harness.Run(t, "authorize").Require(t, 1, "private-network", remedy)
-	harness.Run(t, "authorize", "--private-network", "warn").Require(t, 0, remedy, "Authorized API Gateway")
-	harness.Run(t, "authorize", "--private-network", "skip").Require(t, 0, "Authorized API Gateway")
+	harness.Run(t, "authorize", "--private-network", "warn").Require(t, 0, remedy)
+	harness.Run(t, "authorize", "--private-network", "skip").Require(t, 0)
 	service, err := services.Get(t.Context(), "kubernetes-intranet", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}}
 	must(t)(services.UpdateStatus(t.Context(), service, metav1.UpdateOptions{}))
-	harness.Run(t, "authorize").Require(t, 0, "Authorized API Gateway")
+	harness.Run(t, "authorize").Require(t, 0)
 	harness.Run(t, "preflight").Require(t, 0, "private-network")
 }
 
@@ -235,11 +245,11 @@ func TestASecondReservationNeedsNoCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.StartGuard(t, "--reservations", absolute)
-	with("authorize").Require(t, 1, "namespace", namespace)
+	with("authorize").Require(t, 1, namespace)
 	must(t)(harness.Clients(t).CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}))
-	with("authorize").Require(t, 0, "roles.rbac.authorization.k8s.io/edge-system/edge-router created", "Authorized API Gateway and Edge Router")
+	with("authorize").Require(t, 0, "roles.rbac.authorization.k8s.io/edge-system/edge-router created")
 	with("status").Require(t, 0)
-	with("verify").Require(t, 0, "went as they must")
+	with("verify").Require(t, 0)
 	for _, args := range [][]string{
 		{"-n", namespace, "label", "role", "edge-router", "a=b"},
 		{"-n", namespace, "patch", "configmap", "edge-router", "-p", `{"data":{"mode":"lax"}}`},

