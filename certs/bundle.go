@@ -4,14 +4,13 @@
 package certs
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"slices"
 	"time"
-)
 
-const pemCertificate = "CERTIFICATE"
+	"k8s.io/client-go/util/cert"
+)
 
 func contains(bundle []*x509.Certificate, certificate *x509.Certificate) bool {
 	return slices.ContainsFunc(bundle, certificate.Equal)
@@ -29,11 +28,8 @@ func union(bundles ...[]*x509.Certificate) []*x509.Certificate {
 }
 
 func encodeBundle(bundle []*x509.Certificate) []byte {
-	var out bytes.Buffer
-	for _, certificate := range bundle {
-		out.Write(pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: certificate.Raw}))
-	}
-	return out.Bytes()
+	data, _ := cert.EncodeCertificates(bundle...) // it writes to memory, which cannot fail
+	return data
 }
 
 // decodeBundle reads the certificates that there are. A bundle of the registration may have been edited by anybody: what

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
+	"k8s.io/client-go/util/cert"
 )
 
 // ErrUnusableClientCA says that a file holds no authorities of callers.
@@ -71,7 +71,7 @@ func (c *ClientCA) Reload() error {
 	if c.pool.Load() != nil && bytes.Equal(data, c.read) {
 		return nil
 	}
-	authorities, err := pki.DecodeX509CertificateSetBytes(data)
+	authorities, err := cert.ParseCertsPEM(data)
 	if err != nil {
 		return c.unusable("it is not a list of PEM certificates")
 	}

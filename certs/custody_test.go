@@ -5,13 +5,14 @@ package certs
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"testing"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -31,7 +32,7 @@ func copied(t *testing.T, original *x509.Certificate, attacker pair) *x509.Certi
 	t.Helper()
 	template := caTemplate(100*testLifetime, at(0))
 	template.ExtraExtensions = original.Extensions
-	_, forged, err := pki.SignCertificate(template, template, original.PublicKey, attacker.key)
+	forged, err := create(template, template, original.PublicKey, attacker.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func extended(t *testing.T, original *x509.Certificate) pair {
 			template.ExtraExtensions = append(template.ExtraExtensions, e)
 		}
 	}
-	_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
+	certificate, err := create(template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +93,14 @@ func TestEveryKindOfKeyEndorses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ecKey, err := pki.GenerateECPrivateKey(pki.ECCurve384)
+	ecKey, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, key := range map[string]crypto.Signer{"RSA": rsaKey, "Ed25519": edKey, "P-384": ecKey} {
 		t.Run(name, func(t *testing.T) {
 			template := caTemplate(testLifetime, at(0))
-			_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
+			certificate, err := create(template, template, key.Public(), key)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -17,7 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
+	"k8s.io/client-go/util/cert"
 )
 
 // The files of a folder with a provided certificate. A mounted Secret of cert-manager has them.
@@ -236,20 +236,13 @@ func readReason(name string, err error) string {
 
 // offer makes a certificate of the bytes, or says why it cannot.
 func (c contents) offer() (made offer, reason string) {
-	chain, err := pki.DecodeX509CertificateSetBytes(c.cert)
-	if err != nil {
-		return offer{}, certFile + " is not a PEM certificate"
+	chain, key, reason := parseKeyPair(certFile, keyFile, c.cert, c.key)
+	if reason != "" {
+		return offer{}, reason
 	}
-	key, err := pki.DecodePrivateKeyBytes(c.key)
-	if err != nil {
-		return offer{}, keyFile + " is not a PEM private key"
-	}
-	authorities, err := pki.DecodeX509CertificateSetBytes(c.authority)
+	authorities, err := cert.ParseCertsPEM(c.authority)
 	if err != nil {
 		return offer{}, authorityFile + " is not a list of PEM certificates"
-	}
-	if matches, err := pki.PublicKeyMatchesCertificate(key.Public(), chain[0]); err != nil || !matches {
-		return offer{}, keyFile + " is not the key of " + certFile
 	}
 	certificate := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
 	for _, c := range chain {

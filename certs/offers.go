@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 )
 
 // offer is one provided certificate, and the authorities that were provided with it.
@@ -27,7 +25,10 @@ func (o offer) defect(host string, now time.Time) string {
 		return reason
 	}
 	if err := leaf.VerifyHostname(host); err != nil {
-		names := slices.Concat(leaf.DNSNames, pki.IPAddressesToString(leaf.IPAddresses))
+		names := slices.Clone(leaf.DNSNames)
+		for _, ip := range leaf.IPAddresses {
+			names = append(names, ip.String())
+		}
 		return fmt.Sprintf("%s is not for %s (it is for %v)", certFile, host, names)
 	}
 	if !o.verifies(o.authorities, now) {

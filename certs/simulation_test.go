@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -363,12 +362,12 @@ func (w *world) forgeries() map[string][]byte {
 		w.t.Fatal(err)
 	}
 	p := pair{key: key}
-	_, p.certificate, err = pki.SignCertificate(template, template, public(p), key)
+	p.certificate, err = create(template, template, public(p), key)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.foreign = append(w.foreign, p.certificate)
-	encodedKey, err := pki.EncodePKCS8PrivateKey(key)
+	encodedKey, err := encodeKey(key)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -5,19 +5,18 @@ package certs
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"strings"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/util/cert"
 )
 
 // fieldManager is the guard's name in managedFields.
@@ -142,7 +141,7 @@ func encode(a authorities) (map[string][]byte, error) {
 		if part.certificate == nil {
 			continue
 		}
-		key, err := pki.EncodePKCS8PrivateKey(part.key)
+		key, err := encodeKey(part.key)
 		if err != nil {
 			return nil, fmt.Errorf("encode the CA's key: %w", err)
 		}
@@ -165,7 +164,7 @@ func parse(data map[string][]byte) (a authorities, reason string) {
 		}
 	}
 	if len(data[previousCertKey]) > 0 {
-		previous, err := pki.DecodeX509CertificateSetBytes(data[previousCertKey])
+		previous, err := cert.ParseCertsPEM(data[previousCertKey])
 		if err != nil {
 			return authorities{}, previousCertKey + " is not a list of PEM certificates"
 		}
@@ -184,33 +183,16 @@ func parsePair(data map[string][]byte, certKey, keyKey string) (p pair, reason s
 			return pair{}, key + " is missing"
 		}
 	}
-	chain, err := pki.DecodeX509CertificateSetBytes(data[certKey])
-	if err != nil {
-		return pair{}, certKey + " is not a PEM certificate"
-	}
-	if len(chain) != 1 {
-		return pair{}, fmt.Sprintf("%s holds %d certificates instead of one", certKey, len(chain))
-	}
-	key, err := pki.DecodePrivateKeyBytes(data[keyKey])
-	if err != nil {
-		return pair{}, keyKey + " is not a PEM private key"
-	}
-	if reason := defect(chain[0], key, certKey, keyKey); reason != "" {
+	chain, key, reason := parseKeyPair(certKey, keyKey, data[certKey], data[keyKey])
+	switch {
+	case reason != "":
 		return pair{}, reason
+	case len(chain) != 1:
+		return pair{}, fmt.Sprintf("%s holds %d certificates instead of one", certKey, len(chain))
+	case !chain[0].BasicConstraintsValid || !chain[0].IsCA:
+		return pair{}, certKey + " is not the certificate of a CA"
+	case chain[0].KeyUsage&x509.KeyUsageCertSign == 0:
+		return pair{}, certKey + " may not sign certificates (its key usage lacks certSign)"
 	}
 	return pair{certificate: chain[0], key: key}, ""
-}
-
-// defect says why a certificate and a key cannot be an authority, or nothing. Whether it is the time for it is another matter.
-func defect(certificate *x509.Certificate, key crypto.Signer, certKey, keyKey string) string {
-	matches, err := pki.PublicKeyMatchesCertificate(key.Public(), certificate)
-	switch {
-	case err != nil || !matches:
-		return keyKey + " is not the key of " + certKey
-	case !certificate.BasicConstraintsValid || !certificate.IsCA:
-		return certKey + " is not the certificate of a CA"
-	case certificate.KeyUsage&x509.KeyUsageCertSign == 0:
-		return certKey + " may not sign certificates (its key usage lacks certSign)"
-	}
-	return ""
 }

@@ -55,6 +55,7 @@ func asIs(*x509.Certificate) {}
 func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 	at := newClock()
 	good := func() map[string][]byte { return forge(t, at.now, asIs) }
+	twice := good()
 	cases := map[string]struct {
 		data map[string][]byte
 		says string
@@ -68,7 +69,7 @@ func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 			"not a PEM certificate",
 		},
 		"there are two certificates": {
-			with(good(), corev1.TLSCertKey, append(good()[corev1.TLSCertKey], good()[corev1.TLSCertKey]...)), "2 certificates",
+			with(twice, corev1.TLSCertKey, bytes.Repeat(twice[corev1.TLSCertKey], 2)), "2 certificates",
 		},
 		"the key is cut":              {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey][:90]), "not a PEM private key"},
 		"the key lost its PEM armour": {with(good(), corev1.TLSPrivateKeyKey, body(good())), "not a PEM private key"},

@@ -5,14 +5,19 @@ package certs
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/keyutil"
 )
 
 const (
@@ -45,7 +50,7 @@ func newSuccessor(before pair, lifetime time.Duration, now time.Time) (pair, err
 		}
 		template.ExtraExtensions = []pkix.Extension{endorsement}
 	}
-	_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
+	certificate, err := create(template, template, key.Public(), key)
 	if err != nil {
 		return pair{}, fmt.Errorf("make the CA: %w", err)
 	}
@@ -97,21 +102,60 @@ func (p pair) sign(template *x509.Certificate) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, parsed, err := pki.SignCertificate(template, p.certificate, key.Public(), p.key)
+	parsed, err := create(template, p.certificate, key.Public(), p.key)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Certificate{Certificate: [][]byte{parsed.Raw}, PrivateKey: key, Leaf: parsed}, nil
 }
 
+// create returns a certificate for the public key, signed with the parent's key.
+func create(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	if err != nil {
+		return nil, err
+	}
+	return x509.ParseCertificate(der)
+}
+
 // newKey returns a P-256 key: every TLS 1.3 client knows it, and it signs in tens of
 // microseconds, in a handshake as in an issue.
 func newKey() (crypto.Signer, error) {
-	key, err := pki.GenerateECPrivateKey(pki.ECCurve256)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a private key: %w", err)
 	}
 	return key, nil
+}
+
+// encodeKey returns the key in PEM. PKCS 8 holds every kind of key.
+func encodeKey(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: keyutil.PrivateKeyBlockType, Bytes: der}), nil
+}
+
+// parseKeyPair reads certificates and the private key of the first one. reason says what is wrong, by the names of the two, and
+// quotes neither; "" for nothing.
+func parseKeyPair(certName, keyName string, certPEM, keyPEM []byte) (chain []*x509.Certificate, key crypto.Signer, reason string) {
+	chain, err := cert.ParseCertsPEM(certPEM)
+	if err != nil {
+		return nil, nil, certName + " is not a PEM certificate"
+	}
+	parsed, err := keyutil.ParsePrivateKeyPEM(keyPEM)
+	key, ok := parsed.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, nil, keyName + " is not a PEM private key"
+	}
+	public, ok := key.Public().(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	if !ok || !public.Equal(chain[0].PublicKey) {
+		return nil, nil, keyName + " is not the key of " + certName
+	}
+	return chain, key, ""
 }
 
 // expired is true for no certificate.
