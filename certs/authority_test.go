@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package certs_test
+package certs
 
 import (
 	"context"
@@ -23,8 +23,6 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	clienttesting "k8s.io/client-go/testing"
-
-	"github.com/apigw-guardian/apigw-guardian/certs"
 )
 
 const namespace = "guard"
@@ -36,8 +34,8 @@ func newClock() *clock { return &clock{time.Date(2026, 8, 1, 12, 0, 0, 0, time.U
 
 func (c *clock) Now() time.Time { return c.now }
 
-func (c *clock) options() certs.Options {
-	return certs.Options{
+func (c *clock) options() Options {
+	return Options{
 		Namespace: namespace,
 		Hosts:     []string{"guard.guard.svc", "localhost", "192.0.2.7", "::1"},
 		Now:       c.Now,
@@ -45,9 +43,9 @@ func (c *clock) options() certs.Options {
 }
 
 // load is LoadAuthority, which must succeed.
-func load(t *testing.T, client certs.Client, opts certs.Options) *certs.Authority {
+func load(t *testing.T, client Client, opts Options) *Authority {
 	t.Helper()
-	authority, err := certs.LoadAuthority(t.Context(), client, opts)
+	authority, err := LoadAuthority(t.Context(), client, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +53,7 @@ func load(t *testing.T, client certs.Client, opts certs.Options) *certs.Authorit
 }
 
 // leafOf is the leaf that a handshake would get now.
-func leafOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
+func leafOf(t *testing.T, authority *Authority) *x509.Certificate {
 	t.Helper()
 	certificate, err := authority.GetCertificate(&tls.ClientHelloInfo{})
 	if err != nil {
@@ -65,7 +63,7 @@ func leafOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
 }
 
 // caOf is the certificate in the bundle.
-func caOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
+func caOf(t *testing.T, authority *Authority) *x509.Certificate {
 	t.Helper()
 	block, rest := pem.Decode(authority.Bundle())
 	if block == nil || len(rest) > 0 {
@@ -85,7 +83,7 @@ func TestAnAuthorityIsCreatedOnceAndThenReused(t *testing.T) {
 	if diff := cmp.Diff(string(first.Bundle()), string(second.Bundle())); diff != "" {
 		t.Errorf("the second start has another authority (-first +second):\n%s", diff)
 	}
-	secret, err := client.Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	secret, err := client.Secrets(namespace).Get(t.Context(), SecretName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +133,7 @@ func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
 	var done sync.WaitGroup
 	for i := range bundles {
 		done.Go(func() {
-			authority, err := certs.LoadAuthority(t.Context(), client, newClock().options())
+			authority, err := LoadAuthority(t.Context(), client, newClock().options())
 			if err != nil {
 				t.Error(err)
 				return
@@ -177,15 +175,15 @@ func (s *togetherSecrets) Get(ctx context.Context, name string, opts metav1.GetO
 }
 
 func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
-	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), certs.SecretName, errors.New("no right"))
+	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), SecretName, errors.New("no right"))
 	for _, verb := range []string{"get", "patch"} {
 		t.Run("on "+verb, func(t *testing.T) {
 			set := fake.NewClientset()
 			set.PrependReactor(verb, "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
 				return true, nil, forbidden
 			})
-			_, err := certs.LoadAuthority(t.Context(), set.CoreV1(), newClock().options())
-			if !apierrors.IsForbidden(err) || errors.Is(err, certs.ErrUnusableCA) {
+			_, err := LoadAuthority(t.Context(), set.CoreV1(), newClock().options())
+			if !apierrors.IsForbidden(err) || errors.Is(err, ErrUnusableCA) {
 				t.Errorf("error %v, want the API server's Forbidden", err)
 			}
 		})
@@ -193,21 +191,21 @@ func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
 }
 
 func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
-	cases := map[string]func(*certs.Options){
-		"without a namespace":         func(o *certs.Options) { o.Namespace = "" },
-		"without a host":              func(o *certs.Options) { o.Hosts = nil },
-		"with an empty host":          func(o *certs.Options) { o.Hosts = []string{""} },
-		"with a host that has a port": func(o *certs.Options) { o.Hosts = []string{"guard.guard.svc:443"} },
-		"with a URL for a host":       func(o *certs.Options) { o.Hosts = []string{"https://guard"} },
-		"with a negative lifetime":    func(o *certs.Options) { o.LeafLifetime = -1 },
-		"with a lifetime of a moment": func(o *certs.Options) { o.CALifetime = certs.MinLifetime - 1 },
+	cases := map[string]func(*Options){
+		"without a namespace":         func(o *Options) { o.Namespace = "" },
+		"without a host":              func(o *Options) { o.Hosts = nil },
+		"with an empty host":          func(o *Options) { o.Hosts = []string{""} },
+		"with a host that has a port": func(o *Options) { o.Hosts = []string{"guard.guard.svc:443"} },
+		"with a URL for a host":       func(o *Options) { o.Hosts = []string{"https://guard"} },
+		"with a negative lifetime":    func(o *Options) { o.LeafLifetime = -1 },
+		"with a lifetime of a moment": func(o *Options) { o.CALifetime = MinLifetime - 1 },
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
 			opts := newClock().options()
 			change(&opts)
-			_, err := certs.LoadAuthority(t.Context(), fake.NewClientset().CoreV1(), opts)
-			if !errors.Is(err, certs.ErrInvalidOptions) {
+			_, err := LoadAuthority(t.Context(), fake.NewClientset().CoreV1(), opts)
+			if !errors.Is(err, ErrInvalidOptions) {
 				t.Errorf("error %v, want ErrInvalidOptions", err)
 			}
 		})
@@ -224,7 +222,7 @@ func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
 	}
 	want := map[string]any{
 		"name": "apigw-guardian CA", "ca": true, "pathLen": 0, "pathLenZero": true,
-		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(certs.DefaultCALifetime),
+		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(DefaultCALifetime),
 		"p256": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -254,10 +252,10 @@ func TestTheLeafIsGoodForEveryHostAndNoOther(t *testing.T) {
 	if err := verify("localhost", x509.ExtKeyUsageClientAuth, at.now); err == nil {
 		t.Error("good as a client's certificate")
 	}
-	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-certs.Backdating)); err != nil {
+	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-backdating)); err != nil {
 		t.Errorf("for a clock that is an hour late: %v", err)
 	}
-	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-certs.Backdating-time.Second)); err == nil {
+	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-backdating-time.Second)); err == nil {
 		t.Error("good before its time")
 	}
 }
@@ -266,7 +264,7 @@ func TestTheLeafIsIssuedAnewAtTwoThirdsOfItsLife(t *testing.T) {
 	at := newClock()
 	authority := load(t, fake.NewClientset().CoreV1(), at.options())
 	start, first := at.now, leafOf(t, authority)
-	if want := start.Add(certs.DefaultLeafLifetime); !first.NotAfter.Equal(want) {
+	if want := start.Add(DefaultLeafLifetime); !first.NotAfter.Equal(want) {
 		t.Errorf("first leaf ends %s, want %s", first.NotAfter, want)
 	}
 	due := start.Add((4*24 + 16) * time.Hour)
@@ -276,7 +274,7 @@ func TestTheLeafIsIssuedAnewAtTwoThirdsOfItsLife(t *testing.T) {
 	}
 	at.now = due
 	second := leafOf(t, authority)
-	if second == first || !second.NotAfter.Equal(due.Add(certs.DefaultLeafLifetime)) {
+	if second == first || !second.NotAfter.Equal(due.Add(DefaultLeafLifetime)) {
 		t.Errorf("at two thirds: a leaf until %s, want a new one for seven days", second.NotAfter)
 	}
 	if second.SerialNumber.Cmp(first.SerialNumber) == 0 {
@@ -301,7 +299,7 @@ func TestTheLeafNeverOutlivesTheAuthority(t *testing.T) {
 		t.Error("issued anew although a new leaf could not live longer")
 	}
 	at.now = end.Add(time.Second)
-	if _, err := authority.GetCertificate(nil); !errors.Is(err, certs.ErrUnusableCA) {
+	if _, err := authority.GetCertificate(nil); !errors.Is(err, ErrUnusableCA) {
 		t.Errorf("after the authority's end: error %v, want ErrUnusableCA", err)
 	}
 }

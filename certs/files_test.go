@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package certs_test
+package certs
 
 import (
 	"bytes"
@@ -21,8 +21,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/apigw-guardian/apigw-guardian/certs"
 )
 
 // issuer is somebody else's authority.
@@ -105,7 +103,7 @@ func TestWrongFilesAreRefusedWithTheirReason(t *testing.T) {
 		"the name is another one":       {one.issue(t, at.now, func(c *x509.Certificate) { c.DNSNames = []string{"other.svc"} }), "is not for guard.guard.svc (it is for [other.svc])"},
 		"it has expired":                {one.issue(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }), "tls.crt has expired on 2026-08-01T11:59:59Z"},
 		"it is of the future":           {one.issue(t, at.now, func(c *x509.Certificate) { c.NotBefore = at.now.Add(time.Second) }), "tls.crt is not valid before 2026-08-01T12:00:01Z"},
-		"another authority signed it":   {with(good(), "ca.crt", asPEM("CERTIFICATE", other.certificate.Raw)), "ca.crt does not hold the authority that signed tls.crt"},
+		"another authority signed it":   {with(good(), "ca.crt", asPEM("CERTIFICATE", other.certificate.Raw)), "ca.crt does not hold the CA that signed tls.crt"},
 		"it is for clients only":        {one.issue(t, at.now, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "that signed tls.crt for serving"},
 		"the key stands in its place":   {with(good(), "tls.crt", good()["tls.key"]), "tls.crt is not a PEM certificate"},
 		"two certificates are in wrong": {with(good(), "tls.crt", append(asPEM("CERTIFICATE", one.certificate.Raw), good()["tls.crt"]...)), "tls.key is not the key of tls.crt"},
@@ -114,8 +112,8 @@ func TestWrongFilesAreRefusedWithTheirReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, tc.files)
-			_, err := certs.LoadFiles(t.Context(), certs.FilesOptions{Dir: dir, Host: "guard.guard.svc", Now: at.Now})
-			if !errors.Is(err, certs.ErrUnusableFiles) {
+			_, err := LoadFiles(t.Context(), FilesOptions{Dir: dir, Host: "guard.guard.svc", Now: at.Now})
+			if !errors.Is(err, ErrUnusableFiles) {
 				t.Fatalf("error %v, want ErrUnusableFiles", err)
 			}
 			for _, part := range []string{dir, tc.says, "provide"} {
@@ -136,27 +134,27 @@ func TestAFileThatCannotBeReadIsRefused(t *testing.T) {
 	if err := errors.Join(os.Remove(filepath.Join(dir, "tls.key")), os.Mkdir(filepath.Join(dir, "tls.key"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := certs.LoadFiles(t.Context(), certs.FilesOptions{Dir: dir, Host: "guard.guard.svc"})
-	if !errors.Is(err, certs.ErrUnusableFiles) || !strings.Contains(err.Error(), "tls.key cannot be read") {
+	_, err := LoadFiles(t.Context(), FilesOptions{Dir: dir, Host: "guard.guard.svc"})
+	if !errors.Is(err, ErrUnusableFiles) || !strings.Contains(err.Error(), "tls.key cannot be read") {
 		t.Errorf("error %v", err)
 	}
 }
 
 // provided is a guard's folder, and the registration that its keeper would keep: it follows at once, or not at all.
-type provided struct {
+type guardDir struct {
 	t     *testing.T
 	at    *clock
 	dir   string
-	files *certs.Files
+	files *Files
 	shown []byte
 }
 
-func newProvided(t *testing.T, files map[string][]byte, at *clock) *provided {
+func newProvided(t *testing.T, files map[string][]byte, at *clock) *guardDir {
 	t.Helper()
-	p := &provided{t: t, at: at, dir: t.TempDir()}
+	p := &guardDir{t: t, at: at, dir: t.TempDir()}
 	write(t, p.dir, files)
 	var err error
-	p.files, err = certs.LoadFiles(t.Context(), certs.FilesOptions{
+	p.files, err = LoadFiles(t.Context(), FilesOptions{
 		Dir: p.dir, Host: "guard.guard.svc", Now: at.Now,
 		Registered: func(context.Context) ([]byte, bool, error) { return p.shown, p.shown != nil, nil },
 	})
@@ -170,16 +168,16 @@ func newProvided(t *testing.T, files map[string][]byte, at *clock) *provided {
 }
 
 // after lets time pass, and has a look at its end.
-func (p *provided) after(d time.Duration) {
+func (p *guardDir) after(d time.Duration) {
 	p.t.Helper()
 	p.at.now = p.at.now.Add(d)
-	if err := p.files.Round(p.t.Context()); err != nil {
+	if err := p.files.round(p.t.Context()); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
 // requireServing wants the leaf of these files to be served.
-func (p *provided) requireServing(when string, files map[string][]byte) {
+func (p *guardDir) requireServing(when string, files map[string][]byte) {
 	p.t.Helper()
 	certificate, err := p.files.GetCertificate(nil)
 	if err != nil {
@@ -190,7 +188,7 @@ func (p *provided) requireServing(when string, files map[string][]byte) {
 	}
 }
 
-func (p *provided) requireBundle(when string, parts ...map[string][]byte) {
+func (p *guardDir) requireBundle(when string, parts ...map[string][]byte) {
 	p.t.Helper()
 	var want []string
 	for _, files := range parts {
@@ -274,12 +272,12 @@ func TestAnExpiredCertificateIsToldBeforeItHurts(t *testing.T) {
 	}
 	p.after(4 * time.Hour)
 	state := p.files.State()
-	if !strings.Contains(state.Problem, "tls.crt ends on 2026-08-05T16:00:00Z") || state.Ready(at.now) != nil {
+	if !strings.Contains(state.Problem, "tls.crt expires on 2026-08-05T16:00:00Z") || state.Ready(at.now) != nil {
 		t.Errorf("problem %q, ready %v", state.Problem, state.Ready(at.now))
 	}
 	p.after(17 * time.Hour)
 	state = p.files.State()
-	if !strings.Contains(state.Problem, "tls.crt has expired") || !errors.Is(state.Ready(at.now), certs.ErrNoCertificate) {
+	if !strings.Contains(state.Problem, "tls.crt has expired") || !errors.Is(state.Ready(at.now), errNoCertificate) {
 		t.Errorf("problem %q, ready %v", state.Problem, state.Ready(at.now))
 	}
 	// Whatever comes now is served at once: nobody has anything to lose.
@@ -296,19 +294,19 @@ func TestAReplicaIsReadyOnceTheRegistrationTrustsIt(t *testing.T) {
 	at := newClock()
 	dir, shown := t.TempDir(), newIssuer(t, at.now).issue(t, at.now, asIs)["ca.crt"]
 	write(t, dir, newIssuer(t, at.now).issue(t, at.now, asIs))
-	files, err := certs.LoadFiles(t.Context(), certs.FilesOptions{
+	files, err := LoadFiles(t.Context(), FilesOptions{
 		Dir: dir, Host: "guard.guard.svc", Now: at.Now,
 		Registered: func(context.Context) ([]byte, bool, error) { return shown, true, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files.State().Ready(at.now); !errors.Is(err, certs.ErrNotTrustedYet) {
-		t.Errorf("with a registration that shows another authority: %v, want ErrNotTrustedYet", err)
+	if err := files.State().Ready(at.now); !errors.Is(err, errNotTrustedYet) {
+		t.Errorf("with a registration that shows another authority: %v, want errNotTrustedYet", err)
 	}
 	for _, bundle := range [][]byte{files.Bundle(), []byte("spoilt")} { // it stays ready: unready helps nobody
 		shown = bundle
-		if err := files.Round(t.Context()); err != nil {
+		if err := files.round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := files.State().Ready(at.now); err != nil {

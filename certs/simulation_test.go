@@ -158,7 +158,7 @@ func (w *world) live(i int) {
 	}
 	a.leading.Store(i == w.leader)
 	if w.chance.IntN(2) == 0 {
-		if err := a.Round(w.t.Context()); err != nil {
+		if err := a.round(w.t.Context(), a.leading.Load()); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -226,7 +226,7 @@ func (w *world) check() {
 	}
 }
 
-// verify is what an API server does. It verifies each pair once, as the test's time is spent here.
+// verify is what an API server does. It verifies each keyPair once, as the test's time is spent here.
 func (w *world) verify(leaf *x509.Certificate, bundle []byte) error {
 	key := string(leaf.Raw) + string(bundle)
 	if w.now.After(leaf.NotAfter) || !w.verified[key] {
@@ -250,7 +250,7 @@ func TestNoAPIServerEverSeesAStranger(t *testing.T) {
 		"with a Secret that is deleted":  func(w *world) { w.secret.data = nil },
 		"with a Secret that is replaced": func(w *world) { w.secret.data, w.secret.version = w.stranger(), w.secret.version+1 },
 		"with a Secret that is garbage": func(w *world) {
-			w.secret.data, w.secret.version = map[string][]byte{signerCertKey: []byte("junk")}, w.secret.version+1
+			w.secret.data, w.secret.version = map[string][]byte{currentCertKey: []byte("junk")}, w.secret.version+1
 		},
 		"with a registration that is deleted": func(w *world) { w.bundle, w.changed[w.leader] = nil, true },
 	}
@@ -345,27 +345,24 @@ func (w *world) attack() {
 // the one that signs.
 func (w *world) forgeries() map[string][]byte {
 	template := caTemplate(testLifetime, w.now)
-	public := func(p pair) crypto.PublicKey { return p.key.Public() }
+	public := func(p keyPair) crypto.PublicKey { return p.key.Public() }
 	switch w.chance.IntN(4) {
 	case 0:
 		template = caTemplate(testLifetime, w.now.Add(-2*testLifetime))
 	case 1:
 		template.IsCA, template.MaxPathLenZero, template.KeyUsage = false, false, x509.KeyUsageDigitalSignature
 	case 2:
-		if ours := decodeBundle(w.secret.data[signerCertKey]); len(ours) == 1 {
+		if ours := decodeBundle(w.secret.data[currentCertKey]); len(ours) == 1 {
 			template.ExtraExtensions = ours[0].Extensions
-			public = func(pair) crypto.PublicKey { return ours[0].PublicKey }
+			public = func(keyPair) crypto.PublicKey { return ours[0].PublicKey }
 		}
 	}
 	key, err := newKey()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := pair{key: key}
-	p.certificate, err = create(template, template, public(p), key)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	p := keyPair{key: key}
+	p.certificate = signed(w.t, template, public(p), key)
 	w.foreign = append(w.foreign, p.certificate)
 	encodedKey, err := encodeKey(key)
 	if err != nil {
@@ -373,7 +370,7 @@ func (w *world) forgeries() map[string][]byte {
 	}
 	encoded := encodeBundle([]*x509.Certificate{p.certificate})
 	return map[string][]byte{
-		signerCertKey: encoded, signerKeyKey: encodedKey, upcomingCertKey: encoded, upcomingKeyKey: encodedKey, previousCertKey: encoded,
+		currentCertKey: encoded, currentKeyKey: encodedKey, nextCertKey: encoded, nextKeyKey: encodedKey, previousCertKey: encoded,
 	}
 }
 
@@ -400,12 +397,12 @@ func (w *world) calm() bool {
 
 // stranger is a Secret of somebody else's.
 func (w *world) stranger() map[string][]byte {
-	p, err := newCA(testLifetime, w.now)
+	p, err := newCA(keyPair{}, testLifetime, w.now)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.foreign = append(w.foreign, p.certificate)
-	data, err := encode(authorities{signer: p})
+	data, err := encode(caSet{current: p})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -421,7 +418,7 @@ func TestTheRegistrationIsMadeOfWhatTheSecretHoldsNow(t *testing.T) {
 	awake.leading.Store(true)
 	for range 300 {
 		w.now = w.now.Add(time.Second)
-		if err := awake.Round(t.Context()); err != nil {
+		if err := awake.round(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
 		w.bundle = awake.Bundle()

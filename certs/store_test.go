@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package certs_test
+package certs
 
 import (
 	"bytes"
@@ -20,8 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
-
-	"github.com/apigw-guardian/apigw-guardian/certs"
 )
 
 // forge makes a Secret's data from a self-signed certificate that a case may change.
@@ -89,10 +87,10 @@ func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			err := loadFrom(t, at, tc.data)
-			if !errors.Is(err, certs.ErrUnusableCA) {
+			if !errors.Is(err, ErrUnusableCA) {
 				t.Fatalf("error %v, want ErrUnusableCA", err)
 			}
-			for _, part := range []string{namespace + "/" + certs.SecretName, tc.says, "delete", "restart"} {
+			for _, part := range []string{namespace + "/" + SecretName, tc.says, "delete", "restart"} {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("error %q does not say %q", err, part)
 				}
@@ -136,10 +134,10 @@ func TestAnAuthorityOfTheAdministratorsIsUsed(t *testing.T) {
 func loadFrom(t *testing.T, at *clock, data map[string][]byte) error {
 	t.Helper()
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName, ResourceVersion: "1"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName, ResourceVersion: "1"},
 		Data:       data,
 	}
-	authority, err := certs.LoadAuthority(t.Context(), fake.NewClientset(secret).CoreV1(), at.options())
+	authority, err := LoadAuthority(t.Context(), fake.NewClientset(secret).CoreV1(), at.options())
 	if err != nil {
 		return err
 	}
@@ -175,15 +173,15 @@ func TestAnExpiredAuthorityIsReplacedAtTheStart(t *testing.T) {
 	at := newClock()
 	data := forge(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) })
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName, ResourceVersion: "1"}, Data: data,
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName, ResourceVersion: "1"}, Data: data,
 	}
 	client := fake.NewClientset(secret).CoreV1()
 	authority := load(t, client, at.options())
 	leaf := leafOf(t, authority)
-	if !leaf.NotAfter.Equal(at.now.Add(certs.DefaultLeafLifetime)) {
+	if !leaf.NotAfter.Equal(at.now.Add(DefaultLeafLifetime)) {
 		t.Errorf("the leaf ends %s", leaf.NotAfter)
 	}
-	stored, err := client.Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	stored, err := client.Secrets(namespace).Get(t.Context(), SecretName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,13 +198,13 @@ func TestASecretThatIsGoneOrSpoiltIsTold(t *testing.T) {
 	}{
 		"deleted": {func(t *testing.T, secrets corev1client.SecretInterface) {
 			t.Helper()
-			if err := secrets.Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}); err != nil {
+			if err := secrets.Delete(t.Context(), SecretName, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-		}, "is gone"},
+		}, "is missing"},
 		"spoilt": {func(t *testing.T, secrets corev1client.SecretInterface) {
 			t.Helper()
-			secret, err := secrets.Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+			secret, err := secrets.Get(t.Context(), SecretName, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -224,7 +222,7 @@ func TestASecretThatIsGoneOrSpoiltIsTold(t *testing.T) {
 			authority := load(t, client, opts)
 			before := leafOf(t, authority)
 			tc.do(t, client.Secrets(namespace))
-			if err := authority.Round(t.Context()); err != nil {
+			if err := authority.round(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			state := authority.State()

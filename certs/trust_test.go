@@ -17,30 +17,40 @@ import (
 )
 
 // after is the authority of that moment which the one before it endorses.
-func after(t *testing.T, before pair, seconds int) pair {
+func after(t *testing.T, before keyPair, seconds int) keyPair {
 	t.Helper()
-	p, err := newSuccessor(before, testLifetime, at(seconds))
+	p, err := newCA(before, testLifetime, at(seconds))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// copied is a certificate with the name and the public key of another one, and other contents, as an attacker makes it: signed
-// with the attacker's key, as the key of the original is not known.
-func copied(t *testing.T, original *x509.Certificate, attacker pair) *x509.Certificate {
+// signed is a certificate for the public key, signed with the other key in the template's name.
+func signed(t *testing.T, template *x509.Certificate, public crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
-	template := caTemplate(100*testLifetime, at(0))
-	template.ExtraExtensions = original.Extensions
-	forged, err := create(template, template, original.PublicKey, attacker.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return forged
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+// copied is a certificate with the name and the public key of another one, and other contents, as an attacker makes it: signed
+// with the attacker's key, as the key of the original is not known.
+func copied(t *testing.T, original *x509.Certificate, attacker keyPair) *x509.Certificate {
+	t.Helper()
+	template := caTemplate(100*testLifetime, at(0))
+	template.ExtraExtensions = original.Extensions
+	return signed(t, template, original.PublicKey, attacker.key)
 }
 
 // extended is the attacker's own authority that carries an endorsement copied from another certificate.
-func extended(t *testing.T, original *x509.Certificate) pair {
+func extended(t *testing.T, original *x509.Certificate) keyPair {
 	t.Helper()
 	key, err := newKey()
 	if err != nil {
@@ -52,11 +62,7 @@ func extended(t *testing.T, original *x509.Certificate) pair {
 			template.ExtraExtensions = append(template.ExtraExtensions, e)
 		}
 	}
-	certificate, err := create(template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair{certificate: certificate, key: key}
+	return keyPair{certificate: signed(t, template, key.Public(), key), key: key}
 }
 
 func TestOnlyTheHolderOfTheKeyEndorses(t *testing.T) {
@@ -100,11 +106,8 @@ func TestEveryKindOfKeyEndorses(t *testing.T) {
 	for name, key := range map[string]crypto.Signer{"RSA": rsaKey, "Ed25519": edKey, "P-384": ecKey} {
 		t.Run(name, func(t *testing.T) {
 			template := caTemplate(testLifetime, at(0))
-			certificate, err := create(template, template, key.Public(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			first := pair{certificate: certificate, key: key}
+			certificate := signed(t, template, key.Public(), key)
+			first := keyPair{certificate: certificate, key: key}
 			if second := after(t, first, 120); !endorses(certificate, second.certificate) || endorses(made(t, 0).certificate, second.certificate) {
 				t.Error("the endorsement does not prove what it must")
 			}
@@ -119,20 +122,20 @@ func TestWithWhatAReplicaGoesOn(t *testing.T) {
 	old, foreign := made(t, 120), made(t, 60) // old is of a version that endorses nothing
 	forged := extended(t, second.certificate)
 	lapsed := made(t, -400)
-	twin := pair{certificate: copied(t, first.certificate, foreign)}
-	known := map[string]pair{
+	twin := keyPair{certificate: copied(t, first.certificate, foreign)}
+	known := map[string]keyPair{
 		"first": first, "second": second, "third": third, "old": old, "foreign": foreign, "forged": forged, "lapsed": lapsed, "twin": twin,
 	}
-	of := func(pairs ...pair) (list []*x509.Certificate) {
+	of := func(pairs ...keyPair) (list []*x509.Certificate) {
 		for _, p := range pairs {
 			list = append(list, p.certificate)
 		}
 		return list
 	}
-	hold, rotating := authorities{signer: first}, authorities{signer: first, upcoming: second}
-	rotated := authorities{signer: second, previous: of(first)}
+	hold, rotating := caSet{current: first}, caSet{current: first, next: second}
+	rotated := caSet{current: second, previous: of(first)}
 	cases := map[string]struct {
-		held, stored authorities
+		held, stored caSet
 		new          bool // the registration has never shown what it holds
 		since        int  // when the registration began to show
 		shown        []*x509.Certificate
@@ -143,60 +146,60 @@ func TestWithWhatAReplicaGoesOn(t *testing.T) {
 		"a new one is coming":    {held: hold, stored: rotating, now: 121, want: []string{"second", "first signs"}},
 		"the signer has changed": {held: hold, stored: rotated, now: 150, want: []string{"second signs", "first"}},
 		"two rotations were slept by": {
-			held: hold, stored: authorities{signer: third, previous: of(second)}, now: 300, want: []string{"third signs", "second"},
+			held: hold, stored: caSet{current: third, previous: of(second)}, now: 300, want: []string{"third signs", "second"},
 		},
 		"two rotations were slept by, and the registration is gone": {
-			held: hold, stored: authorities{signer: third, previous: of(second, first)}, now: 200, want: []string{"third signs", "second", "first"},
+			held: hold, stored: caSet{current: third, previous: of(second, first)}, now: 200, want: []string{"third signs", "second", "first"},
 		},
-		"a foreign signer": {held: hold, stored: authorities{signer: foreign}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
+		"a foreign signer": {held: hold, stored: caSet{current: foreign}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
 		"a foreign signer, and everything of ours beside it": {
-			held: rotating, stored: authorities{signer: foreign, upcoming: second, previous: of(first)}, shown: of(first), now: 130,
+			held: rotating, stored: caSet{current: foreign, next: second, previous: of(first)}, shown: of(first), now: 130,
 			want: []string{"second", "first signs"}, unproven: true,
 		},
-		"a foreign next":            {held: hold, stored: authorities{signer: first, upcoming: foreign}, shown: of(first), now: 121, want: []string{"first signs"}},
-		"a foreign next for ours":   {held: rotating, stored: authorities{signer: first, upcoming: foreign}, shown: of(first), now: 121, want: []string{"second", "first signs"}},
-		"a copied endorsement":      {held: hold, stored: authorities{signer: first, upcoming: forged}, shown: of(first), now: 121, want: []string{"first signs"}},
-		"a foreign previous one":    {held: hold, stored: authorities{signer: first, previous: of(foreign, lapsed)}, shown: of(first), now: 121, want: []string{"first signs"}},
-		"a copy of ours, re-signed": {held: hold, stored: authorities{signer: first, previous: of(twin)}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a foreign next":            {held: hold, stored: caSet{current: first, next: foreign}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a foreign next for ours":   {held: rotating, stored: caSet{current: first, next: foreign}, shown: of(first), now: 121, want: []string{"second", "first signs"}},
+		"a copied endorsement":      {held: hold, stored: caSet{current: first, next: forged}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a foreign previous one":    {held: hold, stored: caSet{current: first, previous: of(foreign, lapsed)}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"a copy of ours, re-signed": {held: hold, stored: caSet{current: first, previous: of(twin)}, shown: of(first), now: 121, want: []string{"first signs"}},
 		"a copy of an earlier one, re-signed": {
-			held: authorities{signer: second}, stored: authorities{signer: second, previous: of(twin)}, shown: of(second), now: 121, want: []string{"second signs"},
+			held: caSet{current: second}, stored: caSet{current: second, previous: of(twin)}, shown: of(second), now: 121, want: []string{"second signs"},
 		},
-		"a foreign one that has expired": {held: hold, stored: authorities{signer: lapsed}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
+		"a foreign one that has expired": {held: hold, stored: caSet{current: lapsed}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
 		"a foreign one after ours has expired": {
-			held: hold, stored: authorities{signer: foreign}, shown: of(first), now: 190, want: []string{"first signs"}, unproven: true,
+			held: hold, stored: caSet{current: foreign}, shown: of(first), now: 190, want: []string{"first signs"}, unproven: true,
 		},
 		"next was removed":                            {held: rotating, stored: hold, now: 130, want: []string{"second", "first signs"}},
-		"previous was removed":                        {held: rotated, stored: authorities{signer: second}, now: 150, want: []string{"second signs", "first"}},
-		"a previous one that has ended was removed":   {held: rotated, stored: authorities{signer: second}, now: 226, want: []string{"second signs"}},
+		"previous was removed":                        {held: rotated, stored: caSet{current: second}, now: 150, want: []string{"second signs", "first"}},
+		"a previous one that has ended was removed":   {held: rotated, stored: caSet{current: second}, now: 226, want: []string{"second signs"}},
 		"the Secret was put back to an earlier state": {held: rotated, stored: hold, now: 150, want: []string{"first signs", "second"}},
 		"the registration shows what was rotated while this replica slept, and the Secret is foreign": {
-			held: hold, stored: authorities{signer: foreign}, shown: of(second, first), now: 150, want: []string{"first signs", "second"}, unproven: true,
+			held: hold, stored: caSet{current: foreign}, shown: of(second, first), now: 150, want: []string{"first signs", "second"}, unproven: true,
 		},
 		"the registration was changed, too, a moment ago": {
-			held: hold, stored: authorities{signer: foreign}, shown: of(foreign), since: 80, now: 90, want: []string{"first signs"}, unproven: true,
+			held: hold, stored: caSet{current: foreign}, shown: of(foreign), since: 80, now: 90, want: []string{"first signs"}, unproven: true,
 		},
 		"an earlier version rotates": {
-			held: hold, stored: authorities{signer: first, upcoming: old}, shown: of(old, first), since: 100, now: 121, want: []string{"old", "first signs"},
+			held: hold, stored: caSet{current: first, next: old}, shown: of(old, first), since: 100, now: 121, want: []string{"old", "first signs"},
 		},
 		"an earlier version has just begun to rotate": {
-			held: hold, stored: authorities{signer: first, upcoming: old}, shown: of(old, first), since: 120, now: 121, want: []string{"first signs"},
+			held: hold, stored: caSet{current: first, next: old}, shown: of(old, first), since: 120, now: 121, want: []string{"first signs"},
 		},
 		"a start follows what the registration shows": {
-			held: authorities{signer: old}, new: true, stored: rotated, shown: of(second), since: 120, now: 121, want: []string{"second signs", "first"},
+			held: caSet{current: old}, new: true, stored: rotated, shown: of(second), since: 120, now: 121, want: []string{"second signs", "first"},
 		},
 		"a start follows what the registration's own endorses": {
-			held: authorities{signer: old}, new: true, stored: rotated, shown: of(first), since: 120, now: 121, want: []string{"second signs", "first"},
+			held: caSet{current: old}, new: true, stored: rotated, shown: of(first), since: 120, now: 121, want: []string{"second signs", "first"},
 		},
 		"a start does not follow a foreign one": {
-			held: authorities{signer: old}, new: true, stored: authorities{signer: foreign}, shown: of(first), since: 1, now: 121, want: []string{"old signs"}, unproven: true,
+			held: caSet{current: old}, new: true, stored: caSet{current: foreign}, shown: of(first), since: 1, now: 121, want: []string{"old signs"}, unproven: true,
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			var live sightings
-			live.note(tc.shown != nil, tc.shown, at(tc.since))
-			c := custody{held: tc.held, anchored: !tc.new, live: &live, pace: paceOf(testLifetime)}
-			next, proven := c.succeed(tc.stored, at(tc.now))
+			var live liveBundle
+			live.set(tc.shown != nil, tc.shown, at(tc.since))
+			c := trust{held: tc.held, anchored: !tc.new, live: &live, pace: paceOf(testLifetime)}
+			next, proven := c.merge(tc.stored, at(tc.now))
 			if diff := cmp.Diff(tc.want, names(known, next)); diff != "" || proven == tc.unproven {
 				t.Errorf("proven %v (-want +got):\n%s", proven, diff)
 			}
@@ -205,7 +208,7 @@ func TestWithWhatAReplicaGoesOn(t *testing.T) {
 }
 
 // dataOf is what the Secret holds for the authorities.
-func dataOf(t *testing.T, a authorities) map[string][]byte {
+func dataOf(t *testing.T, a caSet) map[string][]byte {
 	t.Helper()
 	data, err := encode(a)
 	if err != nil {
@@ -218,7 +221,7 @@ func dataOf(t *testing.T, a authorities) map[string][]byte {
 func TestAStart(t *testing.T) {
 	first, foreign, lapsed := made(t, 0), made(t, 0), made(t, -400)
 	second := after(t, first, 120)
-	bundleOf := func(pairs ...pair) []byte {
+	bundleOf := func(pairs ...keyPair) []byte {
 		var bundle []*x509.Certificate
 		for _, p := range pairs {
 			bundle = append(bundle, p.certificate)
@@ -233,24 +236,24 @@ func TestAStart(t *testing.T) {
 		waits      bool     // API servers may not know the one that signs
 		want       []string // those of the bundle that are known
 	}{
-		"the signer is registered":           {stored: dataOf(t, authorities{signer: first}), registered: bundleOf(first), want: []string{"first"}},
-		"nothing is registered":              {stored: dataOf(t, authorities{signer: first}), want: []string{"first"}},
-		"the successor is not yet shown":     {stored: dataOf(t, authorities{signer: first, upcoming: second}), registered: bundleOf(first), now: 121, want: []string{"second", "first"}},
-		"previous was removed":               {stored: dataOf(t, authorities{signer: second}), registered: bundleOf(second, first), now: 150, want: []string{"second", "first"}},
-		"the signer is foreign":              {stored: dataOf(t, authorities{signer: foreign}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"the signer has expired":             {stored: dataOf(t, authorities{signer: first}), registered: bundleOf(first), now: 190, fresh: true, want: []string{"first"}},
-		"a foreign signer has expired":       {stored: dataOf(t, authorities{signer: lapsed}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"the Secret is junk":                 {stored: map[string][]byte{signerCertKey: []byte("junk")}, registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the signer is registered":           {stored: dataOf(t, caSet{current: first}), registered: bundleOf(first), want: []string{"first"}},
+		"nothing is registered":              {stored: dataOf(t, caSet{current: first}), want: []string{"first"}},
+		"the successor is not yet shown":     {stored: dataOf(t, caSet{current: first, next: second}), registered: bundleOf(first), now: 121, want: []string{"second", "first"}},
+		"previous was removed":               {stored: dataOf(t, caSet{current: second}), registered: bundleOf(second, first), now: 150, want: []string{"second", "first"}},
+		"the signer is foreign":              {stored: dataOf(t, caSet{current: foreign}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the signer has expired":             {stored: dataOf(t, caSet{current: first}), registered: bundleOf(first), now: 190, fresh: true, want: []string{"first"}},
+		"a foreign signer has expired":       {stored: dataOf(t, caSet{current: lapsed}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the Secret is junk":                 {stored: map[string][]byte{currentCertKey: []byte("junk")}, registered: bundleOf(first), fresh: true, want: []string{"first"}},
 		"the Secret is gone":                 {registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"next is foreign":                    {stored: dataOf(t, authorities{signer: first, upcoming: foreign}), registered: bundleOf(first), want: []string{"first"}},
-		"next is foreign, and none is shown": {stored: dataOf(t, authorities{signer: first, upcoming: foreign}), want: []string{"first"}},
+		"next is foreign":                    {stored: dataOf(t, caSet{current: first, next: foreign}), registered: bundleOf(first), want: []string{"first"}},
+		"next is foreign, and none is shown": {stored: dataOf(t, caSet{current: first, next: foreign}), want: []string{"first"}},
 		"previous is foreign": {
-			stored: dataOf(t, authorities{signer: first, previous: []*x509.Certificate{foreign.certificate}}), registered: bundleOf(first), want: []string{"first"},
+			stored: dataOf(t, caSet{current: first, previous: []*x509.Certificate{foreign.certificate}}), registered: bundleOf(first), want: []string{"first"},
 		},
 		"previous is foreign, and none is shown": {
-			stored: dataOf(t, authorities{signer: first, previous: []*x509.Certificate{foreign.certificate}}), want: []string{"first"},
+			stored: dataOf(t, caSet{current: first, previous: []*x509.Certificate{foreign.certificate}}), want: []string{"first"},
 		},
-		"the registration shows a foreign one, too": {stored: dataOf(t, authorities{signer: first}), registered: bundleOf(foreign, first), waits: true, want: []string{"first"}},
+		"the registration shows a foreign one, too": {stored: dataOf(t, caSet{current: first}), registered: bundleOf(foreign, first), waits: true, want: []string{"first"}},
 	}
 	known := map[string]*x509.Certificate{"first": first.certificate, "second": second.certificate, "foreign": foreign.certificate, "lapsed": lapsed.certificate}
 	for name, tc := range cases {
@@ -270,7 +273,7 @@ func TestAStart(t *testing.T) {
 				t.Errorf("bundle (-want +got):\n%s", diff)
 			}
 			state := a.State()
-			if fresh := a.own != nil && state.Authority.Equal(a.own); fresh != tc.fresh || fresh != (state.Replaced == 1) {
+			if fresh := a.made != nil && state.Authority.Equal(a.made); fresh != tc.fresh || fresh != (state.Replaced == 1) {
 				t.Errorf("a new authority signs: %v, %d were replaced", fresh, state.Replaced)
 			}
 			if ready := state.Ready(w.now) == nil; ready == (tc.fresh || tc.waits) {
@@ -285,7 +288,7 @@ func TestAStart(t *testing.T) {
 
 // A replica that makes a new authority at its start leaves the Secret to the leader, and follows it once it is proven.
 func TestAReplicaThatStartsOverFollowsTheLeader(t *testing.T) {
-	foreign := dataOf(t, authorities{signer: made(t, 0)})
+	foreign := dataOf(t, caSet{current: made(t, 0)})
 	w := &world{t: t, now: epoch, secret: &secretOnly{}}
 	w.start(0)
 	leader := w.replicas[0]
@@ -298,7 +301,7 @@ func TestAReplicaThatStartsOverFollowsTheLeader(t *testing.T) {
 		t.Fatal("the starting replica has written the Secret, or knows a key that was in no place")
 	}
 	for _, a := range []*Authority{leader, starter} {
-		if err := a.Round(t.Context()); err != nil {
+		if err := a.round(t.Context(), a.leading.Load()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -318,7 +321,7 @@ func TestASecretThatCannotBeWrittenIsTold(t *testing.T) {
 	a.leading.Store(true)
 	w.secret.refuses = true
 	w.now = at(125)
-	if err := a.Round(t.Context()); err == nil || a.State().Problem == "" {
+	if err := a.round(t.Context(), a.leading.Load()); err == nil || a.State().Problem == "" {
 		t.Errorf("error %v, problem %q", err, a.State().Problem)
 	}
 }
@@ -331,7 +334,7 @@ func TestAnEmptiedRegistrationReplacesNoAuthority(t *testing.T) {
 	a := w.replicas[1]
 	before := a.State().Authority
 	w.bundle = []byte{}
-	if err := a.Round(t.Context()); err != nil {
+	if err := a.round(t.Context(), a.leading.Load()); err != nil {
 		t.Fatal(err)
 	}
 	if state := a.State(); !state.Authority.Equal(before) || state.Replaced != 0 {
