@@ -27,7 +27,7 @@ import (
 
 const namespace = "guard"
 
-// clock is a Now that a test sets; a whole second, as certificates know no less.
+// clock is a Now that a test sets, in whole seconds as in certificates.
 type clock struct{ now time.Time }
 
 func newClock() *clock { return &clock{time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)} }
@@ -42,7 +42,7 @@ func (c *clock) options() Options {
 	}
 }
 
-// load is LoadAuthority, which must succeed.
+// load calls LoadAuthority, which must succeed.
 func load(t *testing.T, client Client, opts Options) *Authority {
 	t.Helper()
 	authority, err := LoadAuthority(t.Context(), client, opts)
@@ -52,7 +52,7 @@ func load(t *testing.T, client Client, opts Options) *Authority {
 	return authority
 }
 
-// leafOf is the leaf that a handshake would get now.
+// leafOf returns the leaf that a handshake gets now.
 func leafOf(t *testing.T, authority *Authority) *x509.Certificate {
 	t.Helper()
 	certificate, err := authority.GetCertificate(&tls.ClientHelloInfo{})
@@ -62,7 +62,7 @@ func leafOf(t *testing.T, authority *Authority) *x509.Certificate {
 	return certificate.Leaf
 }
 
-// caOf is the certificate in the bundle.
+// caOf returns the only certificate in the bundle.
 func caOf(t *testing.T, authority *Authority) *x509.Certificate {
 	t.Helper()
 	block, rest := pem.Decode(authority.Bundle())
@@ -76,12 +76,12 @@ func caOf(t *testing.T, authority *Authority) *x509.Certificate {
 	return ca
 }
 
-func TestAnAuthorityIsCreatedOnceAndThenReused(t *testing.T) {
+func TestACAIsCreatedOnceAndThenReused(t *testing.T) {
 	client := fake.NewClientset().CoreV1()
 	first := load(t, client, newClock().options())
 	second := load(t, client, newClock().options())
 	if diff := cmp.Diff(string(first.Bundle()), string(second.Bundle())); diff != "" {
-		t.Errorf("the second start has another authority (-first +second):\n%s", diff)
+		t.Errorf("the second start has another CA (-first +second):\n%s", diff)
 	}
 	secret, err := client.Secrets(namespace).Get(t.Context(), SecretName, metav1.GetOptions{})
 	if err != nil {
@@ -99,12 +99,12 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 	notFound := apierrors.NewNotFound(corev1.Resource("namespaces"), namespace)
 	cases := map[string]struct {
 		present bool
-		quicker bool // another replica creates it in between
+		faster  bool // another replica creates it in between
 		want    int
 	}{
-		"a present one is not touched":               {present: true, want: 0},
-		"a missing one is created":                   {want: 1},
-		"one that another replica just made is fine": {quicker: true, want: 1},
+		"an existing one is not changed": {present: true, want: 0},
+		"a missing one is created":       {want: 1},
+		"another replica was faster":     {faster: true, want: 1},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 			})
 			set.PrependReactor("create", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
 				exists, asked = true, asked+1
-				return tc.quicker, nil, apierrors.NewAlreadyExists(corev1.Resource("namespaces"), namespace)
+				return tc.faster, nil, apierrors.NewAlreadyExists(corev1.Resource("namespaces"), namespace)
 			})
 			load(t, set.CoreV1(), newClock().options())
 			if asked != tc.want {
@@ -125,7 +125,7 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 	}
 }
 
-func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
+func TestEightReplicasThatStartTogetherAgreeOnOneCA(t *testing.T) {
 	const replicas = 8
 	client := &together{CoreV1Interface: fake.NewClientset().CoreV1()}
 	client.missing.Add(replicas)
@@ -144,13 +144,12 @@ func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
 	done.Wait()
 	for i, bundle := range bundles {
 		if bundle == "" || bundle != bundles[0] {
-			t.Errorf("replica %d has another authority than replica 0", i)
+			t.Errorf("replica %d has another CA than replica 0", i)
 		}
 	}
 }
 
-// together is a client whose reads of a missing Secret wait until all replicas have
-// made theirs: so each believes that it has to create it.
+// together is a client whose reads of a missing Secret wait for those of all replicas, so that each replica creates it.
 type together struct {
 	corev1client.CoreV1Interface
 	missing sync.WaitGroup
@@ -174,7 +173,7 @@ func (s *togetherSecrets) Get(ctx context.Context, name string, opts metav1.GetO
 	return secret, err
 }
 
-func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
+func TestAnErrorOfTheAPIServerIsReturned(t *testing.T) {
 	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), SecretName, errors.New("no right"))
 	for _, verb := range []string{"get", "patch"} {
 		t.Run("on "+verb, func(t *testing.T) {
@@ -212,7 +211,7 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	}
 }
 
-func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
+func TestTheCASignsServingCertificatesOnly(t *testing.T) {
 	at := newClock()
 	ca := caOf(t, load(t, fake.NewClientset().CoreV1(), at.options()))
 	got := map[string]any{
@@ -230,7 +229,7 @@ func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
 	}
 }
 
-func TestTheLeafIsGoodForEveryHostAndNoOther(t *testing.T) {
+func TestTheLeafIsValidForEveryHostAndNoOther(t *testing.T) {
 	at := newClock()
 	authority := load(t, fake.NewClientset().CoreV1(), at.options())
 	leaf, roots := leafOf(t, authority), x509.NewCertPool()
@@ -247,30 +246,30 @@ func TestTheLeafIsGoodForEveryHostAndNoOther(t *testing.T) {
 		}
 	}
 	if err := verify("other.guard.svc", x509.ExtKeyUsageServerAuth, at.now); err == nil {
-		t.Error("good for a host that was not asked for")
+		t.Error("valid for another host")
 	}
 	if err := verify("localhost", x509.ExtKeyUsageClientAuth, at.now); err == nil {
-		t.Error("good as a client's certificate")
+		t.Error("valid as a client certificate")
 	}
 	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-backdating)); err != nil {
-		t.Errorf("for a clock that is an hour late: %v", err)
+		t.Errorf("with a clock that is an hour late: %v", err)
 	}
 	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-backdating-time.Second)); err == nil {
-		t.Error("good before its time")
+		t.Error("valid before its time")
 	}
 }
 
-func TestTheLeafIsIssuedAnewAtTwoThirdsOfItsLife(t *testing.T) {
+func TestTheLeafIsRenewedAfterTwoThirdsOfItsLife(t *testing.T) {
 	at := newClock()
 	authority := load(t, fake.NewClientset().CoreV1(), at.options())
 	start, first := at.now, leafOf(t, authority)
 	if want := start.Add(DefaultLeafLifetime); !first.NotAfter.Equal(want) {
-		t.Errorf("first leaf ends %s, want %s", first.NotAfter, want)
+		t.Errorf("the first leaf expires %s, want %s", first.NotAfter, want)
 	}
 	due := start.Add((4*24 + 16) * time.Hour)
 	at.now = due.Add(-time.Second)
 	if leafOf(t, authority) != first {
-		t.Error("issued anew before two thirds of its life")
+		t.Error("renewed before two thirds of its life")
 	}
 	at.now = due
 	second := leafOf(t, authority)
@@ -278,33 +277,33 @@ func TestTheLeafIsIssuedAnewAtTwoThirdsOfItsLife(t *testing.T) {
 		t.Errorf("at two thirds: a leaf until %s, want a new one for seven days", second.NotAfter)
 	}
 	if second.SerialNumber.Cmp(first.SerialNumber) == 0 {
-		t.Error("both leaves have one serial")
+		t.Error("both leaves have the same serial number")
 	}
 	if err := second.CheckSignatureFrom(caOf(t, authority)); err != nil {
 		t.Errorf("second leaf: %v", err)
 	}
 }
 
-func TestTheLeafNeverOutlivesTheAuthority(t *testing.T) {
+func TestTheLeafNeverOutlivesItsCA(t *testing.T) {
 	at := newClock()
 	opts := at.options()
 	opts.CALifetime, opts.LeafLifetime = 10*time.Hour, 24*time.Hour
 	authority := load(t, fake.NewClientset().CoreV1(), opts)
 	end, leaf := at.now.Add(opts.CALifetime), leafOf(t, authority)
 	if !leaf.NotAfter.Equal(end) {
-		t.Errorf("leaf ends %s, want the authority's end %s", leaf.NotAfter, end)
+		t.Errorf("the leaf expires %s, want %s, like its CA", leaf.NotAfter, end)
 	}
 	at.now = end.Add(-time.Second)
 	if leafOf(t, authority) != leaf {
-		t.Error("issued anew although a new leaf could not live longer")
+		t.Error("renewed although a new leaf cannot live longer")
 	}
 	at.now = end.Add(time.Second)
 	if _, err := authority.GetCertificate(nil); !errors.Is(err, ErrUnusableCA) {
-		t.Errorf("after the authority's end: error %v, want ErrUnusableCA", err)
+		t.Errorf("after the CA has expired: error %v, want ErrUnusableCA", err)
 	}
 }
 
-func TestHandshakesAtOneMomentGetOneLeaf(t *testing.T) {
+func TestConcurrentHandshakesGetOneLeaf(t *testing.T) {
 	authority := load(t, fake.NewClientset().CoreV1(), newClock().options())
 	leaves := make([]*tls.Certificate, 16)
 	var done sync.WaitGroup

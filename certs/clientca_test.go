@@ -14,14 +14,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-func TestAClientCAThatIsOfNoUseIsRefused(t *testing.T) {
+func TestAnUnusableClientCAIsRefused(t *testing.T) {
 	at := newClock()
 	cases := map[string]struct {
 		write func(path string) error
 		says  string
 	}{
 		"it is missing":      {func(string) error { return nil }, "the file is missing"},
-		"it is a folder":     {func(path string) error { return os.Mkdir(path, 0o700) }, "the file cannot be read"},
+		"it is a directory":  {func(path string) error { return os.Mkdir(path, 0o700) }, "the file cannot be read"},
 		"it is empty":        {func(path string) error { return os.WriteFile(path, nil, 0o600) }, "not a list of PEM certificates"},
 		"it holds a key":     {func(path string) error { return os.WriteFile(path, forge(t, at.now, asIs)["tls.key"], 0o600) }, "not a list of PEM certificates"},
 		"it is binary (DER)": {func(path string) error { return os.WriteFile(path, newIssuer(t, at.now).certificate.Raw, 0o600) }, "not a list of PEM certificates"},
@@ -60,16 +60,16 @@ func TestAClientCAFollowsItsFile(t *testing.T) {
 		before := callers.Pool()
 		put([]byte("junk"))
 		if callers.Problem() == "" || !callers.Pool().Equal(before) {
-			t.Errorf("with junk: problem %q, want one, and the authorities before", callers.Problem())
+			t.Errorf("with junk: problem %q, want one, and the CAs before", callers.Problem())
 		}
 		put(asPEM("CERTIFICATE", second.certificate.Raw))
 		if callers.Problem() != "" || callers.Pool().Equal(before) {
-			t.Errorf("with another authority: problem %q, or still the authorities before", callers.Problem())
+			t.Errorf("with another CA: problem %q, or still the CAs before", callers.Problem())
 		}
 	})
 }
 
-func TestMetricsTellWhenCertificatesEnd(t *testing.T) {
+func TestMetricsHaveTheExpiryOfCertificates(t *testing.T) {
 	at := newClock()
 	leaf, authority := newIssuer(t, at.now).certificate, newIssuer(t, at.now.Add(time.Hour)).certificate
 	cases := map[string]struct {

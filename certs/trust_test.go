@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// after is the authority of that moment which the one before it endorses.
+// after makes a CA at that moment, with the endorsement of its predecessor.
 func after(t *testing.T, before keyPair, seconds int) keyPair {
 	t.Helper()
 	p, err := newCA(before, testLifetime, at(seconds))
@@ -26,7 +26,7 @@ func after(t *testing.T, before keyPair, seconds int) keyPair {
 	return p
 }
 
-// signed is a certificate for the public key, signed with the other key in the template's name.
+// signed makes a certificate for the public key, and signs it with any key in the template's name.
 func signed(t *testing.T, template *x509.Certificate, public crypto.PublicKey, key crypto.Signer) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
@@ -40,8 +40,8 @@ func signed(t *testing.T, template *x509.Certificate, public crypto.PublicKey, k
 	return certificate
 }
 
-// copied is a certificate with the name and the public key of another one, and other contents, as an attacker makes it: signed
-// with the attacker's key, as the key of the original is not known.
+// copied makes a certificate with the name and public key of another one, and other contents. The attacker signs it, without
+// the key of the original.
 func copied(t *testing.T, original *x509.Certificate, attacker keyPair) *x509.Certificate {
 	t.Helper()
 	template := caTemplate(100*testLifetime, at(0))
@@ -49,7 +49,7 @@ func copied(t *testing.T, original *x509.Certificate, attacker keyPair) *x509.Ce
 	return signed(t, template, original.PublicKey, attacker.key)
 }
 
-// extended is the attacker's own authority that carries an endorsement copied from another certificate.
+// extended makes a CA of the attacker with an endorsement that is copied from another certificate.
 func extended(t *testing.T, original *x509.Certificate) keyPair {
 	t.Helper()
 	key, err := newKey()
@@ -73,7 +73,7 @@ func TestOnlyTheHolderOfTheKeyEndorses(t *testing.T) {
 		want          bool
 	}{
 		"the successor":                              {first.certificate, second.certificate, true},
-		"the other way round":                        {second.certificate, first.certificate, false},
+		"the reverse":                                {second.certificate, first.certificate, false},
 		"a CA without an endorsement":                {first.certificate, attacker.certificate, false},
 		"a CA that the attacker endorses":            {first.certificate, after(t, attacker, 120).certificate, false},
 		"the endorsement of another key":             {first.certificate, extended(t, second.certificate).certificate, false},
@@ -89,7 +89,7 @@ func TestOnlyTheHolderOfTheKeyEndorses(t *testing.T) {
 	}
 }
 
-// An administrator's authority may have any kind of key.
+// An administrator's CA may have any kind of key.
 func TestEveryKindOfKeyEndorses(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -115,16 +115,16 @@ func TestEveryKindOfKeyEndorses(t *testing.T) {
 	}
 }
 
-func TestWithWhatAReplicaGoesOn(t *testing.T) {
+func TestWhichCAsAReplicaHolds(t *testing.T) {
 	first := made(t, 0)
 	second := after(t, first, 120)
 	third := after(t, second, 240)
-	old, foreign := made(t, 120), made(t, 60) // old is of a version that endorses nothing
+	old, unknown := made(t, 120), made(t, 60) // old is of a version that endorses nothing
 	forged := extended(t, second.certificate)
 	lapsed := made(t, -400)
-	twin := keyPair{certificate: copied(t, first.certificate, foreign)}
+	twin := keyPair{certificate: copied(t, first.certificate, unknown)}
 	known := map[string]keyPair{
-		"first": first, "second": second, "third": third, "old": old, "foreign": foreign, "forged": forged, "lapsed": lapsed, "twin": twin,
+		"first": first, "second": second, "third": third, "old": old, "unknown": unknown, "forged": forged, "lapsed": lapsed, "twin": twin,
 	}
 	of := func(pairs ...keyPair) (list []*x509.Certificate) {
 		for _, p := range pairs {
@@ -136,68 +136,68 @@ func TestWithWhatAReplicaGoesOn(t *testing.T) {
 	rotated := caSet{current: second, previous: of(first)}
 	cases := map[string]struct {
 		held, stored caSet
-		new          bool // the registration has never shown what it holds
-		since        int  // when the registration began to show
-		shown        []*x509.Certificate
+		new          bool // the webhook configuration has never held its CA
+		since        int  // when the webhook configuration got its CAs
+		live         []*x509.Certificate
 		now          int
 		want         []string
 		unproven     bool
 	}{
-		"a new one is coming":    {held: hold, stored: rotating, now: 121, want: []string{"second", "first signs"}},
-		"the signer has changed": {held: hold, stored: rotated, now: 150, want: []string{"second signs", "first"}},
-		"two rotations were slept by": {
+		"a next CA appears":          {held: hold, stored: rotating, now: 121, want: []string{"second", "first signs"}},
+		"the current CA has changed": {held: hold, stored: rotated, now: 150, want: []string{"second signs", "first"}},
+		"two rotations were missed": {
 			held: hold, stored: caSet{current: third, previous: of(second)}, now: 300, want: []string{"third signs", "second"},
 		},
-		"two rotations were slept by, and the registration is gone": {
+		"two rotations were missed, and there is no webhook configuration": {
 			held: hold, stored: caSet{current: third, previous: of(second, first)}, now: 200, want: []string{"third signs", "second", "first"},
 		},
-		"a foreign signer": {held: hold, stored: caSet{current: foreign}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
-		"a foreign signer, and everything of ours beside it": {
-			held: rotating, stored: caSet{current: foreign, next: second, previous: of(first)}, shown: of(first), now: 130,
+		"an unknown current CA": {held: hold, stored: caSet{current: unknown}, live: of(first), now: 90, want: []string{"first signs"}, unproven: true},
+		"an unknown current CA, and all known ones": {
+			held: rotating, stored: caSet{current: unknown, next: second, previous: of(first)}, live: of(first), now: 130,
 			want: []string{"second", "first signs"}, unproven: true,
 		},
-		"a foreign next":            {held: hold, stored: caSet{current: first, next: foreign}, shown: of(first), now: 121, want: []string{"first signs"}},
-		"a foreign next for ours":   {held: rotating, stored: caSet{current: first, next: foreign}, shown: of(first), now: 121, want: []string{"second", "first signs"}},
-		"a copied endorsement":      {held: hold, stored: caSet{current: first, next: forged}, shown: of(first), now: 121, want: []string{"first signs"}},
-		"a foreign previous one":    {held: hold, stored: caSet{current: first, previous: of(foreign, lapsed)}, shown: of(first), now: 121, want: []string{"first signs"}},
-		"a copy of ours, re-signed": {held: hold, stored: caSet{current: first, previous: of(twin)}, shown: of(first), now: 121, want: []string{"first signs"}},
+		"an unknown next CA":               {held: hold, stored: caSet{current: first, next: unknown}, live: of(first), now: 121, want: []string{"first signs"}},
+		"an unknown next CA replaces ours": {held: rotating, stored: caSet{current: first, next: unknown}, live: of(first), now: 121, want: []string{"second", "first signs"}},
+		"a copied endorsement":             {held: hold, stored: caSet{current: first, next: forged}, live: of(first), now: 121, want: []string{"first signs"}},
+		"an unknown previous CA":           {held: hold, stored: caSet{current: first, previous: of(unknown, lapsed)}, live: of(first), now: 121, want: []string{"first signs"}},
+		"a copy of ours, re-signed":        {held: hold, stored: caSet{current: first, previous: of(twin)}, live: of(first), now: 121, want: []string{"first signs"}},
 		"a copy of an earlier one, re-signed": {
-			held: caSet{current: second}, stored: caSet{current: second, previous: of(twin)}, shown: of(second), now: 121, want: []string{"second signs"},
+			held: caSet{current: second}, stored: caSet{current: second, previous: of(twin)}, live: of(second), now: 121, want: []string{"second signs"},
 		},
-		"a foreign one that has expired": {held: hold, stored: caSet{current: lapsed}, shown: of(first), now: 90, want: []string{"first signs"}, unproven: true},
-		"a foreign one after ours has expired": {
-			held: hold, stored: caSet{current: foreign}, shown: of(first), now: 190, want: []string{"first signs"}, unproven: true,
+		"an unknown CA that has expired": {held: hold, stored: caSet{current: lapsed}, live: of(first), now: 90, want: []string{"first signs"}, unproven: true},
+		"an unknown CA after ours has expired": {
+			held: hold, stored: caSet{current: unknown}, live: of(first), now: 190, want: []string{"first signs"}, unproven: true,
 		},
-		"next was removed":                            {held: rotating, stored: hold, now: 130, want: []string{"second", "first signs"}},
-		"previous was removed":                        {held: rotated, stored: caSet{current: second}, now: 150, want: []string{"second signs", "first"}},
-		"a previous one that has ended was removed":   {held: rotated, stored: caSet{current: second}, now: 226, want: []string{"second signs"}},
-		"the Secret was put back to an earlier state": {held: rotated, stored: hold, now: 150, want: []string{"first signs", "second"}},
-		"the registration shows what was rotated while this replica slept, and the Secret is foreign": {
-			held: hold, stored: caSet{current: foreign}, shown: of(second, first), now: 150, want: []string{"first signs", "second"}, unproven: true,
+		"the next CA was removed":                     {held: rotating, stored: hold, now: 130, want: []string{"second", "first signs"}},
+		"a previous CA was removed":                   {held: rotated, stored: caSet{current: second}, now: 150, want: []string{"second signs", "first"}},
+		"a previous CA that has expired was removed":  {held: rotated, stored: caSet{current: second}, now: 226, want: []string{"second signs"}},
+		"an earlier state of the Secret was restored": {held: rotated, stored: hold, now: 150, want: []string{"first signs", "second"}},
+		"the webhook configuration holds CAs of a rotation that this replica missed, and the Secret an unknown CA": {
+			held: hold, stored: caSet{current: unknown}, live: of(second, first), now: 150, want: []string{"first signs", "second"}, unproven: true,
 		},
-		"the registration was changed, too, a moment ago": {
-			held: hold, stored: caSet{current: foreign}, shown: of(foreign), since: 80, now: 90, want: []string{"first signs"}, unproven: true,
+		"the webhook configuration was changed, too, a moment ago": {
+			held: hold, stored: caSet{current: unknown}, live: of(unknown), since: 80, now: 90, want: []string{"first signs"}, unproven: true,
 		},
 		"an earlier version rotates": {
-			held: hold, stored: caSet{current: first, next: old}, shown: of(old, first), since: 100, now: 121, want: []string{"old", "first signs"},
+			held: hold, stored: caSet{current: first, next: old}, live: of(old, first), since: 100, now: 121, want: []string{"old", "first signs"},
 		},
-		"an earlier version has just begun to rotate": {
-			held: hold, stored: caSet{current: first, next: old}, shown: of(old, first), since: 120, now: 121, want: []string{"first signs"},
+		"an earlier version has just begun a rotation": {
+			held: hold, stored: caSet{current: first, next: old}, live: of(old, first), since: 120, now: 121, want: []string{"first signs"},
 		},
-		"a start follows what the registration shows": {
-			held: caSet{current: old}, new: true, stored: rotated, shown: of(second), since: 120, now: 121, want: []string{"second signs", "first"},
+		"a start follows the webhook configuration": {
+			held: caSet{current: old}, new: true, stored: rotated, live: of(second), since: 120, now: 121, want: []string{"second signs", "first"},
 		},
-		"a start follows what the registration's own endorses": {
-			held: caSet{current: old}, new: true, stored: rotated, shown: of(first), since: 120, now: 121, want: []string{"second signs", "first"},
+		"a start follows what a registered CA endorses": {
+			held: caSet{current: old}, new: true, stored: rotated, live: of(first), since: 120, now: 121, want: []string{"second signs", "first"},
 		},
-		"a start does not follow a foreign one": {
-			held: caSet{current: old}, new: true, stored: caSet{current: foreign}, shown: of(first), since: 1, now: 121, want: []string{"old signs"}, unproven: true,
+		"a start does not follow an unknown CA": {
+			held: caSet{current: old}, new: true, stored: caSet{current: unknown}, live: of(first), since: 1, now: 121, want: []string{"old signs"}, unproven: true,
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			var live liveBundle
-			live.set(tc.shown != nil, tc.shown, at(tc.since))
+			live.set(tc.live != nil, tc.live, at(tc.since))
 			c := trust{held: tc.held, anchored: !tc.new, live: &live, pace: paceOf(testLifetime)}
 			next, proven := c.merge(tc.stored, at(tc.now))
 			if diff := cmp.Diff(tc.want, names(known, next)); diff != "" || proven == tc.unproven {
@@ -207,7 +207,7 @@ func TestWithWhatAReplicaGoesOn(t *testing.T) {
 	}
 }
 
-// dataOf is what the Secret holds for the authorities.
+// dataOf returns the data of the Secret.
 func dataOf(t *testing.T, a caSet) map[string][]byte {
 	t.Helper()
 	data, err := encode(a)
@@ -217,9 +217,9 @@ func dataOf(t *testing.T, a caSet) map[string][]byte {
 	return data
 }
 
-// What a replica does at its start, when all others have ended, follows from the Secret and the registration.
-func TestAStart(t *testing.T) {
-	first, foreign, lapsed := made(t, 0), made(t, 0), made(t, -400)
+// After all replicas have ended, a start depends on the Secret and the webhook configuration only.
+func TestTheStartOfAReplica(t *testing.T) {
+	first, unknown, lapsed := made(t, 0), made(t, 0), made(t, -400)
 	second := after(t, first, 120)
 	bundleOf := func(pairs ...keyPair) []byte {
 		var bundle []*x509.Certificate
@@ -232,30 +232,30 @@ func TestAStart(t *testing.T) {
 		stored     map[string][]byte
 		registered []byte
 		now        int
-		fresh      bool     // a new authority signs
-		waits      bool     // API servers may not know the one that signs
-		want       []string // those of the bundle that are known
+		fresh      bool     // a new CA signs
+		waits      bool     // API servers may not trust the CA that signs
+		want       []string // the CAs of the bundle, if they have a name here
 	}{
-		"the signer is registered":           {stored: dataOf(t, caSet{current: first}), registered: bundleOf(first), want: []string{"first"}},
-		"nothing is registered":              {stored: dataOf(t, caSet{current: first}), want: []string{"first"}},
-		"the successor is not yet shown":     {stored: dataOf(t, caSet{current: first, next: second}), registered: bundleOf(first), now: 121, want: []string{"second", "first"}},
-		"previous was removed":               {stored: dataOf(t, caSet{current: second}), registered: bundleOf(second, first), now: 150, want: []string{"second", "first"}},
-		"the signer is foreign":              {stored: dataOf(t, caSet{current: foreign}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"the signer has expired":             {stored: dataOf(t, caSet{current: first}), registered: bundleOf(first), now: 190, fresh: true, want: []string{"first"}},
-		"a foreign signer has expired":       {stored: dataOf(t, caSet{current: lapsed}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"the Secret is junk":                 {stored: map[string][]byte{currentCertKey: []byte("junk")}, registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"the Secret is gone":                 {registered: bundleOf(first), fresh: true, want: []string{"first"}},
-		"next is foreign":                    {stored: dataOf(t, caSet{current: first, next: foreign}), registered: bundleOf(first), want: []string{"first"}},
-		"next is foreign, and none is shown": {stored: dataOf(t, caSet{current: first, next: foreign}), want: []string{"first"}},
-		"previous is foreign": {
-			stored: dataOf(t, caSet{current: first, previous: []*x509.Certificate{foreign.certificate}}), registered: bundleOf(first), want: []string{"first"},
+		"the current CA is registered":                                  {stored: dataOf(t, caSet{current: first}), registered: bundleOf(first), want: []string{"first"}},
+		"there is no webhook configuration":                             {stored: dataOf(t, caSet{current: first}), want: []string{"first"}},
+		"the next CA is not registered yet":                             {stored: dataOf(t, caSet{current: first, next: second}), registered: bundleOf(first), now: 121, want: []string{"second", "first"}},
+		"a previous CA was removed":                                     {stored: dataOf(t, caSet{current: second}), registered: bundleOf(second, first), now: 150, want: []string{"second", "first"}},
+		"the current CA is unknown":                                     {stored: dataOf(t, caSet{current: unknown}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the current CA has expired":                                    {stored: dataOf(t, caSet{current: first}), registered: bundleOf(first), now: 190, fresh: true, want: []string{"first"}},
+		"an unknown current CA has expired":                             {stored: dataOf(t, caSet{current: lapsed}), registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the Secret is junk":                                            {stored: map[string][]byte{currentCertKey: []byte("junk")}, registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the Secret is missing":                                         {registered: bundleOf(first), fresh: true, want: []string{"first"}},
+		"the next CA is unknown":                                        {stored: dataOf(t, caSet{current: first, next: unknown}), registered: bundleOf(first), want: []string{"first"}},
+		"the next CA is unknown, and there is no webhook configuration": {stored: dataOf(t, caSet{current: first, next: unknown}), want: []string{"first"}},
+		"a previous CA is unknown": {
+			stored: dataOf(t, caSet{current: first, previous: []*x509.Certificate{unknown.certificate}}), registered: bundleOf(first), want: []string{"first"},
 		},
-		"previous is foreign, and none is shown": {
-			stored: dataOf(t, caSet{current: first, previous: []*x509.Certificate{foreign.certificate}}), want: []string{"first"},
+		"a previous CA is unknown, and there is no webhook configuration": {
+			stored: dataOf(t, caSet{current: first, previous: []*x509.Certificate{unknown.certificate}}), want: []string{"first"},
 		},
-		"the registration shows a foreign one, too": {stored: dataOf(t, caSet{current: first}), registered: bundleOf(foreign, first), waits: true, want: []string{"first"}},
+		"the webhook configuration holds an unknown CA, too": {stored: dataOf(t, caSet{current: first}), registered: bundleOf(unknown, first), waits: true, want: []string{"first"}},
 	}
-	known := map[string]*x509.Certificate{"first": first.certificate, "second": second.certificate, "foreign": foreign.certificate, "lapsed": lapsed.certificate}
+	known := map[string]*x509.Certificate{"first": first.certificate, "second": second.certificate, "unknown": unknown.certificate, "lapsed": lapsed.certificate}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			w := &world{t: t, now: at(tc.now), secret: &secretOnly{data: tc.stored}, bundle: tc.registered}
@@ -274,31 +274,31 @@ func TestAStart(t *testing.T) {
 			}
 			state := a.State()
 			if fresh := a.made != nil && state.Authority.Equal(a.made); fresh != tc.fresh || fresh != (state.Replaced == 1) {
-				t.Errorf("a new authority signs: %v, %d were replaced", fresh, state.Replaced)
+				t.Errorf("a new CA signs: %v, %d were replaced", fresh, state.Replaced)
 			}
 			if ready := state.Ready(w.now) == nil; ready == (tc.fresh || tc.waits) {
 				t.Errorf("ready %v", ready)
 			}
 			if tc.fresh && state.Problem == "" {
-				t.Error("nothing tells of it")
+				t.Error("the state has no problem")
 			}
 		})
 	}
 }
 
-// A replica that makes a new authority at its start leaves the Secret to the leader, and follows it once it is proven.
+// A replica that makes a new CA at its start leaves the Secret to the leader, and follows it after it is proven.
 func TestAReplicaThatStartsOverFollowsTheLeader(t *testing.T) {
-	foreign := dataOf(t, caSet{current: made(t, 0)})
+	unknown := dataOf(t, caSet{current: made(t, 0)})
 	w := &world{t: t, now: epoch, secret: &secretOnly{}}
 	w.start(0)
 	leader := w.replicas[0]
 	leader.leading.Store(true)
 	w.bundle = leader.Bundle()
-	w.secret.data, w.secret.version = foreign, 7
+	w.secret.data, w.secret.version = unknown, 7
 	w.start(1)
 	starter := w.replicas[1]
 	if starter.Bundle(); w.secret.version != 7 || starter.State().Authority.Equal(leader.State().Authority) {
-		t.Fatal("the starting replica has written the Secret, or knows a key that was in no place")
+		t.Fatal("the starting replica has written the Secret, or knows the key of the leader")
 	}
 	for _, a := range []*Authority{leader, starter} {
 		if err := a.round(t.Context(), a.leading.Load()); err != nil {
@@ -309,12 +309,12 @@ func TestAReplicaThatStartsOverFollowsTheLeader(t *testing.T) {
 		t.Error("the starting replica does not follow the leader")
 	}
 	if leader.State().Tampered != 1 {
-		t.Errorf("the leader counts %d foreign Secrets, want 1", leader.State().Tampered)
+		t.Errorf("the leader counts %d unknown CAs, want 1", leader.State().Tampered)
 	}
 }
 
-// A Secret that refuses every write, as one that was made immutable does, is told before the authority ends.
-func TestASecretThatCannotBeWrittenIsTold(t *testing.T) {
+// A Secret that refuses every write, like an immutable one, is reported before the CA expires.
+func TestASecretThatCannotBeWrittenIsReported(t *testing.T) {
 	w := &world{t: t, now: epoch, secret: &secretOnly{}}
 	w.start(0)
 	a := w.replicas[0]
@@ -326,11 +326,11 @@ func TestASecretThatCannotBeWrittenIsTold(t *testing.T) {
 	}
 }
 
-// Another client may empty the registration in the moment after it was made. That says nothing against the authority.
-func TestAnEmptiedRegistrationReplacesNoAuthority(t *testing.T) {
+// Another client may empty the webhook configuration right after its creation. That says nothing against the CA.
+func TestAnEmptiedWebhookConfigurationReplacesNoCA(t *testing.T) {
 	w := &world{t: t, now: epoch, secret: &secretOnly{}}
 	w.start(0)
-	w.start(1) // it has the authority out of the Secret
+	w.start(1) // it reads the CA from the Secret
 	a := w.replicas[1]
 	before := a.State().Authority
 	w.bundle = []byte{}
@@ -338,6 +338,6 @@ func TestAnEmptiedRegistrationReplacesNoAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	if state := a.State(); !state.Authority.Equal(before) || state.Replaced != 0 {
-		t.Errorf("the authority was replaced %d times", state.Replaced)
+		t.Errorf("the CA was replaced %d times", state.Replaced)
 	}
 }

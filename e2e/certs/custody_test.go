@@ -104,7 +104,7 @@ func replaceSecret(t *testing.T, certificate, key []byte) {
 
 // An attacker who may write the Secret gets no authority published, keeps no caller from the guard while it runs, and does not
 // stop the rotation.
-func TestAForeignAuthorityIsNeverPublished(t *testing.T) {
+func TestAnUnknownCAIsNeverPublished(t *testing.T) {
 	removeSecret(t)
 	world := newWorld(t)
 	guards := startTwo(t, world, "--leaf-lifetime=10s", "--ca-lifetime=1m")
@@ -148,7 +148,7 @@ func TestAForeignAuthorityIsNeverPublished(t *testing.T) {
 }
 
 // All replicas start while the Secret is foreign: the registration tells that no guard has made it.
-func TestAForeignAuthorityIsNotPublishedAfterAStart(t *testing.T) {
+func TestAnUnknownCAIsNotPublishedAfterAStart(t *testing.T) {
 	for name, write := range map[string]func(t *testing.T, certificate, key []byte){
 		"patched": func(t *testing.T, certificate, key []byte) {
 			t.Helper()
