@@ -240,7 +240,7 @@ func (w *world) verify(leaf *x509.Certificate, bundle []byte) error {
 // seeds is how many worlds of each kind are played. E2E_FULL=1 plays more.
 func seeds() uint64 {
 	if os.Getenv("E2E_FULL") != "" {
-		return 20
+		return 10
 	}
 	return 2
 }
