@@ -44,24 +44,24 @@ func lines(t *testing.T, r ran, outcomes ...string) {
 func TestAuthorizeIsIdempotentBehindTheGuard(t *testing.T) {
 	world := emptyWorld(t)
 	startGuard(t)
-	guardian(t, "status").require(t, 3, "Not authorized")
-	lines(t, guardian(t, "authorize"), "created", "created", "created", "created")
+	run(t, "status").require(t, 3, "Not authorized")
+	lines(t, run(t, "authorize"), "created", "created", "created", "created")
 	versions := resourceVersions(t, world)
-	lines(t, guardian(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
+	lines(t, run(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("the second run has written: %s, before %s", again, versions)
 	}
-	guardian(t, "status").require(t, 0, "Authorized API Gateway", "Protected")
+	run(t, "status").require(t, 0, "Authorized API Gateway", "Protected")
 	var status struct {
 		Authorized, Protected bool
 		Drift                 []any
 		PrivateNetwork        string
 	}
-	guardian(t, "status", "-o", "json").require(t, 0).into(t, &status)
+	run(t, "status", "-o", "json").require(t, 0).into(t, &status)
 	if !status.Authorized || !status.Protected || len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
 		t.Errorf("got %+v", status)
 	}
-	guardian(t, "verify").require(t, 0, "went as they must")
+	run(t, "verify").require(t, 0, "went as they must")
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("status or verify has written: %s, before %s", again, versions)
 	}
@@ -84,9 +84,9 @@ func resourceVersions(t *testing.T, world *scenario.World) string {
 func TestStatusAndVerifySeeThatNobodyGuards(t *testing.T) {
 	newWorld(t)
 	removeRegistration(t)
-	guardian(t, "authorize").require(t, 0, "Authorized API Gateway")
-	guardian(t, "status").require(t, 3, "Authorized API Gateway", "Not protected")
-	guardian(t, "verify").require(t, 3, "did not go as they must")
+	run(t, "authorize").require(t, 0, "Authorized API Gateway")
+	run(t, "status").require(t, 3, "Authorized API Gateway", "Not protected")
+	run(t, "verify").require(t, 3, "did not go as they must")
 }
 
 // A guard that hangs fails every write, and yet protects nothing that status could vouch for.
@@ -94,7 +94,7 @@ func TestVerifyTakesAFailedCallForNoDenial(t *testing.T) {
 	newWorld(t)
 	guard := startGuard(t)
 	guard.Kill()
-	guardian(t, "status").require(t, 3, "Not protected")
+	run(t, "status").require(t, 3, "Not protected")
 }
 
 // TestAuthorizeWhereTheNamesWereTaken is row R14 of the targets.
@@ -107,7 +107,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 			pastGuard(t, world, apply)
 		}
 		startGuard(t)
-		result := guardian(t, "authorize").require(t, 0, "Authorized API Gateway")
+		result := run(t, "authorize").require(t, 0, "Authorized API Gateway")
 		if strings.Count(result.stdout, "adopted") < 3 || strings.Contains(result.stdout, "created") {
 			t.Errorf("got %s", result.stdout)
 		}
@@ -118,32 +118,32 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 		pastGuard(t, world, scenario.Merge(world.Account, `{"automountServiceAccountToken":true}`))
 		startGuard(t)
 		before := resourceVersions(t, world)
-		guardian(t, "authorize").require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair", "nothing was changed")
+		run(t, "authorize").require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair", "nothing was changed")
 		if after := resourceVersions(t, world); after != before {
 			t.Errorf("the refused run has written: %s, before %s", after, before)
 		}
-		guardian(t, "status").require(t, 3, "rules[2].verbs")
-		result := guardian(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
+		run(t, "status").require(t, 3, "rules[2].verbs")
+		result := run(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
 		if strings.Count(result.stdout, "repaired") != 2 {
 			t.Errorf("got %s", result.stdout)
 		}
-		guardian(t, "status").require(t, 0)
+		run(t, "status").require(t, 0)
 	})
 	t.Run("an attacker's binding is refused with what to do", func(t *testing.T) {
 		world := emptyWorld(t)
 		foreign := strings.Replace(string(world.Binding.Manifest()), `"name":"apigw-ingress-clusterrole"}`, `"name":"cluster-admin"}`, 1)
 		pastGuard(t, world, scenario.Apply(world.Binding, foreign))
 		startGuard(t)
-		guardian(t, "authorize", "--repair").require(t, 1, "roleRef", "delete")
+		run(t, "authorize", "--repair").require(t, 1, "roleRef", "delete")
 		pastGuard(t, world, scenario.Delete(world.Binding))
-		guardian(t, "authorize").require(t, 0)
+		run(t, "authorize").require(t, 0)
 	})
 	t.Run("an older token is used, and no second one made", func(t *testing.T) {
 		world := newWorld(t)
 		pastGuard(t, world, scenario.Delete(world.Token))
 		pastGuard(t, world, scenario.Create(world.Token, strings.Replace(string(world.Token.Manifest()), world.Token.Name, "apigw-ingress-token-x7k2p", 1)))
 		startGuard(t)
-		guardian(t, "authorize").require(t, 0, "apigw-ingress-token-x7k2p", "adopted", "Authorized API Gateway")
+		run(t, "authorize").require(t, 0, "apigw-ingress-token-x7k2p", "adopted", "Authorized API Gateway")
 		secrets, err := clients(t).CoreV1().Secrets(world.Token.Namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 				t.Errorf("a second token Secret %s was made", secret.Name)
 			}
 		}
-		guardian(t, "status").require(t, 0)
+		run(t, "status").require(t, 0)
 		old := scenario.Write{Method: "DELETE", Path: world.Token.Collection + "/apigw-ingress-token-x7k2p", ContentType: scenario.JSON}
 		if answer, err := world.Guarded.Do(t.Context(), old); err != nil || answer.Code != 403 {
 			t.Errorf("delete of the older token: got %d %s %v", answer.Code, answer.Body, err)
@@ -202,17 +202,17 @@ func TestPrivateNetworkModes(t *testing.T) {
 		}
 	})
 	const remedy = "Basic information"
-	guardian(t, "authorize").require(t, 1, "private-network", remedy)
-	guardian(t, "authorize", "--private-network", "warn").require(t, 0, remedy, "Authorized API Gateway")
-	guardian(t, "authorize", "--private-network", "skip").require(t, 0, "Authorized API Gateway")
+	run(t, "authorize").require(t, 1, "private-network", remedy)
+	run(t, "authorize", "--private-network", "warn").require(t, 0, remedy, "Authorized API Gateway")
+	run(t, "authorize", "--private-network", "skip").require(t, 0, "Authorized API Gateway")
 	service, err := services.Get(t.Context(), "kubernetes-intranet", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}}
 	must(t)(services.UpdateStatus(t.Context(), service, metav1.UpdateOptions{}))
-	guardian(t, "authorize").require(t, 0, "Authorized API Gateway")
-	guardian(t, "preflight").require(t, 0, "private-network")
+	run(t, "authorize").require(t, 0, "Authorized API Gateway")
+	run(t, "preflight").require(t, 0, "private-network")
 }
 
 // TestASecondReservationNeedsNoCode: other kinds and names, and another namespace, from one file.
@@ -220,7 +220,7 @@ func TestASecondReservationNeedsNoCode(t *testing.T) {
 	newWorld(t)
 	const namespace = "edge-system"
 	set := []string{"--reservations", "testdata/reservations"}
-	with := func(args ...string) ran { return guardian(t, append(args, set...)...) }
+	with := func(args ...string) ran { return run(t, append(args, set...)...) }
 	absolute, err := filepath.Abs("testdata/reservations")
 	if err != nil {
 		t.Fatal(err)

@@ -20,8 +20,8 @@ type ran struct {
 	stdout, stderr string
 }
 
-// guardian runs the program as the admin of the shared cluster.
-func guardian(t *testing.T, args ...string) ran {
+// run runs the program as the admin of the shared cluster.
+func run(t *testing.T, args ...string) ran {
 	t.Helper()
 	return guardianOf(t, shared.cluster.Kubeconfig(), args...)
 }
@@ -92,19 +92,19 @@ func TestBadUsageSaysWhatToDo(t *testing.T) {
 		"a client CA that is not there":         {[]string{"webhook", "--url", "https://a:1", "--client-ca", "/absent"}, 1, "/absent: the file is missing"},
 		"a log level that is none":              {[]string{"webhook", "--url", "https://a:1", "--log-level", "loud"}, 2, "--log-level"},
 	} {
-		t.Run(name, func(t *testing.T) { guardian(t, test.args...).require(t, test.code, test.says) })
+		t.Run(name, func(t *testing.T) { run(t, test.args...).require(t, test.code, test.says) })
 	}
 }
 
 func TestEveryCommandShowsAnExample(t *testing.T) {
 	for _, command := range []string{"preflight", "authorize", "status", "verify", "webhook", "version"} {
-		guardian(t, command, "-h").require(t, 0, "Examples:\n", "apigw-guardian "+command)
+		run(t, command, "-h").require(t, 0, "Examples:\n", "apigw-guardian "+command)
 	}
 }
 
 func TestVersion(t *testing.T) {
 	var version struct{ Version, Commit, Go string }
-	guardian(t, "version", "-o", "json").require(t, 0).into(t, &version)
+	run(t, "version", "-o", "json").require(t, 0).into(t, &version)
 	if version.Version == "" || !strings.HasPrefix(version.Go, "go1.") {
 		t.Errorf("got %+v", version)
 	}
@@ -117,13 +117,13 @@ func TestWebhookRefusesAMalformedReservation(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "edge.yaml"), []byte(broken), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	guardian(t, "webhook", "--url", "https://127.0.0.1:1", "--listen", "127.0.0.1:0", "--reservations", dir).
+	run(t, "webhook", "--url", "https://127.0.0.1:1", "--listen", "127.0.0.1:0", "--reservations", dir).
 		require(t, 1, filepath.Join(dir, "edge.yaml"), `unknown field "spec.ower"`)
 }
 
 func TestWebhookNamesAnAddressInUse(t *testing.T) {
 	guard := startGuard(t)
 	address := strings.TrimPrefix(guard.URL(), "https://")
-	guardian(t, "webhook", "--url", guard.URL(), "--listen", address, "--probe-listen=0", "--metrics-listen=0").
+	run(t, "webhook", "--url", guard.URL(), "--listen", address, "--probe-listen=0", "--metrics-listen=0").
 		require(t, 1, address, "in use")
 }

@@ -103,7 +103,7 @@ type statusOf struct {
 func requireDrift(t *testing.T, paths ...string) {
 	t.Helper()
 	var status statusOf
-	guardian(t, "status", "-o", "json").require(t, 3).into(t, &status)
+	run(t, "status", "-o", "json").require(t, 3).into(t, &status)
 	var got []string
 	for _, drift := range status.Drift {
 		got = append(got, drift.Paths...)
@@ -284,23 +284,23 @@ func TestASwappedCAIsSeenAndRepaired(t *testing.T) {
 	world := newWorld(t)
 	startGuard(t)
 	swap := scenario.Merge(world.Token, `{"data":{"ca.crt":"`+foreignCA(t)+`"}}`)
-	guardian(t, "status").require(t, 0)
+	run(t, "status").require(t, 0)
 	stopController(t)
 	pastGuard(t, world, swap)
 	requireDrift(t, "data[ca.crt]")
-	guardian(t, "authorize").require(t, 1, "data[ca.crt]", "--root-ca-file", "nothing was changed")
-	guardian(t, "authorize", "--repair", "--wait", "2s").require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
+	run(t, "authorize").require(t, 1, "data[ca.crt]", "--root-ca-file", "nothing was changed")
+	run(t, "authorize", "--repair", "--wait", "2s").require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
 	startController(t.Context(), t)
-	eventually(t, "the controller manager puts it right when it starts", func() bool { return guardian(t, "status").code == 0 })
+	eventually(t, "the controller manager puts it right when it starts", func() bool { return run(t, "status").code == 0 })
 
 	addTokenSecret(t, world, "other-account-token", "default")
 	mutate(t, world)
 	pastGuard(t, world, swap)
 	requireDrift(t, "data[ca.crt]")
-	guardian(t, "authorize", "--repair", "--wait", "2s").require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
+	run(t, "authorize", "--repair", "--wait", "2s").require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
 	endMutation(t, world)
-	guardian(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
-	guardian(t, "status").require(t, 0)
+	run(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
+	run(t, "status").require(t, 0)
 	report.Line(t, "R6: a swapped ca.crt is drift; the controller manager writes it again after authorize --repair")
 }
 
@@ -373,27 +373,27 @@ func inUse(t *testing.T) (secret, uid string) {
 func TestTheReservedNameIsNotFreeWhileAnOlderTokenIsInUse(t *testing.T) {
 	world := newWorld(t)
 	startGuard(t)
-	guardian(t, "authorize").require(t, 0)
+	run(t, "authorize").require(t, 0)
 	if secret, uid := inUse(t); secret != world.Token.Name || uid != string(world.Account.Live.GetUID()) {
 		t.Errorf("fresh: %s of %s is in use", secret, uid)
 	}
 	pastGuard(t, world, scenario.Delete(world.Token))
 	addTokenSecret(t, world, olderSecret, "apigw-ingress")
-	guardian(t, "authorize").require(t, 0, "adopted")
+	run(t, "authorize").require(t, 0, "adopted")
 	if secret, _ := inUse(t); secret != olderSecret {
 		t.Errorf("adopted: %s is in use", secret)
 	}
 	requireMint(t, world)
 	pastGuard(t, world, scenario.Write{Method: http.MethodDelete, Path: world.Token.Collection + "/" + olderSecret, ContentType: scenario.JSON})
 	requireMint(t, world) // the guard may not look whether it is still there: authorize tells it
-	lines(t, guardian(t, "authorize"), "unchanged", "unchanged", "unchanged", "created")
+	lines(t, run(t, "authorize"), "unchanged", "unchanged", "unchanged", "created")
 	if secret, _ := inUse(t); secret != world.Token.Name {
 		t.Errorf("authorized again: %s is in use", secret)
 	}
 	pastGuard(t, world, scenario.Delete(world.Account))
 	eventually(t, "the token of an account that is gone is gone", func() bool { return tokenIn(t, world.Token.Name) == "" })
-	lines(t, guardian(t, "authorize"), "created", "unchanged", "unchanged", "created")
-	guardian(t, "status").require(t, 0)
+	lines(t, run(t, "authorize"), "created", "unchanged", "unchanged", "created")
+	run(t, "status").require(t, 0)
 	if _, uid := inUse(t); uid == string(world.Account.Live.GetUID()) {
 		t.Errorf("recreated: the uid %s is of the earlier account", uid)
 	}
@@ -424,7 +424,7 @@ func TestStatusReadsTheSubjectOfTheToken(t *testing.T) {
 	for name, token := range map[string]string{"another account's token": other, "another Secret's token": older, "garbage": "x"} {
 		pastGuard(t, world, scenario.Merge(world.Token, `{"data":{"token":"`+encoded(token)+`"}}`))
 		requireDrift(t)
-		if result := guardian(t, "authorize", "--wait", "1s"); result.code != 1 {
+		if result := run(t, "authorize", "--wait", "1s"); result.code != 1 {
 			t.Errorf("%s is proved: %s", name, result.stdout)
 		}
 	}

@@ -4,6 +4,8 @@
 package e2e
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -20,19 +22,18 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // The guard puts its registration back whatever was done to it.
 func TestRegistrationIsPutBack(t *testing.T) {
 	startGuard(t)
 	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	want, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+	want, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	isBack := func() bool {
-		live, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil && equality.Semantic.DeepEqual(live.Webhooks, want.Webhooks) && len(live.OwnerReferences) == 0 &&
 			live.Annotations["admissions.enforcer/disabled"] == "true"
 	}
@@ -75,7 +76,7 @@ func TestRegistrationIsPutBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			live, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+			live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +86,7 @@ func TestRegistrationIsPutBack(t *testing.T) {
 		})
 	}
 	t.Run("deleted", func(t *testing.T) {
-		must(t)(nil, registrations.Delete(t.Context(), registration.Name, metav1.DeleteOptions{}))
+		must(t)(nil, registrations.Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
 		eventually(t, "the registration is back", isBack)
 	})
 }
@@ -95,9 +96,9 @@ func TestForeignLabelsOfTheRegistrationStay(t *testing.T) {
 	startGuard(t)
 	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	patch := []byte(`{"metadata":{"labels":{"inventory":"x"}},"webhooks":[]}`)
-	must(t)(registrations.Patch(t.Context(), registration.Name, "application/merge-patch+json", patch, metav1.PatchOptions{}))
+	must(t)(registrations.Patch(t.Context(), guardian.WebhookConfiguration, "application/merge-patch+json", patch, metav1.PatchOptions{}))
 	eventually(t, "the entries are back", func() bool {
-		live, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil && len(live.Webhooks) == 4 && live.Labels["inventory"] == "x"
 	})
 }
@@ -189,7 +190,7 @@ func TestGuardsThatStartTogetherAgree(t *testing.T) {
 		guards[0].Kill()
 		guards = guards[1:]
 		must(t)(nil, clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-			Delete(t.Context(), registration.Name, metav1.DeleteOptions{}))
+			Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
 		eventually(t, "another one denies", func() bool {
 			answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role).DryRun())
 			return err == nil && answer.Code == http.StatusForbidden
@@ -201,17 +202,17 @@ func TestGuardsThatStartTogetherAgree(t *testing.T) {
 func TestUninstallRemovesTheRegistrationForGood(t *testing.T) {
 	world := newWorld(t)
 	guard := startGuard(t)
-	guardian(t, "uninstall").require(t, 1, "stop the guard first")
+	run(t, "uninstall").require(t, 1, "stop the guard first")
 	guard.Stop()
 	_, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 		Create(t.Context(), &admissionregistrationv1.ValidatingWebhookConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: registration.Name},
+			ObjectMeta: metav1.ObjectMeta{Name: guardian.WebhookConfiguration},
 		}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	guardian(t, "uninstall").require(t, 0, "Removed the registration", "reserved resources stay")
-	guardian(t, "uninstall").require(t, 0, "There is no registration")
+	run(t, "uninstall").require(t, 0, "Removed the registration", "reserved resources stay")
+	run(t, "uninstall").require(t, 0, "There is no registration")
 	requireUntouched(t, world)
 	throughGuard(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"free":"yes"}}}`))
 }
@@ -225,7 +226,7 @@ func TestRegistrationGoesWithItsOwner(t *testing.T) {
 	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{}))
 	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	eventually(t, "the registration is gone, and the guard has noticed", func() bool {
-		_, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+		_, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		log, logErr := guard.Log()
 		return apierrors.IsNotFound(err) && logErr == nil && strings.Contains(string(log), "not registering")
 	})

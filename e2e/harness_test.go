@@ -5,6 +5,8 @@
 package e2e
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 	"os"
@@ -17,7 +19,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // shared is what all tests of this package use one after the other: a cluster takes ten seconds to start. A test leaves it
@@ -66,7 +67,7 @@ func startGuard(t *testing.T, flags ...string) *testbed.Guard {
 func removeRegistration(t *testing.T) {
 	t.Helper()
 	err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), registration.Name, metav1.DeleteOptions{})
+		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}

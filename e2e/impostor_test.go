@@ -4,6 +4,8 @@
 package e2e
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -80,9 +82,9 @@ func startImpostor(t *testing.T, url string, says func(*admissionv1.AdmissionReq
 func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 	world := newWorld(t)
 	guard := startGuard(t)
-	guardian(t, "authorize").require(t, 0)
-	guardian(t, "status").require(t, 0)
-	guardian(t, "verify").require(t, 0)
+	run(t, "authorize").require(t, 0)
+	run(t, "status").require(t, 0)
+	run(t, "verify").require(t, 0)
 	if probes, err := guard.Metric(t.Context(), "apigw_guardian_probes_total"); err != nil || probes == 0 {
 		t.Errorf("the guard counts %v probes (%v)", probes, err)
 	}
@@ -92,7 +94,7 @@ func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 		var object metav1.PartialObjectMetadata
 		_ = json.Unmarshal(request.Object.Raw, &object) // a deletion has none
 		return "it is reserved.\n" + impostor.Sign(probe.Subject{
-			Nonce: object.Annotations[probe.Annotation], Operation: string(request.Operation),
+			Nonce: object.Annotations[guardian.ProbeAnnotation], Operation: request.Operation,
 			Resource: metav1GroupResource(request), Namespace: request.Namespace,
 		})
 	}
@@ -103,12 +105,12 @@ func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 	}
 	must(t)(world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"a":null}}}`)))
 	var status struct{ Authorized, Protected bool }
-	guardian(t, "status", "-o", "json").require(t, 3).into(t, &status)
+	run(t, "status", "-o", "json").require(t, 3).into(t, &status)
 	if !status.Authorized || status.Protected {
 		t.Errorf("got %+v", status)
 	}
-	guardian(t, "verify").require(t, 3)
-	guardian(t, "authorize", "--wait=1s", "--await-protection").require(t, 1)
+	run(t, "verify").require(t, 3)
+	run(t, "authorize", "--wait=1s", "--await-protection").require(t, 1)
 }
 
 func metav1GroupResource(request *admissionv1.AdmissionRequest) string {

@@ -34,7 +34,7 @@ type form struct {
 
 func forms() []form {
 	return append(updateForms(),
-		form{"create", create(withLabel), create(unchanged), "ForeignCreate"},
+		form{"create", create(withLabel), create(unchanged), "ReservedCreate"},
 		form{"delete in the background", deletion("Background"), nil, "ReservedDelete"},
 		form{"delete in the foreground", deletion("Foreground"), nil, "ReservedDelete"},
 		form{"delete and orphan", deletion("Orphan"), nil, "ReservedDelete"},

@@ -4,6 +4,8 @@
 package e2e
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"encoding/json"
 	"math"
@@ -11,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,7 +28,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 const (
@@ -113,7 +116,7 @@ func TestALeaseHeldForADayIsTakenOver(t *testing.T) {
 	requireRecorded(t, "RegistrationDeleted", "DELETE")
 	requireRecorded(t, "LeaseHeld", "UPDATE")
 	eventually(t, "the guard leads again", func() bool {
-		lease, err := clients(t).CoordinationV1().Leases(guardSpace).Get(t.Context(), registration.Name, metav1.GetOptions{})
+		lease, err := clients(t).CoordinationV1().Leases(guardSpace).Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil && *lease.Spec.HolderIdentity != "mallory"
 	})
 }
@@ -128,7 +131,7 @@ func TestAnyReplicaRepairsWhereNoneLeads(t *testing.T) {
 	eventually(t, "the gauge tells of it", func() bool { return gauge(t, guard) == 0 })
 	eventually(t, "it is repaired", func() bool {
 		live, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-			Get(t.Context(), registration.Name, metav1.GetOptions{})
+			Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil && live.DeletionTimestamp == nil && len(live.Finalizers) == 0 && gauge(t, guard) == 1
 	})
 	requireRecorded(t, "RegistrationDeleted", "DELETE")
@@ -140,7 +143,7 @@ func holdLease(ctx context.Context, t *testing.T, seconds int32) error {
 	now := metav1.NowMicro()
 	lease, err := json.Marshal(coordinationv1.Lease{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "Lease"},
-		ObjectMeta: metav1.ObjectMeta{Name: registration.Name},
+		ObjectMeta: metav1.ObjectMeta{Name: guardian.WebhookConfiguration},
 		Spec: coordinationv1.LeaseSpec{
 			HolderIdentity: new("mallory"), LeaseDurationSeconds: new(seconds), AcquireTime: &now, RenewTime: &now,
 			LeaseTransitions: new(int32(math.MaxInt32)),
@@ -149,7 +152,7 @@ func holdLease(ctx context.Context, t *testing.T, seconds int32) error {
 	if err != nil {
 		return err
 	}
-	_, err = clients(t).CoordinationV1().Leases(guardSpace).Patch(ctx, registration.Name, types.ApplyPatchType, lease,
+	_, err = clients(t).CoordinationV1().Leases(guardSpace).Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, lease,
 		metav1.PatchOptions{FieldManager: "mallory", Force: new(true)})
 	return err
 }
@@ -177,20 +180,20 @@ func keepLease(t *testing.T) {
 func deleteRegistration(t *testing.T) {
 	t.Helper()
 	must(t)(nil, clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(t.Context(), registration.Name, metav1.DeleteOptions{}))
+		Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
 }
 
 func patchRegistration(t *testing.T, patch string) {
 	t.Helper()
 	must(t)(clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Patch(t.Context(), registration.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
+		Patch(t.Context(), guardian.WebhookConfiguration, types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
 }
 
 func isRegistered(t *testing.T) func() bool {
 	t.Helper()
 	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	return func() bool {
-		_, err := registrations.Get(t.Context(), registration.Name, metav1.GetOptions{})
+		_, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil
 	}
 }
@@ -205,7 +208,7 @@ func gauge(t *testing.T, guard *testbed.Guard) float64 {
 }
 
 // requireRecorded wants a record of tampering, and an Event that leads to it.
-func requireRecorded(t *testing.T, reason, operation string) {
+func requireRecorded(t *testing.T, reason string, operation admissionv1.Operation) {
 	t.Helper()
 	store, err := store.New(shared.cluster.AdminConfig())
 	if err != nil {

@@ -65,9 +65,9 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 func TestAuthorizeAwaitsTheGuard(t *testing.T) {
 	newWorld(t)
 	removeRegistration(t)
-	guardian(t, "authorize", "--wait=1s", "--await-protection").require(t, 1, "authorized, but not protected", "Is the guard running?")
+	run(t, "authorize", "--wait=1s", "--await-protection").require(t, 1, "authorized, but not protected", "Is the guard running?")
 	startGuard(t)
-	guardian(t, "authorize", "--await-protection").require(t, 0, "Authorized API Gateway")
+	run(t, "authorize", "--await-protection").require(t, 0, "Authorized API Gateway")
 }
 
 func kubectl(t *testing.T, args ...string) {

@@ -68,7 +68,7 @@ func (f *filterFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.until, "until", "", "only writes before then, given likewise")
 	flags.StringVar(&f.user, "user", "", "only users whose name contains this")
 	flags.StringVar(&f.resource, "resource", "", "only resources whose type, namespace or name contains this")
-	flags.StringVar(&f.operation, "operation", "", "only this operation: "+oneOf(audit.Operations()))
+	flags.StringVar(&f.operation, "operation", "", "only this operation: "+oneOf(texts(audit.Operations())))
 	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
@@ -96,7 +96,7 @@ func (f *filterFlags) filter(now time.Time) (audit.Filter, error) {
 		flag, text string
 		allowed    []string
 	}{
-		{"--operation", f.operation, audit.Operations()},
+		{"--operation", f.operation, texts(audit.Operations())},
 		{"--outcome", f.outcome, texts(v1alpha1.Outcomes())},
 		{"--reason", f.reason, reasons()},
 	} {

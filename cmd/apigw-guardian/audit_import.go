@@ -271,7 +271,7 @@ func printDifferences(p *printer, title string, differences []apilog.Difference)
 	p.row(title, "LOGGED", "OUTCOME", "OPERATION", "RESOURCE", "USER", "REASON", "LAST SEEN", "RECORD")
 	for _, d := range differences {
 		p.row(strconv.FormatInt(max(d.Logged-d.Recorded, d.Recorded-d.Logged), 10), strconv.FormatInt(d.Logged, 10),
-			string(d.Outcome), d.Operation, d.Resource, d.User, d.Reason, clock(d.LastTime), d.Record)
+			string(d.Outcome), string(d.Operation), d.Resource, d.User, d.Reason, clock(d.LastTime), d.Record)
 	}
 }
 

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -305,7 +307,7 @@ func (g *guard) loadSource(ctx context.Context) (source, error) {
 
 // registered reads what the live registration lets API servers trust.
 func (g *guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
-	live, err := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, registration.Name, metav1.GetOptions{})
+	live, err := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, false, nil
 	}

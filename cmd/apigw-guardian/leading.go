@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +68,7 @@ func (g *guard) term(ctx context.Context) error {
 		Scheme: scheme,
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&admissionregistrationv1.ValidatingWebhookConfiguration{}: {
-				Field: fields.OneTermEqualSelector("metadata.name", registration.Name),
+				Field: fields.OneTermEqualSelector("metadata.name", guardian.WebhookConfiguration),
 			},
 		}},
 		Logger:                              logr.FromSlogHandler(untilDone(ctx, g.settings.log)),

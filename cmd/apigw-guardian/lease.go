@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"log/slog"
@@ -17,7 +19,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // What a replica asks of the lease: the defaults of controller-runtime.
@@ -50,7 +51,7 @@ func (g *guard) newLock() (resourcelock.Interface, error) {
 		return nil, fmt.Errorf("name this replica: %w", err)
 	}
 	identity := resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())}
-	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, g.settings.flags.namespace, registration.Name,
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, g.settings.flags.namespace, guardian.WebhookConfiguration,
 		identity, rest.CopyConfig(g.config), renewDeadline)
 	if err != nil {
 		return nil, fmt.Errorf("make the lock of the leader election: %w", err)
@@ -88,9 +89,9 @@ func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.Leader
 func (g *guard) leaseTampered(ctx context.Context, record resourcelock.LeaderElectionRecord) {
 	g.settings.log.Warn("the leader-election lease names a longer term than any replica asks for: it is taken over",
 		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
-	g.recordTampering(ctx, audit.Fact{
-		Operation: string(admissionv1.Update),
-		Resource:  audit.ResourcePath(store.LeaseResource, g.settings.flags.namespace, registration.Name),
+	g.recordTampering(ctx, audit.Event{
+		Operation: admissionv1.Update,
+		Resource:  audit.ResourcePath(store.LeaseResource, g.settings.flags.namespace, guardian.WebhookConfiguration),
 		Reason:    audit.LeaseHeld,
 		Changed:   []string{"spec.holderIdentity", "spec.leaseDurationSeconds"},
 		Message: fmt.Sprintf("The leader-election lease named the holder %q for %d s. A replica takes it over after %s.",

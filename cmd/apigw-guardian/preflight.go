@@ -4,13 +4,14 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // authorizer connects to the cluster that the flags name; owners names everybody whom it authorizes. The guard in the namespace
@@ -44,7 +45,7 @@ func (f *readinessFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
 		"private network access that is off: enforce fails, warn goes on, skip does not look")
 	flags.BoolVar(&f.repair, "repair", false, "put right reserved resources that differ from their manifests, instead of refusing")
-	flags.StringVar(&f.namespace, "namespace", registration.Name, "namespace of the guard, which reads there which token Secrets are in use")
+	flags.StringVar(&f.namespace, "namespace", guardian.WebhookConfiguration, "namespace of the guard, which reads there which token Secrets are in use")
 }
 
 func (f *readinessFlags) options() (authorize.Options, error) {

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"log/slog"
@@ -79,7 +81,7 @@ func (g *guard) addRecorder() error {
 
 // announce waits for the manager, which is made after the recorder.
 func (g *guard) announce(record *v1alpha1.AuditRecord) {
-	store.Events{Recorder: g.manager.GetEventRecorder("apigw-guardian"), Set: g.set}.Announce(record)
+	store.Events{Recorder: g.manager.GetEventRecorder(guardian.Name), Set: g.set}.Announce(record)
 }
 
 // replicaName is new at every start: a count that a former process may still be writing is not continued.

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +38,7 @@ func (f *sharedFlags) restConfig() (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the cluster: %w (name a kubeconfig file by --kubeconfig or $KUBECONFIG)", err)
 	}
-	config.UserAgent = "apigw-guardian"
+	config.UserAgent = guardian.Name
 	return config, nil
 }
 

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"time"
@@ -19,8 +21,8 @@ import (
 
 // repaired records a repair of the webhook configuration. The user is not known: no webhook is asked about a webhook configuration.
 func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
-	fact := audit.Fact{
-		Operation: string(repair.Operation), Resource: audit.ResourcePath(store.RegistrationResource, "", registration.Name),
+	fact := audit.Event{
+		Operation: repair.Operation, Resource: audit.ResourcePath(store.RegistrationResource, "", guardian.WebhookConfiguration),
 		Reason: audit.RegistrationChanged, Changed: repair.Changed, Message: "Another client changed the webhook configuration.",
 	}
 	if repair.Operation == admissionv1.Delete {
@@ -35,14 +37,14 @@ func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
 
 // recordTampering stores a fact as tampering with what the guard itself rests on. The recorder sees to it that it is not lost, and
 // to its Event.
-func (g *guard) recordTampering(ctx context.Context, fact audit.Fact) {
+func (g *guard) recordTampering(ctx context.Context, fact audit.Event) {
 	fact.Time, fact.Outcome, fact.Source = time.Now(), v1alpha1.Tampered, v1alpha1.SourceGuard
 	g.recorder.Record(ctx, fact)
 }
 
 // warn makes an Event of the webhook configuration.
 func (g *guard) warn(reason, note string) {
-	g.manager.GetEventRecorder(registration.Name).Eventf(&corev1.ObjectReference{
-		APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: registration.Name,
+	g.manager.GetEventRecorder(guardian.WebhookConfiguration).Eventf(&corev1.ObjectReference{
+		APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: guardian.WebhookConfiguration,
 	}, nil, corev1.EventTypeWarning, reason, string(v1alpha1.Tampered), "%s", note)
 }

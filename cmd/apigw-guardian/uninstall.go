@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 func newUninstall(shared *sharedFlags) *cobra.Command {
@@ -101,12 +101,12 @@ func removeRegistration(cmd *cobra.Command, client kubernetes.Interface) error {
 	registrations := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	removed := false
 	for range removalAttempts {
-		err := registrations.Delete(cmd.Context(), registration.Name, metav1.DeleteOptions{})
+		err := registrations.Delete(cmd.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 			return sayRemoved(cmd.OutOrStdout(), removed)
 		case err != nil:
-			return fmt.Errorf("remove the registration %q: %w", registration.Name, err)
+			return fmt.Errorf("remove the registration %q: %w", guardian.WebhookConfiguration, err)
 		}
 		removed = true
 		select {

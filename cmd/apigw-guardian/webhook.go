@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 	"io"
 	"log/slog"
@@ -74,7 +76,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
 	flags.StringVar(&f.url, "url", "", "how the API server reaches the webhook: https://HOST:PORT (or give --service)")
 	flags.StringVar(&f.service, "service", "", "how the API server reaches the webhook: NAMESPACE/NAME:PORT (or give --url)")
-	flags.StringVar(&f.namespace, "namespace", registration.Name,
+	flags.StringVar(&f.namespace, "namespace", guardian.WebhookConfiguration,
 		"namespace of the Secret that holds the certificate authority; it is created if it does not exist")
 	flags.StringVar(&f.mode, "mode", string(policy.Enforce),
 		"enforce: deny writes to reserved resources; observe: let them pass with a warning")

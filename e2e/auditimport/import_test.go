@@ -6,6 +6,8 @@
 package auditimport
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -34,7 +36,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 var capture = flag.Bool("capture", false, "write the audit logs of this run to the test data of pkg/audit/apilog")
@@ -178,7 +179,7 @@ func removeRegistration(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), registration.Name, metav1.DeleteOptions{})
+		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/records"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 const many = 10_000
@@ -319,9 +319,9 @@ func seesDenialArrive(s *screen) {
 // The user's name is shown in the table, in the ranking and among the details.
 func seesHostileTexts(s *screen) {
 	const name = `<img src=x onerror="throw 1"><script>throw 2</script>{{7*7}}`
-	fact := audit.Fact{
+	fact := audit.Event{
 		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Resource: "secrets/kube-system/b", Reason: "ReservedDelete", Message: name,
-		User: review.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
+		User: policy.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
 	}
 	if err := records.Store(s.t.Context(), shared.cluster.AdminConfig(), records.Of(&fact, 1)); err != nil {
 		s.t.Fatal(err)

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"cmp"
 	"context"
@@ -29,7 +31,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
@@ -54,7 +55,7 @@ func startRecorder(ctx context.Context, cluster *testbed.Cluster) (*recorder, er
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
 	authority, err := certs.LoadAuthority(ctx, clients.CoreV1(), certs.Options{
-		Namespace: registration.Name, Hosts: []string{"127.0.0.1"},
+		Namespace: guardian.WebhookConfiguration, Hosts: []string{"127.0.0.1"},
 	})
 	if err != nil {
 		return nil, err
@@ -140,8 +141,8 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	parsed, _ := review.Decode(body) // what cannot be read is allowed, and not kept
-	answer, err := review.Encode(review.Response{UID: parsed.UID, Allowed: !r.keep(parsed.User.Name, body), Message: "recorded"})
+	parsed, _ := webhook.Decode(body) // what cannot be read is allowed, and not kept
+	answer, err := webhook.Encode(webhook.Response{UID: parsed.UID, Allowed: !r.keep(parsed.User.Name, body), Message: "recorded"})
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -145,7 +145,7 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	})
 	applyFile(t, manifests)
 	for _, command := range []string{"status", "preflight"} {
-		if _, output := guardian(t, command); !strings.Contains(output, "Certificate issued/serving is not ready: cert-manager has not looked at it") {
+		if _, output := run(t, command); !strings.Contains(output, "Certificate issued/serving is not ready: cert-manager has not looked at it") {
 			t.Errorf("without cert-manager, %s says:\n%s", command, output)
 		}
 	}
@@ -158,7 +158,7 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	awaitReady(t, guard)
 	awaitDenial(t, world)
 	eventually(t, "preflight finds the certificate", func() bool {
-		_, output := guardian(t, "preflight")
+		_, output := run(t, "preflight")
 		return strings.Contains(output, "cert-manager has issued the guard's certificate")
 	})
 

@@ -4,6 +4,8 @@
 package certs
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"context"
 	"encoding/json"
@@ -44,7 +46,7 @@ func startWatcher(t *testing.T) *watcher {
 	go func() {
 		defer close(done)
 		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
-			live, err := api.Get(context.WithoutCancel(ctx), registration.Name, metav1.GetOptions{})
+			live, err := api.Get(context.WithoutCancel(ctx), guardian.WebhookConfiguration, metav1.GetOptions{})
 			if err != nil {
 				continue
 			}

@@ -112,7 +112,7 @@ func TestAnExpiredCertificateFailsClosedUntilItsRepair(t *testing.T) {
 	awaitReady(t, guard)
 	awaitDenial(t, world)
 	eventually(t, "the certificate's end is near, and told", func() bool {
-		_, output := guardian(t, "status")
+		_, output := run(t, "status")
 		return strings.Contains(output, "has not been renewed")
 	})
 	eventually(t, "the guard says that it is not ready", func() bool { return strings.Contains(readyz(guard), "[-]certificate") })
@@ -124,7 +124,7 @@ func TestAnExpiredCertificateFailsClosedUntilItsRepair(t *testing.T) {
 	if ends, found := metric(t, guard, "apigw_guardian_certificate_not_after_seconds", "leaf"); !found || ends > float64(time.Now().Unix()) {
 		t.Errorf("the metric says that the leaf ends at %v (found %v)", ends, found)
 	}
-	code, output := guardian(t, "status")
+	code, output := run(t, "status")
 	if code != 3 || !strings.Contains(output, "has expired") {
 		t.Errorf("status exits %d:\n%s", code, output)
 	}
@@ -175,7 +175,7 @@ func TestWrongFilesEndTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			mount(t, dir, tc.files)
-			code, output := guardian(t, "webhook", "--listen=127.0.0.1:0", "--probe-listen=0", "--metrics-listen=0",
+			code, output := run(t, "webhook", "--listen=127.0.0.1:0", "--probe-listen=0", "--metrics-listen=0",
 				"--url=https://"+tc.host+":1", "--certs=files", "--cert-dir="+dir)
 			if code != 1 || !strings.Contains(output, "Error: ") || !strings.Contains(output, tc.says) {
 				t.Errorf("exit %d:\n%s", code, output)

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,7 +28,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // shared is what all tests of this package use one after the other. A test leaves it as it found it.
@@ -81,7 +82,7 @@ func launch(t *testing.T, flags ...string) *testbed.Guard {
 func removeRegistration(t *testing.T) {
 	t.Helper()
 	err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), registration.Name, metav1.DeleteOptions{})
+		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}
@@ -191,8 +192,8 @@ func metric(t *testing.T, guard *testbed.Guard, name, label string) (float64, bo
 	return 0, false
 }
 
-// guardian runs the program to its end.
-func guardian(t *testing.T, args ...string) (code int, output string) {
+// run runs the program to its end.
+func run(t *testing.T, args ...string) (code int, output string) {
 	t.Helper()
 	command := shared.cluster.Command(t.Context(), shared.program, args...)
 	combined, err := command.CombinedOutput()

@@ -4,6 +4,8 @@
 package certs
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -144,7 +146,7 @@ func startProber(t *testing.T, guards []*testbed.Guard) *prober {
 	live := func() *x509.CertPool {
 		pool := x509.NewCertPool()
 		configuration, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
-			Get(context.WithoutCancel(ctx), registration.Name, metav1.GetOptions{})
+			Get(context.WithoutCancel(ctx), guardian.WebhookConfiguration, metav1.GetOptions{})
 		if err == nil {
 			pool.AppendCertsFromPEM(registration.Bundle(configuration))
 		}

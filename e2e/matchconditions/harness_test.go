@@ -26,7 +26,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 // servers are the ways in which API servers evaluate a match condition: the oldest that this project supports has the CEL
@@ -139,7 +139,7 @@ func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decoded, err := review.Decode(body)
+	decoded, err := webhook.Decode(body)
 	if err != nil {
 		t.Fatal(err)
 	}

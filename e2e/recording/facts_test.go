@@ -25,7 +25,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // A record says who, what, when, which fields and why; the audit log and kubectl lead to it.
@@ -195,9 +195,9 @@ func TestRetention(t *testing.T) {
 		group.Go(func() {
 			for i := range 100 {
 				n := worker*100 + i
-				fact := audit.Fact{
+				fact := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
-					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: review.User{Name: "noisy"},
+					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
 				}
 				record := fact.Record()
 				audit.Merge(record, fact.Counted("test", 1))

@@ -5,6 +5,8 @@
 package recording
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 	"io"
@@ -24,7 +26,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // shared is what all tests of this package use one after the other.
@@ -118,7 +119,7 @@ func removeRegistration(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), registration.Name, metav1.DeleteOptions{})
+		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}

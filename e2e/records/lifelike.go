@@ -8,17 +8,18 @@ import (
 	"math/rand/v2"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // kind is a kind of fact, and how many of a hundred are of it.
 type kind struct {
 	share   int
 	outcome v1alpha1.Outcome
-	fact    audit.Fact
+	fact    audit.Event
 }
 
 const (
@@ -30,8 +31,8 @@ const (
 )
 
 func kinds() []kind {
-	fact := func(operation, resource string, reason policy.Reason, message string, changed ...string) audit.Fact {
-		return audit.Fact{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
+	fact := func(operation admissionv1.Operation, resource string, reason policy.Reason, message string, changed ...string) audit.Event {
+		return audit.Event{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
 	}
 	return []kind{
 		{38, v1alpha1.Denied, fact("UPDATE", role, policy.ReservedUpdate,
@@ -62,7 +63,7 @@ const period = 30 * 24 * time.Hour
 // and programs, a few of them very often. The same count makes the same records.
 func Lifelike(count int, end time.Time) []*v1alpha1.AuditRecord {
 	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the records must be the same at each run
-	var facts []audit.Fact
+	var facts []audit.Event
 	for _, kind := range kinds() {
 		for range kind.share {
 			kind.fact.Outcome = kind.outcome
@@ -87,8 +88,8 @@ func Lifelike(count int, end time.Time) []*v1alpha1.AuditRecord {
 }
 
 // user is one of some that come often, or of many that come once in a while.
-func user(chance *rand.Rand) review.User {
-	often := []review.User{
+func user(chance *rand.Rand) policy.User {
+	often := []policy.User{
 		{Name: "system:serviceaccount:argocd:argocd-application-controller", Groups: []string{"system:serviceaccounts"}},
 		{Name: "alice@example.com", Groups: []string{"platform", "system:authenticated"}},
 		{Name: "system:serviceaccount:kube-system:generic-garbage-collector", Groups: []string{"system:serviceaccounts"}},
@@ -100,6 +101,6 @@ func user(chance *rand.Rand) review.User {
 	return person(chance.IntN(200))
 }
 
-func person(n int) review.User {
-	return review.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
+func person(n int) policy.User {
+	return policy.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // writers is how many records are written at a time.
@@ -53,7 +52,7 @@ func Store(ctx context.Context, config *rest.Config, records ...*v1alpha1.AuditR
 }
 
 func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
-	fact := audit.Fact{
+	fact := audit.Event{
 		Time:       at,
 		RequestUID: fmt.Sprintf("9b1deb4d-3b7d-4bad-9bdd-%012d", i),
 		Outcome:    v1alpha1.Denied,
@@ -62,7 +61,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 		Reason:     string(policy.ReservedUpdate),
 		Message:    fmt.Sprintf("Secret \"apigw-ingress-token-%d\" is reserved by API Gateway and must not be updated.", i%5),
 		Changed:    []string{"data.token", fmt.Sprintf("metadata.labels.n%d", i)},
-		User: review.User{
+		User: policy.User{
 			Name: fmt.Sprintf("system:serviceaccount:team-%d:deployer", i%200), UID: "6e8bc430-9c3a-11d9-9669-0800200c9a66",
 			Groups: []string{"system:serviceaccounts", fmt.Sprintf("system:serviceaccounts:team-%d", i%200), "system:authenticated"},
 		},
@@ -73,7 +72,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 }
 
 // Of is the record of a fact that one replica has counted so often.
-func Of(fact *audit.Fact, count int64) *v1alpha1.AuditRecord {
+func Of(fact *audit.Event, count int64) *v1alpha1.AuditRecord {
 	record, counted := fact.Record(), fact.Counted("apigw-guardian-0.fill", count)
 	audit.Merge(record, counted)
 	record.Spec.LastRequestUID, record.Spec.Replica = counted.Spec.LastRequestUID, counted.Spec.Replica

@@ -29,7 +29,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // shared is what all tests of this package use one after the other.
@@ -147,11 +147,11 @@ func countMore(t *testing.T, name string) {
 }
 
 // denial is a record of one denied edit by alice, so long ago; change makes it another.
-func denial(ago time.Duration, change func(*audit.Fact)) *v1alpha1.AuditRecord {
-	fact := audit.Fact{
+func denial(ago time.Duration, change func(*audit.Event)) *v1alpha1.AuditRecord {
+	fact := audit.Event{
 		Time: time.Now().Add(-ago), RequestUID: "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", Outcome: v1alpha1.Denied, Operation: "UPDATE",
 		Resource: "secrets/kube-system/reserved", Reason: "ReservedUpdate", Message: `Secret "reserved" must not be updated (changed: data.token).`,
-		Changed: []string{"data.token"}, User: review.User{Name: "alice", Groups: []string{"system:authenticated"}}, Source: v1alpha1.SourceGuard,
+		Changed: []string{"data.token"}, User: policy.User{Name: "alice", Groups: []string{"system:authenticated"}}, Source: v1alpha1.SourceGuard,
 	}
 	if change != nil {
 		change(&fact)

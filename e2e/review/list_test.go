@@ -108,11 +108,11 @@ func TestListFilters(t *testing.T) {
 	all := map[string]string{
 		"old":      put(t, denial(8*24*time.Hour, nil)),
 		"alice":    put(t, denial(time.Minute, nil)),
-		"bob":      put(t, denial(2*time.Hour, func(f *audit.Fact) { f.User.Name = "bob@Example.com" })),
-		"delete":   put(t, denial(3*time.Hour, func(f *audit.Fact) { f.Operation, f.Reason = "DELETE", "ReservedDelete" })),
-		"observed": put(t, denial(4*time.Hour, func(f *audit.Fact) { f.Outcome = v1alpha1.WouldDeny })),
-		"role":     put(t, denial(5*time.Hour, func(f *audit.Fact) { f.Resource = "clusterroles.rbac.authorization.k8s.io/reserved" })),
-		"imported": put(t, denial(6*time.Hour, func(f *audit.Fact) { f.Outcome, f.Reason = v1alpha1.Unguarded, "GuardNotAsked" })),
+		"bob":      put(t, denial(2*time.Hour, func(f *audit.Event) { f.User.Name = "bob@Example.com" })),
+		"delete":   put(t, denial(3*time.Hour, func(f *audit.Event) { f.Operation, f.Reason = "DELETE", "ReservedDelete" })),
+		"observed": put(t, denial(4*time.Hour, func(f *audit.Event) { f.Outcome = v1alpha1.WouldDeny })),
+		"role":     put(t, denial(5*time.Hour, func(f *audit.Event) { f.Resource = "clusterroles.rbac.authorization.k8s.io/reserved" })),
+		"imported": put(t, denial(6*time.Hour, func(f *audit.Event) { f.Outcome, f.Reason = v1alpha1.Unguarded, "GuardNotAsked" })),
 	}
 	for name, test := range map[string]struct {
 		flags []string

@@ -13,7 +13,7 @@ import (
 func TestShowSaysAllAndWhatToDo(t *testing.T) {
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
-	mint := put(t, denial(time.Minute, func(f *audit.Fact) { f.Reason = "TokenMint" }))
+	mint := put(t, denial(time.Minute, func(f *audit.Event) { f.Reason = "TokenMint" }))
 	guardian(t, "audit", "show", name).require(t, 0, name, "Denied", "UPDATE", "secrets/kube-system/reserved", "data.token", "ReservedUpdate",
 		`Secret "reserved" must not be updated`, "alice", "system:authenticated", "s ago)", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "What to do", "Ask this user")
 	guardian(t, "audit", "show", mint).require(t, 0, "Treat it as an attack", "apigw-guardian audit list --user alice")
@@ -22,7 +22,7 @@ func TestShowSaysAllAndWhatToDo(t *testing.T) {
 func TestShowFindsARecordByAPartOfItsName(t *testing.T) {
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
-	other := put(t, denial(time.Hour, func(f *audit.Fact) { f.User.Name = "bob" }))
+	other := put(t, denial(time.Hour, func(f *audit.Event) { f.User.Name = "bob" }))
 	guardian(t, "audit", "show", name[len(name)-8:]).require(t, 0, name, "alice")
 	guardian(t, "audit", "show", "update").require(t, 1, "2 records have \"update\" in their names", name, other)
 	guardian(t, "audit", "show", name+"0").require(t, 1, "no such audit record", "near it: ", name)
@@ -37,7 +37,7 @@ func TestSummaryCountsWrites(t *testing.T) {
 	name := put(t, denial(time.Minute, nil))
 	countMore(t, name)
 	countMore(t, name)
-	put(t, denial(48*time.Hour, func(f *audit.Fact) { f.User.Name = "bob" }))
+	put(t, denial(48*time.Hour, func(f *audit.Event) { f.User.Name = "bob" }))
 	guardian(t, "audit", "summary").require(t, 0, "4 writes in 2 records", "By user", "alice  3  ########", "bob    1  ####", "By resource", "By day",
 		time.Now().UTC().Add(-24*time.Hour).Format(time.DateOnly)+"  0\n")
 	var summary audit.Summary

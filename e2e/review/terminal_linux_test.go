@@ -60,7 +60,7 @@ var colour = regexp.MustCompile(`\x1b\[\d*m`)
 func TestATerminalIsFilledAndNotOverflown(t *testing.T) {
 	noRecords(t)
 	for i := range 3 {
-		put(t, denial(time.Duration(i)*time.Hour, func(f *audit.Fact) {
+		put(t, denial(time.Duration(i)*time.Hour, func(f *audit.Event) {
 			f.User.Name = "system:serviceaccount:argocd:argocd-application-controller"
 			f.Resource = "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole"
 		}))

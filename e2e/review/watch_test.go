@@ -75,7 +75,7 @@ func TestWatchPrintsWhatComesAndWhatCountsMore(t *testing.T) {
 	w.next("TIME", "OUTCOME", "NAME")
 	w.next(old)
 	w.next(first, "1")
-	put(t, denial(time.Minute, func(f *audit.Fact) { f.User.Name = "bob" }))
+	put(t, denial(time.Minute, func(f *audit.Event) { f.User.Name = "bob" }))
 	second := put(t, denial(time.Minute, nil))
 	w.next(second)
 	countMore(t, first)

@@ -77,7 +77,7 @@ func adviceWriter(spec *v1alpha1.AuditRecordSpec) string {
 		return fmt.Sprintf("A program did this, and will try again. See what runs as the ServiceAccount: kubectl -n %s get pods "+
 			"--field-selector %s. Take the resource out of what it manages.",
 			quote(namespace), quote("spec.serviceAccountName="+account))
-	case policy.Reason(spec.Reason) == policy.ForeignCreate:
+	case policy.Reason(spec.Reason) == policy.ReservedCreate:
 		return "The name is reserved: choose another one. If the reserved resource itself was to be made: apigw-guardian authorize"
 	default:
 		return "Ask this user whether it was meant. See what else they tried: apigw-guardian audit list" +

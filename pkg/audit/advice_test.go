@@ -28,7 +28,7 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		"an admin of k3s":           {v1alpha1.Denied, policy.ReservedUpdate, "system:admin", "Ask this user", "tampered"},
 		"the garbage collector":     {v1alpha1.Denied, policy.ReservedDelete, "system:serviceaccount:kube-system:generic-garbage-collector", "ownerReferences", "unlock"},
 		"the controller manager":    {v1alpha1.Denied, policy.ReservedUpdate, "system:kube-controller-manager", "tampered", "unlock"},
-		"a reserved name taken":     {v1alpha1.Denied, policy.ForeignCreate, "alice", "choose another", "unlock"},
+		"a reserved name taken":     {v1alpha1.Denied, policy.ReservedCreate, "alice", "choose another", "unlock"},
 		"a credential minted":       {v1alpha1.Denied, policy.TokenMint, "alice", "Treat it as an attack", "unlock"},
 		"a request too large":       {v1alpha1.Denied, policy.TooLarge, "alice", "audit log", "unlock"},
 		"a request without room":    {v1alpha1.Denied, policy.Overloaded, "alice", "guard's log", "unlock"},

@@ -22,7 +22,7 @@ func Clean(record *v1alpha1.AuditRecord) {
 	spec := &record.Spec
 	cleanEach(maxName, (*string)(&spec.Outcome), (*string)(&spec.Source), (*string)(&spec.Caller), &spec.Reason, &spec.User.Name,
 		&spec.User.UID, &spec.Replica)
-	cleanEach(maxOperation, &spec.Operation)
+	cleanEach(maxOperation, (*string)(&spec.Operation))
 	cleanEach(maxResource, &spec.Resource)
 	cleanEach(maxMessage, &spec.Message)
 	cleanEach(maxUID, &spec.LastRequestUID)

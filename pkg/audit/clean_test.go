@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // hostile clears a screen, turns the direction of writing, and is not UTF-8.
@@ -42,9 +44,9 @@ func TestCleanLeavesNothingThatTakesOverATerminal(t *testing.T) {
 func TestCleanLeavesWhatTheGuardWroteAsItIs(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä\x1b", 5000)
-	fact := Fact{
-		Time: time.Now(), RequestUID: long, Operation: long, Resource: long, Reason: "ReservedUpdate", Message: long,
-		Changed: []string{long}, User: review.User{Name: long, UID: long, Groups: []string{long}},
+	fact := Event{
+		Time: time.Now(), RequestUID: long, Operation: admissionv1.Operation(long), Resource: long, Reason: "ReservedUpdate", Message: long,
+		Changed: []string{long}, User: policy.User{Name: long, UID: long, Groups: []string{long}},
 	}
 	record, want := fact.Record(), fact.Record()
 	Clean(record)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
@@ -27,7 +29,9 @@ type Filter struct {
 }
 
 // Operations returns the operations that a record may bear, beside none for a request that could not be read.
-func Operations() []string { return []string{"CREATE", "UPDATE", "DELETE"} }
+func Operations() []admissionv1.Operation {
+	return []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete}
+}
 
 // Match reports whether the record fits every part of the filter.
 func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
@@ -36,7 +40,7 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 		(f.Until.IsZero() || spec.FirstTime.Time.Before(f.Until)) &&
 		isNamed(spec.User.Name, f.User) &&
 		isNamed(spec.Resource, f.Resource) &&
-		isWord(spec.Operation, f.Operation) &&
+		isWord(string(spec.Operation), f.Operation) &&
 		isWord(string(spec.Outcome), f.Outcome) &&
 		isWord(spec.Reason, f.Reason) &&
 		(f.Text == "" || says(record, f.Text))
@@ -53,7 +57,7 @@ func isNamed(name, wanted string) bool {
 func says(record *v1alpha1.AuditRecord, part string) bool {
 	spec := &record.Spec
 	single := []string{
-		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, spec.Operation, string(spec.Outcome),
+		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, string(spec.Operation), string(spec.Outcome),
 		spec.LastRequestUID,
 	}
 	for _, texts := range [][]string{single, spec.User.Groups, spec.Changed} {

@@ -15,7 +15,7 @@ import (
 
 // Counted returns what a replica adds to the fact's record when the fact is the count-th that it counts there: something to
 // Merge.
-func (f *Fact) Counted(replica string, count int64) *v1alpha1.AuditRecord {
+func (f *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{
 		FirstTime:      at,

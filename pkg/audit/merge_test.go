@@ -13,13 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
-func fact(at time.Time) Fact {
-	return Fact{
+func fact(at time.Time) Event {
+	return Event{
 		Time: at, RequestUID: "uid-" + at.Format("150405"), Outcome: v1alpha1.Denied, Operation: "UPDATE",
-		Resource: "secrets/kube-system/x", Reason: "ReservedUpdate", Changed: []string{"data"}, User: review.User{Name: "jane"},
+		Resource: "secrets/kube-system/x", Reason: "ReservedUpdate", Changed: []string{"data"}, User: policy.User{Name: "jane"},
 	}
 }
 
@@ -63,27 +63,27 @@ func TestFactsShareARecord(t *testing.T) {
 	base := fact(at)
 	base.User.Groups = []string{"a", "b"}
 	for name, test := range map[string]struct {
-		edit func(*Fact)
+		edit func(*Event)
 		same bool
 	}{
-		"later in the window":                           {func(f *Fact) { f.Time = at.Add(2 * time.Minute) }, true},
-		"by another request":                            {func(f *Fact) { f.RequestUID = "other" }, true},
-		"said in other words":                           {func(f *Fact) { f.Message = "other" }, true},
-		"by a user in the same groups in another order": {func(f *Fact) { f.User.Groups = []string{"b", "a"} }, true},
-		"from another address":                          {func(f *Fact) { f.Peer = "192.0.2.1:1" }, true},
-		"by a user in other groups":                     {func(f *Fact) { f.User.Groups = []string{"x"} }, false},
-		"by a user of another uid":                      {func(f *Fact) { f.User.UID = "other" }, false},
-		"in the next window":                            {func(f *Fact) { f.Time = at.Add(3 * time.Minute) }, false},
-		"by another user":                               {func(f *Fact) { f.User.Name = "joe" }, false},
-		"of another outcome":                            {func(f *Fact) { f.Outcome = v1alpha1.WouldDeny }, false},
-		"of another reason":                             {func(f *Fact) { f.Reason = "ReservedDelete" }, false},
-		"to another resource":                           {func(f *Fact) { f.Resource = "secrets/kube-system/y" }, false},
-		"by another operation":                          {func(f *Fact) { f.Operation = "DELETE" }, false},
-		"to another field":                              {func(f *Fact) { f.Changed = []string{"type"} }, false},
-		"to a field more":                               {func(f *Fact) { f.Changed = []string{"data", "type"} }, false},
-		"with a boundary moved in its texts":            {func(f *Fact) { f.Resource, f.Reason = "secrets/kube-system/xR", "eservedUpdate" }, false},
-		"asked by a verified caller":                    {func(f *Fact) { f.Caller = v1alpha1.CallerVerified }, false},
-		"imported":                                      {func(f *Fact) { f.Source = v1alpha1.SourceImport }, false},
+		"later in the window":                           {func(f *Event) { f.Time = at.Add(2 * time.Minute) }, true},
+		"by another request":                            {func(f *Event) { f.RequestUID = "other" }, true},
+		"said in other words":                           {func(f *Event) { f.Message = "other" }, true},
+		"by a user in the same groups in another order": {func(f *Event) { f.User.Groups = []string{"b", "a"} }, true},
+		"from another address":                          {func(f *Event) { f.Peer = "192.0.2.1:1" }, true},
+		"by a user in other groups":                     {func(f *Event) { f.User.Groups = []string{"x"} }, false},
+		"by a user of another uid":                      {func(f *Event) { f.User.UID = "other" }, false},
+		"in the next window":                            {func(f *Event) { f.Time = at.Add(3 * time.Minute) }, false},
+		"by another user":                               {func(f *Event) { f.User.Name = "joe" }, false},
+		"of another outcome":                            {func(f *Event) { f.Outcome = v1alpha1.WouldDeny }, false},
+		"of another reason":                             {func(f *Event) { f.Reason = "ReservedDelete" }, false},
+		"to another resource":                           {func(f *Event) { f.Resource = "secrets/kube-system/y" }, false},
+		"by another operation":                          {func(f *Event) { f.Operation = "DELETE" }, false},
+		"to another field":                              {func(f *Event) { f.Changed = []string{"type"} }, false},
+		"to a field more":                               {func(f *Event) { f.Changed = []string{"data", "type"} }, false},
+		"with a boundary moved in its texts":            {func(f *Event) { f.Resource, f.Reason = "secrets/kube-system/xR", "eservedUpdate" }, false},
+		"asked by a verified caller":                    {func(f *Event) { f.Caller = v1alpha1.CallerVerified }, false},
+		"imported":                                      {func(f *Event) { f.Source = v1alpha1.SourceImport }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited := base

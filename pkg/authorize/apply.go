@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 	"fmt"
@@ -170,7 +172,7 @@ func (a *Authorizer) putFound(ctx context.Context, f found, options Options) (Ou
 // could record.
 func isOurs(f found) bool {
 	return !hasFields(f.entry) || slices.ContainsFunc(f.live.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool {
-		return m.Manager == FieldManager && m.Operation == metav1.ManagedFieldsOperationApply && m.Subresource == ""
+		return m.Manager == guardian.FieldManager && m.Operation == metav1.ManagedFieldsOperationApply && m.Subresource == ""
 	})
 }
 
@@ -186,7 +188,7 @@ func hasFields(entry *reserved.Resource) bool {
 
 // apply writes the manifest, and makes sure that the object is then as the manifest says.
 func (a *Authorizer) apply(ctx context.Context, entry *reserved.Resource) error {
-	options := metav1.ApplyOptions{FieldManager: FieldManager, Force: true}
+	options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
 	live, err := a.resource(entry).Apply(ctx, entry.Name, entry.Object(), options)
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", nameOf(entry), err)
@@ -229,7 +231,7 @@ func (a *Authorizer) putRight(ctx context.Context, f found) error {
 	if err != nil {
 		return err
 	}
-	written := metav1.PatchOptions{FieldManager: FieldManager}
+	written := metav1.PatchOptions{FieldManager: guardian.FieldManager}
 	_, err = a.resource(f.entry).Patch(ctx, f.entry.Name, types.MergePatchType, patch, written)
 	if err != nil {
 		return fmt.Errorf("repair %s: %w", nameOf(f.entry), err)

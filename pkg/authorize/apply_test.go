@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"errors"
 	"strings"
 	"testing"
@@ -44,7 +46,7 @@ const (
 
 func TestPut(t *testing.T) {
 	const role = "clusterroles.rbac.authorization.k8s.io/selling"
-	ours := appliedBy(FieldManager, metav1.ManagedFieldsOperationApply, "")
+	ours := appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, "")
 	line := func(outcome Outcome, paths ...string) Line {
 		return Line{Resource: role, Outcome: outcome, Name: "selling", Paths: paths}
 	}
@@ -65,10 +67,10 @@ func TestPut(t *testing.T) {
 			live: appliedBy("kubectl", metav1.ManagedFieldsOperationApply, ""), want: line(Adopted), patches: []string{applyKind},
 		},
 		"what we only updated is adopted": {
-			live: appliedBy(FieldManager, metav1.ManagedFieldsOperationUpdate, ""), want: line(Adopted), patches: []string{applyKind},
+			live: appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationUpdate, ""), want: line(Adopted), patches: []string{applyKind},
 		},
 		"what we applied to a subresource is adopted": {
-			live: appliedBy(FieldManager, metav1.ManagedFieldsOperationApply, "status"), want: line(Adopted), patches: []string{applyKind},
+			live: appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, "status"), want: line(Adopted), patches: []string{applyKind},
 		},
 		"what has no field to own is unchanged": {
 			kind: "ServiceAccount",
@@ -125,7 +127,7 @@ func TestPutUsesAnOlderTokenSecret(t *testing.T) {
 func TestPutPrefersTheOwnTokenSecret(t *testing.T) {
 	entry := entryOf(t, shop, "Secret")
 	a, _, _ := newFake(t, []runtime.Object{clerk(), tokenSecret("clerk-token-a")},
-		[]runtime.Object{liveAs(entry, appliedBy(FieldManager, metav1.ManagedFieldsOperationApply, ""))})
+		[]runtime.Object{liveAs(entry, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, ""))})
 	got, err := a.put(t.Context(), entry, Options{})
 	if err != nil || got.Outcome != Unchanged || got.Name != "clerk-token-own" {
 		t.Errorf("got %+v and %v", got, err)

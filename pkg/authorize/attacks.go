@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,13 +19,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes/scheme"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // markKey is the annotation by which an attack makes an object differ from its manifest: the smallest change there is. Its value
 // is the nonce that a replica signs.
-const markKey = probe.Annotation
+const markKey = guardian.ProbeAnnotation
 
 // target is what is attacked.
 type target struct {

@@ -22,12 +22,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// FieldManager is the name under which manifests are applied.
-const FieldManager = "apigw-guardian"
-
-// RegistrationName is the name of the ValidatingWebhookConfiguration that sends requests to the guard.
-const RegistrationName = "apigw-guardian"
-
 // DefaultWait is how long a token and its permissions are waited for.
 const DefaultWait = 60 * time.Second
 

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"strings"
@@ -17,11 +19,8 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// ProblemAnnotation is where the guard says on its registration what is wrong with its certificates.
-const ProblemAnnotation = "guardian.apigw.io/certificate-problem"
-
 // certificateSelector finds the Certificates that the chart makes.
-const certificateSelector = "app.kubernetes.io/name=" + RegistrationName
+const certificateSelector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
 
 // certificateResource is cert-manager's.
 var certificateResource = schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
@@ -47,10 +46,10 @@ type Certificates struct {
 func (a *Authorizer) certificates(ctx context.Context) Certificates {
 	found := Certificates{Problems: []string{}}
 	live, err := a.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, RegistrationName, metav1.GetOptions{})
+		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err == nil {
 		found.NotAfter = lastEnd(live)
-		if problem := live.Annotations[ProblemAnnotation]; problem != "" {
+		if problem := live.Annotations[guardian.CertificateProblemAnnotation]; problem != "" {
 			found.Problems = append(found.Problems, sentence("The guard says: "+problem))
 		}
 		if found.NotAfter != nil && time.Now().After(*found.NotAfter) {

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,8 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // certificate is one as cert-manager's API server returns it.
@@ -56,7 +56,7 @@ func bundle(t *testing.T, ends ...time.Time) []byte {
 
 func registered(caBundle []byte, problem string) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	return &admissionregistrationv1.ValidatingWebhookConfiguration{
-		ObjectMeta: metav1.ObjectMeta{Name: RegistrationName, Annotations: map[string]string{registration.ProblemAnnotation: problem}},
+		ObjectMeta: metav1.ObjectMeta{Name: guardian.WebhookConfiguration, Annotations: map[string]string{guardian.CertificateProblemAnnotation: problem}},
 		Webhooks:   []admissionregistrationv1.ValidatingWebhook{{ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: caBundle}}},
 	}
 }
@@ -130,7 +130,7 @@ func TestPreflightLooksAtCertificatesOnlyWhereThereAreSome(t *testing.T) {
 }
 
 func TestTheAnnotationIsTheRegistrations(t *testing.T) {
-	if ProblemAnnotation != registration.ProblemAnnotation {
-		t.Errorf("%q here and %q there", ProblemAnnotation, registration.ProblemAnnotation)
+	if guardian.CertificateProblemAnnotation != guardian.CertificateProblemAnnotation {
+		t.Errorf("%q here and %q there", guardian.CertificateProblemAnnotation, guardian.CertificateProblemAnnotation)
 	}
 }

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"cmp"
 	"context"
 	"encoding/json"
@@ -49,7 +51,7 @@ func (a *Authorizer) leaveInUse(ctx context.Context, f found) error {
 // leaveInNewNamespace leaves nothing where the caller may not create namespaces.
 func (a *Authorizer) leaveInNewNamespace(ctx context.Context, credential facts.Credential) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.cluster.Namespace}}
-	options := metav1.CreateOptions{FieldManager: FieldManager}
+	options := metav1.CreateOptions{FieldManager: guardian.FieldManager}
 	_, err := a.cluster.Client.CoreV1().Namespaces().Create(ctx, namespace, options)
 	switch {
 	case apierrors.IsForbidden(err):
@@ -82,7 +84,7 @@ func (a *Authorizer) leave(ctx context.Context, credential facts.Credential) err
 	}
 	data := maps.Clone(stored.Data)
 	wanted.WithData(data).WithData(map[string]string{credential.Key(): string(value)})
-	if _, err := configMaps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: FieldManager, Force: true}); err != nil {
+	if _, err := configMaps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}); err != nil {
 		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, facts.CredentialsName, err)
 	}
 	return nil

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"errors"
 	"testing"
 
@@ -87,7 +89,7 @@ func TestTheGuardIsToldWhichTokenSecretIsInUse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var dynamicObjects []runtime.Object
 			if test.own {
-				dynamicObjects = append(dynamicObjects, liveAs(entry, appliedBy(FieldManager, metav1.ManagedFieldsOperationApply, "")))
+				dynamicObjects = append(dynamicObjects, liveAs(entry, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, "")))
 			}
 			a, client, dynamicClient := newFake(t, test.objects, dynamicObjects)
 			a.cluster.Namespace = guardNamespace

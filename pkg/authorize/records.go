@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 
@@ -14,9 +16,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// RecordsAnnotation is where the guard says on its registration why it cannot store audit records.
-const RecordsAnnotation = "guardian.apigw.io/records-problem"
-
 // addRecording tries to create an audit record, as a dry-run, and reads what the guard says. Where the caller may not create
 // one and the guard says nothing, it is not known whether denials are recorded.
 func (a *Authorizer) addRecording(ctx context.Context, status *Status) {
@@ -25,9 +24,9 @@ func (a *Authorizer) addRecording(ctx context.Context, status *Status) {
 	}
 	problems := []string{}
 	live, err := a.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, RegistrationName, metav1.GetOptions{})
-	if err == nil && live.Annotations[RecordsAnnotation] != "" {
-		problems = append(problems, sentence("The guard does not record denials: "+live.Annotations[RecordsAnnotation]))
+		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	if err == nil && live.Annotations[guardian.RecordsProblemAnnotation] != "" {
+		problems = append(problems, sentence("The guard does not record denials: "+live.Annotations[guardian.RecordsProblemAnnotation]))
 	}
 	err = a.cluster.Records.TryCreate(ctx)
 	// Quotas and admission answer like RBAC.

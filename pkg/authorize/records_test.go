@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"errors"
 	"testing"
 
@@ -13,8 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 func TestStatusSaysWhetherDenialsAreRecorded(t *testing.T) {
@@ -38,7 +38,7 @@ func TestStatusSaysWhetherDenialsAreRecorded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			live := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{
-				Name: RegistrationName, Annotations: map[string]string{registration.RecordsAnnotation: test.guard},
+				Name: guardian.WebhookConfiguration, Annotations: map[string]string{guardian.RecordsProblemAnnotation: test.guard},
 			}}
 			a, client, _ := newFake(t, []runtime.Object{live}, nil)
 			a.cluster.Records = test.records

@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 
@@ -42,7 +44,7 @@ func (v verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	var status apierrors.APIStatus
 	errors.As(err, &status) // verdict has seen it
 	subject := probe.Subject{
-		Nonce: t.nonce, Operation: string(a.marked), Resource: t.entry.GVR.GroupResource().String(), Namespace: t.entry.Namespace,
+		Nonce: t.nonce, Operation: a.marked, Resource: t.entry.GVR.GroupResource().String(), Namespace: t.entry.Namespace,
 	}
 	if !keys.Prove(status.Status().Message, subject) {
 		return unproven, err
@@ -53,7 +55,7 @@ func (v verifier) try(ctx context.Context, a attack, t target) (got string, err 
 // replicas reads the keys after a denial, so that a replica that has just started is known.
 func (v verifier) replicas(ctx context.Context) (probe.Keys, error) {
 	live, err := v.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, RegistrationName, metav1.GetOptions{})
+		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

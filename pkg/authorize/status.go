@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 	"slices"
@@ -112,10 +114,10 @@ func (a *Authorizer) addState(ctx context.Context, entry *reserved.Resource, sta
 // unprotected returns why the reserved resources are not protected; nil where they are.
 func (a *Authorizer) unprotected(ctx context.Context) []string {
 	_, err := a.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, RegistrationName, metav1.GetOptions{})
+		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return []string{fmt.Sprintf("The guard is not registered: there is no ValidatingWebhookConfiguration %q.", RegistrationName)}
+		return []string{fmt.Sprintf("The guard is not registered: there is no ValidatingWebhookConfiguration %q.", guardian.WebhookConfiguration)}
 	case err != nil:
 		return []string{fmt.Sprintf("Not known whether the guard is registered: %v.", err)}
 	}

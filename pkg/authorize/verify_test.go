@@ -4,6 +4,8 @@
 package authorize
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -44,7 +46,7 @@ type apiServer struct {
 
 // prove returns what a replica adds to its denial of a write whose body carries a nonce.
 func (s *apiServer) prove(r *http.Request, body []byte) string {
-	_, value, found := strings.Cut(strings.ReplaceAll(string(body), "~1", "/"), probe.Annotation+`"`)
+	_, value, found := strings.Cut(strings.ReplaceAll(string(body), "~1", "/"), guardian.ProbeAnnotation+`"`)
 	if nonce := nonceInBody.FindString(value); s.replica != nil && found && nonce != "" {
 		subject := probe.Subject{Nonce: nonce, Operation: "UPDATE"}
 		if r.Method == http.MethodPost {
@@ -129,7 +131,7 @@ func pathOf(entry *reserved.Resource, name string) string {
 	return path + "/" + entry.GVR.Resource + "/" + name
 }
 
-const webhookConfiguration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + RegistrationName
+const webhookConfiguration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + guardian.WebhookConfiguration
 
 // serve starts an API server that holds every manifest of the set, and a registration.
 func serve(t *testing.T, set *reserved.Set) (*apiServer, *Authorizer) {

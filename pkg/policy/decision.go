@@ -25,8 +25,8 @@ const (
 	ReservedUpdate Reason = "ReservedUpdate"
 	// ReservedDelete: the write deletes a reserved resource, or completes its deletion.
 	ReservedDelete Reason = "ReservedDelete"
-	// ForeignCreate: the name is reserved, and the object is not its manifest.
-	ForeignCreate Reason = "ForeignCreate"
+	// ReservedCreate: the name is reserved, and the object is not its manifest.
+	ReservedCreate Reason = "ReservedCreate"
 	// TokenMint: the Secret would hold one more credential of a reserved ServiceAccount.
 	TokenMint Reason = "TokenMint"
 )
@@ -54,7 +54,7 @@ const (
 // write that needs no record.
 func RecordedReasons() []Reason {
 	return []Reason{
-		ReservedUpdate, ReservedDelete, ForeignCreate, TokenMint, Unreadable, TooLarge, Overloaded,
+		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, Unreadable, TooLarge, Overloaded,
 		Restoration, SystemDelete, NamespaceTerminating,
 	}
 }

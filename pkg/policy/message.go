@@ -52,7 +52,7 @@ func (d Decision) Sentence() string {
 	case TokenMint:
 		return fmt.Sprintf("%s would hold a token of ServiceAccount %q, which is reserved by %s.",
 			object, d.Resource.Account, d.Resource.Owner)
-	case ForeignCreate:
+	case ReservedCreate:
 		return d.foreign(object)
 	default:
 		return fmt.Sprintf("%s is reserved by %s and must not be updated (changed: %s).",

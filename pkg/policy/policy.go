@@ -6,8 +6,9 @@ package policy
 import (
 	"slices"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // Policy decides over writes to one reserved set. It is immutable and safe for concurrent use.
@@ -22,7 +23,7 @@ type Policy struct {
 
 // write is a readable request that concerns a reserved resource, with all that the rules look at.
 type write struct {
-	*review.Request
+	*Request
 	resource *reserved.Resource
 	// old and new are what the object is known by before and after; zero where there is no such object.
 	old, new reserved.Identity
@@ -63,7 +64,7 @@ type Case struct {
 
 // Review reads a request and compares its objects. Its cost grows with the size of the objects, whatever they hold. The Case
 // shares the bytes of the request.
-func (p *Policy) Review(request *review.Request) *Case {
+func (p *Policy) Review(request *Request) *Case {
 	w := newWrite(request)
 	c := &Case{mode: p.Mode, write: w, readable: p.isReadable(w)}
 	if !c.readable {
@@ -78,7 +79,7 @@ func (p *Policy) Review(request *review.Request) *Case {
 
 // permit returns the first rule that allows the write.
 func (p *Policy) permit(w *write) permit {
-	if w.Operation == update && len(w.changes) == 0 && len(w.owners) == 0 {
+	if w.Operation == admissionv1.Update && len(w.changes) == 0 && len(w.owners) == 0 {
 		return permit{reason: NoChange}
 	}
 	if rule, fits := p.systemWrite(w); fits {
@@ -116,13 +117,7 @@ func (c *Case) Decide(holds []bool) Decision {
 	}
 }
 
-const (
-	create   = "CREATE"
-	update   = "UPDATE"
-	deletion = "DELETE"
-)
-
-func newWrite(request *review.Request) *write {
+func newWrite(request *Request) *write {
 	return &write{
 		Request: request, old: reserved.IdentityOf(request.OldObject), new: reserved.IdentityOf(request.Object),
 	}
@@ -135,11 +130,11 @@ func (p *Policy) isReadable(w *write) bool {
 		return false
 	}
 	switch w.Operation {
-	case create:
+	case admissionv1.Create:
 		return w.new.Name != "" && w.OldObject.IsEmpty()
-	case update:
+	case admissionv1.Update:
 		return w.new.Name != "" && w.old.Name != ""
-	case deletion:
+	case admissionv1.Delete:
 		return w.old.Name != "" && w.Object.IsEmpty()
 	default:
 		return false
@@ -149,21 +144,21 @@ func (p *Policy) isReadable(w *write) bool {
 // concerned returns the reserved resource that a readable write concerns, or nil where there is none.
 func (p *Policy) concerned(w *write) *reserved.Resource {
 	resource := p.Set.Find(w.GVR, w.old, w.new)
-	if resource != nil && resource.Guard == reserved.GuardExistence && w.Operation != deletion {
+	if resource != nil && resource.Guard == reserved.GuardExistence && w.Operation != admissionv1.Delete {
 		return nil
 	}
 	return resource
 }
 
 func (w *write) compare() {
-	if w.Operation == deletion {
+	if w.Operation == admissionv1.Delete {
 		return
 	}
 	w.owners = newOwners(w.resource, w.OldObject.Get("metadata", "managedFields"), w.Object.Get("metadata", "managedFields"))
 	switch {
-	case w.Operation == update:
+	case w.Operation == admissionv1.Update:
 		w.changes, w.complete = compareVersions(w.resource, w.OldObject, w.Object)
-	case w.Operation == create && w.resource.HasManifest():
+	case w.Operation == admissionv1.Create && w.resource.HasManifest():
 		w.changes = compareWithManifest(w.resource, w.Object)
 	}
 }
@@ -172,9 +167,9 @@ func (w *write) compare() {
 // left alone does not count, so that one mistake can be mended after the other.
 func (w *write) isRestoration() bool {
 	switch w.Operation {
-	case create:
+	case admissionv1.Create:
 		return w.resource.HasManifest() && w.new.Name == w.resource.Name && len(w.changes) == 0 && len(w.owners) == 0
-	case update:
+	case admissionv1.Update:
 		return w.resource.HasManifest() && w.complete && len(w.owners) == 0 && !w.mints() && !w.completesDeletion() &&
 			!slices.ContainsFunc(w.changes, func(c change) bool { return !c.restored })
 	default:
@@ -222,12 +217,12 @@ func (w *write) completesDeletion() bool {
 
 func (w *write) denialReason() Reason {
 	switch {
-	case w.Operation == deletion:
+	case w.Operation == admissionv1.Delete:
 		return ReservedDelete
 	case w.mints(), w.asksForToken() && w.isRestoration():
 		return TokenMint
-	case w.Operation == create:
-		return ForeignCreate
+	case w.Operation == admissionv1.Create:
+		return ReservedCreate
 	case w.completesDeletion():
 		return ReservedDelete
 	default:
@@ -241,7 +236,7 @@ func (w *write) allow(reason Reason, outcome Outcome) Decision {
 
 func (w *write) decide(d Decision) Decision {
 	d.Resource, d.Object, d.Changed = w.resource, w.new, w.changedPaths()
-	if w.Operation == deletion {
+	if w.Operation == admissionv1.Delete {
 		d.Object = w.old
 	}
 	return d

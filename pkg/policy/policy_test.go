@@ -12,10 +12,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 func builtInPolicy(tb testing.TB) *Policy {
@@ -50,13 +51,32 @@ func cases(tb testing.TB) []corpus.Case {
 	return cases
 }
 
-func decode(tb testing.TB, data []byte) *review.Request {
+// decode reads a review with the types of the API, and not with the decoder of the webhook.
+func decode(tb testing.TB, data []byte) *Request {
 	tb.Helper()
-	request, err := review.Decode(data)
-	if err != nil {
+	var review struct {
+		Request struct {
+			admissionv1.AdmissionRequest
+			Object    json.RawMessage `json:"object"`
+			OldObject json.RawMessage `json:"oldObject"`
+		}
+	}
+	if err := json.Unmarshal(data, &review); err != nil {
 		tb.Fatal(err)
 	}
-	return request
+	in := &review.Request
+	object := func(raw json.RawMessage) rawjson.Value {
+		if string(raw) == "null" {
+			return nil
+		}
+		return rawjson.Value(raw)
+	}
+	return &Request{
+		UID: string(in.UID), GVR: schema.GroupVersionResource(in.Resource), Kind: in.Kind.Kind, Subresource: in.SubResource,
+		Operation: in.Operation, Namespace: in.Namespace, Name: in.Name, DryRun: *in.DryRun,
+		User:   User{Name: in.UserInfo.Username, UID: in.UserInfo.UID, Groups: in.UserInfo.Groups},
+		Object: object(in.Object), OldObject: object(in.OldObject),
+	}
 }
 
 func expected(tb testing.TB, c corpus.Case) *admissionv1.AdmissionResponse {
@@ -117,7 +137,7 @@ func TestFactsHelpControllersOnly(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
-		request.User = review.User{Name: "eve", Groups: []string{"system:masters", "system:serviceaccounts"}}
+		request.User = User{Name: "eve", Groups: []string{"system:masters", "system:serviceaccounts"}}
 		for _, lookup := range p.Review(request).Lookups() {
 			if lookup.Subject != Live && lookup.Subject != OnlyToken {
 				t.Errorf("%s: lookup %v for eve", c.Name, lookup)
@@ -162,27 +182,27 @@ func TestZeroValuesDeny(t *testing.T) {
 			t.Errorf("%s: the zero Policy allows", c.Name)
 		}
 	}
-	if decide(builtInPolicy(t).Review(&review.Request{}), true).Allowed {
+	if decide(builtInPolicy(t).Review(&Request{}), true).Allowed {
 		t.Error("the zero Request is allowed")
 	}
 }
 
 func TestDecideDeniesWhatItCannotJudge(t *testing.T) {
 	t.Parallel()
-	for name, damage := range map[string]func(*review.Request){
-		"an unknown operation":                 func(r *review.Request) { r.Operation = "CONNECT" },
-		"an operation in another case":         func(r *review.Request) { r.Operation = strings.ToLower(r.Operation) },
-		"no operation":                         func(r *review.Request) { r.Operation = "" },
-		"an unknown kind":                      func(r *review.Request) { r.GVR.Resource = "pods" },
-		"an unknown group":                     func(r *review.Request) { r.GVR.Group += "x" },
-		"an unknown version":                   func(r *review.Request) { r.GVR.Version = "v2" },
-		"a subresource":                        func(r *review.Request) { r.Subresource = "scale" },
-		"no objects":                           func(r *review.Request) { r.Object, r.OldObject = nil, nil },
-		"objects without a name":               func(r *review.Request) { r.Object, r.OldObject = []byte(`{}`), []byte(`{}`) },
-		"objects that are not objects":         func(r *review.Request) { r.Object, r.OldObject = []byte(`"x"`), []byte(`[]`) },
-		"an update without what was before":    func(r *review.Request) { r.Operation, r.OldObject = "UPDATE", nil },
-		"a deletion without what was before":   func(r *review.Request) { r.Operation, r.OldObject = "DELETE", nil },
-		"a creation of what was there already": func(r *review.Request) { r.Operation, r.OldObject = "CREATE", []byte(`{"metadata":{"name":"x"}}`) },
+	for name, damage := range map[string]func(*Request){
+		"an unknown operation":                 func(r *Request) { r.Operation = "CONNECT" },
+		"an operation in another case":         func(r *Request) { r.Operation = admissionv1.Operation(strings.ToLower(string(r.Operation))) },
+		"no operation":                         func(r *Request) { r.Operation = "" },
+		"an unknown kind":                      func(r *Request) { r.GVR.Resource = "pods" },
+		"an unknown group":                     func(r *Request) { r.GVR.Group += "x" },
+		"an unknown version":                   func(r *Request) { r.GVR.Version = "v2" },
+		"a subresource":                        func(r *Request) { r.Subresource = "scale" },
+		"no objects":                           func(r *Request) { r.Object, r.OldObject = nil, nil },
+		"objects without a name":               func(r *Request) { r.Object, r.OldObject = []byte(`{}`), []byte(`{}`) },
+		"objects that are not objects":         func(r *Request) { r.Object, r.OldObject = []byte(`"x"`), []byte(`[]`) },
+		"an update without what was before":    func(r *Request) { r.Operation, r.OldObject = "UPDATE", nil },
+		"a deletion without what was before":   func(r *Request) { r.Operation, r.OldObject = "DELETE", nil },
+		"a creation of what was there already": func(r *Request) { r.Operation, r.OldObject = "CREATE", []byte(`{"metadata":{"name":"x"}}`) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -251,12 +271,13 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	)
 	admin, namespaces := "admin", DefaultNamespaceController
 	for name, test := range map[string]struct {
-		operation, resource, user string
-		old, new                  string
-		holds                     bool
-		allowed                   bool
-		reason                    Reason
-		say                       string
+		operation      admissionv1.Operation
+		resource, user string
+		old, new       string
+		holds          bool
+		allowed        bool
+		reason         Reason
+		say            string
 	}{
 		"the namespace is not deleted":          {"DELETE", "namespaces", admin, namespace, "", false, false, ReservedDelete, `Namespace "edge-system" holds resources reserved by Edge Router and must not be deleted.`},
 		"another namespace is":                  {"DELETE", "namespaces", admin, elsewhere, "", false, true, NotReserved, ""},
@@ -271,7 +292,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			request := &review.Request{Operation: test.operation, User: review.User{Name: test.user}}
+			request := &Request{Operation: test.operation, User: User{Name: test.user}}
 			request.GVR.Version, request.GVR.Resource = "v1", test.resource
 			request.Object, request.OldObject = []byte(test.new), []byte(test.old)
 			got := decide(edgePolicy(t).Review(request), test.holds)
@@ -287,7 +308,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 
 func TestLookupOfTheNamespaceController(t *testing.T) {
 	t.Parallel()
-	request := &review.Request{Operation: "DELETE", User: review.User{Name: DefaultNamespaceController}}
+	request := &Request{Operation: "DELETE", User: User{Name: DefaultNamespaceController}}
 	request.GVR.Version, request.GVR.Resource = "v1", "configmaps"
 	request.OldObject = []byte(`{"metadata":{"namespace":"edge-system","name":"edge-router"}}`)
 	want := []Lookup{{Subject: NamespaceGoing, Name: "edge-system"}}
@@ -297,9 +318,9 @@ func TestLookupOfTheNamespaceController(t *testing.T) {
 }
 
 // updateOf is an update of the built-in reserved resource of a kind.
-func updateOf(t *testing.T, kind, old, new string, user review.User) *review.Request {
+func updateOf(t *testing.T, kind, old, new string, user User) *Request {
 	t.Helper()
-	return &review.Request{
+	return &Request{
 		Operation: "UPDATE", GVR: builtIn(t, kind).GVR, User: user, Object: []byte(new), OldObject: []byte(old),
 	}
 }
@@ -318,24 +339,24 @@ func TestNearMissesAreDenied(t *testing.T) {
 		unfilled = `{"metadata":{"namespace":"kube-system","name":"x","annotations":{"kubernetes.io/service-account.name":"other"}},"type":"kubernetes.io/service-account-token"}`
 		minting  = `{"metadata":{"namespace":"kube-system","name":"x","annotations":{"kubernetes.io/service-account.name":"apigw-ingress"}},"type":"kubernetes.io/service-account-token"}`
 	)
-	controller := review.User{Name: DefaultControllerManager}
-	apiServer := review.User{Name: "system:apiserver", Groups: []string{"system:masters"}}
+	controller := User{Name: DefaultControllerManager}
+	apiServer := User{Name: "system:apiserver", Groups: []string{"system:masters"}}
 	for name, test := range map[string]struct {
 		kind, old, new string
-		user           review.User
+		user           User
 		reason         Reason
 		allowed        bool
 	}{
 		"one reference dropped":              {"ServiceAccount", account, dropped, controller, SystemWrite, true},
-		"one reference dropped by another":   {"ServiceAccount", account, dropped, review.User{Name: "eve"}, ReservedUpdate, false},
+		"one reference dropped by another":   {"ServiceAccount", account, dropped, User{Name: "eve"}, ReservedUpdate, false},
 		"one dropped and a label added":      {"ServiceAccount", account, labelled, controller, ReservedUpdate, false},
 		"all references dropped at once":     {"ServiceAccount", account, emptied, controller, ReservedUpdate, false},
 		"references in another order":        {"ServiceAccount", account, swapped, controller, ReservedUpdate, false},
 		"last use by the API server":         {"Secret", token, used, apiServer, SystemWrite, true},
-		"last use by the name alone":         {"Secret", token, used, review.User{Name: "system:apiserver"}, ReservedUpdate, false},
+		"last use by the name alone":         {"Secret", token, used, User{Name: "system:apiserver"}, ReservedUpdate, false},
 		"last use removed by the API server": {"Secret", used, token, apiServer, ReservedUpdate, false},
-		"an unfilled Secret is re-pointed":   {"Secret", unfilled, minting, review.User{Name: "eve"}, TokenMint, false},
-		"and back":                           {"Secret", minting, unfilled, review.User{Name: "eve"}, ReservedUpdate, false},
+		"an unfilled Secret is re-pointed":   {"Secret", unfilled, minting, User{Name: "eve"}, TokenMint, false},
+		"and back":                           {"Secret", minting, unfilled, User{Name: "eve"}, ReservedUpdate, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -88,16 +90,16 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 		return permit{}, false
 	}
 	switch {
-	case w.resource.IsTokenSecret() && w.Operation == update:
+	case w.resource.IsTokenSecret() && w.Operation == admissionv1.Update:
 		lookups, fits := w.fillsToken()
 		return permit{reason: SystemWrite, lookups: lookups}, fits
-	case w.resource.IsTokenSecret() && w.Operation == deletion && w.old.Account != "":
+	case w.resource.IsTokenSecret() && w.Operation == admissionv1.Delete && w.old.Account != "":
 		isLive := w.isLive(w.old)
 		isLive.OnError = true // the guard may not read Secrets under other names, and every deletion is recorded
 		return permit{reason: SystemDelete, outcome: Allowed, lookups: []Lookup{isLive, {
 			Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: w.trueUID(),
 		}}}, true
-	case w.isAccount() && w.Operation == update:
+	case w.isAccount() && w.Operation == admissionv1.Update:
 		dropped := w.droppedReference()
 		fits := dropped != "" && w.changesOnly(func(c change) bool { return c.at.is("secrets") })
 		return permit{reason: SystemWrite, lookups: []Lookup{{
@@ -110,7 +112,7 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 // namespaceEnd returns the permit for the namespace controller that empties a namespace whose deletion is under way: a denial
 // would leave it Terminating for ever.
 func (p *Policy) namespaceEnd(w *write) (permit, bool) {
-	fits := w.Operation == deletion && w.isInNamespaceOfItsOwn() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
+	fits := w.Operation == admissionv1.Delete && w.isInNamespaceOfItsOwn() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
 	return permit{reason: NamespaceTerminating, outcome: WouldDeny, lookups: []Lookup{{
 		Subject: NamespaceGoing, Name: w.resource.Namespace,
 	}}}, fits
@@ -123,7 +125,7 @@ func (w *write) isInNamespaceOfItsOwn() bool {
 // labelsLastUse says that the API server notes on which day a token was last used. The match conditions of pkg/registration skip the
 // same write and no other: e2e/matchconditions compares the two.
 func (w *write) labelsLastUse() bool {
-	return w.resource.IsTokenSecret() && w.Operation == update && w.User.Name == apiServer &&
+	return w.resource.IsTokenSecret() && w.Operation == admissionv1.Update && w.User.Name == apiServer &&
 		slices.Contains(w.User.Groups, apiServerGroup) && w.changesOnly(func(c change) bool {
 		return c.at.is("metadata", "labels", reserved.LastUsedLabel) && isDate(c.new.Text())
 	})

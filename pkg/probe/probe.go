@@ -10,6 +10,8 @@
 package probe
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -20,13 +22,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-)
 
-const (
-	// Annotation is the key, on the object of a probe, of the nonce.
-	Annotation = "guardian.apigw.io/attack"
-	// KeyPrefix begins the key, on the webhook configuration, of the public key of a replica. The ID of the replica follows.
-	KeyPrefix = "guardian.apigw.io/replica-"
+	admissionv1 "k8s.io/api/admission/v1"
 )
 
 // linePrefix begins the line of a denial's message that holds a proof.
@@ -38,7 +35,7 @@ var nonceForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
 type Subject struct {
 	Nonce string
 	// Operation is that of the review, for example "UPDATE".
-	Operation string
+	Operation admissionv1.Operation
 	// Resource is group and plural, as schema.GroupResource writes them; Namespace is "" for a cluster-scoped one.
 	Resource, Namespace string
 }
@@ -81,7 +78,7 @@ func idOf(key ed25519.PublicKey) string {
 }
 
 // KeyAnnotation returns the key of the annotation that publishes this replica.
-func (r *Replica) KeyAnnotation() string { return KeyPrefix + r.id }
+func (r *Replica) KeyAnnotation() string { return guardian.ReplicaAnnotationPrefix + r.id }
 
 // Publication returns the value of that annotation: the public key, and the time of NewReplica or the last Renew.
 func (r *Replica) Publication() string { return *r.publication.Load() }
@@ -103,7 +100,7 @@ type Keys map[string]ed25519.PublicKey
 func KeysOf(annotations map[string]string) Keys {
 	keys := Keys{}
 	for name, value := range annotations {
-		id, found := strings.CutPrefix(name, KeyPrefix)
+		id, found := strings.CutPrefix(name, guardian.ReplicaAnnotationPrefix)
 		encoded, _, _ := strings.Cut(value, " ")
 		key, err := base64.StdEncoding.DecodeString(encoded)
 		if found && err == nil && len(key) == ed25519.PublicKeySize && idOf(key) == id {

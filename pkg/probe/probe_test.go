@@ -4,6 +4,8 @@
 package probe
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +16,10 @@ func TestOnlyAReplicaProvesAndOnlyItsSubject(t *testing.T) {
 	replica, impostor := NewReplica(now), NewReplica(now)
 	subject := Subject{Nonce: NewNonce(), Operation: "UPDATE", Resource: "secrets", Namespace: "kube-system"}
 	published := map[string]string{
-		replica.KeyAnnotation():         replica.Publication(),
-		KeyPrefix + "0000000000000000":  impostor.Publication(), // another key's ID
-		KeyPrefix + "junk":              "junk",
-		"guardian.apigw.io/certificate": replica.Publication(),
+		replica.KeyAnnotation():                               replica.Publication(),
+		guardian.ReplicaAnnotationPrefix + "0000000000000000": impostor.Publication(), // another key's ID
+		guardian.ReplicaAnnotationPrefix + "junk":             "junk",
+		"guardian.apigw.io/certificate":                       replica.Publication(),
 	}
 	keys := KeysOf(published)
 	if len(keys) != 1 || !PublishedAt(published[replica.KeyAnnotation()]).Equal(now) {

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 	"maps"
 	"reflect"
@@ -12,12 +14,10 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
 // differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order; nil if it
-// cannot be read. Labels and annotations that others have added do not count, nor do the ProblemAnnotation and the keys of
+// cannot be read. Labels and annotations that others have added do not count, nor do the guardian.CertificateProblemAnnotation and the keys of
 // replicas, in which replicas may differ.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	var paths []string
@@ -36,9 +36,9 @@ func differences(live, want *admissionregistrationv1.ValidatingWebhookConfigurat
 	} {
 		paths = append(paths, unequal(part.at, generic(part.live), generic(part.want))...)
 	}
-	ofKeys := strings.TrimSuffix(below("metadata.annotations", probe.KeyPrefix), `"]`)
+	ofKeys := strings.TrimSuffix(below("metadata.annotations", guardian.ReplicaAnnotationPrefix), `"]`)
 	return slices.DeleteFunc(paths, func(path string) bool {
-		return path == below("metadata.annotations", ProblemAnnotation) || strings.HasPrefix(path, ofKeys)
+		return path == below("metadata.annotations", guardian.CertificateProblemAnnotation) || strings.HasPrefix(path, ofKeys)
 	})
 }
 

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"errors"
 	"fmt"
@@ -59,7 +61,7 @@ func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
 func (k *Keeper) enqueueWhenReady(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	go func() {
 		for again := waitFor(ctx, k.Ready); again; again = waitFor(ctx, k.Changed) {
-			queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: Name}})
+			queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: guardian.WebhookConfiguration}})
 		}
 	}()
 	return nil
@@ -78,7 +80,7 @@ func waitFor(ctx context.Context, ready <-chan struct{}) bool {
 // Reconcile compares the live webhook configuration with what it must be, and writes only where they differ. While the owner is
 // gone it asks again: the owner may come back.
 func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	if request.Name != Name || !waitFor(ctx, k.Ready) {
+	if request.Name != guardian.WebhookConfiguration || !waitFor(ctx, k.Ready) {
 		return reconcile.Result{}, nil
 	}
 	err := k.Repairer.Keep(ctx)

@@ -8,6 +8,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"bytes"
 	"errors"
 	"fmt"
@@ -27,19 +29,10 @@ import (
 )
 
 const (
-	// Name is the name of the ValidatingWebhookConfiguration.
-	Name = "apigw-guardian"
-	// Domain ends the name of each of its entries.
-	Domain = "apigw-guardian.io"
 	// TimeoutSeconds is how long a write to a reserved resource waits for a hung guard before it fails.
 	TimeoutSeconds = 5
 	// enforcerAnnotation keeps admission enforcers of managed clusters from adding selectors to the entries.
 	enforcerAnnotation = "admissions.enforcer/disabled"
-	// RecordsAnnotation says why the guard cannot store audit records; it is empty where it can.
-	RecordsAnnotation = "guardian.apigw.io/records-problem"
-	// ProblemAnnotation says what is wrong with the guard's certificates, for whoever sees the registration and not the
-	// guard; it is empty where nothing is.
-	ProblemAnnotation = "guardian.apigw.io/certificate-problem"
 )
 
 // ErrInvalidEndpoint says that an Endpoint is not one that an API server could call.
@@ -104,9 +97,9 @@ type Options struct {
 	Endpoint Endpoint
 	// CABundle is PEM: the authorities that the guard's certificate may come from.
 	CABundle []byte
-	// CertificateProblem is the text of the ProblemAnnotation.
+	// CertificateProblem is the text of the guardian.CertificateProblemAnnotation.
 	CertificateProblem string
-	// RecordsProblem is the text of the RecordsAnnotation.
+	// RecordsProblem is the text of the guardian.RecordsProblemAnnotation.
 	RecordsProblem string
 	// Annotations are further ones; nil for none.
 	Annotations map[string]string
@@ -124,10 +117,10 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			APIVersion: admissionregistrationv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration",
 		},
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   Name,
-			Labels: map[string]string{"app.kubernetes.io/name": Name, "app.kubernetes.io/managed-by": Name},
+			Name:   guardian.WebhookConfiguration,
+			Labels: map[string]string{"app.kubernetes.io/name": guardian.Name, "app.kubernetes.io/managed-by": guardian.Name},
 			Annotations: map[string]string{
-				enforcerAnnotation: "true", ProblemAnnotation: options.CertificateProblem, RecordsAnnotation: options.RecordsProblem,
+				enforcerAnnotation: "true", guardian.CertificateProblemAnnotation: options.CertificateProblem, guardian.RecordsProblemAnnotation: options.RecordsProblem,
 			},
 		},
 	}
@@ -140,7 +133,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			configuration.Webhooks = append(configuration.Webhooks, entry(reservation, group, options))
 		}
 	}
-	configuration.Annotations[RevisionAnnotation] = revision(configuration.Webhooks)
+	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
 
@@ -209,7 +202,7 @@ func entryName(reservation *reserved.Reservation, resource *reserved.Resource) s
 	if !reservation.BuiltIn {
 		parts = append(parts, reservation.Name)
 	}
-	return strings.Join(append(parts, Domain), ".")
+	return strings.Join(append(parts, guardian.WebhookDomain), ".")
 }
 
 func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations {

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"errors"
 	"flag"
 	"os"
@@ -76,8 +78,8 @@ func TestNoTwoEntriesShareAName(t *testing.T) {
 			t.Errorf("two entries are named %s", entry.Name)
 		}
 		seen[entry.Name] = true
-		if !strings.HasSuffix(entry.Name, "."+Domain) {
-			t.Errorf("%s does not end in .%s", entry.Name, Domain)
+		if !strings.HasSuffix(entry.Name, "."+guardian.WebhookDomain) {
+			t.Errorf("%s does not end in .%s", entry.Name, guardian.WebhookDomain)
 		}
 	}
 }

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,9 +24,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
-
-// FieldManager owns what the guard writes.
-const FieldManager = "apigw-guardian"
 
 // ErrOwnerGone says that the object which owns the webhook configuration is gone: the release is being uninstalled, and no replica
 // may put the webhook configuration back.
@@ -117,7 +116,7 @@ func (r *Repairer) look(ctx context.Context) (live, want *admissionregistrationv
 	if want, err = r.options.Build(ctx); err != nil {
 		return nil, nil, err
 	}
-	live, err = r.options.Client.Get(ctx, Name, metav1.GetOptions{})
+	live, err = r.options.Client.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, want, nil
 	}
@@ -171,7 +170,7 @@ func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.Val
 	if err != nil {
 		return fmt.Errorf("encode the webhook configuration: %w", err)
 	}
-	_, err = r.options.Client.Patch(ctx, Name, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: FieldManager, Force: new(true)})
+	_, err = r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)})
 	if err != nil {
 		return fmt.Errorf("apply the webhook configuration: %w", err)
 	}
@@ -185,7 +184,7 @@ func (r *Repairer) putBack(ctx context.Context, live, want *admissionregistratio
 	changed.OwnerReferences, changed.Finalizers = want.OwnerReferences, want.Finalizers
 	changed.Labels = merged(live.Labels, want.Labels)
 	changed.Annotations = merged(live.Annotations, want.Annotations)
-	if _, err := r.options.Client.Update(ctx, changed, metav1.UpdateOptions{FieldManager: FieldManager}); err != nil {
+	if _, err := r.options.Client.Update(ctx, changed, metav1.UpdateOptions{FieldManager: guardian.FieldManager}); err != nil {
 		return fmt.Errorf("put the webhook configuration back: %w", err)
 	}
 	return nil
@@ -206,7 +205,7 @@ func (r *Repairer) finding(live, want *admissionregistrationv1.ValidatingWebhook
 	case r.last != nil:
 		return repair, len(differences(live, r.last)) > 0 && len(repair.Changed) > 0
 	default:
-		written := live.Annotations[RevisionAnnotation]
+		written := live.Annotations[guardian.RevisionAnnotation]
 		return repair, len(live.Finalizers) > 0 || written != "" && written != revision(live.Webhooks)
 	}
 }
@@ -214,7 +213,7 @@ func (r *Repairer) finding(live, want *admissionregistrationv1.ValidatingWebhook
 // lastWriter returns the field manager whose entry is the newest. The guard's own counts only where no other is as new.
 func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Time) {
 	for _, entry := range entries {
-		if entry.Time == nil || entry.Time.Time.Before(at) || entry.Time.Time.Equal(at) && entry.Manager == FieldManager {
+		if entry.Time == nil || entry.Time.Time.Before(at) || entry.Time.Time.Equal(at) && entry.Manager == guardian.FieldManager {
 			continue
 		}
 		manager, at = entry.Manager, entry.Time.Time

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +40,7 @@ type api struct {
 
 func (a *api) Get(context.Context, string, metav1.GetOptions) (*configuration, error) {
 	if a.err == nil && a.live == nil {
-		return nil, apierrors.NewNotFound(schema.GroupResource{}, Name)
+		return nil, apierrors.NewNotFound(schema.GroupResource{}, guardian.WebhookConfiguration)
 	}
 	return a.live.DeepCopy(), a.err
 }
@@ -145,11 +147,11 @@ func TestJudge(t *testing.T) {
 		if got := judge(live, want); got != tampered {
 			t.Errorf("%s: got %q, want %q", name, got, tampered)
 		}
-		live.Annotations[RevisionAnnotation] = revision(live.Webhooks)
+		live.Annotations[guardian.RevisionAnnotation] = revision(live.Webhooks)
 		if expected := forged(name); judge(live, want) != expected {
 			t.Errorf("%s with the digest made to fit: got %q, want %q", name, judge(live, want), expected)
 		}
-		delete(live.Annotations, RevisionAnnotation)
+		delete(live.Annotations, guardian.RevisionAnnotation)
 		if expected := forged(name); judge(live, want) != expected {
 			t.Errorf("%s without a digest: got %q, want %q", name, judge(live, want), expected)
 		}
@@ -179,7 +181,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func seal(c *configuration) { c.Annotations[RevisionAnnotation] = revision(c.Webhooks) }
+func seal(c *configuration) { c.Annotations[guardian.RevisionAnnotation] = revision(c.Webhooks) }
 
 // forged is what an edit is taken for by an attacker who knows the digest: what protects as much may be a newer version's.
 func forged(name string) state {
@@ -314,7 +316,7 @@ func TestThePatrolLeavesANewerRevision(t *testing.T) {
 
 func TestThePatrolGoesOnAfterErrors(t *testing.T) {
 	t.Parallel()
-	forbidden := apierrors.NewForbidden(schema.GroupResource{}, Name, nil)
+	forbidden := apierrors.NewForbidden(schema.GroupResource{}, guardian.WebhookConfiguration, nil)
 	for name, test := range map[string]struct {
 		fail      func(*replica, error)
 		err       error
@@ -351,7 +353,7 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 	t.Parallel()
 	managed := []metav1.ManagedFieldsEntry{
 		{Manager: "kubectl-edit", Time: new(metav1.Unix(200, 0))},
-		{Manager: FieldManager, Time: new(metav1.Unix(200, 0))},
+		{Manager: guardian.FieldManager, Time: new(metav1.Unix(200, 0))},
 		{Manager: "older", Time: new(metav1.Unix(100, 0))},
 		{Manager: "timeless"},
 	}
@@ -365,7 +367,7 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 			r.last, r.api.live.Webhooks[0].TimeoutSeconds = nil, new(int32(9))
 			seal(r.api.live)
 		}, nil},
-		"a problem that another replica has": {func(r *replica) { r.api.live.Annotations[ProblemAnnotation] = "problem" }, nil},
+		"a problem that another replica has": {func(r *replica) { r.api.live.Annotations[guardian.CertificateProblemAnnotation] = "problem" }, nil},
 		"a key of this replica that another replica has removed": {func(r *replica) {
 			key := probe.NewReplica(time.Unix(1, 0))
 			r.want.Annotations[key.KeyAnnotation()] = key.Publication()

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"cmp"
 	"context"
 	"encoding/json"
@@ -32,7 +34,7 @@ const (
 )
 
 // Publisher keeps the public key of this replica on the webhook configuration. Every replica runs one. It changes nothing
-// but annotations that begin with probe.KeyPrefix, and creates nothing.
+// but annotations that begin with guardian.ReplicaAnnotationPrefix, and creates nothing.
 type Publisher struct {
 	Client  admissionregistrationv1client.ValidatingWebhookConfigurationsGetter
 	Replica *probe.Replica
@@ -59,14 +61,14 @@ func (p *Publisher) Publish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	configurations := p.Client.ValidatingWebhookConfigurations()
-	live, err := configurations.Get(ctx, Name, metav1.GetOptions{})
+	live, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the webhook configuration: %w", err)
 	}
-	if _, published := probe.KeysOf(live.Annotations)[strings.TrimPrefix(p.Replica.KeyAnnotation(), probe.KeyPrefix)]; published {
+	if _, published := probe.KeysOf(live.Annotations)[strings.TrimPrefix(p.Replica.KeyAnnotation(), guardian.ReplicaAnnotationPrefix)]; published {
 		return nil
 	}
 	p.Replica.Renew(time.Now())
@@ -79,7 +81,7 @@ func (p *Publisher) Publish(ctx context.Context) error {
 		return fmt.Errorf("write the key of this replica as JSON: %w", err)
 	}
 	// Not an apply: that would create the webhook configuration, without webhooks, where it has just been deleted.
-	_, err = configurations.Patch(ctx, Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager + "-replica"})
+	_, err = configurations.Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: guardian.FieldManager + "-replica"})
 	if err != nil {
 		return fmt.Errorf("publish the key of this replica on the webhook configuration: %w", err)
 	}
@@ -95,7 +97,7 @@ func (p *Publisher) Annotations() map[string]string {
 func surplus(annotations map[string]string, maxKeys int) []string {
 	var names []string
 	for name := range annotations {
-		if strings.HasPrefix(name, probe.KeyPrefix) {
+		if strings.HasPrefix(name, guardian.ReplicaAnnotationPrefix) {
 			names = append(names, name)
 		}
 	}

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 	"log/slog"
 	"testing"
@@ -20,7 +22,7 @@ import (
 // live returns a webhook configuration with so many keys of replicas that have ended, and an annotation of another client.
 func live(keys int) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	configuration.Name, configuration.Annotations = Name, map[string]string{"example.org/other": "kept"}
+	configuration.Name, configuration.Annotations = guardian.WebhookConfiguration, map[string]string{"example.org/other": "kept"}
 	for i := range keys {
 		ended := probe.NewReplica(time.Unix(int64(i), 0))
 		configuration.Annotations[ended.KeyAnnotation()] = ended.Publication()
@@ -39,7 +41,7 @@ func TestAReplicaPublishesItsKeyAndOldOnesLeave(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := client.ValidatingWebhookConfigurations().Get(t.Context(), Name, metav1.GetOptions{})
+			got, err := client.ValidatingWebhookConfigurations().Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,8 @@
 package registration
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,10 +14,6 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 )
-
-// RevisionAnnotation holds a digest of the webhooks without their CA bundles. A replica of another version, or with other flags,
-// writes another revision with the right digest. Whoever edits the webhooks by hand leaves a digest that is wrong.
-const RevisionAnnotation = "guardian.apigw.io/revision"
 
 // revision returns the digest of webhooks. The CA bundle does not count: it rotates.
 func revision(webhooks []admissionregistrationv1.ValidatingWebhook) string {
@@ -55,7 +53,7 @@ func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) s
 		!equality.Semantic.DeepEqual(live.OwnerReferences, want.OwnerReferences):
 		return tampered
 	}
-	actual, written := revision(live.Webhooks), live.Annotations[RevisionAnnotation]
+	actual, written := revision(live.Webhooks), live.Annotations[guardian.RevisionAnnotation]
 	switch {
 	case actual == revision(want.Webhooks) && !sameBundles(live, want):
 		return otherCA

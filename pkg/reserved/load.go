@@ -4,6 +4,8 @@
 package reserved
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	_ "embed"
 	"errors"
 	"fmt"
@@ -23,7 +25,7 @@ import (
 
 // APIVersion and Kind are what a reservation file starts with.
 const (
-	APIVersion = "guardian.apigw.io/v1alpha1"
+	APIVersion = guardian.Group + "/v1alpha1"
 	Kind       = "Reservation"
 )
 

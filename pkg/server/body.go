@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 const (
@@ -82,7 +82,7 @@ func newReceived(data []byte, err error) *received {
 	return b
 }
 
-// Received returns the body without a copy, and why it is not whole. The error is review.ErrTooLarge, review.ErrOverloaded or
+// Received returns the body without a copy, and why it is not whole. The error is webhook.ErrTooLarge, webhook.ErrOverloaded or
 // of the connection.
 func (b *received) Received() ([]byte, error) { return b.data, b.err }
 
@@ -174,7 +174,7 @@ func (a *arrival) whole(data []byte, start int) ([]byte, error) {
 		err = nil
 	}
 	if a.budget.arrived(a.hold) {
-		return data[:n], review.ErrOverloaded
+		return data[:n], webhook.ErrOverloaded
 	}
 	if err != nil {
 		return data[:n], fmt.Errorf("receive the body: %w", err)
@@ -268,7 +268,7 @@ func (a *arrival) expect(n int64) {
 }
 
 func (a *arrival) tooLarge() error {
-	return fmt.Errorf("more than %d bytes: %w", a.rooms.maxBody, review.ErrTooLarge)
+	return fmt.Errorf("more than %d bytes: %w", a.rooms.maxBody, webhook.ErrTooLarge)
 }
 
 // pace is a writer that forgets what it is given, and takes drainedPerSecond bytes a second from all that write to it.

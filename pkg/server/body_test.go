@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 // large is the size of a body that has to wait while another one of that size is on its way.
@@ -20,14 +20,14 @@ const large = 6 << 20
 
 // telling answers with the length of the body that it was given and the reason why that is not all.
 func telling(w http.ResponseWriter, r *http.Request) {
-	body, ok := r.Body.(review.Received)
+	body, ok := r.Body.(webhook.Received)
 	if !ok {
 		http.Error(w, "the body is not in memory", http.StatusInternalServerError)
 		return
 	}
 	data, err := body.Received()
-	_, _ = fmt.Fprintf(w, "%d bytes, too large %t, overloaded %t, failed %t", len(data), errors.Is(err, review.ErrTooLarge),
-		errors.Is(err, review.ErrOverloaded), err != nil)
+	_, _ = fmt.Fprintf(w, "%d bytes, too large %t, overloaded %t, failed %t", len(data), errors.Is(err, webhook.ErrTooLarge),
+		errors.Is(err, webhook.ErrOverloaded), err != nil)
 }
 
 func whole(n int) string {

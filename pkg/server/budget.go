@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 // budget bounds the bytes that bodies take in memory together. A body that finds no room waits in a queue. Meanwhile, bodies
@@ -44,7 +44,7 @@ func (b *budget) reserve(ctx context.Context, n int64, cut func()) (*hold, error
 	b.mu.Lock()
 	if b.queue.Len() >= b.maxQueue {
 		b.mu.Unlock()
-		return nil, review.ErrOverloaded
+		return nil, webhook.ErrOverloaded
 	}
 	place := b.queue.PushBack(h)
 	b.settle()
@@ -64,7 +64,7 @@ func (b *budget) reserve(ctx context.Context, n int64, cut func()) (*hold, error
 	}
 	b.queue.Remove(place)
 	b.settle()
-	return nil, review.ErrOverloaded
+	return nil, webhook.ErrOverloaded
 }
 
 // unlessCut calls f, which must not block, unless the body was cut. What f does, a later cut undoes.

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 func newBudget() *budget {
@@ -70,7 +70,7 @@ func TestABudgetDoesNotCutABodyThatIsThere(t *testing.T) {
 		if b.arrived(h) {
 			t.Error("the body was cut though nobody waited")
 		}
-		if _, err := b.reserve(t.Context(), 1, func() {}); !errors.Is(err, review.ErrOverloaded) {
+		if _, err := b.reserve(t.Context(), 1, func() {}); !errors.Is(err, webhook.ErrOverloaded) {
 			t.Errorf("reserve: %v, want ErrOverloaded", err)
 		}
 		if *cut {
@@ -99,7 +99,7 @@ func TestABudgetServesInTurnAndBoundsItsQueue(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		if _, err := b.reserve(t.Context(), 1, func() {}); !errors.Is(err, review.ErrOverloaded) {
+		if _, err := b.reserve(t.Context(), 1, func() {}); !errors.Is(err, webhook.ErrOverloaded) {
 			t.Errorf("a third in the queue: %v, want ErrOverloaded", err)
 		}
 		b.release(h)
@@ -123,7 +123,7 @@ func TestABodyThatGivesUpLeavesTheQueue(t *testing.T) {
 			_, err := b.reserve(t.Context(), 2, func() {})
 			small <- err
 		}()
-		if _, err := b.reserve(ctx, 5, func() {}); !errors.Is(err, review.ErrOverloaded) {
+		if _, err := b.reserve(ctx, 5, func() {}); !errors.Is(err, webhook.ErrOverloaded) {
 			t.Errorf("reserve: %v, want ErrOverloaded", err)
 		}
 		if err := <-small; err != nil {

@@ -12,7 +12,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 // ErrInvalidOptions is wrapped by every error of New.
@@ -74,7 +74,7 @@ const (
 	DefaultMaxHeaderBytes = 4 << 10
 
 	// DefaultMaxBodyBytes bounds the body that is received whole.
-	DefaultMaxBodyBytes = review.MaxBytes
+	DefaultMaxBodyBytes = webhook.MaxBytes
 )
 
 // Options are the settings of a Server. Listen and GetCertificate are required;

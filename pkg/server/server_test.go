@@ -15,14 +15,14 @@ import (
 	"testing"
 	"time"
 
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
 // The server takes the place of controller-runtime's own.
-var _ webhook.Server = (*server.Server)(nil)
+var _ ctrlwebhook.Server = (*server.Server)(nil)
 
 func TestNewRefusesWhatCanOnlyBeAMistake(t *testing.T) {
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
@@ -169,7 +169,7 @@ func isTimeout(err error) bool {
 
 func TestHeadAndBodyAreBounded(t *testing.T) {
 	h := start(t, server.Options{MaxHeaderBytes: 1 << 10, MaxBodyBytes: 8}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.ReadAll(r.Body); errors.Is(err, review.ErrTooLarge) {
+		if _, err := io.ReadAll(r.Body); errors.Is(err, webhook.ErrTooLarge) {
 			http.Error(w, "too long", http.StatusTeapot)
 		}
 	}))

@@ -16,12 +16,11 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // Path is where reviews are served. kubectl shows it when the guard does not answer in time, so that it says what is
 // missing.
-const Path = "/guard-of-reserved-resources"
+const Path = "/validate"
 
 // LookupTimeout bounds the lookups of a decision together. With the 5 s of the registration, it leaves time for an
 // answer that says so.
@@ -36,7 +35,7 @@ type Lookup interface {
 // Recorder keeps what an administrator may want to review. Record returns the name of the record once the fact is safe, or
 // nothing more can be done for it; it never fails, as a denial is a denial, recorded or not.
 type Recorder interface {
-	Record(ctx context.Context, fact audit.Fact) string
+	Record(ctx context.Context, fact audit.Event) string
 }
 
 // Handler answers reviews. It holds no lock and no state: it is safe for concurrent use.
@@ -62,7 +61,7 @@ type Handler struct {
 var _ http.Handler = (*Handler)(nil)
 
 // ServeHTTP answers one review. Only a request that is not one at all is answered by an HTTP status alone. A body that is a
-// review.Received is not copied.
+// Received is not copied.
 //
 // A review whose uid can be read is always answered with HTTP 200 and a verdict, as the API server shows a person the
 // message of a verdict, and of an HTTP error only that there was one.
@@ -72,7 +71,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(status)+": an AdmissionReview is posted here, as application/json", status)
 		return
 	}
-	request, err := review.Read(r.Body)
+	request, err := Read(r.Body)
 	decision, err := h.evaluate(r.Context(), request, err)
 	h.logLine(r.Context(), request, decision, err)
 	record := h.record(r, request, decision)
@@ -93,11 +92,11 @@ func refuse(r *http.Request) int {
 }
 
 // evaluate decides. It never fails: the error it returns says what made it deny, for the log.
-func (h *Handler) evaluate(ctx context.Context, request *review.Request, readErr error) (policy.Decision, error) {
+func (h *Handler) evaluate(ctx context.Context, request *policy.Request, readErr error) (policy.Decision, error) {
 	switch {
-	case errors.Is(readErr, review.ErrTooLarge):
+	case errors.Is(readErr, ErrTooLarge):
 		return policy.Deny(policy.TooLarge), readErr
-	case errors.Is(readErr, review.ErrOverloaded):
+	case errors.Is(readErr, ErrOverloaded):
 		return policy.Deny(policy.Overloaded), readErr
 	case readErr != nil:
 		return policy.Deny(policy.Unreadable), readErr
@@ -138,8 +137,8 @@ func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error
 
 // respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
 // so too.
-func (h *Handler) respond(w http.ResponseWriter, request *review.Request, decision policy.Decision, record string) {
-	answer, err := review.Encode(h.response(request, decision, record))
+func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decision policy.Decision, record string) {
+	answer, err := Encode(h.response(request, decision, record))
 	if err != nil {
 		h.Log.Error("cannot write an answer", slog.String(keyRequestUID, request.UID), slog.Any(keyError, err))
 		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
@@ -157,8 +156,8 @@ func (h *Handler) respond(w http.ResponseWriter, request *review.Request, decisi
 	_, _ = w.Write(answer) // the API server is gone: nobody is left to tell
 }
 
-func (h *Handler) response(request *review.Request, decision policy.Decision, record string) review.Response {
-	r := review.Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
+func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) Response {
+	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
 	switch {
 	case !decision.Allowed:
 		r.Message = decision.Message(h.Hint) + h.prove(request, decision)

@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // named returns a review of the corpus.
@@ -89,7 +88,7 @@ func TestMalformedInputIsAnsweredAndNeverAllowed(t *testing.T) {
 
 func uidOf(t *testing.T, body string) string {
 	t.Helper()
-	request, err := review.Decode([]byte(body))
+	request, err := Decode([]byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +109,7 @@ func logged(t *testing.T, log []byte) map[string]any {
 func TestOversizedReviewIsDeniedAndAttributed(t *testing.T) {
 	t.Parallel()
 	sound := string(named(t, "role-verbs"))
-	large := strings.Replace(sound, `"object":{`, `"object":{"x":"`+strings.Repeat("<", review.MaxBytes)+`",`, 1)
+	large := strings.Replace(sound, `"object":{`, `"object":{"x":"`+strings.Repeat("<", MaxBytes)+`",`, 1)
 	for name, body := range map[string]string{"the object is too large": large, "and it is cut off as well": large[:len(large)-5]} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,7 +150,7 @@ func TestAReviewWithoutRoomIsDeniedAndAttributed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, Path, cutOff{data: []byte(test.head), err: review.ErrOverloaded})
+			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, Path, cutOff{data: []byte(test.head), err: ErrOverloaded})
 			request.Header.Set("Content-Type", "application/json")
 			recorder := httptest.NewRecorder()
 			newHandler(t, &log, false).ServeHTTP(recorder, request)

@@ -4,18 +4,19 @@
 package webhook
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // prove returns what a denial's message gets where the request is a probe: a line that proves that this replica denied it. It
 // returns "" for every other request. The line holds no value of the object.
-func (h *Handler) prove(request *review.Request, decision policy.Decision) string {
+func (h *Handler) prove(request *policy.Request, decision policy.Decision) string {
 	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
 		return ""
 	}
-	nonce := request.Object.Get("metadata", "annotations", probe.Annotation).Text()
+	nonce := request.Object.Get("metadata", "annotations", guardian.ProbeAnnotation).Text()
 	if !probe.IsNonce(nonce) {
 		return ""
 	}

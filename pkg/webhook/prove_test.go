@@ -4,6 +4,8 @@
 package webhook
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"io"
 	"strings"
 	"testing"
@@ -39,7 +41,7 @@ func TestOnlyAProbeIsProved(t *testing.T) {
 			body := string(named(t, tc.review))
 			if tc.nonce != "" {
 				// The object comes ahead of the old object.
-				body = strings.Replace(body, `"metadata":{`, `"metadata":{"annotations":{"`+probe.Annotation+`":"`+tc.nonce+`"},"was":{`, 1)
+				body = strings.Replace(body, `"metadata":{`, `"metadata":{"annotations":{"`+guardian.ProbeAnnotation+`":"`+tc.nonce+`"},"was":{`, 1)
 				body = strings.Replace(body, `"was":{`, "", 1)
 			}
 			if !tc.real {

@@ -12,7 +12,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // The keys of log lines, in one place: people write queries over them.
@@ -34,11 +33,11 @@ const (
 
 // record has the fact of a decision that an administrator may want to review kept, and returns the name of its record. A
 // dry-run leaves none; neither does what has no uid, which no API server has sent.
-func (h *Handler) record(r *http.Request, request *review.Request, decision policy.Decision) string {
+func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
 	}
-	fact := audit.NewFact(request, decision, time.Now())
+	fact := audit.NewEvent(request, decision, time.Now())
 	fact.Caller, fact.Peer = h.callerOf(r), r.RemoteAddr
 	return h.Recorder.Record(r.Context(), fact)
 }
@@ -51,7 +50,7 @@ func (h *Handler) callerOf(r *http.Request) v1alpha1.Caller {
 }
 
 // logLine writes one line for each such fact. It names fields, and never a value of an object.
-func (h *Handler) logLine(ctx context.Context, request *review.Request, decision policy.Decision, err error) {
+func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision policy.Decision, err error) {
 	level, message := slog.LevelDebug, "write allowed"
 	switch {
 	case !decision.Allowed:
@@ -65,7 +64,7 @@ func (h *Handler) logLine(ctx context.Context, request *review.Request, decision
 	h.Log.LogAttrs(ctx, level, message, attributes(request, decision, err)...) //nolint:sloglint // one of the three above
 }
 
-func attributes(request *review.Request, decision policy.Decision, err error) []slog.Attr {
+func attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
 	name, namespace := request.Name, request.Namespace
 	if decision.Resource != nil {
 		name, namespace = decision.Object.Name, decision.Object.Namespace
@@ -73,7 +72,7 @@ func attributes(request *review.Request, decision policy.Decision, err error) []
 	attributes := []slog.Attr{
 		slog.String(keyRequestUID, bounded(request.UID)),
 		slog.String(keyUser, bounded(request.User.Name)),
-		slog.String(keyOperation, bounded(request.Operation)),
+		slog.String(keyOperation, bounded(string(request.Operation))),
 		slog.String(keyGroup, bounded(request.GVR.Group)),
 		slog.String(keyResource, bounded(request.GVR.Resource)),
 		slog.String(keyNamespace, bounded(namespace)),
@@ -92,15 +91,15 @@ func attributes(request *review.Request, decision policy.Decision, err error) []
 	return attributes
 }
 
-// maxText and maxChanged bound what a foreign string may add to a log line.
+// maxLogged and maxChanged bound what a foreign string may add to a log line.
 const (
-	maxText    = 256
+	maxLogged  = 256
 	maxChanged = 32
 )
 
 func bounded(s string) string {
-	if len(s) <= maxText {
+	if len(s) <= maxLogged {
 		return s
 	}
-	return s[:maxText] + "..."
+	return s[:maxLogged] + "..."
 }

@@ -17,9 +17,9 @@ import (
 )
 
 // kept holds the last fact.
-type kept struct{ fact audit.Fact }
+type kept struct{ fact audit.Event }
 
-func (k *kept) Record(_ context.Context, fact audit.Fact) string {
+func (k *kept) Record(_ context.Context, fact audit.Event) string {
 	k.fact = fact
 	return "name"
 }

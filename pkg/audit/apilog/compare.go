@@ -10,13 +10,15 @@ import (
 	"slices"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // Replica is the name under which an imported record counts.
@@ -63,7 +65,7 @@ type Counts struct {
 type group struct {
 	// record is the name of the guard's record; empty where the guard made none. imported is that of the imported one.
 	record, imported string
-	fact             audit.Fact
+	fact             audit.Event
 	first, last      time.Time
 	count            int64
 }
@@ -161,12 +163,15 @@ func (l *Log) count(finding Finding) {
 }
 
 // keepCommon drops from the fact what is not the same for all its writes: one record may count many users' in a flood.
-func (g *group) keepCommon(other audit.Fact) {
+func (g *group) keepCommon(other audit.Event) {
 	if g.fact.User.Name != other.User.Name {
-		g.fact.User = review.User{}
+		g.fact.User = policy.User{}
+	}
+	if g.fact.Operation != other.Operation {
+		g.fact.Operation = ""
 	}
 	for _, text := range [][2]*string{
-		{&g.fact.Operation, &other.Operation}, {&g.fact.Resource, &other.Resource}, {&g.fact.Reason, &other.Reason},
+		{&g.fact.Resource, &other.Resource}, {&g.fact.Reason, &other.Reason},
 	} {
 		if *text[0] != *text[1] {
 			*text[0] = ""
@@ -231,14 +236,14 @@ type Report struct {
 // Difference is a record whose count is not the log's.
 type Difference struct {
 	// Record is the name of the guard's record, or that of the imported record where the guard made none.
-	Record    string           `json:"record"`
-	Outcome   v1alpha1.Outcome `json:"outcome"`
-	Operation string           `json:"operation,omitempty"`
-	Resource  string           `json:"resource,omitempty"`
-	User      string           `json:"user,omitempty"`
-	Reason    string           `json:"reason,omitempty"`
-	FirstTime metav1.MicroTime `json:"firstTime"`
-	LastTime  metav1.MicroTime `json:"lastTime"`
+	Record    string                `json:"record"`
+	Outcome   v1alpha1.Outcome      `json:"outcome"`
+	Operation admissionv1.Operation `json:"operation,omitempty"`
+	Resource  string                `json:"resource,omitempty"`
+	User      string                `json:"user,omitempty"`
+	Reason    string                `json:"reason,omitempty"`
+	FirstTime metav1.MicroTime      `json:"firstTime"`
+	LastTime  metav1.MicroTime      `json:"lastTime"`
 	// Logged is what the log has, and Recorded what the guard's record and the imported one count together.
 	Logged   int64 `json:"logged"`
 	Recorded int64 `json:"recorded"`

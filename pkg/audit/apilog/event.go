@@ -4,6 +4,8 @@
 package apilog
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"fmt"
 	"net/url"
 	"slices"
@@ -14,16 +16,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 const (
 	apiVersion = "audit.k8s.io/v1"
 	kind       = "Event"
-	// domain ends the names of the registration's entries.
-	domain = ".apigw-guardian.io"
 	// failedOpen starts the keys of the annotations by which the API server names, as their value, webhooks that it could not
 	// call and did without (k8s.io/apiserver/pkg/admission/plugin/webhook/validating).
 	failedOpen = "failed-open.validating.webhook.admission.k8s.io/"
@@ -46,7 +46,7 @@ type Event struct {
 	// Received is when the request came in, and Time when it reached the Stage; by the clock of the API server that wrote the log.
 	Received, Time time.Time
 	// User is whom the request counts for: the impersonated user, where there is one.
-	User         review.User
+	User         policy.User
 	Impersonated bool
 	// GVR and Subresource say what the request was made to.
 	GVR         schema.GroupVersionResource
@@ -148,7 +148,7 @@ func (e *Event) readUser(user, impersonated rawjson.Value) {
 	if e.Impersonated = !impersonated.IsEmpty(); e.Impersonated {
 		user = impersonated
 	}
-	e.User = review.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
+	e.User = policy.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
 	for group := range user.Get("groups").Elements() {
 		e.User.Groups = append(e.User.Groups, group.Text())
 	}
@@ -189,13 +189,13 @@ func (e *Event) readStatus(status rawjson.Value) {
 	e.Code, _ = strconv.Atoi(string(status.Get("code"))) // an absent code is 0
 	message := status.Get("message").Text()
 	if rest, found := strings.CutPrefix(message, callFailed); found {
-		if entry, _, _ := strings.Cut(rest, `"`); strings.HasSuffix(entry, domain) {
+		if entry, _, _ := strings.Cut(rest, `"`); strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
 			e.Failed = entry
 		}
 		return
 	}
 	if rest, found := strings.CutPrefix(message, denied); found {
-		if entry, words, _ := strings.Cut(rest, deniedSays); strings.HasSuffix(entry, domain) {
+		if entry, words, _ := strings.Cut(rest, deniedSays); strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
 			e.Denier = entry
 			e.Sentence, _, _ = strings.Cut(words, "\n")
 		}
@@ -206,12 +206,12 @@ func (e *Event) readStatus(status rawjson.Value) {
 func (e *Event) readAnnotations(annotations rawjson.Value) {
 	byEntry := map[string]*Decision{}
 	for key, value := range annotations.Members() {
-		if strings.HasPrefix(string(key), failedOpen) && strings.HasSuffix(value.Text(), domain) {
+		if strings.HasPrefix(string(key), failedOpen) && strings.HasSuffix(value.Text(), "."+guardian.WebhookDomain) {
 			e.FailedOpen = append(e.FailedOpen, value.Text())
 			continue
 		}
 		entry, word, _ := strings.Cut(string(key), "/")
-		if !strings.HasSuffix(entry, domain) {
+		if !strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
 			continue
 		}
 		if byEntry[entry] == nil {

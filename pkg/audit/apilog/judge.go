@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -49,7 +51,7 @@ type Finding struct {
 	Kind Kind
 	// Fact is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The paths of changed
 	// fields do not stand in the log.
-	Fact audit.Fact
+	Fact audit.Event
 	// Record is the name of the record that the guard itself noted in the event; empty where it noted none.
 	Record string
 }
@@ -150,26 +152,26 @@ func outcomeOf(d Decision) v1alpha1.Outcome {
 
 // operationOf is the operation that the guard was asked about. A patch, and a PUT, may create what is absent; the name of the
 // record says so even where the write was denied.
-func operationOf(e *Event, d Decision) string {
+func operationOf(e *Event, d Decision) admissionv1.Operation {
 	_, rest, _ := strings.Cut(d.Record, "-")
 	switch word, _, _ := strings.Cut(rest, "-"); {
 	case word == "create", word == "update", word == "delete":
-		return strings.ToUpper(word)
-	case d.Reason == string(policy.ForeignCreate):
-		return "CREATE"
+		return admissionv1.Operation(strings.ToUpper(word))
+	case d.Reason == string(policy.ReservedCreate):
+		return admissionv1.Create
 	default:
 		return e.operation()
 	}
 }
 
-func (e *Event) operation() string {
+func (e *Event) operation() admissionv1.Operation {
 	switch {
 	case e.isDeletion():
-		return "DELETE"
+		return admissionv1.Delete
 	case e.Verb == "create" || e.Code == http.StatusCreated:
-		return "CREATE"
+		return admissionv1.Create
 	default:
-		return "UPDATE"
+		return admissionv1.Update
 	}
 }
 
@@ -183,7 +185,7 @@ func (e *Event) path(id reserved.Identity) string {
 func (e *Event) finding(kind Kind, resource string) Finding {
 	return Finding{
 		Kind: kind,
-		Fact: audit.Fact{
+		Fact: audit.Event{
 			Time: e.Time, Operation: e.operation(), Resource: resource, User: e.User, Source: v1alpha1.SourceImport,
 		},
 	}

@@ -25,7 +25,7 @@ func columns() []column {
 	return []column{
 		{"name", func(r *v1alpha1.AuditRecord) string { return r.Name }},
 		{"outcome", func(r *v1alpha1.AuditRecord) string { return string(r.Spec.Outcome) }},
-		{"operation", func(r *v1alpha1.AuditRecord) string { return r.Spec.Operation }},
+		{"operation", func(r *v1alpha1.AuditRecord) string { return string(r.Spec.Operation) }},
 		{"resource", func(r *v1alpha1.AuditRecord) string { return r.Spec.Resource }},
 		{"changed", func(r *v1alpha1.AuditRecord) string { return strings.Join(r.Spec.Changed, " ") }},
 		{"reason", func(r *v1alpha1.AuditRecord) string { return r.Spec.Reason }},

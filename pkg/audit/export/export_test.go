@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
@@ -136,7 +138,7 @@ func TestNoCellOfTheCSVIsAFormula(t *testing.T) {
 	for _, start := range []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＋1", "－1", "＠1"} {
 		records := load(t)[:1]
 		spec := &records[0].Spec
-		spec.Operation, spec.Resource, spec.Reason, spec.Message = start, start, start, start
+		spec.Operation, spec.Resource, spec.Reason, spec.Message = admissionv1.Operation(start), start, start, start
 		spec.User = v1alpha1.User{Name: start, UID: start, Groups: []string{start}}
 		spec.Changed, spec.LastRequestUID, spec.Replica = []string{start}, start, start
 		var out bytes.Buffer

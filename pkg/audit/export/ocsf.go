@@ -4,9 +4,13 @@
 package export
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"cmp"
 	"slices"
 	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -19,7 +23,7 @@ const (
 	ocsfCategory    = 6
 	ocsfClass       = 6003
 	ocsfUnknown     = "unknown" // what the schema has for a required text that nobody knows
-	ocsfProductName = "apigw-guardian"
+	ocsfProductName = guardian.Name
 )
 
 // apiActivity is an event of the class API Activity with the profile Security Control.
@@ -173,13 +177,13 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) *apiActivity {
 	}
 }
 
-func activityOf(operation string) choice {
+func activityOf(operation admissionv1.Operation) choice {
 	switch operation {
-	case "CREATE":
+	case admissionv1.Create:
 		return choice{1, "Create"}
-	case "UPDATE":
+	case admissionv1.Update:
 		return choice{3, "Update"}
-	case "DELETE":
+	case admissionv1.Delete:
 		return choice{4, "Delete"}
 	}
 	return choice{0, "Unknown"}
@@ -245,7 +249,7 @@ func userType(user v1alpha1.User) choice {
 }
 
 func apiOf(spec *v1alpha1.AuditRecordSpec) ocsfAPI {
-	api := ocsfAPI{Operation: cmp.Or(strings.ToLower(spec.Operation), ocsfUnknown), Service: ocsfService{Name: "kube-apiserver"}}
+	api := ocsfAPI{Operation: cmp.Or(strings.ToLower(string(spec.Operation)), ocsfUnknown), Service: ocsfService{Name: "kube-apiserver"}}
 	if spec.LastRequestUID != "" {
 		api.Request = &ocsfRequest{UID: spec.LastRequestUID}
 	}

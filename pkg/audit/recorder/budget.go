@@ -80,7 +80,7 @@ func limiter(part, burst, perMinute float64) *rate.Limiter {
 
 // allowRecord reports whether the fact may have a record of its own: the first of a new user, or one more of a known one. A
 // fact without an address is the guard's own, such as a repair, which no caller can make up.
-func (b *budget) allowRecord(fact *audit.Fact) bool {
+func (b *budget) allowRecord(fact *audit.Event) bool {
 	if fact.Peer == "" {
 		return b.fits(maxHeld)
 	}
@@ -101,13 +101,13 @@ func (b *budget) allowNewUser(peer string) bool {
 }
 
 // allowUserFlood reports whether the fact may have a record that it shares with others of its user, operation and kind.
-func (b *budget) allowUserFlood(fact *audit.Fact) bool {
+func (b *budget) allowUserFlood(fact *audit.Event) bool {
 	user := b.users[fact.UserKey()]
 	return user != nil && b.fits(maxHeld) && user.floods.Tokens() >= 1 && b.userFloods.Allow() && user.floods.Allow()
 }
 
 // allowUser reports whether the fact may have a record that it shares with others of its user. A user has one each window.
-func (b *budget) allowUser(fact *audit.Fact) bool {
+func (b *budget) allowUser(fact *audit.Event) bool {
 	return b.users[fact.UserKey()] != nil && b.fits(maxHeld)
 }
 

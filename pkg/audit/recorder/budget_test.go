@@ -34,7 +34,7 @@ const (
 	apiServer = "192.0.2.7:5555"
 )
 
-func from(peer string, fact audit.Fact) audit.Fact {
+func from(peer string, fact audit.Event) audit.Event {
 	fact.Peer = peer
 	return fact
 }
@@ -55,30 +55,30 @@ func TestAFloodOfUsersIsCountedExactlyInFewRecords(t *testing.T) {
 
 // The attack: made-up reviews, and then the denials of a real attacker, who should have vanished among them.
 func TestAFloodHidesNobody(t *testing.T) {
-	for name, flood := range map[string]func(i int) audit.Fact{
-		"many made-up users": func(i int) audit.Fact { return from(attacker, by(fmt.Sprintf("user-%d", i))) },
-		"many made-up users behind many connections": func(i int) audit.Fact {
+	for name, flood := range map[string]func(i int) audit.Event{
+		"many made-up users": func(i int) audit.Event { return from(attacker, by(fmt.Sprintf("user-%d", i))) },
+		"many made-up users behind many connections": func(i int) audit.Event {
 			return from(fmt.Sprintf("10.1.2.3:%d", i), by(fmt.Sprintf("user-%d", i)))
 		},
-		"many made-up users behind the API server's address": func(i int) audit.Fact {
+		"many made-up users behind the API server's address": func(i int) audit.Event {
 			return from("192.0.2.7:4444", by(fmt.Sprintf("user-%d", i)))
 		},
-		"many objects of one made-up user": func(i int) audit.Fact {
+		"many objects of one made-up user": func(i int) audit.Event {
 			fact := from(attacker, by("user"))
 			fact.Resource = fmt.Sprintf("secrets/kube-system/%d", i)
 			return fact
 		},
-		"many groups of one made-up user": func(i int) audit.Fact {
+		"many groups of one made-up user": func(i int) audit.Event {
 			fact := from(attacker, by("user"))
 			fact.User.Groups = []string{fmt.Sprint(i)}
 			return fact
 		},
-		"many kinds of one made-up user": func(i int) audit.Fact {
+		"many kinds of one made-up user": func(i int) audit.Event {
 			fact := from(attacker, by("user"))
 			fact.Resource = fmt.Sprintf("kind-%d/x", i)
 			return fact
 		},
-		"large reviews of many made-up users": func(i int) audit.Fact {
+		"large reviews of many made-up users": func(i int) audit.Event {
 			fact := from(attacker, by(fmt.Sprintf("user-%d", i)))
 			fact.Message = strings.Repeat("x", 10_000)
 			for j := range 32 {

@@ -49,7 +49,7 @@ func newEntry(record *v1alpha1.AuditRecord, replica string) *entry {
 }
 
 // count adds one fact.
-func (e *entry) count(fact *audit.Fact) {
+func (e *entry) count(fact *audit.Event) {
 	e.counted++
 	one := fact.Counted(e.replica, e.counted)
 	if e.counted == 1 && len(e.record.Spec.Counts) == 0 {

@@ -162,7 +162,7 @@ func (r *Recorder) takeUp(record *v1alpha1.AuditRecord) {
 
 // Record counts the fact, and returns the name of its record once the fact is safe, or nothing more can be done for it but
 // what the log has. It takes no longer than BlockingTimeout and a write to the disk.
-func (r *Recorder) Record(ctx context.Context, fact audit.Fact) string {
+func (r *Recorder) Record(ctx context.Context, fact audit.Event) string {
 	t := r.count(&fact)
 	place := r.keepSafe(ctx, t)
 	r.metrics.facts.WithLabelValues(place).Inc()
@@ -184,7 +184,7 @@ type ticket struct {
 	number int64
 }
 
-func (r *Recorder) count(fact *audit.Fact) ticket {
+func (r *Recorder) count(fact *audit.Event) ticket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fact, name, e := r.entryFor(fact)
@@ -197,7 +197,7 @@ func (r *Recorder) count(fact *audit.Fact) ticket {
 
 // entryFor returns the entry that counts the fact, and the fact as that entry counts it: the fact itself, or what a flood
 // leaves of it.
-func (r *Recorder) entryFor(fact *audit.Fact) (*audit.Fact, string, *entry) {
+func (r *Recorder) entryFor(fact *audit.Event) (*audit.Event, string, *entry) {
 	b := r.budgetOf(fact.Caller)
 	if name, e := r.entryOf(fact, fact, b.allowRecord); e != nil {
 		return fact, name, e
@@ -218,7 +218,7 @@ func (r *Recorder) entryFor(fact *audit.Fact) (*audit.Fact, string, *entry) {
 
 // entryOf returns the entry that counts a fact, and nil where there is none and none is allowed. origin is what the fact was
 // before a flood; nil where the record is to name no user, which is always allowed.
-func (r *Recorder) entryOf(counted, origin *audit.Fact, allowed func(*audit.Fact) bool) (string, *entry) {
+func (r *Recorder) entryOf(counted, origin *audit.Event, allowed func(*audit.Event) bool) (string, *entry) {
 	name := counted.Name()
 	if e := r.entries[name]; e != nil {
 		return name, e

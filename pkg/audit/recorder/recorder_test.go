@@ -23,7 +23,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // memoryStore is an API server that may be away, slow, or lose its answers.
@@ -109,10 +109,10 @@ func start(t *testing.T, options Options) *harness {
 	return h
 }
 
-func by(user string) audit.Fact {
-	return audit.Fact{
+func by(user string) audit.Event {
+	return audit.Event{
 		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "UPDATE", Resource: "secrets/kube-system/x",
-		Reason: "ReservedUpdate", User: review.User{Name: user}, Source: v1alpha1.SourceGuard,
+		Reason: "ReservedUpdate", User: policy.User{Name: user}, Source: v1alpha1.SourceGuard,
 	}
 }
 

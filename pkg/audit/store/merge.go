@@ -4,6 +4,8 @@
 package store
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"fmt"
 
@@ -15,9 +17,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
-
-// fieldManager owns what the guard writes.
-const fieldManager = "apigw-guardian"
 
 // maxConflicts is how often another replica may be quicker before Merge gives up; its caller tries again later.
 const maxConflicts = 8
@@ -53,7 +52,7 @@ func (s *Store) mergeOnce(ctx context.Context, record, live *v1alpha1.AuditRecor
 	if live == nil {
 		created := record.DeepCopy()
 		created.ResourceVersion, created.UID = "", ""
-		if err := s.client.Create(ctx, created, client.FieldOwner(fieldManager)); err != nil {
+		if err := s.client.Create(ctx, created, client.FieldOwner(guardian.FieldManager)); err != nil {
 			return nil, err
 		}
 		return created, compare(created, record)
@@ -66,7 +65,7 @@ func (s *Store) mergeOnce(ctx context.Context, record, live *v1alpha1.AuditRecor
 		return nil, fmt.Errorf("store audit record %q: %w: its counts leave no room", record.Name, audit.ErrAltered)
 	}
 	sent := merged.DeepCopy()
-	if err := s.client.Update(ctx, merged, client.FieldOwner(fieldManager)); err != nil {
+	if err := s.client.Update(ctx, merged, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return nil, err
 	}
 	return merged, compare(merged, sent)

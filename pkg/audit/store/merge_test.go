@@ -17,7 +17,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // newStore returns a store over a fake API server.
@@ -32,9 +32,9 @@ func newStore(t *testing.T, intercept interceptor.Funcs, records ...client.Objec
 
 // denied returns a record of a user's denials, of which the replica "a" has counted some.
 func denied(user string, count int64) *v1alpha1.AuditRecord {
-	fact := audit.Fact{
+	fact := audit.Event{
 		Time: time.Date(2026, 11, 25, 8, 27, 0, 0, time.UTC), RequestUID: "1", Outcome: v1alpha1.Denied, Operation: "DELETE",
-		Resource: "secrets/kube-system/x", Reason: "ReservedDelete", User: review.User{Name: user, Groups: []string{"g"}},
+		Resource: "secrets/kube-system/x", Reason: "ReservedDelete", User: policy.User{Name: user, Groups: []string{"g"}},
 		Source: v1alpha1.SourceGuard,
 	}
 	record := fact.Record()

@@ -4,6 +4,8 @@
 package store
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"cmp"
 	"context"
 	"encoding/json"
@@ -254,7 +256,7 @@ func (s *Store) delete(ctx context.Context, record kept) error {
 			return err
 		}
 		object.Finalizers = nil
-		if err := s.client.Update(ctx, object, client.FieldOwner(fieldManager)); err != nil {
+		if err := s.client.Update(ctx, object, client.FieldOwner(guardian.FieldManager)); err != nil {
 			return err
 		}
 		record.resourceVersion = object.ResourceVersion

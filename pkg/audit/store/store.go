@@ -5,6 +5,8 @@
 package store
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,12 +106,12 @@ func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, er
 // TryCreate tries to create a record, as a server-side dry-run: the API server admits it or not, and stores nothing. The error
 // wraps ErrNotInstalled, or is the API server's.
 func (s *Store) TryCreate(ctx context.Context) error {
-	fact := audit.Fact{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
+	fact := audit.Event{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
 	record := fact.Record()
 	record.Name = audit.SecondName(record.Name)
 	audit.Merge(record, fact.Counted("status", 1))
 	sent := record.DeepCopy()
-	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(fieldManager)); err != nil {
+	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return explain("try to create an audit record", err)
 	}
 	return compare(record, sent)

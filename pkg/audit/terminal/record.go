@@ -39,7 +39,7 @@ func (s Screen) facts(record *v1alpha1.AuditRecord) []fact {
 	facts := []fact{
 		{"Record", record.Name},
 		{"Outcome", string(spec.Outcome)},
-		{"Operation", spec.Operation},
+		{"Operation", string(spec.Operation)},
 		{"Resource", spec.Resource},
 	}
 	facts = append(facts, list("Changed", spec.Changed)...)

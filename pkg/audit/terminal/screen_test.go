@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -26,10 +28,10 @@ func noon() time.Time { return time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC) }
 
 func screen(width int) Screen { return Screen{Width: width, Now: noon(), Place: time.UTC} }
 
-func recordOf(outcome v1alpha1.Outcome, operation, resource, user string) v1alpha1.AuditRecord {
+func recordOf(outcome v1alpha1.Outcome, operation admissionv1.Operation, resource, user string) v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(noon().Add(-192 * time.Second))
 	return v1alpha1.AuditRecord{
-		ObjectMeta: metav1.ObjectMeta{Name: "20261125t1150-" + strings.ToLower(operation) + "-0a1b2c3d4e5f60718293"},
+		ObjectMeta: metav1.ObjectMeta{Name: "20261125t1150-" + strings.ToLower(string(operation)) + "-0a1b2c3d4e5f60718293"},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome: outcome, Operation: operation, Resource: resource, Reason: "ReservedUpdate", User: v1alpha1.User{Name: user},
 			FirstTime: at, LastTime: at, Count: 1,

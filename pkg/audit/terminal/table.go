@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -67,7 +69,7 @@ func typical(screen Screen) v1alpha1.AuditRecord {
 		r.Spec.Outcome = v1alpha1.Outcome(longer(string(r.Spec.Outcome), string(word)))
 	}
 	for _, word := range audit.Operations() {
-		r.Spec.Operation = longer(r.Spec.Operation, word)
+		r.Spec.Operation = admissionv1.Operation(longer(string(r.Spec.Operation), string(word)))
 	}
 	for _, word := range policy.RecordedReasons() {
 		r.Spec.Reason = longer(r.Spec.Reason, string(word))
@@ -76,7 +78,7 @@ func typical(screen Screen) v1alpha1.AuditRecord {
 		r.Spec.Reason = longer(r.Spec.Reason, word)
 	}
 	r.Spec.Resource, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
-	r.Name = "20060102t1504-" + strings.ToLower(r.Spec.Operation) + "-" + strings.Repeat("x", 20)
+	r.Name = "20060102t1504-" + strings.ToLower(string(r.Spec.Operation)) + "-" + strings.Repeat("x", 20)
 	return r
 }
 
@@ -146,7 +148,7 @@ func outcome() column {
 }
 
 func operation(title string) column {
-	return column{title, 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Operation }}
+	return column{title, 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Operation) }}
 }
 
 func count() column {

@@ -130,7 +130,7 @@ func choicesOf(records []v1alpha1.AuditRecord) choices {
 	for i := range records {
 		spec := &records[i].Spec
 		outcomes.add(string(spec.Outcome))
-		operations.add(spec.Operation)
+		operations.add(string(spec.Operation))
 		reasons.add(spec.Reason)
 	}
 	return choices{Outcomes: outcomes.sorted(), Operations: operations.sorted(), Reasons: reasons.sorted()}

@@ -15,11 +15,13 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 const host = "127.0.0.1:8087"
@@ -28,10 +30,10 @@ const host = "127.0.0.1:8087"
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
 // fact is a record of one write by a user some minutes before noon.
-func fact(outcome v1alpha1.Outcome, operation, resource, user string, minutes int) *v1alpha1.AuditRecord {
-	f := audit.Fact{
+func fact(outcome v1alpha1.Outcome, operation admissionv1.Operation, resource, user string, minutes int) *v1alpha1.AuditRecord {
+	f := audit.Event{
 		Time: noon.Add(-time.Duration(minutes) * time.Minute), Outcome: outcome, Operation: operation, Resource: resource,
-		Reason: "Reserved" + operation, Message: resource + " is reserved.", User: review.User{Name: user, Groups: []string{"people"}},
+		Reason: "Reserved" + string(operation), Message: resource + " is reserved.", User: policy.User{Name: user, Groups: []string{"people"}},
 		Changed: []string{"rules[2].verbs"},
 	}
 	record := f.Record()

@@ -6,6 +6,8 @@ package web
 import (
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -47,12 +49,12 @@ const ranked = 8
 
 // row is what the table shows of a record.
 type row struct {
-	Name      string           `json:"name"`
-	Outcome   v1alpha1.Outcome `json:"outcome"`
-	Operation string           `json:"operation"`
-	Resource  string           `json:"resource"`
-	User      string           `json:"user"`
-	Reason    string           `json:"reason"`
+	Name      string                `json:"name"`
+	Outcome   v1alpha1.Outcome      `json:"outcome"`
+	Operation admissionv1.Operation `json:"operation"`
+	Resource  string                `json:"resource"`
+	User      string                `json:"user"`
+	Reason    string                `json:"reason"`
 	// Caller is as in the record: the page marks a caller that was not verified.
 	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
 	Count    int64            `json:"count"`

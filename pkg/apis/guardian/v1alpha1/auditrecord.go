@@ -3,7 +3,10 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // Outcome is what became of a write to a reserved resource.
 //
@@ -87,8 +90,9 @@ type AuditRecordSpec struct {
 	Outcome Outcome `json:"outcome"`
 	// Operation is CREATE, UPDATE or DELETE; empty where the request could not be read.
 	// +optional
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=16
-	Operation string `json:"operation,omitempty"`
+	Operation admissionv1.Operation `json:"operation,omitempty"`
 	// Resource names the written object: "secrets/kube-system/NAME", "clusterroles.rbac.authorization.k8s.io/NAME". Empty where
 	// the request could not be read.
 	// +optional

@@ -4,6 +4,8 @@
 package v1alpha1
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -11,7 +13,7 @@ import (
 
 // Group is the API group of all custom resources of the guard, and Version its version here.
 const (
-	Group   = "guardian.apigw.io"
+	Group   = guardian.Group
 	Version = "v1alpha1"
 )
 

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package review
+package webhook
 
 import (
 	"bytes"
@@ -14,17 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 
-	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
-
-func cases(t *testing.T) []corpus.Case {
-	t.Helper()
-	cases, err := corpus.Cases()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cases
-}
 
 // The API's own types are the judge of what a review says.
 func TestDecodeAgreesWithTheTypes(t *testing.T) {
@@ -41,10 +32,10 @@ func TestDecodeAgreesWithTheTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := typed.Request
-			if diff := cmp.Diff(&Request{
-				UID: string(want.UID), Kind: want.Kind.Kind, Subresource: want.SubResource, Operation: string(want.Operation),
+			if diff := cmp.Diff(&policy.Request{
+				UID: string(want.UID), Kind: want.Kind.Kind, Subresource: want.SubResource, Operation: want.Operation,
 				Namespace: want.Namespace, Name: want.Name, DryRun: *want.DryRun, GVR: got.GVR,
-				User:   User{Name: want.UserInfo.Username, UID: want.UserInfo.UID, Groups: want.UserInfo.Groups},
+				User:   policy.User{Name: want.UserInfo.Username, UID: want.UserInfo.UID, Groups: want.UserInfo.Groups},
 				Object: notNull(want.Object.Raw), OldObject: notNull(want.OldObject.Raw),
 			}, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)

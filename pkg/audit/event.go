@@ -15,31 +15,32 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/review"
 )
 
 // Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
 // puts a fact into the same record without asking another.
 const Window = 10 * time.Minute
 
-// Fact is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
+// Event is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
 // not fit to print, until they are in a record.
-type Fact struct {
+type Event struct {
 	Time       time.Time
 	RequestUID string
 	Outcome    v1alpha1.Outcome
-	Operation  string
+	Operation  admissionv1.Operation
 	// Resource is the written object, as AuditRecordSpec.Resource has it.
 	Resource string
 	Reason   string
 	// Message is the sentence for the person who was denied.
 	Message string
 	Changed []string
-	User    review.User
+	User    policy.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
 	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
@@ -49,9 +50,9 @@ type Fact struct {
 	flood time.Duration
 }
 
-// NewFact is the fact of a decision that has an outcome.
-func NewFact(request *review.Request, decision policy.Decision, at time.Time) Fact {
-	return Fact{
+// NewEvent is the fact of a decision that has an outcome.
+func NewEvent(request *policy.Request, decision policy.Decision, at time.Time) Event {
+	return Event{
 		Time:       at,
 		RequestUID: request.UID,
 		Outcome:    v1alpha1.Outcome(decision.Outcome),
@@ -66,7 +67,7 @@ func NewFact(request *review.Request, decision policy.Decision, at time.Time) Fa
 }
 
 // resourceOf falls back to what the head of the review says, where the objects could not be read.
-func resourceOf(request *review.Request, decision policy.Decision) string {
+func resourceOf(request *policy.Request, decision policy.Decision) string {
 	if decision.Resource != nil {
 		return decision.ObjectName()
 	}
@@ -93,7 +94,7 @@ const floodWindow = time.Minute
 
 // FloodedByUser returns the fact as it is counted when one user's new records come faster than they may be stored. It shares
 // a record with all others of its outcome, caller, user, operation and type of resource.
-func (f *Fact) FloodedByUser() Fact {
+func (f *Event) FloodedByUser() Event {
 	flooded := f.FloodedOfUser()
 	flooded.Operation = f.Operation
 	flooded.Resource, _, _ = strings.Cut(f.Resource, "/")
@@ -102,7 +103,7 @@ func (f *Fact) FloodedByUser() Fact {
 
 // FloodedOfUser returns the fact as it is counted when even the records of FloodedByUser come too fast. It shares a record
 // with all others of its outcome, caller and user.
-func (f *Fact) FloodedOfUser() Fact {
+func (f *Event) FloodedOfUser() Event {
 	flooded := f.Flooded()
 	flooded.Message = "Writes by this user came too fast for a record each. The guard's log has every one."
 	flooded.User.Name = f.User.Name
@@ -112,8 +113,8 @@ func (f *Fact) FloodedOfUser() Fact {
 
 // Flooded returns the fact as it is counted when too many users are new: it shares one record a minute with all others of
 // its outcome and caller, whoever did what.
-func (f *Fact) Flooded() Fact {
-	return Fact{
+func (f *Event) Flooded() Event {
+	return Event{
 		Time:       f.Time,
 		RequestUID: f.RequestUID,
 		Outcome:    f.Outcome,
@@ -126,15 +127,15 @@ func (f *Fact) Flooded() Fact {
 }
 
 // UserKey returns the user's name, bounded: what tells users apart in memory.
-func (f *Fact) UserKey() string { return Printable(f.User.Name, maxName) }
+func (f *Event) UserKey() string { return Printable(f.User.Name, maxName) }
 
 // Ends returns when the window of the fact's record is over: no later fact falls into it.
-func (f *Fact) Ends() time.Time {
+func (f *Event) Ends() time.Time {
 	window := f.window()
 	return f.Time.UTC().Truncate(window).Add(window)
 }
 
-func (f *Fact) window() time.Duration {
+func (f *Event) window() time.Duration {
 	if f.flood > 0 {
 		return f.flood
 	}
@@ -146,12 +147,12 @@ const nameTime = "20060102t1504"
 
 // Name returns the name of the record that the fact belongs to: the start of its window, the operation, and a digest of
 // what makes facts equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
-func (f *Fact) Name() string {
+func (f *Event) Name() string {
 	return f.Time.UTC().Truncate(f.window()).Format(nameTime) + "-" + f.word() + "-" + f.digest()
 }
 
-func (f *Fact) word() string {
-	switch operation := strings.ToLower(f.Operation); {
+func (f *Event) word() string {
+	switch operation := strings.ToLower(string(f.Operation)); {
 	case f.flood > 0:
 		return "flood"
 	case operation == "create", operation == "update", operation == "delete":
@@ -165,10 +166,10 @@ func (f *Fact) word() string {
 const digestBytes = 10
 
 // digest is over all that makes facts equal, whole and not shortened: what an attacker makes long stays distinct.
-func (f *Fact) digest() string {
+func (f *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
-		string(f.Outcome), f.Operation, f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
+		string(f.Outcome), string(f.Operation), f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
 	} {
 		writeText(sum, text)
 	}
@@ -193,7 +194,7 @@ func writeTexts(sum hash.Hash, texts []string) {
 }
 
 // groups are the user's. Where a record has no room for all, the first ones must not depend on their order.
-func (f *Fact) groups() []string {
+func (f *Event) groups() []string {
 	if len(f.User.Groups) <= maxItems {
 		return f.User.Groups
 	}
@@ -201,14 +202,14 @@ func (f *Fact) groups() []string {
 }
 
 // Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
-func (f *Fact) Record() *v1alpha1.AuditRecord {
+func (f *Event) Record() *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   f.Outcome,
-			Operation: Printable(f.Operation, maxOperation),
+			Operation: admissionv1.Operation(Printable(string(f.Operation), maxOperation)),
 			Resource:  Printable(f.Resource, maxResource),
 			Changed:   printables(f.Changed, maxPath),
 			Reason:    f.Reason,

@@ -322,7 +322,7 @@ func TestJudgments(t *testing.T) {
 // A further reservation has a namespace of its own, and an account without a token Secret.
 func TestJudgmentsOfAnotherReservation(t *testing.T) {
 	t.Parallel()
-	set, err := reserved.Load("../../e2e/testdata/reservations")
+	set, err := reserved.Load("../../../e2e/testdata/reservations")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +468,7 @@ func recordOf(name string, count int64, first, last string) v1alpha1.AuditRecord
 		}
 		return parsed
 	}
-	fact := audit.Fact{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
+	fact := audit.Event{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
 	record := fact.Record()
 	record.Name = name
 	record.Spec.LastTime.Time = parse(last)

@@ -1,11 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package review reads and writes an AdmissionReview on the wire.
-//
-// Reading is bounded, and head first: who asks for what stands ahead of the objects in a review, so that a review that is
-// too large or broken further down is still answered with its uid and attributed to its user.
-package review
+package webhook
 
 import (
 	"encoding/json"
@@ -13,8 +9,7 @@ import (
 	"fmt"
 	"io"
 
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
@@ -44,37 +39,14 @@ var ErrOverloaded = errors.New("too many bytes of reviews at a time")
 // ErrUnreadable says that a review is not one, or lacks what a decision needs.
 var ErrUnreadable = errors.New("review unreadable")
 
-// Request is what a decision looks at of an AdmissionRequest. Strings are as the API server sent them: foreign bytes.
-type Request struct {
-	UID  string
-	GVR  schema.GroupVersionResource
-	Kind string
-	// Subresource is empty for the resource itself.
-	Subresource string
-	// Operation is CREATE, UPDATE, DELETE or CONNECT.
-	Operation string
-	// Namespace and Name are of the request, for logs. They may be absent: a decision reads them from the objects.
-	Namespace, Name string
-	User            User
-	DryRun          bool
-	// Object and OldObject are absent where the operation has none. They share the bytes of the review.
-	Object, OldObject rawjson.Value
-}
-
-// User is who asks, as the API server authenticated or impersonated them.
-type User struct {
-	Name, UID string
-	Groups    []string
-}
-
-// Received is a body that is in memory: as far as it came, and why that is not all of it.
+// Received is a body that the server has read already: Received returns the bytes, and the error that cut them off.
 type Received interface {
 	Received() ([]byte, error)
 }
 
 // Read reads one review. The Request is never nil: with an error, which is ErrTooLarge, ErrUnreadable or one of the
 // reader, it holds what could be read of the head. It shares the bytes of a body that is Received.
-func Read(body io.Reader) (*Request, error) {
+func Read(body io.Reader) (*policy.Request, error) {
 	data, err := receive(body)
 	if err != nil {
 		return readHead(data), fmt.Errorf("read review: %w", err)
@@ -94,7 +66,7 @@ func receive(body io.Reader) ([]byte, error) {
 }
 
 // Decode reads one review from memory; results are as of Read.
-func Decode(data []byte) (*Request, error) {
+func Decode(data []byte) (*policy.Request, error) {
 	document, err := rawjson.Parse(data)
 	if err != nil {
 		return readHead(data), fmt.Errorf("%w: %w", ErrUnreadable, err)
@@ -107,14 +79,14 @@ func Decode(data []byte) (*Request, error) {
 }
 
 // readHead reads what is there of a review that is cut off or broken. It takes no object: part of one could pass for all.
-func readHead(data []byte) *Request {
+func readHead(data []byte) *policy.Request {
 	request, _ := decode(rawjson.Truncated(data))
 	request.Object, request.OldObject = nil, nil
 	return request
 }
 
-func decode(document rawjson.Value) (*Request, error) {
-	request := &Request{}
+func decode(document rawjson.Value) (*policy.Request, error) {
+	request := &policy.Request{}
 	envelope := struct{ apiVersion, kind, request rawjson.Value }{}
 	for key, value := range document.Members() {
 		switch string(key) {
@@ -126,7 +98,7 @@ func decode(document rawjson.Value) (*Request, error) {
 			envelope.request = value
 		}
 	}
-	err := request.decode(envelope.request)
+	err := decodeRequest(envelope.request, request)
 	switch {
 	case !envelope.apiVersion.TextIs(apiVersion) || !envelope.kind.TextIs(kind):
 		return request, fmt.Errorf("not an %s %s", apiVersion, kind)
@@ -138,7 +110,7 @@ func decode(document rawjson.Value) (*Request, error) {
 	return request, err
 }
 
-func (r *Request) decode(request rawjson.Value) error {
+func decodeRequest(request rawjson.Value, r *policy.Request) error {
 	in := &strict{}
 	for key, value := range request.Members() {
 		switch string(key) {
@@ -155,7 +127,7 @@ func (r *Request) decode(request rawjson.Value) error {
 		case "subResource":
 			in.read(value, &r.Subresource)
 		case "operation":
-			in.read(value, &r.Operation)
+			in.read(value, (*string)(&r.Operation))
 		case "namespace":
 			in.read(value, &r.Namespace)
 		case "name":
@@ -167,7 +139,7 @@ func (r *Request) decode(request rawjson.Value) error {
 		case "oldObject":
 			r.OldObject = in.readObject(value)
 		case "userInfo":
-			r.User.decode(in, in.readObject(value))
+			decodeUser(in, in.readObject(value), &r.User)
 		}
 	}
 	return in.err
@@ -200,7 +172,7 @@ func (s *strict) readObject(value rawjson.Value) rawjson.Value {
 
 func isAbsent(value rawjson.Value) bool { return len(value) == 0 || string(value) == "null" }
 
-func (u *User) decode(in *strict, info rawjson.Value) {
+func decodeUser(in *strict, info rawjson.Value, u *policy.User) {
 	in.read(info.Get("username"), &u.Name)
 	in.read(info.Get("uid"), &u.UID)
 	groups := info.Get("groups")

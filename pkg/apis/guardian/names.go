@@ -1,0 +1,36 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package guardian holds the names by which the parts of the product find each other in a cluster.
+package guardian
+
+const (
+	// Name is the name of the product.
+	Name = "apigw-guardian"
+	// Group is the API group of the custom resources, and the prefix of all annotations.
+	Group = "guardian.apigw.io"
+	// FieldManager owns the fields that the product writes.
+	FieldManager = Name
+	// Namespace is the default namespace of the guard.
+	Namespace = Name
+	// WebhookConfiguration is the name of the ValidatingWebhookConfiguration.
+	WebhookConfiguration = Name
+	// WebhookDomain ends the name of each webhook.
+	WebhookDomain = "apigw-guardian.io"
+)
+
+// Annotations of the webhook configuration.
+const (
+	// CertificateProblemAnnotation says what is wrong with the guard's certificates. It is empty or absent if nothing is.
+	CertificateProblemAnnotation = Group + "/certificate-problem"
+	// RecordsProblemAnnotation says why the guard cannot store audit records. It is empty or absent if it can.
+	RecordsProblemAnnotation = Group + "/records-problem"
+	// RevisionAnnotation holds a digest of the webhooks without their CA bundles, as a replica wrote them. A client that edits the
+	// webhooks leaves a wrong digest.
+	RevisionAnnotation = Group + "/revision"
+	// ReplicaAnnotationPrefix begins the keys that hold the public key of a replica. The ID of the replica follows.
+	ReplicaAnnotationPrefix = Group + "/replica-"
+)
+
+// ProbeAnnotation holds the nonce, on the object of a probe.
+const ProbeAnnotation = Group + "/attack"

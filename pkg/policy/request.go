@@ -1,0 +1,35 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
+)
+
+// Request is the part of an AdmissionRequest that a decision reads. Its strings are as the API server sent them: unbounded and
+// not safe to print.
+type Request struct {
+	// UID identifies the AdmissionRequest.
+	UID  string
+	GVR  schema.GroupVersionResource
+	Kind string
+	// Subresource is empty for the resource itself.
+	Subresource string
+	Operation   admissionv1.Operation
+	// Namespace and Name are those of the AdmissionRequest, for logs. Either may be empty: a decision reads them from the objects.
+	Namespace, Name string
+	User            User
+	DryRun          bool
+	// Object and OldObject are nil where the operation has none. They share the bytes of the review.
+	Object, OldObject rawjson.Value
+}
+
+// User is the caller as the API server authenticated or impersonated it.
+type User struct {
+	Name, UID string
+	Groups    []string
+}
