@@ -41,7 +41,7 @@ const (
 //go:embed config
 var configFiles embed.FS
 
-// settings is what the files of folder config are filled with.
+// settings is what the files of directory config are filled with.
 type settings struct {
 	Name, Dir, Address, PodRange, NodeName string
 	PauseImage, CNIPlugins                 string
@@ -53,7 +53,7 @@ type settings struct {
 // writeConfig writes the kubeconfigs and configuration files of the components that this package starts.
 func (n *Node) writeConfig() error {
 	if err := os.MkdirAll(n.path("config", "cni"), 0o700); err != nil {
-		return fmt.Errorf("make a folder of the node: %w", err)
+		return fmt.Errorf("make a directory of the node: %w", err)
 	}
 	kubelet, err := n.writeKubeconfig("kubelet", pkix.Name{CommonName: "system:node:" + Name, Organization: []string{"system:nodes"}})
 	if err != nil {
@@ -264,7 +264,7 @@ func probe(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// path is a file in the node's folder.
+// path is a file in the node's directory.
 func (n *Node) path(parts ...string) string {
 	return filepath.Join(n.claim.Dir, filepath.Join(parts...))
 }

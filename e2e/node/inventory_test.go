@@ -74,7 +74,7 @@ func (i inventory) left(t *testing.T) map[string][]string {
 		"mounts":         mountsUnder(mounts, i.claim.Dir),
 		"namespace":      existing(i.claim.namespace().path()),
 		"cgroups":        existing(cgroups...),
-		"folder":         existing(i.claim.Dir),
+		"directory":      existing(i.claim.Dir),
 		"claim":          existing(i.claim.folder()),
 		"results of CNI": existing(matches(t, "/var/lib/cni/results/"+i.claim.Name+"-*")...),
 		"links to logs":  i.linksToLogs(t),
