@@ -12,7 +12,6 @@ import (
 	"time"
 )
 
-// The errors of [State.Ready].
 var (
 	errNoCertificate = errors.New("no valid serving certificate")
 	errNotTrustedYet = errors.New("the webhook configuration does not hold the CA yet")
