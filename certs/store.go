@@ -47,7 +47,7 @@ type storedSet struct {
 	version string // the resourceVersion; "" if there is no Secret
 }
 
-// load reads the Secret. If the Secret is unusable, the result has its version beside the error.
+// load reads the Secret. If the Secret is unusable, it returns its version and ErrUnusableCA.
 func (s store) load(ctx context.Context) (storedSet, error) {
 	secret, err := s.client.Secrets(s.namespace).Get(ctx, SecretName, metav1.GetOptions{})
 	if err != nil {
