@@ -22,7 +22,7 @@ import (
 // repaired records a repair of the webhook configuration. The user is not known: no webhook is asked about a webhook configuration.
 func (g *guard) repaired(ctx context.Context, repair registration.Repair) {
 	fact := audit.Event{
-		Operation: repair.Operation, Resource: audit.ResourcePath(store.RegistrationResource, "", guardian.WebhookConfiguration),
+		Operation: repair.Operation, Object: store.RegistrationObject(),
 		Reason: audit.RegistrationChanged, Changed: repair.Changed, Message: "Another client changed the webhook configuration.",
 	}
 	if repair.Operation == admissionv1.Delete {

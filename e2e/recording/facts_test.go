@@ -49,7 +49,9 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	}
 	spec.FirstTime, spec.LastTime, spec.LastRequestUID, spec.Counts, spec.Replica = metav1.MicroTime{}, metav1.MicroTime{}, "", nil, ""
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: "Denied", Operation: "UPDATE", Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
+		Outcome: "Denied", Operation: "UPDATE",
+		Object:   v1alpha1.ObjectReference{Group: "rbac.authorization.k8s.io", Resource: "clusterroles", Name: "apigw-ingress-clusterrole"},
+		Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
 		Changed: []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
 		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]).`,
 		User:    v1alpha1.User{Name: "jane\ufffd@example.com", Groups: []string{"system:masters", "team", "system:authenticated"}},
@@ -197,7 +199,7 @@ func TestRetention(t *testing.T) {
 				n := worker*100 + i
 				fact := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
-					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
+					Object: v1alpha1.ParseObjectReference("configmaps/retention/x"), Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
 				}
 				record := fact.Record()
 				audit.Merge(record, fact.Counted("test", 1))

@@ -33,6 +33,7 @@ func TestRecordsThatAgreeMayBeMerged(t *testing.T) {
 		"outcome":         {func(s *v1alpha1.AuditRecordSpec) { s.Outcome = v1alpha1.Restored }, false},
 		"operation":       {func(s *v1alpha1.AuditRecordSpec) { s.Operation = "CREATE" }, false},
 		"resource":        {func(s *v1alpha1.AuditRecordSpec) { s.Resource = "secrets/x" }, false},
+		"object":          {func(s *v1alpha1.AuditRecordSpec) { s.Object.Name = "y" }, false},
 		"changed":         {func(s *v1alpha1.AuditRecordSpec) { s.Changed = []string{"x"} }, false},
 		"reason":          {func(s *v1alpha1.AuditRecordSpec) { s.Reason = "TokenMint" }, false},
 		"user":            {func(s *v1alpha1.AuditRecordSpec) { s.User.Name = "bob" }, false},

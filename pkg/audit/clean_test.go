@@ -45,7 +45,7 @@ func TestCleanLeavesWhatTheGuardWroteAsItIs(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä\x1b", 5000)
 	fact := Event{
-		Time: time.Now(), RequestUID: long, Operation: admissionv1.Operation(long), Resource: long, Reason: "ReservedUpdate", Message: long,
+		Time: time.Now(), RequestUID: long, Operation: admissionv1.Operation(long), Object: v1alpha1.ParseObjectReference(long), Reason: "ReservedUpdate", Message: long,
 		Changed: []string{long}, User: policy.User{Name: long, UID: long, Groups: []string{long}},
 	}
 	record, want := fact.Record(), fact.Record()

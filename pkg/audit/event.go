@@ -34,9 +34,8 @@ type Event struct {
 	RequestUID string
 	Outcome    v1alpha1.Outcome
 	Operation  admissionv1.Operation
-	// Resource is the written object, as AuditRecordSpec.Resource has it.
-	Resource string
-	Reason   string
+	Object     v1alpha1.ObjectReference
+	Reason     string
 	// Message is the sentence for the person who was denied.
 	Message string
 	Changed []string
@@ -57,7 +56,7 @@ func NewEvent(request *policy.Request, decision policy.Decision, at time.Time) E
 		RequestUID: request.UID,
 		Outcome:    v1alpha1.Outcome(decision.Outcome),
 		Operation:  request.Operation,
-		Resource:   resourceOf(request, decision),
+		Object:     objectOf(request, decision),
 		Reason:     string(decision.Reason),
 		Message:    decision.Sentence(),
 		Changed:    decision.Changed,
@@ -66,24 +65,14 @@ func NewEvent(request *policy.Request, decision policy.Decision, at time.Time) E
 	}
 }
 
-// resourceOf falls back to what the head of the review says, where the objects could not be read.
-func resourceOf(request *policy.Request, decision policy.Decision) string {
+// objectOf returns the object that the head of the review names, where the objects could not be read.
+func objectOf(request *policy.Request, decision policy.Decision) v1alpha1.ObjectReference {
 	if decision.Resource != nil {
-		return decision.ObjectName()
+		return decision.Object
 	}
-	return ResourcePath(request.GVR.GroupResource().String(), request.Namespace, request.Name)
-}
-
-// ResourcePath joins what names an object: "secrets/kube-system/NAME", or "clusterroles.rbac.authorization.k8s.io/NAME" where
-// the namespace is empty. Empty parts are left out.
-func ResourcePath(parts ...string) string {
-	path := make([]string, 0, len(parts))
-	for _, part := range parts {
-		if part != "" {
-			path = append(path, part)
-		}
+	return v1alpha1.ObjectReference{
+		Group: request.GVR.Group, Resource: request.GVR.Resource, Namespace: request.Namespace, Name: request.Name,
 	}
-	return strings.Join(path, "/")
 }
 
 // FloodReason is the reason of a record that unequal facts share.
@@ -97,7 +86,7 @@ const floodWindow = time.Minute
 func (f *Event) FloodedByUser() Event {
 	flooded := f.FloodedOfUser()
 	flooded.Operation = f.Operation
-	flooded.Resource, _, _ = strings.Cut(f.Resource, "/")
+	flooded.Object = v1alpha1.ObjectReference{Group: f.Object.Group, Resource: f.Object.Resource}
 	return flooded
 }
 
@@ -169,7 +158,8 @@ const digestBytes = 10
 func (f *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
-		string(f.Outcome), string(f.Operation), f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
+		string(f.Outcome), string(f.Operation), f.Object.Group, f.Object.Resource, f.Object.Namespace, f.Object.Name, f.Reason,
+		f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
 	} {
 		writeText(sum, text)
 	}
@@ -204,13 +194,16 @@ func (f *Event) groups() []string {
 // Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
 func (f *Event) Record() *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
+	object := f.Object
+	cleanObject(&object)
 	return &v1alpha1.AuditRecord{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   f.Outcome,
 			Operation: admissionv1.Operation(Printable(string(f.Operation), maxOperation)),
-			Resource:  Printable(f.Resource, maxResource),
+			Object:    object,
+			Resource:  object.String(),
 			Changed:   printables(f.Changed, maxPath),
 			Reason:    f.Reason,
 			Message:   Printable(f.Message, maxMessage),

@@ -8,7 +8,10 @@
 // other write is not, but for a known system writer that makes exactly its own change.
 package policy
 
-import "github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
 
 // Reason is why a decision is what it is; a closed list, fit for a metric's label.
 type Reason string
@@ -86,8 +89,8 @@ type Decision struct {
 	Outcome Outcome
 	// Resource is the entry that the write concerns; nil where it concerns none, or none could be made out.
 	Resource *reserved.Resource
-	// Object is what the written object is known by; zero where Resource is nil.
-	Object reserved.Identity
+	// Object is the written object, with its name shortened; zero where Resource is nil.
+	Object v1alpha1.ObjectReference
 	// Changed are the paths of the fields that the write changes; never a value.
 	Changed []string
 }

@@ -235,10 +235,12 @@ func (w *write) allow(reason Reason, outcome Outcome) Decision {
 }
 
 func (w *write) decide(d Decision) Decision {
-	d.Resource, d.Object, d.Changed = w.resource, w.new, w.changedPaths()
+	id := w.new
 	if w.Operation == admissionv1.Delete {
-		d.Object = w.old
+		id = w.old
 	}
+	d.Resource, d.Changed = w.resource, w.changedPaths()
+	d.Object = w.resource.Reference(id.Namespace, shorten(id.Name, maxName))
 	return d
 }
 

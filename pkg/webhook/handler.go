@@ -174,7 +174,7 @@ func annotations(decision policy.Decision, record string) map[string]string {
 	}
 	a := map[string]string{"decision": verdict(decision), "reason": string(decision.Reason)}
 	if decision.Resource != nil {
-		a["resource"] = decision.ObjectName()
+		a["resource"] = decision.Object.String()
 	}
 	if record != "" {
 		a["record"] = record

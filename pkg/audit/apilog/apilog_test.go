@@ -67,7 +67,7 @@ func told(t *testing.T, set *reserved.Set, content []byte) []string {
 		for _, finding := range Judge(set, event) {
 			fact := finding.Fact
 			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
-				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Resource, " ", fact.Reason, " ", fact.User.Name)), " "))
+				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Object, " ", fact.Reason, " ", fact.User.Name)), " "))
 		}
 	}
 	return lines
@@ -627,7 +627,7 @@ func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...))
 	record := log.Compare(nil).ToStore()[0]
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: v1alpha1.Denied, Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
+		Outcome: v1alpha1.Denied, Object: v1alpha1.ParseObjectReference(role), Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
 		Count: 3, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 3}}, Replica: "import", Source: v1alpha1.SourceImport,
 		FirstTime: metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 1, 100e6, time.UTC)),
 		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),

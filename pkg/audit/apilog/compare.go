@@ -170,12 +170,11 @@ func (g *group) keepCommon(other audit.Event) {
 	if g.fact.Operation != other.Operation {
 		g.fact.Operation = ""
 	}
-	for _, text := range [][2]*string{
-		{&g.fact.Resource, &other.Resource}, {&g.fact.Reason, &other.Reason},
-	} {
-		if *text[0] != *text[1] {
-			*text[0] = ""
-		}
+	if g.fact.Object != other.Object {
+		g.fact.Object = v1alpha1.ObjectReference{}
+	}
+	if g.fact.Reason != other.Reason {
+		g.fact.Reason = ""
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -74,8 +75,8 @@ type Decision struct {
 	Verdict string
 	// Reason is a policy.Reason.
 	Reason string
-	// Resource names the object; empty where the guard could not make it out.
-	Resource string
+	// Object is zero where the guard could not make it out.
+	Object v1alpha1.ObjectReference
 	// Record is the name of the audit record; empty where the guard made none.
 	Record string
 }
@@ -235,7 +236,7 @@ func (d *Decision) note(word, text string) {
 	case "reason":
 		d.Reason = text
 	case "resource":
-		d.Resource = text
+		d.Object = v1alpha1.ParseObjectReference(text)
 	case "record":
 		d.Record = text
 	}

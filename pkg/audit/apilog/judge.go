@@ -4,6 +4,7 @@
 package apilog
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -68,7 +69,7 @@ func Judge(set *reserved.Set, event *Event) []Finding {
 		findings = event.unasked(set)
 	}
 	if event.DryRun && len(findings) > 0 {
-		return []Finding{event.finding(DryRun, findings[0].Fact.Resource)}
+		return []Finding{event.finding(DryRun, findings[0].Fact.Object)}
 	}
 	return findings
 }
@@ -96,13 +97,13 @@ func (e *Event) asked() []Finding {
 	}
 	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Verdict == deny }) {
 		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
-		findings = append(findings, e.finding(Unclear, e.resource()))
+		findings = append(findings, e.finding(Unclear, e.object()))
 	}
 	if e.Failed != "" {
-		findings = append(findings, e.finding(Failed, e.resource()))
+		findings = append(findings, e.finding(Failed, e.object()))
 	}
 	if len(e.FailedOpen) > 0 && len(e.Decisions) == 0 && e.succeeded() {
-		findings = append(findings, e.unguarded(NotReached, e.resource()))
+		findings = append(findings, e.unguarded(NotReached, e.object()))
 	}
 	return findings
 }
@@ -111,10 +112,7 @@ const deny = "deny"
 
 // decided judges what one entry of the guard said.
 func (e *Event) decided(d Decision) Finding {
-	finding := e.finding(Owed, d.Resource)
-	if d.Resource == "" {
-		finding.Fact.Resource = e.resource()
-	}
+	finding := e.finding(Owed, cmp.Or(d.Object, e.object()))
 	finding.Fact.Outcome = outcomeOf(d)
 	finding.Fact.Reason = d.Reason
 	finding.Record = d.Record
@@ -175,24 +173,24 @@ func (e *Event) operation() admissionv1.Operation {
 	}
 }
 
-// resource is the object as the request itself names it.
-func (e *Event) resource() string { return e.path(e.Objects[0]) }
+// object is the object as the request itself names it.
+func (e *Event) object() v1alpha1.ObjectReference { return e.reference(e.Objects[0]) }
 
-func (e *Event) path(id reserved.Identity) string {
-	return audit.ResourcePath(e.GVR.GroupResource().String(), id.Namespace, id.Name)
+func (e *Event) reference(id reserved.Identity) v1alpha1.ObjectReference {
+	return v1alpha1.ObjectReference{Group: e.GVR.Group, Resource: e.GVR.Resource, Namespace: id.Namespace, Name: id.Name}
 }
 
-func (e *Event) finding(kind Kind, resource string) Finding {
+func (e *Event) finding(kind Kind, object v1alpha1.ObjectReference) Finding {
 	return Finding{
 		Kind: kind,
 		Fact: audit.Event{
-			Time: e.Time, Operation: e.operation(), Resource: resource, User: e.User, Source: v1alpha1.SourceImport,
+			Time: e.Time, Operation: e.operation(), Object: object, User: e.User, Source: v1alpha1.SourceImport,
 		},
 	}
 }
 
-func (e *Event) unguarded(reason, resource string) Finding {
-	finding := e.finding(Unguarded, resource)
+func (e *Event) unguarded(reason string, object v1alpha1.ObjectReference) Finding {
+	finding := e.finding(Unguarded, object)
 	finding.Fact.Outcome, finding.Fact.Reason = v1alpha1.Unguarded, reason
 	finding.Fact.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
 	return finding
@@ -212,15 +210,15 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	case e.Verb == "deletecollection":
 		return e.collection(set, named)
 	case len(named) == 0:
-		return []Finding{e.finding(Unclear, e.resource())} // a generated name, which the level Metadata does not tell
+		return []Finding{e.finding(Unclear, e.object())} // a generated name, which the level Metadata does not tell
 	}
 	switch resource := e.concerned(set, named); {
 	case resource == nil:
 		return nil
 	case resource.IsTokenSecret() && e.isAPIServerItself():
-		return []Finding{e.finding(Passed, e.path(named[0]))}
+		return []Finding{e.finding(Passed, e.reference(named[0]))}
 	}
-	return []Finding{e.unguarded(NotAsked, e.path(named[0]))}
+	return []Finding{e.unguarded(NotAsked, e.reference(named[0]))}
 }
 
 // concerned returns the reserved resource that the write concerns, or nil; see policy.Evaluate.
@@ -237,18 +235,18 @@ func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
 	if len(named) > 0 && e.concerned(set, named) == nil {
 		return nil
 	}
-	return []Finding{e.finding(Unclear, e.resource())}
+	return []Finding{e.finding(Unclear, e.object())}
 }
 
 // collection judges the deletion of a collection: the answer, where the log has it, lists what was deleted.
 func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Finding {
 	if len(deleted) == 0 && e.Level != "RequestResponse" {
-		return []Finding{e.finding(Unclear, e.resource())}
+		return []Finding{e.finding(Unclear, e.object())}
 	}
 	var findings []Finding
 	for _, id := range deleted {
 		if set.Find(e.GVR, id) != nil {
-			findings = append(findings, e.unguarded(NotAsked, e.path(id)))
+			findings = append(findings, e.unguarded(NotAsked, e.reference(id)))
 		}
 	}
 	return findings

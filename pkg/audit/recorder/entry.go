@@ -81,7 +81,7 @@ func (e *entry) finish(stored *v1alpha1.AuditRecord, upTo int64) bool {
 // lean lets the stored record share the texts of the one that counts, which are equal: memory holds them once.
 func lean(stored, counts *v1alpha1.AuditRecord) *v1alpha1.AuditRecord {
 	stored.ManagedFields = nil
-	stored.Spec.Operation, stored.Spec.Resource = counts.Spec.Operation, counts.Spec.Resource
+	stored.Spec.Operation, stored.Spec.Object, stored.Spec.Resource = counts.Spec.Operation, counts.Spec.Object, counts.Spec.Resource
 	stored.Spec.Changed, stored.Spec.User = counts.Spec.Changed, counts.Spec.User
 	if stored.Spec.Message == counts.Spec.Message {
 		stored.Spec.Message = counts.Spec.Message

@@ -111,7 +111,7 @@ func start(t *testing.T, options Options) *harness {
 
 func by(user string) audit.Event {
 	return audit.Event{
-		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "UPDATE", Resource: "secrets/kube-system/x",
+		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "UPDATE", Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"),
 		Reason: "ReservedUpdate", User: policy.User{Name: user}, Source: v1alpha1.SourceGuard,
 	}
 }

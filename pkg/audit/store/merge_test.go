@@ -34,7 +34,7 @@ func newStore(t *testing.T, intercept interceptor.Funcs, records ...client.Objec
 func denied(user string, count int64) *v1alpha1.AuditRecord {
 	fact := audit.Event{
 		Time: time.Date(2026, 11, 25, 8, 27, 0, 0, time.UTC), RequestUID: "1", Outcome: v1alpha1.Denied, Operation: "DELETE",
-		Resource: "secrets/kube-system/x", Reason: "ReservedDelete", User: policy.User{Name: user, Groups: []string{"g"}},
+		Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"), Reason: "ReservedDelete", User: policy.User{Name: user, Groups: []string{"g"}},
 		Source: v1alpha1.SourceGuard,
 	}
 	record := fact.Record()

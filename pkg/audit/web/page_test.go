@@ -32,7 +32,7 @@ var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 // fact is a record of one write by a user some minutes before noon.
 func fact(outcome v1alpha1.Outcome, operation admissionv1.Operation, resource, user string, minutes int) *v1alpha1.AuditRecord {
 	f := audit.Event{
-		Time: noon.Add(-time.Duration(minutes) * time.Minute), Outcome: outcome, Operation: operation, Resource: resource,
+		Time: noon.Add(-time.Duration(minutes) * time.Minute), Outcome: outcome, Operation: operation, Object: v1alpha1.ParseObjectReference(resource),
 		Reason: "Reserved" + string(operation), Message: resource + " is reserved.", User: policy.User{Name: user, Groups: []string{"people"}},
 		Changed: []string{"rules[2].verbs"},
 	}
