@@ -469,10 +469,9 @@ func recordOf(name string, count int64, first, last string) v1alpha1.AuditRecord
 		return parsed
 	}
 	fact := audit.Event{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
-	record := fact.Record()
+	record := fact.Record("a", count)
 	record.Name = name
 	record.Spec.LastTime.Time = parse(last)
-	record.Spec.Count, record.Spec.Counts = count, []v1alpha1.ReplicaCount{{Replica: "a", Count: count}}
 	return *record
 }
 

@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -47,7 +46,7 @@ type Event struct {
 	// Received is when the request came in, and Time when it reached the Stage; by the clock of the API server that wrote the log.
 	Received, Time time.Time
 	// User is whom the request counts for: the impersonated user, where there is one.
-	User         policy.User
+	User         v1alpha1.User
 	Impersonated bool
 	// GVR and Subresource say what the request was made to.
 	GVR         schema.GroupVersionResource
@@ -149,7 +148,7 @@ func (e *Event) readUser(user, impersonated rawjson.Value) {
 	if e.Impersonated = !impersonated.IsEmpty(); e.Impersonated {
 		user = impersonated
 	}
-	e.User = policy.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
+	e.User = v1alpha1.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
 	for group := range user.Get("groups").Elements() {
 		e.User.Groups = append(e.User.Groups, group.Text())
 	}
