@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
 	"time"
@@ -167,7 +168,7 @@ func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decisi
 }
 
 func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) Response {
-	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
+	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
 	switch {
 	case !decision.Allowed:
 		r.Message = decision.Message(h.Hint) + h.prove(request, decision)
@@ -177,18 +178,17 @@ func (h *Handler) response(request *policy.Request, decision policy.Decision, re
 	return r
 }
 
-// annotations go into the API server's audit event, for each decision that concerns a reserved resource.
-func annotations(decision policy.Decision, record string) map[string]string {
+// annotations returns the keys of the API server's audit event, for each decision about a reserved resource. An empty value
+// has no key: outcome and record of a decision without a record, operation and resource of an unreadable request.
+func annotations(request *policy.Request, decision policy.Decision, record string) map[string]string {
 	if decision.Reason == policy.NotReserved {
 		return nil
 	}
-	a := map[string]string{"decision": verdict(decision), "reason": string(decision.Reason)}
-	if decision.Resource != nil {
-		a["resource"] = decision.Object.String()
+	a := map[string]string{
+		"decision": verdict(decision), "reason": string(decision.Reason), "operation": bounded(string(request.Operation)),
+		"outcome": string(decision.Outcome), "resource": decision.Object.String(), "record": record,
 	}
-	if record != "" {
-		a["record"] = record
-	}
+	maps.DeleteFunc(a, func(_, value string) bool { return value == "" })
 	return a
 }
 

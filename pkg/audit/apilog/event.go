@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -74,6 +75,10 @@ type Decision struct {
 	Verdict string
 	// Reason is a policy.Reason.
 	Reason string
+	// Operation is what the guard was asked about. A patch, and a PUT, may create an absent object.
+	Operation admissionv1.Operation
+	// Outcome is empty for a decision that needs no record.
+	Outcome v1alpha1.Outcome
 	// Object is zero where the guard could not make it out.
 	Object v1alpha1.ObjectReference
 	// Record is the name of the audit record; empty where the guard made none.
@@ -234,6 +239,10 @@ func (d *Decision) note(word, text string) {
 		d.Verdict = text
 	case "reason":
 		d.Reason = text
+	case "operation":
+		d.Operation = admissionv1.Operation(text)
+	case "outcome":
+		d.Outcome = v1alpha1.Outcome(text)
 	case "resource":
 		d.Object = v1alpha1.ParseObjectReference(text)
 	case "record":
