@@ -154,7 +154,7 @@ func (g *guard) addServer() error {
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.settings.flags.controllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
-	l.Register(webhook.Path, &webhook.Handler{
+	handler, err := webhook.NewHandler(webhook.Options{
 		Policy: &policy.Policy{Set: g.set, Mode: g.settings.mode, Writers: writers},
 		Lookup: facts.Cluster{
 			Client: g.lookups, Metadata: g.metadata, Config: g.config, Set: g.set, Namespace: g.settings.flags.namespace,
@@ -166,6 +166,10 @@ func (g *guard) addServer() error {
 		Metrics:     counters,
 		Hint:        g.settings.flags.messageHint,
 	})
+	if err != nil {
+		return err
+	}
+	l.Register(webhook.Path, handler)
 	g.server = l
 	return nil
 }
