@@ -42,23 +42,22 @@ type Patrol struct {
 	said string
 }
 
-// Start looks until ctx ends.
-func (p *Patrol) Start(ctx context.Context) error {
+// Run looks until ctx ends.
+func (p *Patrol) Run(ctx context.Context) {
 	if !waitFor(ctx, p.Ready) {
-		return nil
+		return
 	}
 	for ctx.Err() == nil {
-		p.Round(ctx)
+		p.round(ctx)
 		select {
 		case <-ctx.Done():
 		case <-time.After(lookInterval):
 		}
 	}
-	return nil
 }
 
-// Round looks once, and repairs if the webhook configuration has not been in place for long enough. Start calls it.
-func (p *Patrol) Round(ctx context.Context) {
+// round looks once, and repairs if the webhook configuration has not been in place for long enough.
+func (p *Patrol) round(ctx context.Context) {
 	p.Repairer.mu.Lock()
 	defer p.Repairer.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)

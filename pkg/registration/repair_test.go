@@ -219,7 +219,7 @@ func patrolling(t *testing.T, patrol Patrol) (*replica, func()) {
 	ready := make(chan struct{})
 	close(ready)
 	patrol.Repairer, patrol.Ready = r.Repairer, ready
-	return r, func() { go func() { _ = patrol.Start(t.Context()) }() }
+	return r, func() { go patrol.Run(t.Context()) }
 }
 
 // requireRepairedAfter wants the webhook configuration not in place until a time is over, and in place soon after.
