@@ -19,8 +19,9 @@ const (
 	lookTimeout = 10 * time.Second
 	// patience is how long a replica leaves a repair to the leader, which makes it within a second.
 	patience = 15 * time.Second
-	// upgradePatience is how long a replica leaves another revision in place, and where certificates are provided as files another
-	// CA bundle: longer than a rolling upgrade has two versions, and than kubelets differ in a mounted Secret (about 90 s).
+	// upgradePatience is how long a replica leaves another revision, a CA bundle with more CAs than its own, and with provided files
+	// any other CA bundle: longer than a rolling upgrade has two versions, than kubelets differ in a mounted Secret (about 90 s), and
+	// than replicas that made their own CA at the same time take to agree on one.
 	upgradePatience = 2 * time.Minute
 )
 
@@ -97,7 +98,7 @@ func (p *Patrol) judge(live, want *admissionregistrationv1.ValidatingWebhookConf
 }
 
 func (p *Patrol) patience(found state) time.Duration {
-	if found == otherRevision || found == otherCA && p.FilesDiffer {
+	if found == otherRevision || found == moreCAs || found == otherCA && p.FilesDiffer {
 		return upgradePatience
 	}
 	return patience
