@@ -211,8 +211,8 @@ func TestUninstallRemovesTheRegistrationForGood(t *testing.T) {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	run(t, "uninstall").require(t, 0, "Removed the registration", "reserved resources stay")
-	run(t, "uninstall").require(t, 0, "There is no registration")
+	run(t, "uninstall").require(t, 0, "Removed the webhook configuration", "reserved resources stay")
+	run(t, "uninstall").require(t, 0, "There is no webhook configuration")
 	requireUntouched(t, world)
 	throughGuard(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"free":"yes"}}}`))
 }
