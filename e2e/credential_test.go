@@ -22,7 +22,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
 // controllerManager is the only user that may fill a token Secret. An attacker impersonates it.
@@ -377,11 +377,11 @@ func removePolicies(ctx context.Context, world *scenario.World) error {
 // inUse returns the Secret that authorize has left as in use for the reserved account, and the account's uid.
 func inUse(t *testing.T) (secret, uid string) {
 	t.Helper()
-	stored, err := harness.Clients(t).CoreV1().ConfigMaps("apigw-guardian").Get(t.Context(), facts.CredentialsName, metav1.GetOptions{})
+	stored, err := harness.Clients(t).CoreV1().ConfigMaps("apigw-guardian").Get(t.Context(), lookup.CredentialsName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var credential facts.Credential
+	var credential lookup.Credential
 	if err := json.Unmarshal([]byte(stored.Data["kube-system.apigw-ingress"]), &credential); err != nil {
 		t.Fatalf("%v in %v", err, stored.Data)
 	}

@@ -26,7 +26,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/records"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // many is how many records there are in `make e2e`: as many as the guard keeps. `make test` takes fewer.
@@ -338,7 +337,7 @@ func seesHostileTexts(s *screen) {
 	const name = `<img src=x onerror="throw 1"><script>throw 2</script>{{7*7}}`
 	fact := audit.Event{
 		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Object: v1alpha1.ParseObjectReference("secrets/kube-system/b"), Reason: "ReservedDelete", Message: name,
-		User: policy.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
+		User: v1alpha1.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
 	}
 	if err := records.Store(s.t.Context(), harness.Of(s.t).Cluster.AdminConfig(), records.Of(&fact, 1)); err != nil {
 		s.t.Fatal(err)

@@ -25,7 +25,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // A record says who, what, when, which fields and why; the audit log and kubectl lead to it.
@@ -202,11 +201,9 @@ func TestRetention(t *testing.T) {
 				n := worker*100 + i
 				fact := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
-					Object: v1alpha1.ParseObjectReference("configmaps/retention/x"), Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
+					Object: v1alpha1.ParseObjectReference("configmaps/retention/x"), Reason: "ReservedDelete", User: v1alpha1.User{Name: "noisy"},
 				}
-				record := fact.Record()
-				audit.Merge(record, fact.Counted("test", 1))
-				if _, err := s.Merge(t.Context(), record, nil); err != nil {
+				if _, err := s.Merge(t.Context(), fact.Record("test", 1), nil); err != nil {
 					t.Error(err)
 				}
 			}

@@ -17,8 +17,7 @@ import (
 // counted returns the record of a fact that two replicas have counted.
 func counted() *v1alpha1.AuditRecord {
 	f := fact(time.Date(2026, 11, 25, 8, 27, 0, 0, time.UTC))
-	record := f.Record()
-	Merge(record, f.Counted("a", 3))
+	record := f.Record("a", 3)
 	Merge(record, f.Counted("b", 4))
 	return record
 }

@@ -20,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
@@ -39,7 +38,7 @@ type Event struct {
 	// Message is the sentence for the person who was denied.
 	Message string
 	Changed []string
-	User    policy.User
+	User    v1alpha1.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
 	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
@@ -47,32 +46,6 @@ type Event struct {
 
 	// flood is how long the window of a record is that unequal facts share; zero for a record of equal facts.
 	flood time.Duration
-}
-
-// NewEvent is the fact of a decision that has an outcome.
-func NewEvent(request *policy.Request, decision policy.Decision, at time.Time) Event {
-	return Event{
-		Time:       at,
-		RequestUID: request.UID,
-		Outcome:    v1alpha1.Outcome(decision.Outcome),
-		Operation:  request.Operation,
-		Object:     objectOf(request, decision),
-		Reason:     string(decision.Reason),
-		Message:    decision.Sentence(),
-		Changed:    decision.Changed,
-		User:       request.User,
-		Source:     v1alpha1.SourceGuard,
-	}
-}
-
-// objectOf returns the object that the head of the review names, where the objects could not be read.
-func objectOf(request *policy.Request, decision policy.Decision) v1alpha1.ObjectReference {
-	if decision.Resource != nil {
-		return decision.Object
-	}
-	return v1alpha1.ObjectReference{
-		Group: request.GVR.Group, Resource: request.GVR.Resource, Namespace: request.Namespace, Name: request.Name,
-	}
 }
 
 // FloodReason is the reason of a record that unequal facts share.
@@ -191,12 +164,11 @@ func (f *Event) groups() []string {
 	return slices.Sorted(slices.Values(f.User.Groups))
 }
 
-// Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
-func (f *Event) Record() *v1alpha1.AuditRecord {
-	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
+// Record returns the record of count writes like this one, all counted by one replica.
+func (f *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 	object := f.Object
 	cleanObject(&object)
-	return &v1alpha1.AuditRecord{
+	record := &v1alpha1.AuditRecord{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
@@ -212,10 +184,13 @@ func (f *Event) Record() *v1alpha1.AuditRecord {
 				UID:    Printable(f.User.UID, maxName),
 				Groups: printables(f.groups(), maxName),
 			},
-			FirstTime: at,
-			LastTime:  at,
-			Source:    f.Source,
-			Caller:    f.Caller,
+			Source: f.Source,
+			Caller: f.Caller,
 		},
 	}
+	counted := f.Counted(replica, count).Spec
+	record.Spec.FirstTime, record.Spec.LastTime = counted.FirstTime, counted.LastTime
+	record.Spec.Count, record.Spec.Counts = count, counted.Counts
+	record.Spec.LastRequestUID, record.Spec.Replica = counted.LastRequestUID, replica
+	return record
 }

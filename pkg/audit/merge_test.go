@@ -13,13 +13,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 func fact(at time.Time) Event {
 	return Event{
 		Time: at, RequestUID: "uid-" + at.Format("150405"), Outcome: v1alpha1.Denied, Operation: "UPDATE",
-		Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"), Reason: "ReservedUpdate", Changed: []string{"data"}, User: policy.User{Name: "jane"},
+		Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"), Reason: "ReservedUpdate", Changed: []string{"data"}, User: v1alpha1.User{Name: "jane"},
 	}
 }
 
@@ -34,7 +33,7 @@ func TestMergesComeToTheSameInAnyOrder(t *testing.T) {
 			states = append(states, f.Counted(fmt.Sprintf("replica-%d", replica), int64(count+1)))
 		}
 	}
-	want := f.Record()
+	want := f.Record("replica-0", 1)
 	for _, state := range states {
 		Merge(want, state)
 	}
@@ -43,7 +42,7 @@ func TestMergesComeToTheSameInAnyOrder(t *testing.T) {
 	}
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		got := f.Record()
+		got := f.Record("replica-0", 1)
 		deliveries := slices.Concat(states, states)
 		random.Shuffle(len(deliveries), func(i, j int) { deliveries[i], deliveries[j] = deliveries[j], deliveries[i] })
 		for _, state := range deliveries {
@@ -126,13 +125,13 @@ func TestAFloodOfOneUserKeepsUserOperationAndKind(t *testing.T) {
 	if first.Name() != second.Name() || first.Name() == foreign.Name() {
 		t.Errorf("got %s, %s and of another user %s", first.Name(), second.Name(), foreign.Name())
 	}
-	got := first.Record().Spec
+	got := first.Record("a", 1).Spec
 	if got.User.Name != one.User.Name || got.Operation != one.Operation || got.Resource != "secrets" || got.Reason != FloodReason ||
 		got.Caller != v1alpha1.CallerUnverified {
 		t.Errorf("got %+v", got)
 	}
 	user := one.FloodedOfUser()
-	if got := user.Record().Spec; got.User.Name != one.User.Name || got.Operation != "" || got.Resource != "" {
+	if got := user.Record("a", 1).Spec; got.User.Name != one.User.Name || got.Operation != "" || got.Resource != "" {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -62,17 +62,6 @@ func RecordedReasons() []Reason {
 	}
 }
 
-// Outcome is what the record of a decision says. The empty Outcome stands for a decision that needs no record.
-type Outcome string
-
-// Outcomes that are recorded.
-const (
-	Denied    Outcome = "Denied"
-	WouldDeny Outcome = "WouldDeny"
-	Restored  Outcome = "Restored"
-	Allowed   Outcome = "Allowed"
-)
-
 // Mode says what becomes of a write that is to be denied.
 type Mode string
 
@@ -86,7 +75,8 @@ const (
 type Decision struct {
 	Allowed bool
 	Reason  Reason
-	Outcome Outcome
+	// Outcome is what the record of the decision says; empty for a decision that needs no record.
+	Outcome v1alpha1.Outcome
 	// Resource is the entry that the write concerns; nil where it concerns none, or none could be made out.
 	Resource *reserved.Resource
 	// Object is the written object, with its name shortened; zero where Resource is nil.
@@ -97,5 +87,5 @@ type Decision struct {
 
 // Deny is the decision about a review that could not be read: Reason is Unreadable, TooLarge or Overloaded.
 func Deny(reason Reason) Decision {
-	return Decision{Reason: reason, Outcome: Denied}
+	return Decision{Reason: reason, Outcome: v1alpha1.Denied}
 }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -95,7 +94,7 @@ func (e *Event) asked() []Finding {
 	for _, decision := range e.Decisions {
 		findings = append(findings, e.decided(decision))
 	}
-	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Verdict == deny }) {
+	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }) {
 		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
 		findings = append(findings, e.finding(Unclear, e.object()))
 	}
@@ -108,58 +107,26 @@ func (e *Event) asked() []Finding {
 	return findings
 }
 
-const deny = "deny"
-
-// decided judges what one entry of the guard said.
+// decided judges what one webhook of the guard decided. Of an annotation that two admissions of one request set, the API server
+// keeps the first: the reason may be that of an allowed write, and the outcome and record those of the denial that followed.
 func (e *Event) decided(d Decision) Finding {
 	finding := e.finding(Owed, cmp.Or(d.Object, e.object()))
-	finding.Fact.Outcome = outcomeOf(d)
-	finding.Fact.Reason = d.Reason
-	finding.Record = d.Record
+	finding.Record, finding.Fact.Reason = d.Record, d.Reason
+	if slices.Contains(audit.Operations(), d.Operation) {
+		finding.Fact.Operation = d.Operation
+	}
 	if e.Denier == d.Entry {
 		finding.Fact.Message = e.Sentence
 	}
 	switch {
-	case finding.Fact.Outcome == "":
+	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
 		finding.Kind = Passed
 	case d.Record == "" && e.isDeletion():
-		// Every other dry run says so in its query.
-		finding.Kind, finding.Fact.Outcome = DryRun, ""
+		finding.Kind = DryRun // every other dry run says so in its query
+	default:
+		finding.Fact.Outcome = d.Outcome
 	}
-	finding.Fact.Operation = operationOf(e, d)
 	return finding
-}
-
-// outcomeOf is the outcome of the record of a decision; empty where the guard makes none. The annotations do not bear it, so
-// that a new reason of an allowed write belongs here too.
-func outcomeOf(d Decision) v1alpha1.Outcome {
-	if d.Verdict == deny {
-		return v1alpha1.Denied
-	}
-	switch policy.Reason(d.Reason) {
-	case policy.NoChange, policy.SystemWrite, policy.Unconfirmed:
-		return ""
-	case policy.Restoration:
-		return v1alpha1.Restored
-	case policy.SystemDelete:
-		return v1alpha1.Allowed
-	default:
-		return v1alpha1.WouldDeny
-	}
-}
-
-// operationOf is the operation that the guard was asked about. A patch, and a PUT, may create what is absent; the name of the
-// record says so even where the write was denied.
-func operationOf(e *Event, d Decision) admissionv1.Operation {
-	_, rest, _ := strings.Cut(d.Record, "-")
-	switch word, _, _ := strings.Cut(rest, "-"); {
-	case word == "create", word == "update", word == "delete":
-		return admissionv1.Operation(strings.ToUpper(word))
-	case d.Reason == string(policy.ReservedCreate):
-		return admissionv1.Create
-	default:
-		return e.operation()
-	}
 }
 
 func (e *Event) operation() admissionv1.Operation {

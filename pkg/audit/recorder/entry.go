@@ -51,11 +51,7 @@ func newEntry(record *v1alpha1.AuditRecord, replica string) *entry {
 // count adds one fact.
 func (e *entry) count(fact *audit.Event) {
 	e.counted++
-	one := fact.Counted(e.replica, e.counted)
-	if e.counted == 1 && len(e.record.Spec.Counts) == 0 {
-		e.record.Spec.LastRequestUID, e.record.Spec.Replica = one.Spec.LastRequestUID, e.replica
-	}
-	audit.Merge(e.record, one)
+	audit.Merge(e.record, fact.Counted(e.replica, e.counted))
 }
 
 // unsafe is how many facts are in memory only.
