@@ -26,7 +26,7 @@ const (
 	// claimsFolder holds one directory per node. It is short, because containerd's sockets, whose paths the kernel bounds, lie in
 	// there.
 	claimsFolder = "/run/apigw-node"
-	// claimsLock is held by whoever adds or removes a claim.
+	// claimsLock is held while a process adds or removes a claim.
 	claimsLock = "/run/lock/apigw-node"
 	lockPoll   = 50 * time.Millisecond
 )

@@ -55,7 +55,7 @@ const (
 	keepFolder
 )
 
-// clean removes all that the claim stands for, and the claim itself if that worked. The caller holds the lock of the claims.
+// clean removes everything that the claim names, and then the claim. The caller holds the lock of the claims.
 // The order matters: a process holds mounts and cgroups, a mount holds directories, and containerd's state names the containers.
 func (c *claim) clean(ctx context.Context, fate folderFate) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, cleanTimeout, fmt.Errorf("it took more than %v", cleanTimeout))

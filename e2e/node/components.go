@@ -148,7 +148,7 @@ func (n *Node) startProxy(ctx context.Context) error {
 	return n.start(ctx, testbed.Program{
 		Name: "kube-proxy",
 		Args: []string{"--config=" + n.path("config", "kube-proxy.yaml")},
-		Ready: func(ctx context.Context) error { // it calls itself healthy before its rules stand
+		Ready: func(ctx context.Context) error { // it reports itself healthy before its rules exist
 			connection, err := n.claim.namespace().dial(ctx, "tcp", apiService)
 			if err != nil {
 				return err
@@ -212,7 +212,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 		node, err := clients.CoreV1().Nodes().Get(ctx, Name, metav1.GetOptions{})
 		if err != nil {
 			state = err
-			return false, nil //nolint:nilerr // it is told when the time is over
+			return false, nil //nolint:nilerr // the error is returned when the time is over
 		}
 		state = unreadiness(node)
 		return state == nil, nil

@@ -81,7 +81,7 @@ func (i inventory) left(t *testing.T) map[string][]string {
 	}
 }
 
-// living lists the processes that have not ended; one that nobody has waited for yet has.
+// living lists the processes that have not ended. A zombie has ended.
 func (i inventory) living() []string {
 	var living []string
 	for _, pid := range i.pids {

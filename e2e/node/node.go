@@ -23,7 +23,7 @@ const (
 	// Name is the name of the one Node object.
 	Name = "node"
 
-	// Every node has these addresses, each in a network of its own.
+	// Every node has these addresses, each in its own network.
 	nodeAddress = "10.240.0.1"
 	podRange    = "10.244.0.0/16"
 )

@@ -72,7 +72,7 @@ func (b Builder) buildOne(ctx context.Context, tool Tool) (string, error) {
 	return path, b.buildLocked(ctx, tool, entry, path)
 }
 
-// buildLocked builds into a name beside the final one and renames, so that a program that is being written, or was
+// buildLocked builds under another name and renames, so that a program that is being written, or was
 // left by a build that was killed, is never taken for a finished one.
 func (b Builder) buildLocked(ctx context.Context, tool Tool, entry, path string) error {
 	moduleDir := filepath.Join(entry, "module")
@@ -92,7 +92,7 @@ func (b Builder) buildLocked(ctx context.Context, tool Tool, entry, path string)
 	return nil
 }
 
-// progressInterval is short enough that nobody takes a build for hung.
+// progressInterval is short, so that a user does not think that the build hangs.
 const progressInterval = 10 * time.Second
 
 func (b Builder) compileWithProgress(ctx context.Context, tool Tool, moduleDir, output string) error {
