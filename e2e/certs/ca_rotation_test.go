@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -29,17 +30,17 @@ import (
 const namespace = "apigw-guardian"
 
 // denialsPerSecond is the load during a test.
-func denialsPerSecond() int { return full(50, 20) }
+func denialsPerSecond() int { return harness.Full(50, 20) }
 
 // rotations is how many CAs replace each other.
-func rotations() int { return full(3, 2) }
+func rotations() int { return harness.Full(3, 2) }
 
 // lifetimes returns those of a leaf and a CA. With E2E_LONG=1, three rotations take seven minutes.
 func lifetimes() (leaf, ca time.Duration) {
 	if os.Getenv("E2E_LONG") != "" {
 		return 30 * time.Second, 3 * time.Minute
 	}
-	return full(10*time.Second, 6*time.Second), full(time.Minute, 24*time.Second)
+	return harness.Full(10*time.Second, 6*time.Second), harness.Full(time.Minute, 24*time.Second)
 }
 
 // lifetimeFlags returns the flags for lifetimes.
@@ -51,12 +52,12 @@ func lifetimeFlags() []string {
 // removeSecret deletes the CA of an earlier test.
 func removeSecret(t *testing.T, world *scenario.World) {
 	t.Helper()
-	_ = clients(t, world).CoreV1().Secrets(namespace).Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}) // it may be absent
+	_ = harness.Clients(t).CoreV1().Secrets(namespace).Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}) // it may be absent
 }
 
 func secretData(t *testing.T, world *scenario.World) map[string][]byte {
 	t.Helper()
-	secret, err := clients(t, world).CoreV1().Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	secret, err := harness.Clients(t).CoreV1().Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
 	if err != nil {
 		return nil
 	}
@@ -69,12 +70,12 @@ func startTwo(t *testing.T, world *scenario.World, flags ...string) []*testbed.G
 	front := newBalancer(t)
 	var guards []*testbed.Guard
 	for range 2 {
-		guard := launch(t, world, append([]string{"--url=" + front.url(), "--leader-elect"}, flags...)...)
+		guard := harness.LaunchGuard(t, append([]string{"--url=" + front.url(), "--leader-elect"}, flags...)...)
 		front.add(guard)
 		guards = append(guards, guard)
 	}
 	for _, guard := range guards {
-		awaitReady(t, guard)
+		harness.AwaitReady(t, guard)
 	}
 	awaitDenial(t, world)
 	return guards
@@ -153,7 +154,7 @@ func startProber(t *testing.T, world *scenario.World, guards []*testbed.Guard) *
 	t.Cleanup(p.stop)
 	live := func() *x509.CertPool {
 		pool := x509.NewCertPool()
-		configuration, err := clients(t, world).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		configuration, err := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 			Get(context.WithoutCancel(ctx), guardian.WebhookConfiguration, metav1.GetOptions{})
 		if err == nil {
 			pool.AppendCertsFromPEM(registration.Bundle(configuration))

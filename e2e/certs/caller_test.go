@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
@@ -66,8 +67,8 @@ func TestOnlyVerifiedCallersAreAnswered(t *testing.T) {
 		}
 	}
 	trust(ours)
-	guard := launch(t, world, "--client-ca="+file)
-	awaitReady(t, guard)
+	guard := harness.LaunchGuard(t, "--client-ca="+file)
+	harness.AwaitReady(t, guard)
 	host := strings.TrimPrefix(guard.URL(), "https://")
 	t.Cleanup(func() {
 		if err := world.Cluster.StartAPIServer(context.WithoutCancel(t.Context())); err != nil {
@@ -75,9 +76,9 @@ func TestOnlyVerifiedCallersAreAnswered(t *testing.T) {
 		}
 	})
 
-	eventually(t, "an API server without a certificate fails to call the guard", func() bool {
+	harness.Eventually(t, "an API server without a certificate fails to call the guard", func() (bool, any) {
 		_, got := denied(t.Context(), world)
-		return strings.Contains(got, "failed calling webhook")
+		return strings.Contains(got, "failed calling webhook"), got
 	})
 	presentTo(t, world, host, ours.issue(t, time.Now().Add(-time.Minute), time.Hour))
 	awaitDenial(t, world)
@@ -93,8 +94,9 @@ func TestOnlyVerifiedCallersAreAnswered(t *testing.T) {
 		t.Errorf("a caller with a certificate: %v", err)
 	}
 	trust(others)
-	eventually(t, "the guard reads the other CA", func() bool {
-		return post(guard.URL(), others.issue(t, time.Now().Add(-time.Minute), time.Hour)) == nil
+	harness.Eventually(t, "the guard reads the other CA", func() (bool, any) {
+		err := post(guard.URL(), others.issue(t, time.Now().Add(-time.Minute), time.Hour))
+		return err == nil, err
 	})
 	if err := post(guard.URL(), ours.issue(t, time.Now().Add(-time.Minute), time.Hour)); err == nil {
 		t.Error("a caller of the earlier CA was answered")

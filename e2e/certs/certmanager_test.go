@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
@@ -120,7 +121,7 @@ func startCertManager(t *testing.T, world *scenario.World) {
 // issued returns the data of a Secret that cert-manager writes; nil if there is none yet.
 func issued(ctx context.Context, t *testing.T, world *scenario.World, name string) map[string][]byte {
 	t.Helper()
-	secret, err := clients(t, world).CoreV1().Secrets("issued").Get(ctx, name, metav1.GetOptions{})
+	secret, err := harness.Clients(t).CoreV1().Secrets("issued").Get(ctx, name, metav1.GetOptions{})
 	if err != nil || len(secret.Data["tls.crt"]) == 0 {
 		return nil
 	}
@@ -147,7 +148,7 @@ func startKubelet(t *testing.T, world *scenario.World, dir string) {
 
 func deleteIssued(t *testing.T, world *scenario.World, name string) {
 	t.Helper()
-	err := clients(t, world).CoreV1().Secrets("issued").Delete(t.Context(), name, metav1.DeleteOptions{})
+	err := harness.Clients(t).CoreV1().Secrets("issued").Delete(t.Context(), name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Fatal(err)
 	}
@@ -158,33 +159,38 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	world := newWorld(t)
 	applyFile(t, world, filepath.Join(cmd(t, "../certmanager", "go", "list", "-m", "-f", "{{.Dir}}", certManagerModule), "deploy", "crds"))
 	manifests := filepath.Join(t.TempDir(), "certificates.yaml")
-	if err := os.WriteFile(manifests, []byte(certificates(full(time.Minute, 30*time.Second))), 0o600); err != nil {
+	if err := os.WriteFile(manifests, []byte(certificates(harness.Full(time.Minute, 30*time.Second))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the API server knows Certificates", func() bool {
-		_, err := clients(t, world).Discovery().ServerResourcesForGroupVersion("cert-manager.io/v1")
-		return err == nil
+	harness.Eventually(t, "the API server knows Certificates", func() (bool, any) {
+		_, err := harness.Clients(t).Discovery().ServerResourcesForGroupVersion("cert-manager.io/v1")
+		return err == nil, err
 	})
 	applyFile(t, world, manifests)
 	t.Cleanup(func() { // preflight and status of other tests read it
 		_, _, _ = world.Cluster.Kubectl(context.WithoutCancel(t.Context()), "delete", "certificate", "--namespace=issued", "--all")
 	})
 	for _, command := range []string{"status", "preflight"} {
-		if _, output := run(t, world, command); !strings.Contains(output, "Certificate issued/serving is not ready: cert-manager has not looked at it") {
+		if output := harness.Run(t, command).Output(); !strings.Contains(output, "Certificate issued/serving is not ready: cert-manager has not looked at it") {
 			t.Errorf("without cert-manager, %s says:\n%s", command, output)
 		}
 	}
 	startCertManager(t, world)
-	eventually(t, "the certificate is issued", func() bool { return issued(t.Context(), t, world, "serving") != nil })
+	harness.Eventually(t, "the certificate is issued", func() (bool, any) {
+		return issued(t.Context(), t, world, "serving") != nil, "no Secret"
+	})
 	dir := t.TempDir()
 	startKubelet(t, world, dir)
-	eventually(t, "the certificate is mounted", func() bool { _, err := os.Stat(filepath.Join(dir, "tls.crt")); return err == nil })
-	guard := launch(t, world, "--certs=files", "--cert-dir="+dir)
-	awaitReady(t, guard)
+	harness.Eventually(t, "the certificate is mounted", func() (bool, any) {
+		_, err := os.Stat(filepath.Join(dir, "tls.crt"))
+		return err == nil, err
+	})
+	guard := harness.LaunchGuard(t, "--certs=files", "--cert-dir="+dir)
+	harness.AwaitReady(t, guard)
 	awaitDenial(t, world)
-	eventually(t, "preflight finds the certificate", func() bool {
-		_, output := run(t, world, "preflight")
-		return strings.Contains(output, "cert-manager has issued the guard's certificate")
+	harness.Eventually(t, "preflight finds the certificate", func() (bool, any) {
+		output := harness.Run(t, "preflight").Output()
+		return strings.Contains(output, "cert-manager has issued the guard's certificate"), output
 	})
 
 	before := failedCalls(t, world)
@@ -200,9 +206,9 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	} {
 		was := issued(t.Context(), t, world, "serving")
 		change.do()
-		eventually(t, change.what, func() bool {
+		harness.Eventually(t, change.what, func() (bool, any) {
 			is := issued(t.Context(), t, world, "serving")
-			return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]) && bytes.Equal(is["ca.crt"], was["ca.crt"]) == change.keepCA
+			return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]) && bytes.Equal(is["ca.crt"], was["ca.crt"]) == change.keepCA, string(is["tls.crt"])
 		})
 		requireServed(t, world, guard, change.what)
 	}
@@ -215,12 +221,12 @@ func replaceCA(t *testing.T, world *scenario.World) {
 	t.Helper()
 	was := issued(t.Context(), t, world, "authority")
 	deleteIssued(t, world, "authority")
-	if full(true, false) {
+	if harness.Full(true, false) {
 		return
 	}
-	eventually(t, "the CA is issued again", func() bool {
+	harness.Eventually(t, "the CA is issued again", func() (bool, any) {
 		is := issued(t.Context(), t, world, "authority")
-		return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"])
+		return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]), string(is["tls.crt"])
 	})
 	deleteIssued(t, world, "serving")
 }
@@ -228,8 +234,8 @@ func replaceCA(t *testing.T, world *scenario.World) {
 // requireServed waits until the guard serves the certificate of the Secret.
 func requireServed(t *testing.T, world *scenario.World, guard *testbed.Guard, when string) {
 	t.Helper()
-	eventually(t, when+", and served", func() bool {
+	harness.Eventually(t, when+", and served", func() (bool, any) {
 		leaf, err := handshake(guard, poolOf(issued(t.Context(), t, world, "serving")["ca.crt"]))
-		return err == nil && bytes.Contains(issued(t.Context(), t, world, "serving")["tls.crt"], encoded(leaf))
+		return err == nil && bytes.Contains(issued(t.Context(), t, world, "serving")["tls.crt"], encoded(leaf)), err
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
@@ -106,18 +107,21 @@ func mount(t *testing.T, dir string, files map[string][]byte) {
 func TestAnExpiredCertificateFailsClosedUntilItsRepair(t *testing.T) {
 	world := newWorld(t)
 	dir, ca := t.TempDir(), newIssuer(t)
-	life := full(45*time.Second, 15*time.Second)
+	life := harness.Full(45*time.Second, 15*time.Second)
 	mount(t, dir, ca.issue(t, time.Now().Add(-10*time.Minute), 10*time.Minute+life))
 	front := newBalancer(t)
-	guard := launch(t, world, "--url="+front.url(), "--certs=files", "--cert-dir="+dir)
+	guard := harness.LaunchGuard(t, "--url="+front.url(), "--certs=files", "--cert-dir="+dir)
 	front.add(guard)
-	awaitReady(t, guard)
+	harness.AwaitReady(t, guard)
 	awaitDenial(t, world)
-	eventually(t, "status says that the certificate is about to expire", func() bool {
-		_, output := run(t, world, "status")
-		return strings.Contains(output, "has not been renewed")
+	harness.Eventually(t, "status says that the certificate is about to expire", func() (bool, any) {
+		output := harness.Run(t, "status").Output()
+		return strings.Contains(output, "has not been renewed"), output
 	})
-	eventually(t, "the guard is not ready", func() bool { return strings.Contains(readyz(guard), "[-]certificate") })
+	harness.Eventually(t, "the guard is not ready", func() (bool, any) {
+		answer := readyz(guard)
+		return strings.Contains(answer, "[-]certificate"), answer
+	})
 	front.cut() // a connection that is open stays good
 	ours, got := denied(t.Context(), world)
 	if ours || !strings.Contains(got, "certificate has expired") {
@@ -126,17 +130,14 @@ func TestAnExpiredCertificateFailsClosedUntilItsRepair(t *testing.T) {
 	if ends, found := metric(t, guard, "apigw_guardian_certificate_not_after_seconds", "leaf"); !found || ends > float64(time.Now().Unix()) {
 		t.Errorf("the metric says that the leaf expires at %v (found %v)", ends, found)
 	}
-	code, output := run(t, world, "status")
-	if code != 3 || !strings.Contains(output, "has expired") {
-		t.Errorf("status exits %d:\n%s", code, output)
-	}
+	harness.Run(t, "status").Require(t, 3, "has expired")
 	mount(t, dir, ca.issue(t, time.Now().Add(-time.Minute), time.Hour))
 	repaired := time.Now()
 	awaitDenial(t, world)
 	if took := time.Since(repaired); took > 10*time.Second {
 		t.Errorf("the guard denied again %s after the repair, want at most 10s", took.Round(time.Millisecond))
 	}
-	awaitReady(t, guard)
+	harness.AwaitReady(t, guard)
 }
 
 // API servers accept certificates of a machine whose clock is an hour late or early.
@@ -145,15 +146,15 @@ func TestAnHourOfClockSkewDoesNoHarm(t *testing.T) {
 	for name, skew := range map[string]time.Duration{"an hour late": -time.Hour, "an hour early": time.Hour} {
 		t.Run("the clock of the CA is "+name, func(t *testing.T) {
 			makeCA(t, world, skew)
-			guard := launch(t, world)
-			awaitReady(t, guard)
+			guard := harness.LaunchGuard(t)
+			harness.AwaitReady(t, guard)
 			awaitDenial(t, world)
 		})
 		t.Run("the clock of the leaf is "+name, func(t *testing.T) {
 			dir := t.TempDir()
 			mount(t, dir, makeCA(t, world, skew))
-			guard := launch(t, world, "--certs=files", "--cert-dir="+dir)
-			awaitReady(t, guard)
+			guard := harness.LaunchGuard(t, "--certs=files", "--cert-dir="+dir)
+			harness.AwaitReady(t, guard)
 			awaitDenial(t, world)
 		})
 	}
@@ -161,7 +162,8 @@ func TestAnHourOfClockSkewDoesNoHarm(t *testing.T) {
 
 // The guard does not start with wrong files: it exits with code 1 and the reason.
 func TestWrongFilesEndTheStart(t *testing.T) {
-	world, ca := newWorld(t), newIssuer(t)
+	ca := newIssuer(t)
+	newWorld(t)
 	good := ca.issue(t, time.Now().Add(-time.Minute), time.Hour)
 	other := ca.issue(t, time.Now().Add(-time.Minute), time.Hour)
 	cases := map[string]struct {
@@ -179,11 +181,8 @@ func TestWrongFilesEndTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			mount(t, dir, tc.files)
-			code, output := run(t, world, "webhook", "--listen=127.0.0.1:0", "--probe-listen=0", "--metrics-listen=0",
-				"--url=https://"+tc.host+":1", "--certs=files", "--cert-dir="+dir)
-			if code != 1 || !strings.Contains(output, "Error: ") || !strings.Contains(output, tc.says) {
-				t.Errorf("exit %d:\n%s", code, output)
-			}
+			harness.Run(t, "webhook", "--listen=127.0.0.1:0", "--probe-listen=0", "--metrics-listen=0",
+				"--url=https://"+tc.host+":1", "--certs=files", "--cert-dir="+dir).Require(t, 1, "Error: ", tc.says)
 		})
 	}
 }
@@ -192,7 +191,7 @@ func TestWrongFilesEndTheStart(t *testing.T) {
 func makeCA(t *testing.T, world *scenario.World, skew time.Duration) map[string][]byte {
 	t.Helper()
 	removeSecret(t, world)
-	authority, err := certs.LoadAuthority(t.Context(), clients(t, world).CoreV1(), certs.Options{
+	authority, err := certs.LoadAuthority(t.Context(), harness.Clients(t).CoreV1(), certs.Options{
 		Namespace: namespace, Hosts: []string{"127.0.0.1"}, Now: func() time.Time { return time.Now().Add(skew) },
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
@@ -42,7 +43,7 @@ func startWatcher(t *testing.T, world *scenario.World) *watcher {
 	done := make(chan struct{})
 	w := &watcher{stop: func() { cancel(); <-done }}
 	t.Cleanup(w.stop)
-	api := clients(t, world).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	api := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	go func() {
 		defer close(done)
 		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
@@ -86,7 +87,7 @@ func patchSecret(t *testing.T, world *scenario.World, values map[string][]byte) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = clients(t, world).CoreV1().Secrets(namespace).Patch(t.Context(), certs.SecretName, types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = harness.Clients(t).CoreV1().Secrets(namespace).Patch(t.Context(), certs.SecretName, types.MergePatchType, patch, metav1.PatchOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func replaceSecret(t *testing.T, world *scenario.World, certificate, key []byte)
 	removeSecret(t, world)
 	secret := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": certificate, "tls.key": key}}
 	secret.Name = certs.SecretName
-	_, err := clients(t, world).CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
+	_, err := harness.Clients(t).CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) { // the leader was faster
 		t.Fatal(err)
 	}
@@ -122,15 +123,15 @@ func TestAnUnknownCAIsNotPublishedAfterAStart(t *testing.T) {
 	} {
 		t.Run("the Secret was "+name, func(t *testing.T) {
 			removeSecret(t, world)
-			guard := launch(t, world)
-			awaitReady(t, guard)
+			guard := harness.LaunchGuard(t)
+			harness.AwaitReady(t, guard)
 			awaitDenial(t, world)
 			guard.Kill()
 			certificate, key := unknownPair(t)
 			write(t, world, certificate, key)
 			seen := startWatcher(t, world)
-			again := launch(t, world)
-			awaitReady(t, again)
+			again := harness.LaunchGuard(t)
+			harness.AwaitReady(t, again)
 			awaitDenial(t, world)
 			seen.require(t, [][]byte{certificate})
 			if bytes.Contains(secretData(t, world)[corev1.TLSCertKey], certificate) {
@@ -152,7 +153,7 @@ func TestAnUnknownCAIsNeverPublished(t *testing.T) {
 	flow := startLoad(t, world)
 	first := secretData(t, world)[corev1.TLSCertKey]
 	var unknown [][]byte
-	for round := range full(60, 12) {
+	for round := range harness.Full(60, 12) {
 		certificate, key := unknownPair(t)
 		unknown = append(unknown, certificate)
 		switch round % 6 {
@@ -172,12 +173,12 @@ func TestAnUnknownCAIsNeverPublished(t *testing.T) {
 			replaceSecret(t, world, certificate, key)
 		}
 		// Each second the leader restores the Secret, or rotates. A short-lived CA leaves no time for more attacks.
-		time.Sleep(full(1200*time.Millisecond, 2400*time.Millisecond))
+		time.Sleep(harness.Full(1200*time.Millisecond, 2400*time.Millisecond))
 	}
 	flow.require(t, world, before)
-	eventually(t, "another CA of the guard signs", func() bool {
+	harness.Eventually(t, "another CA of the guard signs", func() (bool, any) {
 		current := secretData(t, world)[corev1.TLSCertKey]
-		return len(current) > 0 && !bytes.Equal(current, first)
+		return len(current) > 0 && !bytes.Equal(current, first), string(current)
 	})
 	seen.require(t, unknown)
 	var tampered float64

@@ -24,22 +24,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/apigw-guardian/apigw-guardian/e2e/program"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into the documents")
 
-var shared struct {
-	cluster *testbed.Cluster
-	program string
-}
-
 func TestMain(m *testing.M) {
-	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
-		shared.program, shared.cluster = guardian, cluster
-		return errors.Join(cluster.InstallCRDs(ctx), enablePrivateNetwork(ctx, cluster))
-	}))
+	harness.Main(m, 1, func(ctx context.Context, bed *harness.Bed) error {
+		return errors.Join(bed.Cluster.InstallCRDs(ctx), enablePrivateNetwork(ctx, bed.Cluster))
+	})
 }
 
 // enablePrivateNetwork creates the Service by which TKE shows that private network access is enabled.
@@ -71,11 +65,8 @@ var order = []string{"README.md", "docs/operations.md"}
 // A console block holds commands, each after "$ ", and what they print. The commands run in a shell, with the kubeconfig of a
 // cluster on which the guard runs.
 func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
-	guard, err := shared.cluster.StartGuard(t.Context(), shared.program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(guard.Stop)
+	harness.Take(t)
+	harness.StartGuard(t)
 	path := commands(t)
 	ran := map[string]int{}
 	for _, document := range documents(t) {
@@ -137,7 +128,7 @@ func documents(t *testing.T) []string {
 func commands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, program := range map[string]string{"apigw-guardian": shared.program, "kubectl": shared.cluster.KubectlPath()} {
+	for name, program := range map[string]string{"apigw-guardian": harness.Of(t).Program, "kubectl": harness.Of(t).Cluster.KubectlPath()} {
 		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +147,7 @@ func transcript(t *testing.T, path, block string) string {
 		for i := range lines[1:] {
 			lines[i+1] = strings.TrimPrefix(lines[i+1], "> ")
 		}
-		command := shared.cluster.Command(t.Context(), "/bin/sh", "-c", strings.Join(lines, "\n"))
+		command := harness.Of(t).Cluster.Command(t.Context(), "/bin/sh", "-c", strings.Join(lines, "\n"))
 		command.Env = append(command.Env, "PATH="+path+":"+os.Getenv("PATH"))
 		output, _ := command.CombinedOutput() // the document shows what a command that fails prints
 		if output = bytes.TrimRight(output, "\n"); len(output) > 0 {

@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,11 +30,16 @@ type Bed struct {
 	World *scenario.World
 }
 
-// The beds of a test binary: the free ones, and the taken ones by the name of the top-level test.
+// The beds of a test binary: the free ones, and the taken ones by the name of the top-level test. turn is closed once every
+// test that asked before has a bed.
 var (
 	free  chan *Bed
 	taken sync.Map
+	turn  = make(chan struct{})
 )
+
+// waiting is the value of -parallel: tests wait for a bed and not for package testing.
+const waiting = "1000"
 
 // Main builds the guard unless E2E_PROGRAM names it, starts so many beds side by side, prepares each, runs the tests and
 // exits. With several beds, so many tests run at the same time.
@@ -63,9 +67,10 @@ func run(m *testing.M, beds int, prepare func(context.Context, *Bed) error) (cod
 	}
 	group.Wait()
 	defer func() { err = errors.Join(err, stop(all)) }()
-	if err := errors.Join(append(failures, flag.Set("test.parallel", strconv.Itoa(beds)))...); err != nil {
+	if err := errors.Join(append(failures, flag.Set("test.parallel", waiting))...); err != nil {
 		return 1, err
 	}
+	close(turn)
 	for _, bed := range all {
 		free <- bed
 	}
@@ -94,13 +99,18 @@ func start(binary string, prepare func(context.Context, *Bed) error) (*Bed, erro
 	return bed, nil
 }
 
-// Take gives a top-level test a bed until it ends. Where there are several beds, the test runs in parallel with others.
+// Take gives a top-level test a bed until it ends. If there are several beds, tests run in parallel, and get a bed in the order
+// of their source: package testing runs one test at a time until t.Parallel.
 func Take(t *testing.T) *Bed {
 	t.Helper()
+	mine, next := turn, make(chan struct{})
+	turn = next
 	if cap(free) > 1 {
 		t.Parallel()
 	}
+	<-mine
 	bed := <-free
+	close(next)
 	taken.Store(t.Name(), bed)
 	t.Cleanup(func() {
 		taken.Delete(t.Name())

@@ -78,12 +78,15 @@ func (r Ran) Require(t *testing.T, code int, texts ...string) Ran {
 		t.Fatalf("exit code %d, want %d\n%s%s", r.Code, code, r.Stdout, r.Stderr)
 	}
 	for _, text := range texts {
-		if !strings.Contains(r.Stdout+r.Stderr, text) {
+		if !strings.Contains(r.Output(), text) {
 			t.Fatalf("the output lacks %q\n%s%s", text, r.Stdout, r.Stderr)
 		}
 	}
 	return r
 }
+
+// Output is standard output, followed by standard error.
+func (r Ran) Output() string { return r.Stdout + r.Stderr }
 
 // Into decodes the JSON on standard output.
 func (r Ran) Into(t *testing.T, result any) {

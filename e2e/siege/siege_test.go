@@ -6,31 +6,15 @@ package siege
 import (
 	"context"
 	"errors"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/e2e/program"
-	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
-	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 )
-
-var shared struct {
-	world    *scenario.World
-	guardian string
-}
 
 func TestMain(m *testing.M) {
 	Main()
-	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
-		shared.guardian = guardian
-		if err := cluster.StartUnguarded(ctx); err != nil {
-			return err
-		}
-		var err error
-		shared.world, err = scenario.NewWorld(ctx, cluster)
-		return err
-	}))
+	harness.Main(m, 1, func(ctx context.Context, bed *harness.Bed) error { return bed.Cluster.StartUnguarded(ctx) })
 }
 
 const (
@@ -42,7 +26,8 @@ const (
 )
 
 func TestTheGuardDeniesUnderAttack(t *testing.T) {
-	program := shared.guardian
+	bed := harness.Take(t)
+	world, program := harness.World(t), bed.Program
 	cage, err := NewCage(chartMemory)
 	switch {
 	case errors.Is(err, ErrNoCage):
@@ -59,7 +44,7 @@ func TestTheGuardDeniesUnderAttack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	guard, err := shared.world.Cluster.StartGuard(t.Context(), program)
+	guard, err := bed.Cluster.StartGuard(t.Context(), program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +54,7 @@ func TestTheGuardDeniesUnderAttack(t *testing.T) {
 			continue
 		}
 		t.Run(attack.Name, func(t *testing.T) {
-			report, err := Run(t.Context(), Place{World: shared.world, Guard: guard}, attack, attackTime)
+			report, err := Run(t.Context(), Place{World: world, Guard: guard}, attack, attackTime)
 			if err != nil {
 				t.Fatal(err)
 			}
