@@ -52,7 +52,7 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 		Outcome: "Denied", Operation: "UPDATE",
 		Object:   v1alpha1.ObjectReference{Group: "rbac.authorization.k8s.io", Resource: "clusterroles", Name: "apigw-ingress-clusterrole"},
 		Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
-		Changed: []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
+		Changed:  []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
 		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]).`,
 		User:    v1alpha1.User{Name: "jane\ufffd@example.com", Groups: []string{"system:masters", "team", "system:authenticated"}},
 		Count:   1, Source: v1alpha1.SourceGuard,
