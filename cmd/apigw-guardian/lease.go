@@ -19,6 +19,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // What a replica asks of the lease: the defaults of controller-runtime.
@@ -88,7 +89,7 @@ func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.Leader
 // leaseTampered tells of a lease that names a longer term than any replica asks for.
 func (g *guard) leaseTampered(ctx context.Context, record resourcelock.LeaderElectionRecord) {
 	g.settings.log.Warn("the leader-election lease names a longer term than any replica asks for: it is taken over",
-		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
+		slog.String("holder", text.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
 	g.recordTampering(ctx, audit.Event{
 		Operation: admissionv1.Update,
 		Object:    store.LeaseObject(g.settings.flags.namespace),

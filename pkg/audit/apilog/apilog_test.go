@@ -24,6 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 func builtIn(tb testing.TB) *reserved.Set {
@@ -639,7 +640,7 @@ func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...))
 	record := log.Compare(nil).ToStore()[0]
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: v1alpha1.Denied, Object: v1alpha1.ParseObjectReference(role), Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
+		Outcome: v1alpha1.Denied, Object: v1alpha1.ParseObjectReference(role), Resource: role, Reason: text.Printable(evil+strings.Repeat("r", 100), 64),
 		Count: 3, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 3}}, Replica: "import", Source: v1alpha1.SourceImport,
 		FirstTime: metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 1, 100e6, time.UTC)),
 		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),
