@@ -175,7 +175,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 		Checks []struct{ ID, Status, Message, Remedy string }
 	}
 	guardianOf(t, path, "preflight", "-o", "json").require(t, 3).into(t, &result)
-	want := []string{"kubernetes-version", "admin-role", "private-network", "existing-resources", "tke-cluster"}
+	want := []string{"kubernetes-version", "admin-role", "private-network", "reserved-kinds", "existing-resources", "tke-cluster"}
 	for i, id := range want {
 		if i >= len(result.Checks) || result.Checks[i].ID != id {
 			t.Fatalf("got %+v, want %v", result.Checks, want)
