@@ -123,11 +123,10 @@ type leaf struct {
 // start together agree on one CA. It replaces a CA that has expired.
 //
 // If the webhook configuration exists, it must hold the CA, or a CA that an endorsement links to it. Otherwise, or if the Secret
-// is missing, this replica makes a new CA without a write. The new CA takes effect if this replica becomes the leader. If the
-// Secret holds a proven CA again, the replica follows that one.
+// is missing, this replica makes a new CA without a write. It writes that CA when it leads, and follows a proven one meanwhile.
 //
-// The error wraps ErrInvalidOptions, or ErrUnusableCA if there is no webhook configuration and the Secret holds no working CA, or
-// the API server's error. It never contains key material.
+// The error wraps ErrInvalidOptions, or the API server's error, or ErrUnusableCA: there is no webhook configuration, and the Secret
+// holds no working CA. It never contains key material.
 func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority, error) {
 	opts, err := opts.complete()
 	if err != nil {

@@ -6,7 +6,6 @@ package certs
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"time"
@@ -122,8 +121,9 @@ func (a *Authority) reload(ctx context.Context) (stored storedSet, problem strin
 func (a *Authority) adopt(stored caSet) (hasUnknown bool, err error) {
 	now := a.opts.Now()
 	t := trust{held: *a.held.Load(), made: a.made, anchored: a.anchored, live: &a.live, pace: a.pace}
-	merged, proven := t.merge(stored, now)
-	_, heldProven := t.held.provenBy(t.anchors(now))
+	anchors := t.anchors(now)
+	merged, proven := t.merge(stored, anchors, now)
+	_, heldProven := t.held.provenBy(anchors)
 	// An empty caBundle says nothing against the CA: another client may have emptied it.
 	if !proven && len(a.live.certificates) > 0 && !a.anchored && !heldProven {
 		err = a.startOver(errUnknownCA, now)
@@ -134,7 +134,7 @@ func (a *Authority) adopt(stored caSet) (hasUnknown bool, err error) {
 		a.grace.Store(nil)
 		a.opts.Changed()
 	}
-	return len(provenBy(t.anchors(now), stored.bundle())) < len(stored.bundle()), err
+	return len(provenBy(anchors, stored.bundle())) < len(stored.bundle()), err
 }
 
 // hold replaces the CAs of this replica.
@@ -147,17 +147,17 @@ func (a *Authority) hold(set caSet) {
 // checkTrust makes the replica ready once API servers accept its leaf.
 func (a *Authority) checkTrust() {
 	now := a.opts.Now()
-	ca := a.held.Load().signer(now).certificate
-	a.anchored = a.anchored || a.live.holdsFor(ca, 0, now)
-	if a.live.holdsFor(ca, a.pace.propagation, now) {
+	signer := a.held.Load().signer(now)
+	a.anchored = a.anchored || a.live.holdsFor(signer.certificate, 0, now)
+	if a.live.holdsFor(signer.certificate, a.pace.propagation, now) {
 		a.notice = ""
 	}
 	delay := time.Duration(0)
 	// Other replicas may serve under an unrelated CA, which every API server accepts by now.
-	if len(provenBy([]*x509.Certificate{ca}, a.live.certificates)) < len(a.live.certificates) {
+	if len(provenBy(caSet{current: signer}.bundle(), a.live.certificates)) < len(a.live.certificates) {
 		delay = min(a.pace.propagation, maxStartDelay)
 	}
-	if !a.live.registered || a.live.holdsFor(ca, delay, now) {
+	if !a.live.registered || a.live.holdsFor(signer.certificate, delay, now) {
 		a.health.trusted.Store(true)
 	}
 }

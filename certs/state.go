@@ -12,7 +12,6 @@ import (
 	"time"
 )
 
-// The errors of [State.Ready].
 var (
 	errNoCertificate = errors.New("no valid serving certificate")
 	errNotTrustedYet = errors.New("the webhook configuration does not hold the CA yet")
@@ -22,7 +21,7 @@ var (
 type State struct {
 	// Leaf is the serving certificate; nil if there is none.
 	Leaf *x509.Certificate
-	// Authority is the CA of Leaf; nil if it is unknown.
+	// Authority is the CA of Leaf; nil if there is none.
 	Authority *x509.Certificate
 	// Problem says what is wrong with the provided files or the Secret, and what to do; "" if nothing is. It never holds key
 	// material. The guard may still serve with an earlier certificate.

@@ -18,10 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/util/cert"
-)
 
-// fieldManager is the guard's name in managedFields.
-const fieldManager = "apigw-guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+)
 
 // The keys of the Secret. The current CA has the keys of the Secret's type, where versions without rotation expect it.
 const (
@@ -48,7 +47,7 @@ type storedSet struct {
 	version string // the resourceVersion; "" if there is no Secret
 }
 
-// load reads the Secret. If the Secret is unusable, the result has its version beside the error.
+// load reads the Secret. If the Secret is unusable, it returns its version and ErrUnusableCA.
 func (s store) load(ctx context.Context) (storedSet, error) {
 	secret, err := s.client.Secrets(s.namespace).Get(ctx, SecretName, metav1.GetOptions{})
 	if err != nil {
@@ -56,9 +55,9 @@ func (s store) load(ctx context.Context) (storedSet, error) {
 	}
 	found, reason := parse(secret.Data)
 	if reason != "" {
-		return storedSet{version: secret.ResourceVersion}, unusable(s.namespace, reason)
+		err = unusable(s.namespace, reason)
 	}
-	return storedSet{caSet: found, version: secret.ResourceVersion}, nil
+	return storedSet{caSet: found, version: secret.ResourceVersion}, err
 }
 
 // save replaces what was read. It changes nothing, and returns a Conflict, if another client has written since.
@@ -84,7 +83,7 @@ func (s store) create(ctx context.Context, data map[string][]byte) error {
 		return err
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
-	_, err = s.client.Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: fieldManager})
+	_, err = s.client.Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: guardian.FieldManager})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create namespace %q: %w", s.namespace, err)
 	}
@@ -97,7 +96,7 @@ func (s store) apply(ctx context.Context, data map[string][]byte) error {
 	data = maps.Clone(data)
 	maps.DeleteFunc(data, func(_ string, value []byte) bool { return value == nil })
 	secret := corev1apply.Secret(SecretName, s.namespace).WithType(corev1.SecretTypeTLS).WithData(data)
-	manager := fieldManager + "-" + strings.ToLower(rand.Text())
+	manager := guardian.FieldManager + "-" + strings.ToLower(rand.Text())
 	_, err := s.client.Secrets(s.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: manager})
 	return err
 }
@@ -108,13 +107,12 @@ func (s store) replace(ctx context.Context, version string, data map[string][]by
 	if err != nil {
 		return err
 	}
-	_, err = s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch,
-		metav1.PatchOptions{FieldManager: fieldManager})
+	opts := metav1.PatchOptions{FieldManager: guardian.FieldManager}
+	_, err = s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch, opts)
 	return err
 }
 
-// unusable returns the error for a Secret that the guard cannot use. The reason is this package's own text: the error of a parser
-// might quote key material.
+// unusable returns the error for a Secret that the guard cannot use. The reason must not quote key material, as a parser may.
 func unusable(namespace, reason string) error {
 	return fmt.Errorf("%w in Secret %s/%s: %s: delete it (kubectl -n %s delete secret %s) and restart the guard, which makes a new one",
 		ErrUnusableCA, namespace, SecretName, reason, namespace, SecretName)
@@ -122,9 +120,7 @@ func unusable(namespace, reason string) error {
 
 // encode returns the data of the Secret; nil for each key that it must not have.
 func encode(s caSet) (map[string][]byte, error) {
-	data := map[string][]byte{
-		nextCertKey: nil, nextKeyKey: nil, previousCertKey: encodeBundle(s.previous),
-	}
+	data := map[string][]byte{nextCertKey: nil, nextKeyKey: nil, previousCertKey: encodeBundle(s.previous)}
 	for names, p := range map[[2]string]keyPair{{currentCertKey, currentKeyKey}: s.current, {nextCertKey, nextKeyKey}: s.next} {
 		if p.certificate == nil {
 			continue

@@ -131,10 +131,9 @@ func (t trust) anchors(now time.Time) []*x509.Certificate {
 	return union(t.held.bundle(), t.live.propagated(live, t.pace.propagation, now))
 }
 
-// merge returns the CAs to hold from now on, given the CAs in the Secret. proven is false if the Secret's current CA is unknown:
-// the replica then keeps its own.
-func (t trust) merge(stored caSet, now time.Time) (merged caSet, proven bool) {
-	merged, proven = stored.provenBy(t.anchors(now))
+// merge returns the CAs to hold from now on, given the CAs in the Secret. If the Secret's current CA is unknown, proven is false.
+func (t trust) merge(stored caSet, anchors []*x509.Certificate, now time.Time) (merged caSet, proven bool) {
+	merged, proven = stored.provenBy(anchors)
 	if !proven {
 		merged = t.held
 	}

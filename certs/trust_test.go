@@ -199,7 +199,7 @@ func TestWhichCAsAReplicaHolds(t *testing.T) {
 			var live liveBundle
 			live.set(tc.live != nil, tc.live, at(tc.since))
 			c := trust{held: tc.held, anchored: !tc.new, live: &live, pace: paceOf(testLifetime)}
-			next, proven := c.merge(tc.stored, at(tc.now))
+			next, proven := c.merge(tc.stored, c.anchors(at(tc.now)), at(tc.now))
 			if diff := cmp.Diff(tc.want, names(known, next)); diff != "" || proven == tc.unproven {
 				t.Errorf("proven %v (-want +got):\n%s", proven, diff)
 			}

@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// clusters are the control planes beside the one of program.Tests.
+// clusters are the control planes that program.Tests does not start.
 type clusters struct {
 	group   sync.WaitGroup
 	mu      sync.Mutex // guards the fields below

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package guard
 
 import (
 	"errors"
@@ -44,7 +44,7 @@ func TestOwner(t *testing.T) {
 			if test.get != nil {
 				client.PrependReactor("get", "clusterroles", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, test.get })
 			}
-			g := &guard{client: client, settings: &settings{flags: webhookFlags{ownerClusterRole: "guard"}}}
+			g := &Guard{client: client, options: Options{OwnerClusterRole: "guard"}}
 			g.lastOwner.Store(test.known)
 			owner, err := g.owner(t.Context())
 			if !errors.Is(err, test.err) || err == nil && string(owner.UID) != test.uid {

@@ -1,25 +1,45 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package guard
 
 import (
 	"context"
 	"log/slog"
+	"math"
+	"runtime/debug"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-// bridgeLogs sends what the libraries log to the same place, in the same form.
-func bridgeLogs(log *slog.Logger) {
+const (
+	// usualMemory is the chart's memory limit. The guard's budgets are made for it.
+	usualMemory = 128 << 20
+	// goShare is the part of the container's memory that Go may fill before it collects garbage in earnest. The rest is for the
+	// program's file (some 25 MB), for the kernel's buffers of connections, and for what Go overshoots by.
+	goShare = 0.5
+)
+
+// LimitMemory sets Go's memory limit to a share of the container's, which the chart names in GOMEMLIMIT. Without that, it takes a
+// share of usualMemory, as the container may have a limit that the process cannot see. A process calls it once.
+func LimitMemory() {
+	container := debug.SetMemoryLimit(-1)
+	if container == math.MaxInt64 {
+		container = usualMemory
+	}
+	debug.SetMemoryLimit(int64(goShare * float64(container)))
+}
+
+// BridgeLogs sends the log lines of controller-runtime and client-go to log, in the same form. It sets the loggers of the process.
+func BridgeLogs(log *slog.Logger) {
 	logger := logr.FromSlogHandler(libraries(log))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)
 }
 
-// libraries is where the libraries log. What they call information is of use only to whoever looks for a fault.
+// libraries returns the handler for the libraries. Below warnings, their lines help only in a search for a fault.
 func libraries(log *slog.Logger) slog.Handler {
 	handler := log.Handler()
 	if handler.Enabled(context.Background(), slog.LevelDebug) {
@@ -28,7 +48,7 @@ func libraries(log *slog.Logger) slog.Handler {
 	return filter{handler, func(level slog.Level) bool { return level >= slog.LevelWarn }}
 }
 
-// untilDone is where libraries log until ctx ends. A manager that is told to end calls that an error.
+// untilDone drops all lines after the end of ctx: a manager that is stopped logs that as an error.
 func untilDone(ctx context.Context, log *slog.Logger) slog.Handler {
 	return filter{libraries(log), func(slog.Level) bool { return ctx.Err() == nil }}
 }

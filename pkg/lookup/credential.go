@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package facts
+package lookup
 
 import (
 	"context"
@@ -12,12 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// CredentialsName is the name of the ConfigMap in which `apigw-guardian authorize` leaves which token Secret is in use for each
+// CredentialsName is the name of the ConfigMap in which `apigw-guardian authorize` notes which token Secret is in use for each
 // reserved ServiceAccount, one key each. The guard may not list Secrets, so it cannot find out by itself.
 const CredentialsName = "apigw-guardian-credentials"
 
@@ -34,15 +31,15 @@ type Credential struct {
 // Key is the key of the credential in the ConfigMap. A namespace has no dot in its name, so no two accounts share a key.
 func (c Credential) Key() string { return c.Namespace + "." + c.Account }
 
-// errBadCredential says that a ConfigMap holds something that `authorize` does not write.
+// errBadCredential means that the ConfigMap holds a value that `authorize` does not write.
 var errBadCredential = errors.New("not a credential of this account")
 
-// Credential returns what `authorize` has left for a ServiceAccount; the zero Credential if there is nothing.
-func (c Cluster) Credential(ctx context.Context, namespace, account string) (Credential, error) {
-	if c.Namespace == "" {
+// Credential returns what `authorize` noted for a ServiceAccount, or the zero Credential if it noted nothing.
+func (r Reader) Credential(ctx context.Context, namespace, account string) (Credential, error) {
+	if r.Namespace == "" {
 		return Credential{}, nil
 	}
-	stored, err := c.Client.CoreV1().ConfigMaps(c.Namespace).Get(ctx, CredentialsName, metav1.GetOptions{})
+	stored, err := r.Client.CoreV1().ConfigMaps(r.Namespace).Get(ctx, CredentialsName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return Credential{}, nil
 	}
@@ -65,39 +62,4 @@ func readCredential(stored *corev1.ConfigMap, key string) (Credential, error) {
 		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: %w", key, stored.Namespace, stored.Name, errBadCredential)
 	}
 	return credential, nil
-}
-
-// onlyToken trusts what `authorize` has left for the account as it lives now. Where it has left nothing, the account's own list
-// of Secrets counts: before Kubernetes 1.24 it names each token Secret.
-func (c Cluster) onlyToken(ctx context.Context, lookup policy.Lookup) (bool, error) {
-	account, err := c.account(ctx, lookup.Namespace, lookup.Account)
-	if err != nil {
-		return false, err
-	}
-	if account == nil {
-		return true, nil // no token of it is valid
-	}
-	credential, err := c.Credential(ctx, lookup.Namespace, lookup.Account)
-	if err != nil {
-		return false, err
-	}
-	if credential.AccountUID == string(account.UID) {
-		return credential.Secret == lookup.Name, nil
-	}
-	return !c.listsAnother(account, lookup.Name), nil
-}
-
-// listsAnother reports whether the account lists a token Secret of its reservation other than name.
-func (c Cluster) listsAnother(account *corev1.ServiceAccount, name string) bool {
-	if c.Set == nil {
-		return false
-	}
-	for _, reference := range account.Secrets {
-		id := reserved.Identity{Namespace: account.Namespace, Name: reference.Name}
-		resource := c.Set.Find(corev1.SchemeGroupVersion.WithResource("secrets"), id)
-		if reference.Name != name && resource != nil && resource.Account == account.Name {
-			return true
-		}
-	}
-	return false
 }

@@ -1,28 +1,25 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package guard
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// What a replica asks of the lease: the defaults of controller-runtime.
+// The times that a replica asks for in the lease: the defaults of controller-runtime.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 10 * time.Second
@@ -34,26 +31,21 @@ const maxTransitions = 1 << 30
 // maxHolder bounds what the name of a holder adds to a log line.
 const maxHolder = 256
 
-// boundedLock is the lease of the leader election. Any client that may update leases can name itself in it for a day, or put in
-// numbers that no replica can count on from. The election trusts what it reads, so boundedLock lets it read no longer term
+// boundedLock is the lease of the leader election. Any client that may update leases can name itself in it for a day, or write
+// numbers that no replica can count on from. The election trusts what it reads, so boundedLock lets it read no longer duration
 // than a replica asks for: the next leader takes over after 15 s.
 type boundedLock struct {
 	resourcelock.Interface
-	// report is called once for each holder whose term was cut.
+	// report is called once for each holder with a longer duration.
 	report func(ctx context.Context, record resourcelock.LeaderElectionRecord)
 
 	reported resourcelock.LeaderElectionRecord
 }
 
-// newLock makes the lock of one term of leadership.
-func (g *guard) newLock() (resourcelock.Interface, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("name this replica: %w", err)
-	}
-	identity := resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())}
-	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, g.settings.flags.namespace, guardian.WebhookConfiguration,
-		identity, rest.CopyConfig(g.config), renewDeadline)
+// newLock makes the lock of one manager.
+func (g *Guard) newLock() (resourcelock.Interface, error) {
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, g.options.Namespace, guardian.WebhookConfiguration,
+		resourcelock.ResourceLockConfig{Identity: g.name}, rest.CopyConfig(g.config), renewDeadline)
 	if err != nil {
 		return nil, fmt.Errorf("make the lock of the leader election: %w", err)
 	}
@@ -79,20 +71,20 @@ func (l *boundedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 
 func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.LeaderElectionRecord) {
 	isSame := record.HolderIdentity == l.reported.HolderIdentity && record.LeaseDurationSeconds == l.reported.LeaseDurationSeconds
-	if l.report == nil || isSame {
+	if isSame {
 		return
 	}
 	l.reported = record
 	l.report(ctx, record)
 }
 
-// leaseTampered tells of a lease that names a longer term than any replica asks for.
-func (g *guard) leaseTampered(ctx context.Context, record resourcelock.LeaderElectionRecord) {
-	g.settings.log.Warn("the leader-election lease names a longer term than any replica asks for: it is taken over",
+// leaseTampered logs and records a lease with a longer duration than any replica asks for.
+func (g *Guard) leaseTampered(ctx context.Context, record resourcelock.LeaderElectionRecord) {
+	g.options.Log.Warn("leader-election lease is longer than any replica asks for, taking it over",
 		slog.String("holder", text.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
 	g.recordTampering(ctx, audit.Event{
 		Operation: admissionv1.Update,
-		Object:    store.LeaseObject(g.settings.flags.namespace),
+		Object:    store.LeaseObject(g.options.Namespace),
 		Reason:    audit.LeaseHeld,
 		Changed:   []string{"spec.holderIdentity", "spec.leaseDurationSeconds"},
 		Message: fmt.Sprintf("The leader-election lease named the holder %q for %d s. A replica takes it over after %s.",

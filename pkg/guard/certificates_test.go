@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package guard
 
 import (
 	"context"
@@ -44,9 +44,9 @@ func (s *fakeSource) Lead(ctx context.Context) {
 	s.leaders.Add(-1)
 }
 
-func loadedCertificates(s source) *certificates {
-	c := &certificates{source: s, loaded: make(chan struct{}), leader: make(chan struct{}, 1)}
-	close(c.loaded)
+func loadedCertificates(s *fakeSource) *certificates {
+	c := &certificates{loaded: make(chan struct{}), leading: make(chan struct{}, 1)}
+	c.load(source{handshakes: s, trust: s, follow: s.Follow, lead: s.Lead})
 	return c
 }
 
@@ -55,7 +55,7 @@ func TestAReplicaStandsInWhileAProblemLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fakeSource{}
 		c := loadedCertificates(s)
-		go func() { _ = c.standIn(t.Context()) }()
+		go c.standIn(t.Context())
 		step := func(problem string, pause time.Duration, want int32) {
 			t.Helper()
 			s.problem.Store(problem)
@@ -73,7 +73,7 @@ func TestAReplicaStandsInWhileAProblemLasts(t *testing.T) {
 		step("late", 2*standInPatience, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go func() { _ = c.lead(ctx) }() // elected meanwhile
+		go c.lead(ctx) // elected meanwhile
 		step("late", time.Hour, 1)
 		step("", 2*standInInterval, 1) // the elected leader goes on
 	})
@@ -87,9 +87,9 @@ func TestTheBundleOfAReplicaThatMayNotReadTheSecret(t *testing.T) {
 		refresh, err error
 		want         string
 	}{
-		"it may read it":         {nil, nil, "stored"},
-		"it may not":             {forbidden, nil, "held"},
-		"nobody can read it now": {unreachable, unreachable, "stored"},
+		"it may read it":                {nil, nil, "stored"},
+		"it may not":                    {forbidden, nil, "held"},
+		"the API server is unreachable": {unreachable, unreachable, "stored"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package facts
+package lookup
 
 import (
 	"bytes"
@@ -23,18 +23,18 @@ import (
 // constant RootCACertConfigMapName of k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher.
 const rootCAConfigMap = "kube-root-ca.crt"
 
-// errUnknownCA says that the guard has nothing to compare a CA with.
-var errUnknownCA = errors.New("the cluster publishes no CA, and the guard was given none")
+// errUnknownCA means that there is no CA to compare with.
+var errUnknownCA = errors.New("the cluster publishes no CA, and the configuration of this client has none")
 
 // IsClusterCA reports whether ca, in PEM, is the CA of this cluster's API server: the one that kube-controller-manager
-// publishes in kube-system, or the one that the guard itself verifies the API server with. Two bundles are equal if they hold
-// the same certificates and nothing else. An error says that neither source could be read, or only one that differs.
-func (c Cluster) IsClusterCA(ctx context.Context, ca []byte) (bool, error) {
-	trusted, trustedErr := c.trustedCA()
+// publishes in kube-system, or the one that this process verifies the API server with. Two bundles are equal if they hold the
+// same certificates and nothing else. It returns an error if a source cannot be read and the other one does not hold ca.
+func (r Reader) IsClusterCA(ctx context.Context, ca []byte) (bool, error) {
+	trusted, trustedErr := r.trustedCA()
 	if isSameCA(ca, trusted) {
 		return true, nil
 	}
-	published, err := c.publishedCA(ctx)
+	published, err := r.publishedCA(ctx)
 	switch {
 	case err != nil:
 		return false, err
@@ -47,16 +47,16 @@ func (c Cluster) IsClusterCA(ctx context.Context, ca []byte) (bool, error) {
 }
 
 // trustedCA reads the file, if the configuration names one, on each call: the kubelet replaces it when the CA rotates.
-func (c Cluster) trustedCA() ([]byte, error) {
+func (r Reader) trustedCA() ([]byte, error) {
 	switch {
-	case c.Config == nil:
+	case r.Config == nil:
 		return nil, nil
-	case len(c.Config.CAData) > 0:
-		return c.Config.CAData, nil
-	case c.Config.CAFile == "":
+	case len(r.Config.CAData) > 0:
+		return r.Config.CAData, nil
+	case r.Config.CAFile == "":
 		return nil, nil
 	}
-	data, err := os.ReadFile(c.Config.CAFile)
+	data, err := os.ReadFile(r.Config.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the CA of the API server: %w", err)
 	}
@@ -64,8 +64,8 @@ func (c Cluster) trustedCA() ([]byte, error) {
 }
 
 // publishedCA returns nil if kube-controller-manager publishes no CA.
-func (c Cluster) publishedCA(ctx context.Context) ([]byte, error) {
-	published, err := c.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, rootCAConfigMap, metav1.GetOptions{})
+func (r Reader) publishedCA(ctx context.Context) ([]byte, error) {
+	published, err := r.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, rootCAConfigMap, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
