@@ -60,6 +60,8 @@ func TestCompareVersions(t *testing.T) {
 		"a deletion that has begun counts":        {"ClusterRole", `{}`, `{"metadata":{"deletionTimestamp":"x"}}`, []string{"metadata.deletionTimestamp"}},
 		"an unknown field counts":                 {"ClusterRole", `{}`, `{"future":{"field":1}}`, []string{"future.field"}},
 		"a list inside a list":                    {"ClusterRole", `{"rules":[{"verbs":["a"]},{"verbs":["b"]}]}`, `{"rules":[{"verbs":["a"]},{"verbs":["c"]}]}`, []string{"rules[1].verbs"}},
+		"lists of lists element by element":       {"ClusterRole", `{"x":[["a"],["b"]]}`, `{"x":[["a"],["c"]]}`, []string{"x[1]"}},
+		"secrets that are no list":                {"ServiceAccount", `{"secrets":{"a":{"b":1}}}`, `{"secrets":{"a":{"b":2}}}`, []string{"secrets.a.b"}},
 		"a longer list":                           {"ClusterRole", `{"rules":[{"verbs":["a"]}]}`, `{"rules":[{"verbs":["a"]},{"verbs":["b"]}]}`, []string{"rules"}},
 		"a list in place of an object":            {"ClusterRole", `{"x":{"a":1}}`, `{"x":[1]}`, []string{"x"}},
 		"a scalar in place of an object":          {"ClusterRole", `{"x":{"a":1}}`, `{"x":1}`, []string{"x"}},

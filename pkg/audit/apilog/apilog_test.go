@@ -650,6 +650,15 @@ func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 	}
 }
 
+func TestARecordOfTwoWritesByOneUserNamesTheUser(t *testing.T) {
+	t.Parallel()
+	write := []edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", "20261125t0820-update-0123456789abcdef0123"), code(403, "")}
+	log := logOf(t, line(t, append(write, at("08:20:01"))...), line(t, append(write, at("08:20:02"))...))
+	if spec := log.Compare(nil).ToStore()[0].Spec; spec.User.Name != "alice" || spec.Operation != "UPDATE" || spec.Count != 2 {
+		t.Errorf("got %+v", spec)
+	}
+}
+
 // FuzzEvents feeds foreign bytes: nothing panics, the same bytes tell the same, a broken line hides none behind it, and what
 // is told holds no value of a Secret of the seeds.
 func FuzzEvents(f *testing.F) {
