@@ -86,6 +86,9 @@ chart: require-go ## Lint and unit-test the chart, with helm 3 and 4, and try it
 e2e: require-go ## Install the chart with helm on a real node: needs root, and the packages of e2e/node/packages.txt
 	$(say) 'go test ./e2e/recording, with all denials and long outages'
 	@E2E_FULL=1 $(GO) test -count=1 -timeout 40m $(TEST_ARGS) -run 'TestEveryDenial|TestNoDenial' ./e2e/recording
+	$(say) 'go test ./certs ./e2e/certs, with more worlds and longer lifetimes'
+	@E2E_FULL=1 $(GO) test -count=1 -timeout 40m $(TEST_ARGS) \
+		-run 'TestEveryAPIServer|TestNoWrite|TestCAsRotate|TestAnUnknownCAIsNever|TestCertManager|TestAnExpiredCertificate' ./certs ./e2e/certs
 	$(say) 'go test ./e2e/node ./e2e/install'
 	@E2E_NODE=1 $(GO) test -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) ./e2e/node ./e2e/install
 
@@ -145,7 +148,7 @@ clean: ## Remove bin
 ##@ Variables
 #% K8S_VERSION = Kubernetes release of demo, test, bench and corpus (1.37.2; also 1.30.14, 1.28.15)
 #% DEMO_STAY = 0 ends the demo by itself
-#% E2E_LONG = 1 gives the test of rotations leaves of 30 s and authorities of 3 min: it takes 7 minutes
+#% E2E_LONG = 1 gives the test of rotations leaves of 30 s and CAs of 3 min: it takes 5 to 7 minutes
 #% RACE = 1 runs the tests under Go's race detector (needs a C compiler)
 #% BENCH_PARTS = what make bench measures through the API server: P5 P8 P9 P10 P13 (default all)
 #% BENCH_ATTACK = a part of the name of an attack: P13 then measures under those attacks only

@@ -25,7 +25,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/records"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 const many = 10_000
@@ -320,8 +319,8 @@ func seesDenialArrive(s *screen) {
 func seesHostileTexts(s *screen) {
 	const name = `<img src=x onerror="throw 1"><script>throw 2</script>{{7*7}}`
 	fact := audit.Event{
-		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Resource: "secrets/kube-system/b", Reason: "ReservedDelete", Message: name,
-		User: policy.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
+		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Object: v1alpha1.ParseObjectReference("secrets/kube-system/b"), Reason: "ReservedDelete", Message: name,
+		User: v1alpha1.User{Name: name, Groups: []string{name}}, Changed: []string{name}, Source: v1alpha1.SourceGuard,
 	}
 	if err := records.Store(s.t.Context(), shared.cluster.AdminConfig(), records.Of(&fact, 1)); err != nil {
 		s.t.Fatal(err)

@@ -25,7 +25,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // A record says who, what, when, which fields and why; the audit log and kubectl lead to it.
@@ -49,8 +48,10 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	}
 	spec.FirstTime, spec.LastTime, spec.LastRequestUID, spec.Counts, spec.Replica = metav1.MicroTime{}, metav1.MicroTime{}, "", nil, ""
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: "Denied", Operation: "UPDATE", Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
-		Changed: []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
+		Outcome: "Denied", Operation: "UPDATE",
+		Object:   v1alpha1.ObjectReference{Group: "rbac.authorization.k8s.io", Resource: "clusterroles", Name: "apigw-ingress-clusterrole"},
+		Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
+		Changed:  []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
 		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]).`,
 		User:    v1alpha1.User{Name: "jane\ufffd@example.com", Groups: []string{"system:masters", "team", "system:authenticated"}},
 		Count:   1, Source: v1alpha1.SourceGuard,
@@ -197,11 +198,9 @@ func TestRetention(t *testing.T) {
 				n := worker*100 + i
 				fact := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
-					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
+					Object: v1alpha1.ParseObjectReference("configmaps/retention/x"), Reason: "ReservedDelete", User: v1alpha1.User{Name: "noisy"},
 				}
-				record := fact.Record()
-				audit.Merge(record, fact.Counted("test", 1))
-				if _, err := s.Merge(t.Context(), record, nil); err != nil {
+				if _, err := s.Merge(t.Context(), fact.Record("test", 1), nil); err != nil {
 					t.Error(err)
 				}
 			}

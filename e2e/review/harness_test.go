@@ -29,7 +29,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // shared is what all tests of this package use one after the other.
@@ -150,8 +149,8 @@ func countMore(t *testing.T, name string) {
 func denial(ago time.Duration, change func(*audit.Event)) *v1alpha1.AuditRecord {
 	fact := audit.Event{
 		Time: time.Now().Add(-ago), RequestUID: "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", Outcome: v1alpha1.Denied, Operation: "UPDATE",
-		Resource: "secrets/kube-system/reserved", Reason: "ReservedUpdate", Message: `Secret "reserved" must not be updated (changed: data.token).`,
-		Changed: []string{"data.token"}, User: policy.User{Name: "alice", Groups: []string{"system:authenticated"}}, Source: v1alpha1.SourceGuard,
+		Object: v1alpha1.ParseObjectReference("secrets/kube-system/reserved"), Reason: "ReservedUpdate", Message: `Secret "reserved" must not be updated (changed: data.token).`,
+		Changed: []string{"data.token"}, User: v1alpha1.User{Name: "alice", Groups: []string{"system:authenticated"}}, Source: v1alpha1.SourceGuard,
 	}
 	if change != nil {
 		change(&fact)

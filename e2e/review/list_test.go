@@ -111,7 +111,9 @@ func TestListFilters(t *testing.T) {
 		"bob":      put(t, denial(2*time.Hour, func(f *audit.Event) { f.User.Name = "bob@Example.com" })),
 		"delete":   put(t, denial(3*time.Hour, func(f *audit.Event) { f.Operation, f.Reason = "DELETE", "ReservedDelete" })),
 		"observed": put(t, denial(4*time.Hour, func(f *audit.Event) { f.Outcome = v1alpha1.WouldDeny })),
-		"role":     put(t, denial(5*time.Hour, func(f *audit.Event) { f.Resource = "clusterroles.rbac.authorization.k8s.io/reserved" })),
+		"role": put(t, denial(5*time.Hour, func(f *audit.Event) {
+			f.Object = v1alpha1.ParseObjectReference("clusterroles.rbac.authorization.k8s.io/reserved")
+		})),
 		"imported": put(t, denial(6*time.Hour, func(f *audit.Event) { f.Outcome, f.Reason = v1alpha1.Unguarded, "GuardNotAsked" })),
 	}
 	for name, test := range map[string]struct {
@@ -187,6 +189,7 @@ func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
 	spec := &record.Spec
 	spec.User = v1alpha1.User{Name: "=cmd" + hostile, UID: hostile, Groups: []string{hostile}}
 	spec.Message, spec.Resource, spec.Reason, spec.Changed = hostile, hostile, hostile, []string{hostile}
+	spec.Object = v1alpha1.ObjectReference{Group: hostile, Resource: hostile, Namespace: hostile, Name: hostile}
 	spec.LastRequestUID, spec.Replica, spec.Operation = hostile, hostile, "\x1b[2J"
 	spec.Counts = []v1alpha1.ReplicaCount{{Replica: hostile, Count: 1}, {Replica: hostile + "2", Count: 1}}
 	name := put(t, record)

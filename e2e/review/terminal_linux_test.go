@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
@@ -62,7 +63,7 @@ func TestATerminalIsFilledAndNotOverflown(t *testing.T) {
 	for i := range 3 {
 		put(t, denial(time.Duration(i)*time.Hour, func(f *audit.Event) {
 			f.User.Name = "system:serviceaccount:argocd:argocd-application-controller"
-			f.Resource = "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole"
+			f.Object = v1alpha1.ParseObjectReference("clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole")
 		}))
 	}
 	for _, columns := range []uint16{60, 80, 120, 240} {

@@ -244,7 +244,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
-	return &webhook.Handler{
+	return webhook.NewHandler(webhook.Options{
 		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Writers: writers},
 		Lookup:      answers,
 		Recorder:    g.recorder,
@@ -253,7 +253,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		Log:         g.options.Log,
 		Metrics:     counters,
 		Hint:        g.options.MessageHint,
-	}, nil
+	})
 }
 
 // newLookups returns lookups without a rate limit. Any client of the API server can cause lookups, and must not delay those of

@@ -83,7 +83,7 @@ func (g *Guard) leaseTampered(ctx context.Context, record resourcelock.LeaderEle
 		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
 	g.recordTampering(ctx, audit.Event{
 		Operation: admissionv1.Update,
-		Resource:  audit.ResourcePath(store.LeaseResource, g.options.Namespace, guardian.WebhookConfiguration),
+		Object:    store.LeaseObject(g.options.Namespace),
 		Reason:    audit.LeaseHeld,
 		Changed:   []string{"spec.holderIdentity", "spec.leaseDurationSeconds"},
 		Message: fmt.Sprintf("The leader-election lease named the holder %q for %d s. A replica takes it over after %s.",

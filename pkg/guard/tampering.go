@@ -21,7 +21,7 @@ import (
 // repaired records a repair of the webhook configuration. The user is not known: the API server calls no webhook for one.
 func (g *Guard) repaired(ctx context.Context, repair registration.Repair) {
 	event := audit.Event{
-		Operation: repair.Operation, Resource: audit.ResourcePath(store.RegistrationResource, "", guardian.WebhookConfiguration),
+		Operation: repair.Operation, Object: store.RegistrationObject(),
 		Reason: audit.RegistrationChanged, Changed: repair.Changed, Message: "Another client changed the webhook configuration.",
 	}
 	if repair.Operation == admissionv1.Delete {

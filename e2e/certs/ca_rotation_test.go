@@ -4,8 +4,6 @@
 package certs
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -24,48 +22,54 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
-const (
-	namespace = "apigw-guardian"
-	// rotations is how many authorities come and go.
-	rotations = 3
-	// denialsPerSecond are asked for meanwhile.
-	denialsPerSecond = 50
-)
+const namespace = "apigw-guardian"
 
-// lifetimes are those of a leaf and an authority. E2E_LONG=1 takes longer ones, of which three rotations last seven
-// minutes.
-func lifetimes() (leaf, authority time.Duration) {
+// denialsPerSecond is the load during a test.
+func denialsPerSecond() int { return full(50, 20) }
+
+// rotations is how many CAs replace each other.
+func rotations() int { return full(3, 2) }
+
+// lifetimes returns those of a leaf and a CA. With E2E_LONG=1, three rotations take seven minutes.
+func lifetimes() (leaf, ca time.Duration) {
 	if os.Getenv("E2E_LONG") != "" {
 		return 30 * time.Second, 3 * time.Minute
 	}
-	return 10 * time.Second, time.Minute
+	return full(10*time.Second, 6*time.Second), full(time.Minute, 24*time.Second)
 }
 
-// removeSecret lets a test begin without an authority.
-func removeSecret(t *testing.T) {
-	t.Helper()
-	_ = clients(t).CoreV1().Secrets(namespace).Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}) // it may be absent
+// lifetimeFlags returns the flags for lifetimes.
+func lifetimeFlags() []string {
+	leaf, ca := lifetimes()
+	return []string{"--leaf-lifetime=" + leaf.String(), "--ca-lifetime=" + ca.String()}
 }
 
-func secretData(t *testing.T) map[string][]byte {
+// removeSecret deletes the CA of an earlier test.
+func removeSecret(t *testing.T, world *scenario.World) {
 	t.Helper()
-	secret, err := clients(t).CoreV1().Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	_ = clients(t, world).CoreV1().Secrets(namespace).Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}) // it may be absent
+}
+
+func secretData(t *testing.T, world *scenario.World) map[string][]byte {
+	t.Helper()
+	secret, err := clients(t, world).CoreV1().Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
 	if err != nil {
 		return nil
 	}
 	return secret.Data
 }
 
-// startTwo starts two guards behind a balancer, of which one leads, and waits until the API server has denials of them.
+// startTwo starts two guards behind a balancer, and waits until both are ready and a write is denied.
 func startTwo(t *testing.T, world *scenario.World, flags ...string) []*testbed.Guard {
 	t.Helper()
 	front := newBalancer(t)
 	var guards []*testbed.Guard
 	for range 2 {
-		guard := launch(t, append([]string{"--url=" + front.url(), "--leader-elect"}, flags...)...)
+		guard := launch(t, world, append([]string{"--url=" + front.url(), "--leader-elect"}, flags...)...)
 		front.add(guard)
 		guards = append(guards, guard)
 	}
@@ -76,8 +80,9 @@ func startTwo(t *testing.T, world *scenario.World, flags ...string) []*testbed.G
 	return guards
 }
 
-// load asks for denials until it is stopped, and knows what came instead of one.
+// load tries forbidden writes until it is stopped, and keeps every answer that is no denial.
 type load struct {
+	began  time.Time
 	asked  atomic.Int64
 	mu     sync.Mutex
 	others []string
@@ -87,12 +92,12 @@ type load struct {
 func startLoad(t *testing.T, world *scenario.World) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &load{}
+	l := &load{began: time.Now()}
 	var group sync.WaitGroup
 	l.stop = func() { cancel(); group.Wait() }
 	t.Cleanup(l.stop)
 	group.Go(func() {
-		ticker := time.NewTicker(time.Second / denialsPerSecond)
+		ticker := time.NewTicker(time.Second / time.Duration(denialsPerSecond()))
 		defer ticker.Stop()
 		for {
 			select {
@@ -115,27 +120,30 @@ func (l *load) ask(ctx context.Context, world *scenario.World) {
 	}
 }
 
-// require fails the test where anything but a denial came, by the caller's account or the API server's.
-func (l *load) require(t *testing.T, failedBefore float64) {
+// require requires that the guard denied every write, as the clients and the API server counted, and that there were enough.
+func (l *load) require(t *testing.T, world *scenario.World, failedBefore float64) {
 	t.Helper()
+	if asked, least := l.asked.Load(), int64(time.Since(l.began).Seconds()*float64(denialsPerSecond())/2); asked < least {
+		t.Errorf("%d writes were tried, want at least %d", asked, least)
+	}
 	l.stop()
 	if len(l.others) > 0 {
-		t.Errorf("%d of %d calls were not denied by the guard; the first: %s", len(l.others), l.asked.Load(), l.others[0])
+		t.Errorf("the guard did not deny %d of %d writes; the first answer: %s", len(l.others), l.asked.Load(), l.others[0])
 	}
-	if failed := failedCalls(t) - failedBefore; failed > 0 {
+	if failed := failedCalls(t, world) - failedBefore; failed > 0 {
 		t.Errorf("the API server counts %v failed calls", failed)
 	}
 	t.Logf("%d denials", l.asked.Load())
 }
 
-// prober makes a new connection to each guard ten times a second, as an API server does that has just read the registration.
+// prober connects to each guard ten times a second, and trusts what the webhook configuration holds at that moment.
 type prober struct {
 	handshakes, leaves int
 	problems           []string
 	stop               func()
 }
 
-func startProber(t *testing.T, guards []*testbed.Guard) *prober {
+func startProber(t *testing.T, world *scenario.World, guards []*testbed.Guard) *prober {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &prober{}
@@ -145,7 +153,7 @@ func startProber(t *testing.T, guards []*testbed.Guard) *prober {
 	t.Cleanup(p.stop)
 	live := func() *x509.CertPool {
 		pool := x509.NewCertPool()
-		configuration, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		configuration, err := clients(t, world).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 			Get(context.WithoutCancel(ctx), guardian.WebhookConfiguration, metav1.GetOptions{})
 		if err == nil {
 			pool.AppendCertsFromPEM(registration.Bundle(configuration))
@@ -179,31 +187,31 @@ func handshake(guard *testbed.Guard, roots *x509.CertPool) (*x509.Certificate, e
 	return connection.ConnectionState().PeerCertificates[0], nil
 }
 
-// Authorities come and go under load, and no call and no connection notices.
-func TestAuthoritiesRotateUnderLoad(t *testing.T) {
-	removeSecret(t)
+// CAs rotate under load, and no call and no handshake fails.
+func TestCAsRotateUnderLoad(t *testing.T) {
 	world := newWorld(t)
-	leaf, authority := lifetimes()
-	guards := startTwo(t, world, "--leaf-lifetime="+leaf.String(), "--ca-lifetime="+authority.String())
-	before := failedCalls(t)
-	flow, probe := startLoad(t, world), startProber(t, guards)
-	signer := secretData(t)[corev1.TLSCertKey]
-	for round := range rotations {
-		for deadline := time.Now().Add(2 * authority); bytes.Equal(secretData(t)[corev1.TLSCertKey], signer); time.Sleep(time.Second) {
+	removeSecret(t, world)
+	guards := startTwo(t, world, lifetimeFlags()...)
+	before := failedCalls(t, world)
+	flow, probe := startLoad(t, world), startProber(t, world, guards)
+	leaf, ca := lifetimes()
+	current := secretData(t, world)[corev1.TLSCertKey]
+	for round := range rotations() {
+		for deadline := time.Now().Add(2 * ca); bytes.Equal(secretData(t, world)[corev1.TLSCertKey], current); time.Sleep(time.Second) {
 			if time.Now().After(deadline) {
-				t.Fatalf("authority %d is still the signer after twice its life", round)
+				t.Fatalf("CA %d is still the current one after twice its lifetime", round)
 			}
 		}
-		signer = secretData(t)[corev1.TLSCertKey]
+		current = secretData(t, world)[corev1.TLSCertKey]
 	}
-	time.Sleep(leaf) // and the last one is at work
-	flow.require(t, before)
+	time.Sleep(leaf) // until each replica serves under the last CA
+	flow.require(t, world, before)
 	probe.stop()
 	if len(probe.problems) > 0 {
 		t.Errorf("%d of %d handshakes failed; the first: %s", len(probe.problems), probe.handshakes, probe.problems[0])
 	}
-	if least := 2 * rotations; probe.leaves < least {
-		t.Errorf("%d leaves were seen, want at least %d", probe.leaves, least)
+	if least := 2 * rotations(); probe.leaves < least || probe.handshakes < 100 {
+		t.Errorf("%d leaves in %d handshakes, want at least %d in 100", probe.leaves, probe.handshakes, least)
 	}
 	t.Logf("%d handshakes, %d leaves", probe.handshakes, probe.leaves)
 }
