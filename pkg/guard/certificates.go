@@ -255,7 +255,8 @@ func (g *Guard) loadSource(ctx context.Context) (source, error) {
 
 // registered returns the CA bundle of the live webhook configuration.
 func (g *Guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
-	live, err := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	configurations := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	live, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, false, nil
 	}

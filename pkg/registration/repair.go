@@ -169,7 +169,8 @@ func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.Val
 	if err != nil {
 		return fmt.Errorf("encode the webhook configuration: %w", err)
 	}
-	_, err = r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)})
+	options := metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)}
+	_, err = r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, options)
 	if err != nil {
 		return fmt.Errorf("apply the webhook configuration: %w", err)
 	}

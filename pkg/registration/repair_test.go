@@ -4,8 +4,6 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
