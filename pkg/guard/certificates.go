@@ -156,7 +156,10 @@ func (c *certificates) leadUntilSolved(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	group.Go(func() { c.lead(ctx) })
-	for c.hasOwnProblem() && pause(ctx, standInInterval) {
+	for c.hasOwnProblem() {
+		if !pause(ctx, standInInterval) {
+			break
+		}
 	}
 	cancel()
 	group.Wait()
