@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
@@ -43,7 +42,7 @@ func TestRegistrationIsPutBack(t *testing.T) {
 		"an entry removed":    func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = c.Webhooks[1:] },
 		"all entries removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = nil },
 		"failures ignored": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Ignore)
+			c.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
 		},
 		"a foreign URL": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[1].ClientConfig.URL = new("https://127.0.0.1:1/")
@@ -67,10 +66,10 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			c.Webhooks[3].TimeoutSeconds = new(int32(1))
 		},
 		"an exact match policy": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].MatchPolicy = ptr.To(admissionregistrationv1.Exact)
+			c.Webhooks[0].MatchPolicy = new(admissionregistrationv1.Exact)
 		},
 		"no side effects said": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].SideEffects = ptr.To(admissionregistrationv1.SideEffectClassNone)
+			c.Webhooks[0].SideEffects = new(admissionregistrationv1.SideEffectClassNone)
 		},
 		"an annotation removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Annotations = nil },
 		"an owner that is absent": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
