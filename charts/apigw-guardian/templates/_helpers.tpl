@@ -37,7 +37,7 @@ app.kubernetes.io/component: webhook
 {{- $plural := .resource }}
 {{- if and (not $plural) (has $manifest.kind $regular) }}{{ $plural = printf "%ss" (lower $manifest.kind) }}{{ end }}
 {{- if not $plural }}
-{{- fail (printf "reservations: the plural of %s %q is not known: write resource: PLURAL beside its manifest (see kubectl api-resources)" $manifest.kind $manifest.metadata.name) }}
+{{- fail (printf "reservations: the plural of %s %q is unknown: add resource: PLURAL next to its manifest (see kubectl api-resources)" $manifest.kind $manifest.metadata.name) }}
 {{- end }}
 {{- $all = append $all (dict "group" $group "resource" $plural "namespace" ($manifest.metadata.namespace | default "") "name" $manifest.metadata.name "kind" $manifest.kind) }}
 {{- end }}
