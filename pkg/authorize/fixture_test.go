@@ -92,7 +92,7 @@ func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.
 	t.Helper()
 	client := fake.NewClientset(typed...)
 	dynamicClient := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{certificateResource: "CertificateList"}, dynamic...)
+		map[schema.GroupVersionResource]string{certificateResource(): "CertificateList"}, dynamic...)
 	a, err := New(setOf(t, shop), Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
 	if err != nil {
 		t.Fatal(err)
