@@ -22,8 +22,10 @@ import (
 // certificateSelector finds the Certificates that the chart makes.
 const certificateSelector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
 
-// certificateResource is cert-manager's.
-var certificateResource = schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
+// certificateResource returns the resource of cert-manager's Certificates.
+func certificateResource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
+}
 
 // issuedCertificate is the part of cert-manager's Certificate that says whether it is issued.
 type issuedCertificate struct {
@@ -85,7 +87,7 @@ func lastEnd(live *admissionregistrationv1.ValidatingWebhookConfiguration) *time
 // chartCertificates returns the Certificates that the chart has made; none where cert-manager is not installed, or where they
 // may not be listed.
 func (a *Authorizer) chartCertificates(ctx context.Context) []issuedCertificate {
-	list, err := a.cluster.Dynamic.Resource(certificateResource).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
+	list, err := a.cluster.Dynamic.Resource(certificateResource()).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
 	if err != nil {
 		return nil
 	}

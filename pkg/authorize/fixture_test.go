@@ -102,7 +102,7 @@ func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.
 		lists[version].APIResources = append(lists[version].APIResources, metav1.APIResource{Name: resource.GVR.Resource, Kind: resource.Kind})
 	}
 	dynamicClient := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{certificateResource: "CertificateList"}, dynamic...)
+		map[schema.GroupVersionResource]string{certificateResource(): "CertificateList"}, dynamic...)
 	a, err := New(set, Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
 	if err != nil {
 		t.Fatal(err)
