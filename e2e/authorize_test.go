@@ -47,7 +47,7 @@ func TestAuthorizeIsIdempotentBehindTheGuard(t *testing.T) {
 	harness.Take(t)
 	world := emptyWorld(t)
 	harness.StartGuard(t)
-	requireStatus(t, 3, false, false)
+	requireStatus(t, 3, false, true)
 	lines(t, harness.Run(t, "authorize"), "created", "created", "created", "created")
 	versions := resourceVersions(t, world)
 	lines(t, harness.Run(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
@@ -183,7 +183,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	harness.Take(t)
 	harness.World(t)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	// The world lets every authenticated user do everything: nobody is who is in no such group.
+	// The world grants everything to every authenticated user.
 	must(t)(nil, harness.Clients(t).RbacV1().ClusterRoleBindings().Delete(t.Context(), "scenario", metav1.DeleteOptions{}))
 	if err := testbed.WriteKubeconfig(path, harness.Of(t).Cluster.ConfigFor("eve")); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
-// controllerManager is who an attacker poses as: the name of the one user that may fill a token Secret.
+// controllerManager is the only user that may fill a token Secret. An attacker impersonates it.
 var controllerManager = scenario.Identity{User: "system:kube-controller-manager", Groups: []string{"system:masters"}}
 
 const olderSecret = "apigw-ingress-token-x7k2p"
@@ -113,8 +113,8 @@ func requireDrift(t *testing.T, paths ...string) {
 	}
 }
 
-// TestNobodyFillsATokenSecretWithAnythingElse: who poses as the controller manager may write what it would write, and nothing
-// else. The real one is stopped, so that nobody puts anything right meanwhile.
+// TestNobodyFillsATokenSecretWithAnythingElse: an attacker with the controller manager's name may write only what the controller
+// manager would write. The real one is stopped, so that it repairs nothing meanwhile.
 func TestNobodyFillsATokenSecretWithAnythingElse(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
@@ -184,7 +184,7 @@ func TestTheTypeOfATokenSecretStays(t *testing.T) {
 	requireUntouched(t, world)
 }
 
-// TestNobodyDestroysATokenSecretAsTheControllerManager: the account lives, whatever the Secret says of it.
+// TestNobodyDestroysATokenSecretAsTheControllerManager: the account exists, so no annotation of the Secret allows its deletion.
 func TestNobodyDestroysATokenSecretAsTheControllerManager(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)

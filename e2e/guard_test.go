@@ -18,14 +18,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-// The guard puts its registration back whatever was done to it.
+// The guard repairs its webhook configuration after any change.
 func TestRegistrationIsPutBack(t *testing.T) {
 	harness.Take(t)
 	harness.StartGuard(t)
@@ -40,15 +39,15 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			live.Annotations["admissions.enforcer/disabled"] == "true", live
 	}
 	for name, edit := range map[string]func(*admissionregistrationv1.ValidatingWebhookConfiguration){
-		"an entry removed":    func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = c.Webhooks[1:] },
-		"all entries removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = nil },
+		"a webhook removed":    func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = c.Webhooks[1:] },
+		"all webhooks removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = nil },
 		"failures ignored": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Ignore)
+			c.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
 		},
-		"a foreign URL": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
+		"another URL": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[1].ClientConfig.URL = new("https://127.0.0.1:1/")
 		},
-		"a foreign authority": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
+		"no CA bundle": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[1].ClientConfig.CABundle = nil
 		},
 		"fewer operations": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
@@ -67,51 +66,58 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			c.Webhooks[3].TimeoutSeconds = new(int32(1))
 		},
 		"an exact match policy": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].MatchPolicy = ptr.To(admissionregistrationv1.Exact)
+			c.Webhooks[0].MatchPolicy = new(admissionregistrationv1.Exact)
 		},
 		"no side effects said": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].SideEffects = ptr.To(admissionregistrationv1.SideEffectClassNone)
+			c.Webhooks[0].SideEffects = new(admissionregistrationv1.SideEffectClassNone)
 		},
 		"an annotation removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Annotations = nil },
-		"an owner that is absent": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: "absent", UID: "00000000-0000-4000-8000-000000000000"}}
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			uid := live.UID
 			edit(live)
 			must(t)(registrations.Update(t.Context(), live, metav1.UpdateOptions{}))
-			harness.Eventually(t, "the registration is back", isBack)
-			// A new one would mean that there was none for a moment.
-			if live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{}); err != nil || live.UID != uid {
-				t.Errorf("the webhook configuration is another object: uid %s, before %s (%v)", live.UID, uid, err)
-			}
+			harness.Eventually(t, "the webhook configuration is repaired", isBack)
 		})
 	}
+	// Without the controller manager, nothing deletes the webhook configuration for its absent owner: the guard must remove the owner.
+	t.Run("an owner that is absent", func(t *testing.T) {
+		stopController(t)
+		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid := live.UID
+		live.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: "absent", UID: "00000000-0000-4000-8000-000000000000"}}
+		must(t)(registrations.Update(t.Context(), live, metav1.UpdateOptions{}))
+		harness.Eventually(t, "the webhook configuration is repaired", isBack)
+		if live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{}); err != nil || live.UID != uid {
+			t.Errorf("the webhook configuration is another object: uid %s, before %s (%v)", live.UID, uid, err)
+		}
+	})
 	t.Run("deleted", func(t *testing.T) {
 		must(t)(nil, registrations.Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
-		harness.Eventually(t, "the registration is back", isBack)
+		harness.Eventually(t, "the webhook configuration is repaired", isBack)
 	})
 }
 
-// A label that an inventory tool puts on the registration is nobody's harm.
+// The guard keeps the labels that other tools put on the webhook configuration.
 func TestForeignLabelsOfTheRegistrationStay(t *testing.T) {
 	harness.Take(t)
 	harness.StartGuard(t)
 	registrations := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	patch := []byte(`{"metadata":{"labels":{"inventory":"x"}},"webhooks":[]}`)
 	must(t)(registrations.Patch(t.Context(), guardian.WebhookConfiguration, "application/merge-patch+json", patch, metav1.PatchOptions{}))
-	harness.Eventually(t, "the entries are back", func() (bool, any) {
+	harness.Eventually(t, "the webhooks are back", func() (bool, any) {
 		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil && len(live.Webhooks) == 4 && live.Labels["inventory"] == "x", live
 	})
 }
 
-// An object near the limits of the API server becomes a review of 17 MB: it is denied in our name, and its user is known.
+// An object near the API server's size limit becomes a review of 17 MB. The guard denies it and logs the user.
 func TestOversizedReviewIsDeniedThroughTheAPIServer(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
@@ -156,14 +162,14 @@ func TestObserveWarnsAndLetsPass(t *testing.T) {
 	if said := guardAnnotations(t, answer); said["decision"] != "allow" || said["reason"] != "ReservedUpdate" {
 		t.Errorf("annotations %v", said)
 	}
-	guard.Kill() // and nobody waits for a guard that only observes
+	guard.Kill() // writes do not wait for a guard that only observes
 	answer, err = world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"a":null}}}`))
 	if err != nil || answer.Code != http.StatusOK {
 		t.Errorf("without the guard: got %d %s %v", answer.Code, answer.Body, err)
 	}
 }
 
-// Several guards that start at the same moment on a cluster without an authority agree on one, and each serves with it.
+// Guards that start at the same moment on a cluster without a CA agree on one CA, and each serves with it.
 func TestGuardsThatStartTogetherAgree(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
@@ -196,7 +202,7 @@ func TestGuardsThatStartTogetherAgree(t *testing.T) {
 	}
 }
 
-// uninstall leaves nothing locked, and does not say so while a guard that runs puts its registration back.
+// uninstall removes the webhook configuration, and fails while a running guard restores it.
 func TestUninstallRemovesTheRegistrationForGood(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
@@ -220,7 +226,7 @@ func TestUninstallRemovesTheRegistrationForGood(t *testing.T) {
 	throughGuard(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"free":"yes"}}}`))
 }
 
-// The registration goes with the ClusterRole that owns it, and a guard that still runs leaves it gone.
+// The garbage collector deletes the webhook configuration with the ClusterRole that owns it. A running guard does not restore it.
 func TestRegistrationGoesWithItsOwner(t *testing.T) {
 	harness.Take(t)
 	const owner = "owner-of-the-registration"
@@ -229,7 +235,7 @@ func TestRegistrationGoesWithItsOwner(t *testing.T) {
 	guard := harness.StartGuard(t, "--owner-clusterrole", owner)
 	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{}))
 	registrations := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	harness.Eventually(t, "the registration is gone, and the guard has noticed", func() (bool, any) {
+	harness.Eventually(t, "the webhook configuration is gone, and the guard has logged it", func() (bool, any) {
 		_, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		log, logErr := guard.Log()
 		return apierrors.IsNotFound(err) && logErr == nil && strings.Contains(string(log), "not registering"), err

@@ -79,7 +79,7 @@ func startImpostor(t *testing.T, url string, says func(*admissionv1.AdmissionReq
 	t.Cleanup(func() { _ = server.Close() })
 }
 
-// Whoever holds the key of the CA can answer in the guard's place, and cannot make status call the resources protected.
+// A holder of the CA key can answer in the guard's place, but cannot make status report the resources as protected.
 func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)

@@ -181,7 +181,7 @@ func identities(t *testing.T, world *scenario.World) []identity {
 	return list
 }
 
-// accountClient authenticates with the token of a ServiceAccount of its own.
+// accountClient authenticates with the token of the ServiceAccount default.
 func accountClient(t *testing.T) *scenario.Client {
 	t.Helper()
 	accounts := harness.Clients(t).CoreV1().ServiceAccounts(metav1.NamespaceDefault)

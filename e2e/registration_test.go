@@ -36,7 +36,7 @@ const (
 	guardSpace   = "apigw-guardian" // the namespace of the guard, and of its lease
 )
 
-// The API server's own write of the last-used label passes by the guard. Whoever impersonates it changes nothing else that way.
+// The API server's write of the last-used label skips the guard. A client that impersonates it cannot change anything else that way.
 func TestNothingPassesWithTheLastUsedLabel(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)

@@ -99,7 +99,7 @@ func foreignTokens(t *testing.T) []string {
 	return names
 }
 
-// userOf returns whom the API server takes the bearer of a token for; "" for nobody.
+// userOf returns the user that the API server authenticates with a token; "" if it rejects the token.
 func userOf(t *testing.T, token string) string {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(harness.Of(t).Cluster.TokenConfig(token))
@@ -226,8 +226,8 @@ func otherBundle(t *testing.T) string {
 
 const lastUsedLabel = "kubernetes.io/legacy-token-last-used"
 
-// TestLastUseIsNotedPastAHungGuard is the other half of R4: the API server notes the day of use while it authenticates
-// whoever holds the token, so that a guard that hangs must not be asked.
+// TestLastUseIsNotedPastAHungGuard is the other half of R4: the API server writes the day of use while it authenticates the
+// token, so it must not wait for a guard that hangs.
 func TestLastUseIsNotedPastAHungGuard(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
@@ -275,7 +275,7 @@ func wake(t *testing.T, guard *testbed.Guard) {
 	}
 }
 
-// TestReservedWritesFailClosedPastAHungGuard: whoever hangs the guard gains nothing.
+// TestReservedWritesFailClosedPastAHungGuard: an attacker who makes the guard hang cannot write to a reserved resource.
 func TestReservedWritesFailClosedPastAHungGuard(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)

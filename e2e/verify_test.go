@@ -14,7 +14,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-// RBAC is asked before the guard: whoever may try one write to each resource can verify, and whoever may try none cannot.
+// The API server asks RBAC before the guard. A caller that may try one write to each resource can verify; one that may try none cannot.
 func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)

@@ -51,15 +51,15 @@ var layers = []layer{
 			"pkg/registration",
 			"pkg/webhook",
 		},
-		reason: "the edges meet in guard and cmd, which wire them: none needs another to be tested or replaced",
+		reason: "each connects the core to one outside system; guard and cmd wire them, so each can be tested and replaced alone",
 	},
 	{
 		packages: []string{"pkg/authorize", "pkg/server"},
-		reason:   "authorizing uses privatenet, store and lookup; the server uses the errors and the body of webhook; neither needs a running guard",
+		reason:   "authorize calls the record store, the lookups and privatenet; server imports webhook; neither imports the other",
 	},
 	{
 		packages: []string{"pkg/guard"},
-		reason:   "it wires the packages of a replica, and only a program runs one",
+		reason:   "it wires the packages of one replica; a program runs it, and no other package needs a running guard",
 	},
 }
 

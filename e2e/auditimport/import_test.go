@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auditimport tests, on a real control plane with the real guard, that its records are held against the audit log
-// that the API server itself has written.
+// Package auditimport compares, on a real control plane, the guard's audit records with the API server's audit log.
 package auditimport
 
 import (
@@ -102,7 +101,7 @@ func keep(t *testing.T, name string, content []byte) {
 	}
 }
 
-// canary is the value of a Secret that no output and no record may hold, as it stands in an object.
+// canary is the value of a Secret, as an object holds it. No output and no record may contain it.
 func canary() string { return base64.StdEncoding.EncodeToString([]byte(corpus.Canary)) }
 
 // send sends a write and wants one of the codes.
@@ -315,18 +314,18 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		code int
 		says string
 	}{
-		"no file is named":                           {nil, 2, "audit import"},
-		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "table, json or yaml"},
-		"a file that is not there":                   {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
-		"a folder":                                   {[]string{sound, dir}, 1, dir},
-		"an empty file alone":                        {[]string{empty}, 1, ""},
-		"an empty file beside another":               {[]string{empty, sound}, 0, "empty.log"},
-		"a file of another kind":                     {[]string{sound, foreign}, 1, "foreign.log"},
-		"a compressed file that ends too soon":       {[]string{cut}, 1, "cut.log.gz"},
-		"a broken line":                              {[]string{broken}, 1, "broken.log: line 2"},
-		"a broken line that is known":                {[]string{"--skip-broken", broken}, 0, "broken.log"},
-		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "foreign.log"},
-		"a folder of reservations that is not there": {[]string{"--reservations", filepath.Join(dir, "absent"), sound}, 1, "no such file"},
+		"no file is named":                              {nil, 2, "audit import"},
+		"an unknown format":                             {[]string{"-o", "xml", sound}, 2, "table, json or yaml"},
+		"a file that is not there":                      {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
+		"a directory":                                   {[]string{sound, dir}, 1, dir},
+		"an empty file alone":                           {[]string{empty}, 1, ""},
+		"an empty file and another":                     {[]string{empty, sound}, 0, "empty.log"},
+		"a file of another kind":                        {[]string{sound, foreign}, 1, "foreign.log"},
+		"a compressed file that ends too soon":          {[]string{cut}, 1, "cut.log.gz"},
+		"a broken line":                                 {[]string{broken}, 1, "broken.log: line 2"},
+		"a broken line that is known":                   {[]string{"--skip-broken", broken}, 0, "broken.log"},
+		"a file of another kind is no such line":        {[]string{"--skip-broken", sound, foreign}, 1, "foreign.log"},
+		"a directory of reservations that is not there": {[]string{"--reservations", filepath.Join(dir, "absent"), sound}, 1, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ran := harness.Run(t, append([]string{"audit", "import"}, test.args...)...).Require(t, test.code, test.says)

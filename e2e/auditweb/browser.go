@@ -46,7 +46,7 @@ func StartBrowser(ctx context.Context) (*Browser, error) {
 	}
 	dir, err := os.MkdirTemp("", "apigw-guardian-browser-")
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the browser: %w", err)
+		return nil, fmt.Errorf("make a directory for the browser: %w", err)
 	}
 	allocator, endAllocator := chromedp.NewExecAllocator(ctx, options(path, dir)...)
 	tab, endTab := chromedp.NewContext(allocator)
@@ -75,7 +75,7 @@ func options(path, dir string) []chromedp.ExecAllocatorOption {
 func (b *Browser) Stop() error {
 	b.end()
 	if err := os.RemoveAll(b.dir); err != nil {
-		return fmt.Errorf("remove the folder of the browser: %w", err)
+		return fmt.Errorf("remove the directory of the browser: %w", err)
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (b *Browser) Faults() []string {
 	return b.faults
 }
 
-// Strangers returns the requests that went elsewhere than to this origin, such as "127.0.0.1:8087".
+// Strangers returns the requests to any other origin than this one, such as "127.0.0.1:8087".
 func (b *Browser) Strangers(origin string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

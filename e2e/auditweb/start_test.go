@@ -33,14 +33,14 @@ func TestBadStartsSayWhatIsWrong(t *testing.T) {
 		code int
 		says string
 	}{
-		"no permission":                    {[]string{"--kubeconfig", nobody}, 1, "list auditrecords.guardian.apigw.io"},
-		"a kubeconfig that is not there":   {[]string{"--kubeconfig", "/absent"}, 1, "/absent"},
-		"a kubeconfig that is none":        {[]string{"--kubeconfig", broken}, 1, broken},
-		"a context that is not there":      {[]string{"--context", "absent"}, 1, `"absent"`},
-		"a port in use":                    {[]string{"--port", port}, 1, "--port"},
-		"a port that there cannot be":      {[]string{"--port", "65536"}, 2, "65535"},
-		"a port below zero":                {[]string{"--port=-1"}, 2, "65535"},
-		"an argument that nobody asks for": {[]string{"now"}, 2, "now"},
+		"no permission":                  {[]string{"--kubeconfig", nobody}, 1, "list auditrecords.guardian.apigw.io"},
+		"a kubeconfig that is not there": {[]string{"--kubeconfig", "/absent"}, 1, "/absent"},
+		"a kubeconfig that is none":      {[]string{"--kubeconfig", broken}, 1, broken},
+		"a context that is not there":    {[]string{"--context", "absent"}, 1, `"absent"`},
+		"a port in use":                  {[]string{"--port", port}, 1, "--port"},
+		"a port that there cannot be":    {[]string{"--port", "65536"}, 2, "65535"},
+		"a port below zero":              {[]string{"--port=-1"}, 2, "65535"},
+		"an unexpected argument":         {[]string{"now"}, 2, "now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := harness.Run(t, append([]string{"audit", "web"}, test.args...)...).Require(t, test.code, test.says)

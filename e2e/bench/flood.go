@@ -37,7 +37,7 @@ func (b *bench) countDenials(ctx context.Context) error {
 func (b *bench) countDenialsIn(ctx context.Context, mode string) (err error) {
 	spool, err := os.MkdirTemp("", "apigw-guardian-bench-")
 	if err != nil {
-		return fmt.Errorf("make a spool folder: %w", err)
+		return fmt.Errorf("make a spool directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(spool)) }()
 	guard, err := b.cluster.StartGuard(ctx, b.guardian, "--audit-mode="+mode, "--spool-dir="+spool)

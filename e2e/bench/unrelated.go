@@ -22,7 +22,7 @@ const (
 	batch          = 50
 )
 
-// unrelated is a kind of write that concerns nobody.
+// unrelated is a kind of write to objects that are not reserved.
 type unrelated struct {
 	name, path, manifest string
 }
@@ -44,8 +44,8 @@ func unrelatedKinds() []unrelated {
 // sample is what one round has measured of one kind.
 type sample struct{ without, with, ratio float64 }
 
-// unrelatedWrites is P5: the p50 of writes that concern nobody, with the guard and without. Each round measures a cluster
-// without a guard and one with. The API server beside it that asks no webhook takes turns with the guarded one in both, and
+// unrelatedWrites is P5: the p50 of writes to objects that are not reserved, with the guard and without. Each round measures a cluster
+// without a guard and one with. The second API server, which asks no webhook, takes turns with the guarded one in both, and
 // takes the machine's mood out of the ratio.
 func (b *bench) unrelatedWrites(ctx context.Context) error {
 	kinds := unrelatedKinds()

@@ -47,7 +47,7 @@ type recorder struct {
 	kept []byte
 }
 
-// adminUser is how the API server names the user of a request that impersonates nobody.
+// adminUser is how the API server names the user of a request without impersonation.
 const adminUser = "admin"
 
 func startRecorder(ctx context.Context, cluster *testbed.Cluster) (*recorder, error) {

@@ -74,7 +74,7 @@ func TestUnknownValueIsRefused(t *testing.T) {
 	}
 }
 
-// TestRenderingFollowsFromTheValues: GitOps tools render again and again, each with a helm of its own, and apply what differs.
+// TestRenderingFollowsFromTheValues: GitOps tools render again and again, each with its own helm, and apply the differences.
 func TestRenderingFollowsFromTheValues(t *testing.T) {
 	for _, values := range valuesFiles(t) {
 		first := parse(t, render(t, "helm", values))
@@ -90,7 +90,7 @@ func TestRenderingFollowsFromTheValues(t *testing.T) {
 	}
 }
 
-// TestGrantsNameTheirObjects: no rule grants a whole kind, but for what RBAC cannot limit to a name and gives nobody anything.
+// TestGrantsNameTheirObjects: no rule grants a whole kind, except where RBAC cannot limit a verb to a name and the grant is harmless.
 func TestGrantsNameTheirObjects(t *testing.T) {
 	unnamed := [][]string{{"leases"}, {"events"}, {"auditrecords"}}
 	for _, values := range valuesFiles(t) {
@@ -200,7 +200,7 @@ func foreignDefinitions(t *testing.T) []string {
 	}
 }
 
-// download returns the folder of a Go module.
+// download returns the directory of a Go module.
 func download(t *testing.T, module string) string {
 	t.Helper()
 	download := exec.Command("go", "mod", "download", "-json", module)

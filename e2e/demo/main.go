@@ -33,7 +33,7 @@ func run(ctx context.Context) (err error) {
 	if err := cluster.InstallCRDs(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("Kubernetes %s is up. Starting the guard beside it.\n", cluster.Version())
+	fmt.Printf("Kubernetes %s is ready. Starting the guard.\n", cluster.Version())
 	guard, err := cluster.StartGuard(ctx, guardian)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func run(ctx context.Context) (err error) {
 	return nil
 }
 
-// staying says that somebody is there to try more.
+// staying reports whether a user wants to try more.
 func staying() bool {
 	if os.Getenv("DEMO_STAY") == "0" {
 		return false

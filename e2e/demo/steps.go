@@ -32,24 +32,24 @@ type step struct {
 func steps() []step {
 	kubectl := func(args ...string) []string { return append([]string{"kubectl"}, args...) }
 	return []step{
-		{title: "What would stand in the way of an authorization?", args: []string{"apigw-guardian", "preflight"}, says: "admin-role"},
+		{title: "What would prevent an authorization?", args: []string{"apigw-guardian", "preflight"}, says: "admin-role"},
 		{title: "Authorize API Gateway", args: []string{"apigw-guardian", "authorize"}, says: "Authorized API Gateway"},
 		{
-			title: "Somebody takes a right away from API Gateway", denied: true, says: "changed: rules[2].verbs",
+			title: "A user removes a permission of API Gateway", denied: true, says: "changed: rules[2].verbs",
 			args: kubectl("patch", "clusterrole", "apigw-ingress-clusterrole", "--type=json",
 				`-p=[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`),
 		},
 		{
-			title: "Somebody deletes its token", denied: true, says: "must not be deleted",
+			title: "A user deletes its token", denied: true, says: "must not be deleted",
 			args: kubectl("-n", "kube-system", "delete", "secret", "apigw-ingress-token-guardian"),
 		},
 		{
-			title: "Somebody deletes a whole collection", denied: true, says: "must not be deleted",
+			title: "A user deletes a whole collection", denied: true, says: "must not be deleted",
 			args: kubectl("delete", "--raw",
 				"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings?fieldSelector=metadata.name%3Dapigw-ingress-clusterrole-binding"),
 		},
 		{
-			title: "Somebody asks for one more token of its account, under an innocent name", denied: true, says: "would hold a token",
+			title: "A user creates one more token of its account, under another name", denied: true, says: "would hold a token",
 			args: kubectl("create", "-f", "-"), input: mint,
 		},
 		{

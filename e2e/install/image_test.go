@@ -74,7 +74,7 @@ type descriptor struct {
 	Size   int64
 }
 
-// buildImage builds program and image in a folder of their own, as anybody else would, and gives it to the node.
+// buildImage builds program and image in a directory of their own, as anybody else would, and gives it to the node.
 func buildImage(t *testing.T, n *node.Node, tag, version string) builtImage {
 	t.Helper()
 	folder := t.TempDir()

@@ -30,8 +30,8 @@ const (
 	image     = "localhost/apigw-guardian"
 )
 
-// The lives of a release, one after the other on one node: each begins without the reserved resources, and each ends in a
-// way of its own. A life that fails leaves nothing for the next to stand on.
+// The lives of a release, one after another on one node. Each begins without the reserved resources and ends another way. If one
+// fails, the rest cannot run.
 func TestHelmInstall(t *testing.T) {
 	n := startNode(t)
 	for _, life := range []struct {
@@ -163,7 +163,7 @@ func failToStart(t *testing.T, n *node.Node) {
 	}
 }
 
-// requireUnrelatedWrites makes writes of the kinds that are guarded, which concern nobody.
+// requireUnrelatedWrites writes objects of the guarded kinds that are not reserved.
 func requireUnrelatedWrites(t *testing.T, n *node.Node) {
 	t.Helper()
 	objects := [][]string{

@@ -111,7 +111,7 @@ func (l *load) end(t *testing.T) {
 	}
 }
 
-// endWithoutFailure wants, besides, that each write reached the guard.
+// endWithoutFailure is end, and also fails the test for each write that did not reach the guard.
 func (l *load) endWithoutFailure(t *testing.T) {
 	t.Helper()
 	l.end(t)

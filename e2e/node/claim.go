@@ -23,10 +23,10 @@ import (
 const (
 	// namePrefix begins the name of all that a node has on the machine.
 	namePrefix = "apigw-node-"
-	// claimsFolder holds one folder per node. It is short, because containerd's sockets, whose paths the kernel bounds, lie in
+	// claimsFolder holds one directory per node. It is short, because containerd's sockets, whose paths the kernel bounds, lie in
 	// there.
 	claimsFolder = "/run/apigw-node"
-	// claimsLock is held by whoever adds or removes a claim.
+	// claimsLock is held while a process adds or removes a claim.
 	claimsLock = "/run/lock/apigw-node"
 	lockPoll   = 50 * time.Millisecond
 )
@@ -36,7 +36,7 @@ const (
 type claim struct {
 	// Name is that of the network namespace, and begins those of CNI's files.
 	Name string
-	// Dir is the folder of all else.
+	// Dir is the directory of all else.
 	Dir string
 	// Tunables are the values that the kernel settings which kubelet changes had before the first node.
 	Tunables map[string]string
@@ -46,14 +46,14 @@ type claim struct {
 
 func (c *claim) namespace() namespace { return namespace(c.Name) }
 
-// folder holds the claim's file and the sockets of containerd's shims.
+// directory holds the claim's file and the sockets of containerd's shims.
 func (c *claim) folder() string {
 	return filepath.Join(claimsFolder, strings.TrimPrefix(c.Name, namePrefix))
 }
 
 func (c *claim) shimSockets() string { return filepath.Join(c.folder(), "s") }
 
-// newClaim makes a claim with a new name, and the folders that it names.
+// newClaim makes a claim with a new name, and the directories that it names.
 func newClaim(ctx context.Context) (*claim, error) {
 	unlock, err := lockClaims(ctx)
 	if err != nil {
@@ -66,13 +66,13 @@ func newClaim(ctx context.Context) (*claim, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(c.shimSockets(), 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of the node's claim: %w", err)
+		return nil, fmt.Errorf("make the directory of the node's claim: %w", err)
 	}
 	if err := c.write(); err != nil {
 		return nil, errors.Join(err, c.release())
 	}
 	if err := os.Mkdir(c.Dir, 0o700); err != nil {
-		return nil, errors.Join(fmt.Errorf("make the folder of the node: %w", err), c.release())
+		return nil, errors.Join(fmt.Errorf("make the directory of the node: %w", err), c.release())
 	}
 	return c, nil
 }
@@ -109,7 +109,7 @@ func (c *claim) release() error {
 
 func claimFile(folder string) string { return filepath.Join(folder, "claim.json") }
 
-// readClaims returns all claims on this machine, of living owners and others. A folder without a whole claim belongs to a
+// readClaims returns all claims on this machine, of living owners and others. A directory without a whole claim belongs to a
 // program that was killed before it had anything else.
 func readClaims() ([]*claim, error) {
 	entries, err := os.ReadDir(claimsFolder)

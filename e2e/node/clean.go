@@ -47,7 +47,7 @@ func Sweep(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// A folderFate says what becomes of a node's folder.
+// A folderFate says what becomes of a node's directory.
 type folderFate int
 
 const (
@@ -55,8 +55,8 @@ const (
 	keepFolder
 )
 
-// clean removes all that the claim stands for, and the claim itself if that worked. The caller holds the lock of the claims.
-// The order matters: a process holds mounts and cgroups, a mount holds folders, and containerd's state names the containers.
+// clean removes everything that the claim names, and then the claim. The caller holds the lock of the claims.
+// The order matters: a process holds mounts and cgroups, a mount holds directories, and containerd's state names the containers.
 func (c *claim) clean(ctx context.Context, fate folderFate) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, cleanTimeout, fmt.Errorf("it took more than %v", cleanTimeout))
 	defer cancel()
@@ -90,7 +90,7 @@ func (c *claim) cleanSteps(ctx context.Context, fate folderFate) error {
 		return nil
 	}
 	if err := os.RemoveAll(c.Dir); err != nil {
-		return fmt.Errorf("remove the folder of the node: %w", err)
+		return fmt.Errorf("remove the directory of the node: %w", err)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (c *claim) containers() ([]string, error) {
 	return ids, nil
 }
 
-// removeForeignFiles removes the files that CNI and kubelet write into folders which no setting moves: results of CNI by the
+// removeForeignFiles removes the files that CNI and kubelet write into directories which no setting moves: results of CNI by the
 // name of the network, links to logs by where they lead.
 func (c *claim) removeForeignFiles() error {
 	results, err := filepath.Glob("/var/lib/cni/results/" + c.Name + "-*")

@@ -41,7 +41,7 @@ const (
 //go:embed config
 var configFiles embed.FS
 
-// settings is what the files of folder config are filled with.
+// settings is what the files of directory config are filled with.
 type settings struct {
 	Name, Dir, Address, PodRange, NodeName string
 	PauseImage, CNIPlugins                 string
@@ -53,7 +53,7 @@ type settings struct {
 // writeConfig writes the kubeconfigs and configuration files of the components that this package starts.
 func (n *Node) writeConfig() error {
 	if err := os.MkdirAll(n.path("config", "cni"), 0o700); err != nil {
-		return fmt.Errorf("make a folder of the node: %w", err)
+		return fmt.Errorf("make a directory of the node: %w", err)
 	}
 	kubelet, err := n.writeKubeconfig("kubelet", pkix.Name{CommonName: "system:node:" + Name, Organization: []string{"system:nodes"}})
 	if err != nil {
@@ -148,7 +148,7 @@ func (n *Node) startProxy(ctx context.Context) error {
 	return n.start(ctx, testbed.Program{
 		Name: "kube-proxy",
 		Args: []string{"--config=" + n.path("config", "kube-proxy.yaml")},
-		Ready: func(ctx context.Context) error { // it calls itself healthy before its rules stand
+		Ready: func(ctx context.Context) error { // it reports itself healthy before its rules exist
 			connection, err := n.claim.namespace().dial(ctx, "tcp", apiService)
 			if err != nil {
 				return err
@@ -212,7 +212,7 @@ func (n *Node) awaitReady(ctx context.Context) error {
 		node, err := clients.CoreV1().Nodes().Get(ctx, Name, metav1.GetOptions{})
 		if err != nil {
 			state = err
-			return false, nil //nolint:nilerr // it is told when the time is over
+			return false, nil //nolint:nilerr // the error is returned when the time is over
 		}
 		state = unreadiness(node)
 		return state == nil, nil
@@ -264,7 +264,7 @@ func probe(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// path is a file in the node's folder.
+// path is a file in the node's directory.
 func (n *Node) path(parts ...string) string {
 	return filepath.Join(n.claim.Dir, filepath.Join(parts...))
 }

@@ -27,7 +27,7 @@ var pauseSource []byte
 
 // An Image says what [Node.BuildImage] builds. No registry can be reached: every FROM names scratch, or an earlier stage.
 type Image struct {
-	// ContextDir is the folder that COPY copies from.
+	// ContextDir is the directory that COPY copies from.
 	ContextDir string
 	// Dockerfile is its path; empty means Dockerfile in ContextDir.
 	Dockerfile string
@@ -58,13 +58,13 @@ func (n *Node) BuildImage(ctx context.Context, image Image) (archive string, err
 	}
 	folder, err := os.MkdirTemp(n.claim.Dir, "image-")
 	if err != nil {
-		return "", fmt.Errorf("make a folder for the image: %w", err)
+		return "", fmt.Errorf("make a directory for the image: %w", err)
 	}
 	archive = filepath.Join(folder, "image.tar")
 	return archive, n.buildah(ctx, "push", image.Tag, "docker-archive:"+archive+":"+image.Tag)
 }
 
-// ExportImage writes an image that BuildImage has built into a folder as a registry would store it: an OCI image layout with
+// ExportImage writes an image that BuildImage has built into a directory as a registry would store it: an OCI image layout with
 // compressed layers.
 func (n *Node) ExportImage(ctx context.Context, tag, folder string) error {
 	return n.buildah(ctx, "push", tag, "oci:"+folder)
@@ -114,7 +114,7 @@ func (n *Node) buildah(ctx context.Context, arguments ...string) error {
 func (n *Node) importPause(ctx context.Context) error {
 	folder := n.path("pause")
 	if err := os.Mkdir(folder, 0o700); err != nil {
-		return fmt.Errorf("make the folder of the pause image: %w", err)
+		return fmt.Errorf("make the directory of the pause image: %w", err)
 	}
 	source := filepath.Join(folder, "main.go")
 	files := map[string]string{

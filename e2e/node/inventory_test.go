@@ -74,14 +74,14 @@ func (i inventory) left(t *testing.T) map[string][]string {
 		"mounts":         mountsUnder(mounts, i.claim.Dir),
 		"namespace":      existing(i.claim.namespace().path()),
 		"cgroups":        existing(cgroups...),
-		"folder":         existing(i.claim.Dir),
+		"directory":      existing(i.claim.Dir),
 		"claim":          existing(i.claim.folder()),
 		"results of CNI": existing(matches(t, "/var/lib/cni/results/"+i.claim.Name+"-*")...),
 		"links to logs":  i.linksToLogs(t),
 	}
 }
 
-// living lists the processes that have not ended; one that nobody has waited for yet has.
+// living lists the processes that have not ended. A zombie has ended.
 func (i inventory) living() []string {
 	var living []string
 	for _, pid := range i.pids {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// killAll ends every process of the node: all in its network namespace (the shims among them, which are nobody's children),
+// killAll ends every process of the node: all in its network namespace (the shims among them, which have no living parent),
 // and all in its containers' cgroups, which are in namespaces of their own. It returns once they are gone.
 func (c *claim) killAll(ctx context.Context, containers []string) error {
 	member, err := c.membership(containers)

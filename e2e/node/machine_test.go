@@ -66,8 +66,8 @@ func TestParseMountReadsTheKernelsLines(t *testing.T) {
 			line: `36 35 98:0 / /a\9 rw - tmpfs tmpfs rw`,
 			want: mount{path: `/a\9`, kind: "tmpfs"}, ok: true,
 		},
-		"a line without the hyphen is none": {line: "36 35 98:0 / /mnt rw"},
-		"an empty line is none":             {line: ""},
+		"a line without the hyphen is skipped": {line: "36 35 98:0 / /mnt rw"},
+		"an empty line is skipped":             {line: ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

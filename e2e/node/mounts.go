@@ -75,7 +75,7 @@ func cgroupMounts(mounts []mount) []string {
 	return roots
 }
 
-// mountsUnder lists the mounts below a folder, the last and deepest first.
+// mountsUnder lists the mounts below a directory, the last and deepest first.
 func mountsUnder(mounts []mount, folder string) []string {
 	var paths []string
 	for _, m := range mounts {
@@ -87,7 +87,7 @@ func mountsUnder(mounts []mount, folder string) []string {
 	return paths
 }
 
-// unmountUnder unmounts all that is mounted below a folder. What is still busy is detached.
+// unmountUnder unmounts all that is mounted below a directory. What is still busy is detached.
 func unmountUnder(folder string) error {
 	mounts, err := readMounts()
 	if err != nil {

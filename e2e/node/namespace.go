@@ -76,7 +76,7 @@ func (n namespace) dial(ctx context.Context, network, address string) (net.Conn,
 		err        error
 	}
 	answers := make(chan answer, 1)
-	go func() { // a goroutine of its own, so that its thread can be thrown away
+	go func() { // a new goroutine, because its thread is thrown away
 		var dialed answer
 		err := n.inside(func() { dialed.connection, dialed.err = (&net.Dialer{}).DialContext(ctx, network, address) })
 		dialed.err = errors.Join(err, dialed.err)

@@ -23,7 +23,7 @@ const (
 	// Name is the name of the one Node object.
 	Name = "node"
 
-	// Every node has these addresses, each in a network of its own.
+	// Every node has these addresses, each in its own network.
 	nodeAddress = "10.240.0.1"
 	podRange    = "10.244.0.0/16"
 )
@@ -36,7 +36,7 @@ type Config struct {
 	Builder testbed.Builder
 	// Tools are further programs to build, which [Node.Command] then finds by their names: [testbed.Helm] for example.
 	Tools []testbed.Tool
-	// Keep makes Stop leave the folder with the logs, Dir(), where it is.
+	// Keep makes Stop leave the directory with the logs, Dir(), where it is.
 	Keep bool
 	// APIServerFlags are added to the flags of every start of kube-apiserver, and override those of this package.
 	APIServerFlags []string
@@ -58,7 +58,7 @@ type Node struct {
 
 // Start calls [Sweep], builds what is missing in the cache, starts a node, and returns once it is Ready and may be given
 // Pods. ctx bounds the start only; the caller must call Stop on the returned node. The error wraps [ErrRequirements] on a
-// machine that cannot run a node. After an error nothing is left, but for the folder if Config.Keep says so.
+// machine that cannot run a node. After an error nothing is left, but for the directory if Config.Keep says so.
 func Start(ctx context.Context, config Config) (*Node, error) {
 	if missing := Requirements(); len(missing) > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrRequirements, strings.Join(missing, "; "))
@@ -81,7 +81,7 @@ func Start(ctx context.Context, config Config) (*Node, error) {
 }
 
 // Stop ends every process of the node, its Pods included, and removes all that it had on the machine: mounts, network
-// namespace, cgroups, files, and the folder unless Config.Keep says to leave it. It may be called more than once. The error
+// namespace, cgroups, files, and the directory unless Config.Keep says to leave it. It may be called more than once. The error
 // tells what could not be removed; the next Sweep tries again.
 func (n *Node) Stop() error {
 	n.mu.Lock()

@@ -56,7 +56,7 @@ func requireSwitch(t *testing.T) {
 	t.Fatal(reason)
 }
 
-// TestNodeRunsPods runs Pods on one node, kills the owner of a second one beside it, and wants nothing left of either.
+// TestNodeRunsPods runs Pods on one node, kills the owner of a second node, and checks that nothing is left of either.
 func TestNodeRunsPods(t *testing.T) {
 	actAsOwner(t)
 	requireSwitch(t)
@@ -159,7 +159,7 @@ func requireHello(t *testing.T, node *Node) {
 		}
 		response, err := node.HTTPClient().Do(request)
 		if err != nil {
-			return false, nil // nobody answers yet
+			return false, nil // the Service has no endpoint yet
 		}
 		defer func() { _ = response.Body.Close() }()
 		body, err = io.ReadAll(response.Body)

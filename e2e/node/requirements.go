@@ -106,12 +106,12 @@ func hasCgroups() bool {
 func tryNamespaces() error {
 	dir, err := os.MkdirTemp("", namePrefix)
 	if err != nil {
-		return fmt.Errorf("make a folder: %w", err)
+		return fmt.Errorf("make a directory: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	for _, folder := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
-			return fmt.Errorf("make a folder: %w", err)
+			return fmt.Errorf("make a directory: %w", err)
 		}
 	}
 	command := exec.Command(findProgram("unshare"), "--net", "--mount",

@@ -29,7 +29,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
-// madeUp is a review that no API server has sent.
+// madeUp is a forged review: no API server has sent it.
 const madeUp = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"made-up-%[1]d","operation":"DELETE",
 "kind":{"group":"rbac.authorization.k8s.io","version":"v1","kind":"ClusterRole"},
 "resource":{"group":"rbac.authorization.k8s.io","version":"v1","resource":"clusterroles"},

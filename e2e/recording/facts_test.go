@@ -120,7 +120,7 @@ func TestARestorationIsRecorded(t *testing.T) {
 	}
 }
 
-// canary stands in Secret data, tokens and annotations that the guard sees, and must be seen nowhere else.
+// canary is in Secret data, tokens and annotations that the guard sees. No output may contain it.
 const canary = "canary-7d3f1b"
 
 func TestValuesOfSecretsGoNowhere(t *testing.T) {

@@ -58,7 +58,7 @@ func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	return replicas
 }
 
-// start returns once the guard is ready, which is when it stands behind the front.
+// start returns once the guard is ready and the front sends it connections.
 func (r *replica) start() {
 	bed := harness.Of(r.t)
 	guard, err := bed.Cluster.LaunchGuard(bed.Program, r.flags...)
@@ -68,13 +68,13 @@ func (r *replica) start() {
 	r.front.Add(guard)
 }
 
-// kill ends the guard as a node that fails does.
+// kill ends the guard as a failing node does.
 func (r *replica) kill() {
 	r.front.Remove(r.guard)
 	r.guard.Kill()
 }
 
-// stop ends the guard in order: it stores what waits.
+// stop ends the guard in order: it stores its pending records.
 func (r *replica) stop() {
 	r.front.Remove(r.guard)
 	r.guard.Stop()
@@ -93,7 +93,7 @@ func counts(t *testing.T) map[string]int64 {
 	return result
 }
 
-// awaitStored waits until no guard has anything left to store.
+// awaitStored waits until no guard has a pending record.
 func awaitStored(t *testing.T, replicas []*replica) {
 	t.Helper()
 	for _, r := range replicas {

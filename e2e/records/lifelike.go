@@ -15,7 +15,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
-// kind is a kind of fact, and how many of a hundred are of it.
+// kind is a kind of event, and its share in percent.
 type kind struct {
 	share   int
 	outcome v1alpha1.Outcome

@@ -73,7 +73,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 	return Of(&fact, int64(1+i%50))
 }
 
-// Of is the record of a fact that one replica has counted so often.
+// Of is the record of an event that one replica has counted count times.
 func Of(fact *audit.Event, count int64) *v1alpha1.AuditRecord {
 	return fact.Record("apigw-guardian-0.fill", count)
 }

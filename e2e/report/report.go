@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report is how tests tell people what they have seen.
+// Package report prints what tests have measured.
 package report
 
 import (
@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Line notes what a test has seen, for people: `go test` shows nothing of a test that passes, so that `make test` names a
-// file in E2E_REPORT and prints it at the end.
+// Line logs a line and appends it to the file that E2E_REPORT names. `make test` prints that file at the end, because go test
+// prints nothing about a test that passes.
 func Line(t *testing.T, format string, args ...any) {
 	t.Helper()
 	line := fmt.Sprintf(format, args...)

@@ -188,7 +188,7 @@ func TestKubectlGetDenials(t *testing.T) {
 	}
 }
 
-// Whoever has the right can store any text. None may reach a terminal, or a spreadsheet, as it is.
+// Any client with the permission can store any text. No command prints control characters or spreadsheet formulas from it.
 func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
 	harness.Take(t)
 	noRecords(t)

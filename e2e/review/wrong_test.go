@@ -199,7 +199,7 @@ func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
 	}
 }
 
-// What is printed as JSON must be whole: nothing else may stand on standard output.
+// Standard output holds nothing but the JSON.
 func TestDiagnosticsDoNotMixWithResults(t *testing.T) {
 	harness.Take(t)
 	noRecords(t)

@@ -286,7 +286,7 @@ func repointed(token *Object, name string) *Object {
 	return changed
 }
 
-// fills are what the controller manager writes into a token Secret, and what somebody who poses as it might.
+// fills are what the controller manager writes into a token Secret, and what an attacker who impersonates it might write.
 func fills() []Scenario {
 	fill := func(name, patch string) Scenario {
 		return Scenario{Name: "fill-" + name, Write: func(w *World) Write { return Merge(w.Token, patch).as(controllerManager) }}
@@ -326,7 +326,7 @@ func emptyToken(writes ...func(*World) Write) func(context.Context, *World) erro
 // filling is what the controller manager writes into an empty token Secret.
 type filling struct{ namespace, secret, uid, ca, token string }
 
-// fillEmpty fills the empty token Secret with true values, after the edit. Nobody has signed the token: the guard reads its
+// fillEmpty fills the empty token Secret with true values, after the edit. The token has no valid signature: the guard reads its
 // claims only.
 func fillEmpty(name string, edit func(*filling)) Scenario {
 	return Scenario{

@@ -29,7 +29,7 @@ const (
 	ApplyPatch     = "application/apply-patch+yaml"
 )
 
-// Object is a reserved resource of the world, as it stands in the cluster while nobody has tampered with it.
+// Object is a reserved resource of the world, and its content before any scenario changes it.
 type Object struct {
 	*reserved.Resource
 	// Path is where it is, and Collection where its kind is.
@@ -85,7 +85,7 @@ func NewWorld(ctx context.Context, cluster *testbed.Cluster) (*World, error) {
 	return w, w.rebuild(ctx)
 }
 
-// authorizeAll lets every authenticated user do everything, so that only the guard stands between a write and its object.
+// authorizeAll grants everything to every authenticated user, so that only the guard can deny a write.
 func (w *World) authorizeAll(ctx context.Context) error {
 	const binding = `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"scenario"},` +
 		`"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},` +
@@ -202,7 +202,7 @@ func (w *World) rebuild(ctx context.Context) error {
 // settleTimeout bounds the wait for the controller manager, which takes some tens of milliseconds.
 const settleTimeout = 30 * time.Second
 
-// pokeInterval is how long the controller manager is waited for before it is told again.
+// pokeInterval is how long settle waits for the controller manager before it changes the Secret again.
 const pokeInterval = 3 * time.Second
 
 // settle waits until the token is filled and reads the four. The controller manager gives up on a token after ten attempts

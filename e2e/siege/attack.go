@@ -66,7 +66,7 @@ func Attacks() []Attack {
 	}
 }
 
-// childKey is the variable of the environment by which a program is told to be the attacker.
+// childKey is the environment variable that makes the program the attacker.
 const childKey = "SIEGE_ATTACK"
 
 // Main is called first by a program that calls Run. In the attacker's process, it attacks, and does not return.
@@ -83,7 +83,7 @@ func Main() {
 	os.Exit(1)
 }
 
-// child attacks in a process of its own, whose CPU time counts less than that of others: an attacker is on another machine.
+// child attacks from another process with a lower CPU priority: a real attacker uses another machine.
 func (a Attack) child(ctx context.Context, address string) error {
 	self, err := os.Executable()
 	if err != nil {

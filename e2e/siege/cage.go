@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// ErrNoCage says that this machine lets nobody limit a process's memory: it takes root, and a cgroup file system.
+// ErrNoCage says that this process cannot limit the memory of another: that needs root and a cgroup file system.
 var ErrNoCage = errors.New("no cgroup with a memory limit can be made here")
 
 // Cage is a cgroup with a memory limit.

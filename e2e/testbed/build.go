@@ -17,17 +17,17 @@ import (
 	"time"
 )
 
-// A Builder builds tools into a cache folder and finds them there again. The zero value is ready to use; a Builder
-// may be used by several goroutines, and several programs may share one cache folder.
+// A Builder builds tools into a cache directory and finds them there again. The zero value is ready to use; a Builder
+// may be used by several goroutines, and several programs may share one cache directory.
 type Builder struct {
-	// CacheDir holds one folder per release. Empty means apigw-guardian/bin in the user's cache folder
+	// CacheDir holds one directory per release. Empty means apigw-guardian/bin in the user's cache directory
 	// ([os.UserCacheDir]).
 	CacheDir string
 	// Progress receives lines for people while something is built or waited for, and nothing when all is cached.
 	// Nil discards them. It must allow calls from several goroutines if Build is called from several.
 	Progress io.Writer
 
-	// compile builds a tool in a module folder into a file; nil means the go command. Tests replace it.
+	// compile builds a tool in a module directory into a file; nil means the go command. Tests replace it.
 	compile func(ctx context.Context, tool Tool, moduleDir, output string) error
 }
 
@@ -57,7 +57,7 @@ func (b Builder) buildOne(ctx context.Context, tool Tool) (string, error) {
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", fmt.Errorf("create the cache folder for %s: %w", tool.Name, err)
+		return "", fmt.Errorf("create the cache directory for %s: %w", tool.Name, err)
 	}
 	unlock, err := lockFile(ctx, filepath.Join(entry, "lock"), func() {
 		b.say("waiting for another program that builds %s %s", tool.Release.Project, tool.Release.Version)
@@ -72,12 +72,12 @@ func (b Builder) buildOne(ctx context.Context, tool Tool) (string, error) {
 	return path, b.buildLocked(ctx, tool, entry, path)
 }
 
-// buildLocked builds into a name beside the final one and renames, so that a program that is being written, or was
+// buildLocked builds under another name and renames, so that a program that is being written, or was
 // left by a build that was killed, is never taken for a finished one.
 func (b Builder) buildLocked(ctx context.Context, tool Tool, entry, path string) error {
 	moduleDir := filepath.Join(entry, "module")
 	if err := os.MkdirAll(moduleDir, 0o755); err != nil {
-		return fmt.Errorf("create the module folder for %s: %w", tool.Name, err)
+		return fmt.Errorf("create the module directory for %s: %w", tool.Name, err)
 	}
 	partial := path + ".partial"
 	if err := os.RemoveAll(partial); err != nil {
@@ -92,7 +92,7 @@ func (b Builder) buildLocked(ctx context.Context, tool Tool, entry, path string)
 	return nil
 }
 
-// progressInterval is short enough that nobody takes a build for hung.
+// progressInterval is short, so that a user does not think that the build hangs.
 const progressInterval = 10 * time.Second
 
 func (b Builder) compileWithProgress(ctx context.Context, tool Tool, moduleDir, output string) error {
@@ -137,7 +137,7 @@ func compileWithGo(ctx context.Context, tool Tool, moduleDir, output string) err
 	return err
 }
 
-// runGo runs the go command in a folder and returns its standard output, also when it fails. The error holds the end
+// runGo runs the go command in a directory and returns its standard output, also when it fails. The error holds the end
 // of its diagnostics.
 func runGo(ctx context.Context, folder string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, "go", arguments...)
@@ -174,7 +174,7 @@ func diagnostics(stderr []byte) []byte {
 	return lastLines(kept)
 }
 
-// entry is the folder of a release in the cache.
+// entry is the directory of a release in the cache.
 func (b Builder) entry(release Release) (string, error) {
 	name := release.Project + "-" + release.Version
 	if b.CacheDir != "" {
@@ -182,7 +182,7 @@ func (b Builder) entry(release Release) (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find the user's cache folder: %w; set XDG_CACHE_HOME or HOME", err)
+		return "", fmt.Errorf("find the user's cache directory: %w; set XDG_CACHE_HOME or HOME", err)
 	}
 	return filepath.Join(cache, "apigw-guardian", "bin", name), nil
 }

@@ -18,17 +18,17 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A Config says what cluster to start. The zero value is a cluster of [DefaultKubernetesVersion] in a temporary folder.
+// A Config says what cluster to start. The zero value is a cluster of [DefaultKubernetesVersion] in a temporary directory.
 type Config struct {
 	// Version is the Kubernetes release of kube-apiserver and kube-controller-manager, written like "1.37.2" or
 	// "v1.37.2". Empty means [DefaultKubernetesVersion]. 1.28 to 1.37 are known to work.
 	Version string
 	// Builder provides the programs.
 	Builder Builder
-	// Dir is the folder for everything that the cluster writes. It is created if it is absent, must be empty, and
-	// stays after Stop. Empty means a new temporary folder, which Stop removes.
+	// Dir is the directory for everything that the cluster writes. It is created if it is absent, must be empty, and
+	// stays after Stop. Empty means a new temporary directory, which Stop removes.
 	Dir string
-	// Keep makes Stop leave the temporary folder, with its logs, where it is.
+	// Keep makes Stop leave the temporary directory, with its logs, where it is.
 	Keep bool
 	// Durable makes etcd sync every write to disk, as in production. Tests of behaviour are faster without.
 	Durable bool
@@ -88,7 +88,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	return c, nil
 }
 
-// Stop ends every process, waits until they are gone, and removes the temporary folder unless Config.Keep says to leave
+// Stop ends every process, waits until they are gone, and removes the temporary directory unless Config.Keep says to leave
 // it. It may be called more than once. The error tells what could not be removed.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
@@ -102,7 +102,7 @@ func (c *Cluster) Stop() error {
 		return nil
 	}
 	if err := os.RemoveAll(c.dir); err != nil {
-		return fmt.Errorf("remove the folder of the testbed: %w", err)
+		return fmt.Errorf("remove the directory of the testbed: %w", err)
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (c *Cluster) Stop() error {
 // Version is the Kubernetes release of the cluster, for example "v1.37.2".
 func (c *Cluster) Version() string { return c.version }
 
-// Dir is the folder that holds all that the cluster writes: kubeconfigs, pki, logs (one file per component), etcd's data.
+// Dir is the directory that holds all that the cluster writes: kubeconfigs, pki, logs (one file per component), etcd's data.
 func (c *Cluster) Dir() string { return c.dir }
 
 // Kubeconfig is the path of a kubeconfig of the user "admin" in group system:masters.
@@ -175,14 +175,14 @@ func (c *Cluster) createDir() error {
 	if c.config.Dir == "" {
 		dir, err := os.MkdirTemp("", "apigw-guardian-testbed-")
 		if err != nil {
-			return fmt.Errorf("create the folder of the testbed: %w", err)
+			return fmt.Errorf("create the directory of the testbed: %w", err)
 		}
 		c.dir = dir
 		return nil
 	}
 	dir, err := filepath.Abs(c.config.Dir)
 	if err != nil {
-		return fmt.Errorf("find the folder of the testbed: %w", err)
+		return fmt.Errorf("find the directory of the testbed: %w", err)
 	}
 	c.dir = dir
 	return requireEmptyDir(dir)
@@ -190,15 +190,15 @@ func (c *Cluster) createDir() error {
 
 func requireEmptyDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create the folder of the testbed: %w", err)
+		return fmt.Errorf("create the directory of the testbed: %w", err)
 	}
 	folder, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("open the folder of the testbed: %w", err)
+		return fmt.Errorf("open the directory of the testbed: %w", err)
 	}
 	defer func() { _ = folder.Close() }()
 	if _, err := folder.Readdirnames(1); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("the folder %s of the testbed is not empty; empty it or name another", dir)
+		return fmt.Errorf("the directory %s of the testbed is not empty; empty it or name another", dir)
 	}
 	return nil
 }
@@ -235,7 +235,7 @@ func (c *Cluster) startAll(ctx context.Context) error {
 func (c *Cluster) writeFiles() error {
 	for _, folder := range []string{"pki", "logs", "home"} {
 		if err := os.Mkdir(filepath.Join(c.dir, folder), 0o700); err != nil {
-			return fmt.Errorf("create a folder of the testbed: %w", err)
+			return fmt.Errorf("create a directory of the testbed: %w", err)
 		}
 	}
 	made, err := newIdentity(filepath.Join(c.dir, "pki"), c.config.Place.addresses())

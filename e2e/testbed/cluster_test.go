@@ -71,7 +71,7 @@ func TestClusterServesAndEnds(t *testing.T) {
 	}
 	requireGone(t, pids)
 	if _, err := os.Stat(cluster.Dir()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("folder after Stop: %v, want it gone", err)
+		t.Errorf("directory after Stop: %v, want it gone", err)
 	}
 	if err := cluster.StartEtcd(t.Context()); !errors.Is(err, ErrStopped) {
 		t.Errorf("StartEtcd after Stop = %v, want ErrStopped", err)

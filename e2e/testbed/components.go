@@ -362,7 +362,7 @@ func (c *Cluster) controllerFlags() []string {
 		"--min-resync-period=1m",
 		"--namespace-sync-period=10s",
 		"--resource-quota-sync-period=10s",
-		// The default folder belongs to the system, and is probed.
+		// The default directory belongs to the system, and is probed.
 		"--flex-volume-plugin-dir=" + filepath.Join(c.dir, "home", "flexvolume"),
 	}
 }

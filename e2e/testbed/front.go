@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// Front stands before several guards, as a Service does: each connection goes, byte for byte, to the next guard that
+// Front is a proxy for several guards, as a Service is: each connection goes, byte for byte, to the next guard that
 // accepts one.
 type Front struct {
 	listener net.Listener
@@ -22,7 +22,7 @@ type Front struct {
 	next   int
 }
 
-// StartFront listens on loopback, before no guard yet. The caller calls Stop.
+// StartFront listens on loopback. It has no guard yet. The caller calls Stop.
 func StartFront() (*Front, error) {
 	var front *Front
 	err := withFreshPorts(1, func(ports []int) error {
@@ -43,7 +43,7 @@ func StartFront() (*Front, error) {
 // URL is how the API server reaches the guards: give it to each as --url.
 func (f *Front) URL() string { return "https://" + f.listener.Addr().String() }
 
-// Add puts a guard behind the front; Remove takes it away, and leaves its connections.
+// Add makes the front send connections to a guard. Remove ends that, and leaves the guard's connections open.
 func (f *Front) Add(guard *Guard) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

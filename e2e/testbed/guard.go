@@ -29,7 +29,7 @@ type Guard struct {
 // guardEnd is how long a guard may take from SIGTERM to its end before it is killed.
 const guardEnd = 30 * time.Second
 
-// StartGuard starts the program as the admin, on ports of its own, with the flags added to `webhook`, and returns once it is
+// StartGuard starts the program as the admin, on free ports, with the flags added to `webhook`, and returns once it is
 // ready and the API server holds its registration. It ends with this program at the latest; the caller calls Stop.
 func (c *Cluster) StartGuard(ctx context.Context, program string, flags ...string) (*Guard, error) {
 	var guard *Guard

@@ -13,7 +13,7 @@ import (
 )
 
 // Kubectl runs kubectl as the admin and returns what it prints. The error of a kubectl that failed wraps
-// [exec.ExitError] and shows what it printed to standard error. What kubectl caches stays in the cluster's folder.
+// [exec.ExitError] and shows what it printed to standard error. What kubectl caches stays in the cluster's directory.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	command := c.KubectlCommand(ctx, args...)
 	var out, diagnostics bytes.Buffer

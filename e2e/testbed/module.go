@@ -23,7 +23,7 @@ type moduleFile struct {
 // download is the part of `go mod download -json` that a generated module needs.
 type download struct{ GoMod, Error string }
 
-// writeModule writes into folder the go.mod of a module whose only purpose is to build programs of the release. A
+// writeModule writes into directory the go.mod of a module whose only purpose is to build programs of the release. A
 // program of a module with replace directives cannot be had with `go install package@version`.
 func writeModule(ctx context.Context, folder string, release Release) error {
 	source, err := downloadModule(ctx, release)

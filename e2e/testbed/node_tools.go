@@ -15,7 +15,7 @@ const (
 )
 
 // ContainerdTool is the program with that name under cmd/ of containerd at [ContainerdVersion]: "containerd",
-// "containerd-shim-runc-v2" or "ctr". All of one version lie in one folder, where containerd finds its shim.
+// "containerd-shim-runc-v2" or "ctr". All of one version lie in one directory, where containerd finds its shim.
 func ContainerdTool(name string) Tool {
 	const module = "github.com/containerd/containerd/v2"
 	return Tool{

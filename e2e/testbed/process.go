@@ -26,7 +26,7 @@ type process struct {
 	logStart int64
 }
 
-// startProcess starts the command in a process group of its own, so that a Ctrl-C in the terminal reaches this
+// startProcess starts the command in a new process group, so that a Ctrl-C in the terminal reaches this
 // program only and the children are ended in order.
 //
 // On Linux the child gets SIGKILL when its parent dies (see childAttributes). The kernel means by that the parent

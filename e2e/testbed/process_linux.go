@@ -5,7 +5,7 @@ package testbed
 
 import "syscall"
 
-// childAttributes puts a child into a process group of its own, and has the kernel kill it when the thread that
+// childAttributes puts a child into a new process group, and has the kernel kill it when the thread that
 // started it ends (prctl(2), PR_SET_PDEATHSIG): nothing that the testbed starts survives it, even after kill -9.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

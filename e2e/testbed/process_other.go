@@ -7,7 +7,7 @@ package testbed
 
 import "syscall"
 
-// childAttributes puts a child into a process group of its own. Only Linux can also end it with its parent: elsewhere
+// childAttributes puts a child into a new process group. Only Linux can also end it with its parent: elsewhere
 // a testbed that is killed with SIGKILL leaves its processes behind.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}

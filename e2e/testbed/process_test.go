@@ -30,7 +30,7 @@ func TestStopEndsEveryKindOfProcess(t *testing.T) {
 		"one that ends when asked":          {script: "echo up; exec sleep 1000", grace: longGrace, want: syscall.SIGTERM},
 		"one that tidies up when asked":     {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", grace: longGrace, want: 0},
 		"one that does not listen":          {script: "trap '' TERM; echo up; while :; do sleep 0.01; done", grace: 0, want: syscall.SIGKILL},
-		"one that ended before it was told": {script: "echo up", grace: longGrace, want: 0},
+		"one that ended before the signal": {script: "echo up", grace: longGrace, want: 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
