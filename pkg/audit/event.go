@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit knows what an audit record says: the fact of one write, which facts share a record, and what an administrator
+// Package audit knows what an audit record says: the event of one write, which events share a record, and what an administrator
 // asks of many records. It stores nothing.
 package audit
 
@@ -23,8 +23,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
-// puts a fact into the same record without asking another.
+// Window is the span of time in which equal events share a record. Windows start at multiples of it, so that every replica
+// puts an event into the same record without asking another.
 const Window = 10 * time.Minute
 
 // Event is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
@@ -45,17 +45,17 @@ type Event struct {
 	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
 	Peer string
 
-	// flood is how long the window of a record is that unequal facts share; zero for a record of equal facts.
+	// flood is how long the window of a record is that unequal events share; zero for a record of equal events.
 	flood time.Duration
 }
 
-// FloodReason is the reason of a record that unequal facts share.
+// FloodReason is the reason of a record that unequal events share.
 const FloodReason = "Flood"
 
 // floodWindow is the span of time that a nameless record of a flood covers.
 const floodWindow = time.Minute
 
-// FloodedByUser returns the fact as it is counted when one user's new records come faster than they may be stored. It shares
+// FloodedByUser returns the event as it is counted when one user's new records come faster than they may be stored. It shares
 // a record with all others of its outcome, caller, user, operation and type of resource.
 func (f *Event) FloodedByUser() Event {
 	flooded := f.FloodedOfUser()
@@ -64,7 +64,7 @@ func (f *Event) FloodedByUser() Event {
 	return flooded
 }
 
-// FloodedOfUser returns the fact as it is counted when even the records of FloodedByUser come too fast. It shares a record
+// FloodedOfUser returns the event as it is counted when even the records of FloodedByUser come too fast. It shares a record
 // with all others of its outcome, caller and user.
 func (f *Event) FloodedOfUser() Event {
 	flooded := f.Flooded()
@@ -74,7 +74,7 @@ func (f *Event) FloodedOfUser() Event {
 	return flooded
 }
 
-// Flooded returns the fact as it is counted when too many users are new: it shares one record a minute with all others of
+// Flooded returns the event as it is counted when too many users are new: it shares one record a minute with all others of
 // its outcome and caller, whoever did what.
 func (f *Event) Flooded() Event {
 	return Event{
@@ -92,7 +92,7 @@ func (f *Event) Flooded() Event {
 // UserKey returns the user's name, bounded: what tells users apart in memory.
 func (f *Event) UserKey() string { return text.Printable(f.User.Name, maxName) }
 
-// Ends returns when the window of the fact's record is over: no later fact falls into it.
+// Ends returns when the window of the event's record is over: no later event falls into it.
 func (f *Event) Ends() time.Time {
 	window := f.window()
 	return f.Time.UTC().Truncate(window).Add(window)
@@ -108,8 +108,8 @@ func (f *Event) window() time.Duration {
 // nameTime is how a record's name states the start of its window.
 const nameTime = "20060102t1504"
 
-// Name returns the name of the record that the fact belongs to: the start of its window, the operation, and a digest of
-// what makes facts equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
+// Name returns the name of the record that the event belongs to: the start of its window, the operation, and a digest of
+// what makes events equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
 func (f *Event) Name() string {
 	return f.Time.UTC().Truncate(f.window()).Format(nameTime) + "-" + f.word() + "-" + f.digest()
 }
@@ -125,10 +125,10 @@ func (f *Event) word() string {
 	}
 }
 
-// digestBytes is 80 bits: nobody finds another fact that falls into the same record.
+// digestBytes is 80 bits: nobody finds another event that falls into the same record.
 const digestBytes = 10
 
-// digest is over all that makes facts equal, whole and not shortened: what an attacker makes long stays distinct.
+// digest is over all that makes events equal, whole and not shortened: what an attacker makes long stays distinct.
 func (f *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{

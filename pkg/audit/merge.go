@@ -14,7 +14,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Counted returns what a replica adds to the fact's record when the fact is the count-th that it counts there: something to
+// Counted returns what a replica adds to the event's record when the event is the count-th that it counts there: something to
 // Merge.
 func (f *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))

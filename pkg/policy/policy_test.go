@@ -333,6 +333,7 @@ func TestLookups(t *testing.T) {
 		"the namespace controller deletes the account":             {DefaultNamespaceController, "DELETE", "serviceaccounts", account, "", going},
 		"the namespace controller deletes a ConfigMap":             {DefaultNamespaceController, "DELETE", "configmaps", configMap, "", going},
 		"the controller manager deletes a ConfigMap":               {DefaultControllerManager, "DELETE", "configmaps", configMap, "", going},
+		"the controller manager drops a reference of no account":   {DefaultControllerManager, "UPDATE", "configmaps", account, dropped, nil},
 		"the controller manager updates a ConfigMap":               {DefaultControllerManager, "UPDATE", "configmaps", configMap, strings.Replace(configMap, "{", `{"data":{"a":"b"},`, 1), nil},
 		"an administrator deletes a ConfigMap":                     {"admin", "DELETE", "configmaps", configMap, "", nil},
 		"the controller manager changes the label of the last use": {DefaultControllerManager, "UPDATE", "secrets", token, strings.Replace(token, `"name":"x"`, `"name":"x","labels":{"a":"b"}`, 1), nil},

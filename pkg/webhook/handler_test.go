@@ -100,6 +100,15 @@ func uidOf(t *testing.T, body string) string {
 	return request.UID
 }
 
+// A deletion has no object. A value that is no object must not pass for an absent one.
+func TestADeletionWithAnObjectThatIsNoneIsUnreadable(t *testing.T) {
+	t.Parallel()
+	body := strings.Replace(string(named(t, "delete-role")), `"object":null`, `"object":"x"`, 1)
+	if answer := answerOf(t, post(t, newHandler(t, io.Discard, true), []byte(body))); answer.AuditAnnotations["reason"] != "Unreadable" {
+		t.Errorf("got %v", answer.AuditAnnotations)
+	}
+}
+
 // logged returns the one line that was logged.
 func logged(t *testing.T, log []byte) map[string]any {
 	t.Helper()

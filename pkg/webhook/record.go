@@ -32,7 +32,7 @@ const (
 	keyError       = "err"
 )
 
-// record has the fact of a decision that an administrator may want to review kept, and returns the name of its record. A
+// record has the event of a decision that an administrator may want to review kept, and returns the name of its record. A
 // dry-run leaves none; neither does what has no uid, which no API server has sent.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
@@ -71,7 +71,7 @@ func (h *Handler) callerOf(r *http.Request) v1alpha1.Caller {
 	return v1alpha1.CallerUnverified
 }
 
-// logLine writes one line for each such fact. It names fields, and never a value of an object.
+// logLine writes one line for each such event. It names fields, and never a value of an object.
 func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision policy.Decision, err error) {
 	level, message := slog.LevelDebug, "write allowed"
 	switch {

@@ -66,7 +66,7 @@ func told(t *testing.T, set *reserved.Set, content []byte) []string {
 			t.Fatal(err)
 		}
 		for _, finding := range Judge(set, event) {
-			fact := finding.Fact
+			fact := finding.Event
 			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
 				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Object, " ", fact.Reason, " ", fact.User.Name)), " "))
 		}

@@ -49,7 +49,7 @@ type budget struct {
 	part                              float64
 	newUsers, moreRecords, userFloods *rate.Limiter
 	addresses, connections            *reserve
-	// users has a bucket for each user who has an entry, by audit.Fact.UserKey.
+	// users has a bucket for each user who has an entry, by audit.Event.UserKey.
 	users map[string]*bucket
 	held  int
 }
