@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
@@ -89,7 +90,7 @@ func (f *Event) Flooded() Event {
 }
 
 // UserKey returns the user's name, bounded: what tells users apart in memory.
-func (f *Event) UserKey() string { return Printable(f.User.Name, maxName) }
+func (f *Event) UserKey() string { return text.Printable(f.User.Name, maxName) }
 
 // Ends returns when the window of the fact's record is over: no later fact falls into it.
 func (f *Event) Ends() time.Time {
@@ -173,15 +174,15 @@ func (f *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   f.Outcome,
-			Operation: admissionv1.Operation(Printable(string(f.Operation), maxOperation)),
+			Operation: admissionv1.Operation(text.Printable(string(f.Operation), maxOperation)),
 			Object:    object,
 			Resource:  object.String(),
 			Changed:   printables(f.Changed, maxPath),
 			Reason:    f.Reason,
-			Message:   Printable(f.Message, maxMessage),
+			Message:   text.Printable(f.Message, maxMessage),
 			User: v1alpha1.User{
-				Name:   Printable(f.User.Name, maxName),
-				UID:    Printable(f.User.UID, maxName),
+				Name:   text.Printable(f.User.Name, maxName),
+				UID:    text.Printable(f.User.UID, maxName),
 				Groups: printables(f.groups(), maxName),
 			},
 			Source: f.Source,

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Counted returns what a replica adds to the fact's record when the fact is the count-th that it counts there: something to
@@ -20,7 +21,7 @@ func (f *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 	return &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{
 		FirstTime:      at,
 		LastTime:       at,
-		LastRequestUID: Printable(f.RequestUID, maxUID),
+		LastRequestUID: text.Printable(f.RequestUID, maxUID),
 		Replica:        replica,
 		Count:          count,
 		Counts:         []v1alpha1.ReplicaCount{{Replica: replica, Count: count}},

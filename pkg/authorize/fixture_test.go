@@ -90,10 +90,20 @@ func entryOf(t *testing.T, text, kind string) *reserved.Resource {
 // newFake returns an Authorizer over fake clients that hold the objects, typed and dynamic ones apart.
 func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.Clientset, *dynamicfake.FakeDynamicClient) {
 	t.Helper()
+	set := setOf(t, shop)
 	client := fake.NewClientset(typed...)
+	lists := map[string]*metav1.APIResourceList{}
+	for _, resource := range set.Resources() {
+		version := resource.GVR.GroupVersion().String()
+		if lists[version] == nil {
+			lists[version] = &metav1.APIResourceList{GroupVersion: version}
+			client.Resources = append(client.Resources, lists[version])
+		}
+		lists[version].APIResources = append(lists[version].APIResources, metav1.APIResource{Name: resource.GVR.Resource, Kind: resource.Kind})
+	}
 	dynamicClient := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{certificateResource: "CertificateList"}, dynamic...)
-	a, err := New(setOf(t, shop), Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
+	a, err := New(set, Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ package authorize
 import "context"
 
 // Preflight runs every check and returns all of them, in a fixed order: kubernetes-version, admin-role, private-network,
-// existing-resources, tke-cluster, and certificates where cert-manager issues the guard's. It writes nothing, and never fails:
+// reserved-kinds, existing-resources, tke-cluster, and certificates where cert-manager issues the guard's. It writes nothing, and never fails:
 // an error of the API server is a check that is Unknown, or Fail where nothing can be authorized because of it. Of the options,
 // PrivateNetwork and Repair count.
 func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
@@ -17,6 +17,7 @@ func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 		{"kubernetes-version", a.checkVersion},
 		{"admin-role", a.checkAdminRole},
 		{"private-network", a.checkPrivateNetwork},
+		{"reserved-kinds", a.checkServed},
 		{"existing-resources", a.checkExisting},
 		{"tke-cluster", a.checkTKE},
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Policy decides over writes to one reserved set. It is immutable and safe for concurrent use.
@@ -241,7 +242,7 @@ func (w *write) decide(d Decision) Decision {
 		id = w.old
 	}
 	d.Resource, d.Changed = w.resource, w.changedPaths()
-	d.Object = w.resource.Reference(id.Namespace, shorten(id.Name, maxName))
+	d.Object = w.resource.Reference(id.Namespace, text.Printable(id.Name, maxName))
 	return d
 }
 

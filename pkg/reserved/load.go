@@ -56,6 +56,8 @@ type fileSpec struct {
 }
 
 type fileResource struct {
+	// Resource is the plural name of the kind. If it is empty, the plural is guessed from the kind as Kubernetes guesses it.
+	Resource   string         `json:"resource,omitempty"`
 	NamePrefix string         `json:"namePrefix,omitempty"`
 	Manifest   map[string]any `json:"manifest"`
 }
@@ -164,6 +166,9 @@ func newResource(f *file, entry fileResource) (*Resource, error) {
 		return nil, fmt.Errorf("write as JSON: %w", err)
 	}
 	gvr, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	if entry.Resource != "" {
+		gvr.Resource = entry.Resource
+	}
 	resource := &Resource{
 		Reservation: f.Metadata.Name,
 		Owner:       f.Spec.Owner,

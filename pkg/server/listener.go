@@ -11,6 +11,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // acceptPause is the pause after an Accept that failed, such as for want of a file descriptor.
@@ -92,7 +94,7 @@ func (l *listener) welcome(c *conn) {
 	if err := c.shakeHands(ctx); err != nil {
 		l.table.remove(c)
 		c.cut()
-		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()), slog.String("err", printable(err.Error())))
+		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()), slog.String("err", text.Printable(err.Error(), noiseBytes)))
 		return
 	}
 	select {

@@ -185,7 +185,7 @@ func annotations(request *policy.Request, decision policy.Decision, record strin
 		return nil
 	}
 	a := map[string]string{
-		"decision": verdict(decision), "reason": string(decision.Reason), "operation": bounded(string(request.Operation)),
+		"decision": verdict(decision), "reason": string(decision.Reason), "operation": printable(string(request.Operation)),
 		"outcome": string(decision.Outcome), "resource": decision.Object.String(), "record": record,
 	}
 	maps.DeleteFunc(a, func(_, value string) bool { return value == "" })

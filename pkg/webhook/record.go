@@ -12,6 +12,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // The keys of log lines, in one place: people write queries over them.
@@ -88,14 +89,14 @@ func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision
 func attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
 	object := objectOf(request, decision)
 	attributes := []slog.Attr{
-		slog.String(keyRequestUID, bounded(request.UID)),
-		slog.String(keyUser, bounded(request.User.Name)),
-		slog.String(keyOperation, bounded(string(request.Operation))),
-		slog.String(keyGroup, bounded(object.Group)),
-		slog.String(keyResource, bounded(object.Resource)),
-		slog.String(keyNamespace, bounded(object.Namespace)),
-		slog.String(keyName, bounded(object.Name)),
-		slog.String(keySubresource, bounded(request.Subresource)),
+		slog.String(keyRequestUID, printable(request.UID)),
+		slog.String(keyUser, printable(request.User.Name)),
+		slog.String(keyOperation, printable(string(request.Operation))),
+		slog.String(keyGroup, printable(object.Group)),
+		slog.String(keyResource, printable(object.Resource)),
+		slog.String(keyNamespace, printable(object.Namespace)),
+		slog.String(keyName, printable(object.Name)),
+		slog.String(keySubresource, printable(request.Subresource)),
 		slog.Bool(keyDryRun, request.DryRun),
 		slog.String(keyDecision, verdict(decision)),
 		slog.String(keyReason, string(decision.Reason)),
@@ -115,9 +116,4 @@ const (
 	maxChanged = 32
 )
 
-func bounded(s string) string {
-	if len(s) <= maxLogged {
-		return s
-	}
-	return s[:maxLogged] + "..."
-}
+func printable(foreign string) string { return text.Printable(foreign, maxLogged) }

@@ -18,6 +18,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Replica is the name under which an imported record counts.
@@ -333,7 +334,7 @@ func (g *group) difference(recorded int64) Difference {
 func (g *group) toStore(count int64) *v1alpha1.AuditRecord {
 	record := g.fact.Record(Replica, count)
 	record.Name = g.imported
-	record.Spec.Reason = audit.Printable(record.Spec.Reason, maxReason) // a log may hold what no guard has written
+	record.Spec.Reason = text.Printable(record.Spec.Reason, maxReason) // a log may hold what no guard has written
 	record.Spec.FirstTime = metav1.NewMicroTime(g.first.Truncate(time.Microsecond))
 	record.Spec.LastTime = metav1.NewMicroTime(g.last.Truncate(time.Microsecond))
 	return record

@@ -15,6 +15,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // maxMoves bounds how many records another client can make of one by altering each.
@@ -173,7 +174,7 @@ func (r *Recorder) Problem() string {
 // setDown lets answers wait for the spool only, until a record has been stored.
 func (r *Recorder) setDown(err error) {
 	if !r.down.Swap(true) {
-		r.outage.Store(&outage{since: time.Now(), reason: audit.Printable(err.Error(), maxProblem)})
+		r.outage.Store(&outage{since: time.Now(), reason: text.Printable(err.Error(), maxProblem)})
 		r.options.Log.Warn("audit records cannot be stored now; they wait, in the spool if there is one", slog.Any("err", err))
 	}
 }

@@ -1,0 +1,24 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package authorize
+
+import (
+	"context"
+	"errors"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// checkServed reports reserved resources that the API server does not serve under their plural names: the guard would not be
+// asked about them.
+func (a *Authorizer) checkServed(context.Context, Options) Check {
+	err := a.set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
+	switch {
+	case errors.Is(err, reserved.ErrNotServed):
+		return Check{Status: Fail, Message: err.Error(), Remedy: "Correct the reservation, or install the kind."}
+	case err != nil:
+		return Check{Status: Unknown, Message: err.Error(), Remedy: "Check that the API server answers: kubectl api-resources."}
+	}
+	return Check{Status: Pass, Message: "The API server serves every reserved kind."}
+}
