@@ -61,7 +61,7 @@ func TestAuthorizeIsIdempotentBehindTheGuard(t *testing.T) {
 	if !status.Authorized || !status.Protected || len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
 		t.Errorf("got %+v", status)
 	}
-	run(t, "verify").require(t, 0, "went as they must")
+	run(t, "verify").require(t, 0, "writes had the expected result")
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("status or verify has written: %s, before %s", again, versions)
 	}
@@ -86,7 +86,7 @@ func TestStatusAndVerifySeeThatNobodyGuards(t *testing.T) {
 	removeRegistration(t)
 	run(t, "authorize").require(t, 0, "Authorized API Gateway")
 	run(t, "status").require(t, 3, "Authorized API Gateway", "Not protected")
-	run(t, "verify").require(t, 3, "did not go as they must")
+	run(t, "verify").require(t, 3, "writes had the expected result")
 }
 
 // A guard that hangs fails every write, and yet protects nothing that status could vouch for.
@@ -230,7 +230,7 @@ func TestASecondReservationNeedsNoCode(t *testing.T) {
 	must(t)(clients(t).CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}))
 	with("authorize").require(t, 0, "roles.rbac.authorization.k8s.io/edge-system/edge-router created", "Authorized API Gateway and Edge Router")
 	with("status").require(t, 0)
-	with("verify").require(t, 0, "went as they must")
+	with("verify").require(t, 0, "writes had the expected result")
 	for _, args := range [][]string{
 		{"-n", namespace, "label", "role", "edge-router", "a=b"},
 		{"-n", namespace, "patch", "configmap", "edge-router", "-p", `{"data":{"mode":"lax"}}`},

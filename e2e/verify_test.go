@@ -38,7 +38,7 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 		t.Cleanup(func() { kubectl(t, "delete", args[1], args[2]) })
 	}
 	startGuard(t)
-	guardianOf(t, path, "verify").require(t, 3, "did not go as they must", "refused, but not by the guard")
+	guardianOf(t, path, "verify").require(t, 3, "writes had the expected result", "refused, but not by the guard")
 	var result struct {
 		Attacks []struct {
 			Resource, Got string
@@ -65,7 +65,7 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 func TestAuthorizeAwaitsTheGuard(t *testing.T) {
 	newWorld(t)
 	removeRegistration(t)
-	run(t, "authorize", "--wait=1s", "--await-protection").require(t, 1, "authorized, but not protected", "Is the guard running?")
+	run(t, "authorize", "--wait=1s", "--await-protection").require(t, 1, "authorized, but not protected", "check the guard's Pods")
 	startGuard(t)
 	run(t, "authorize", "--await-protection").require(t, 0, "Authorized API Gateway")
 }

@@ -385,7 +385,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		says string
 	}{
 		"no file is named":                           {nil, 2, "Name its files, or - for standard input"},
-		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "give table, json or yaml"},
+		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "must be table, json, yaml or"},
 		"a file that is not there":                   {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
 		"a folder":                                   {[]string{sound, dir}, 1, "is a directory"},
 		"an empty file alone":                        {[]string{empty}, 1, "nothing was compared"},

@@ -30,8 +30,8 @@ func TestWrongUsageSaysWhatIsAllowed(t *testing.T) {
 		"since after until":          {[]string{"list", "--since", "1h", "--until", "2h"}, "--since 1h is after --until 2h"},
 		"a limit below zero":         {[]string{"list", "--limit", "-1"}, "give a number above zero"},
 		"a limit that is no number":  {[]string{"list", "--limit", "many"}, "--limit"},
-		"an output that is none":     {[]string{"list", "-o", "xml"}, "give table, json, yaml, wide or csv"},
-		"an output of another":       {[]string{"summary", "-o", "csv"}, "give table, json or yaml"},
+		"an output that is none":     {[]string{"list", "-o", "xml"}, "must be table, json, yaml, wide, csv or"},
+		"an output of another":       {[]string{"summary", "-o", "csv"}, "must be table, json, yaml or"},
 		"a watch in YAML":            {[]string{"list", "--watch", "-o", "yaml"}, "--watch goes with -o table, wide or json"},
 		"a format that is none":      {[]string{"export", "--format", "xml"}, "give jsonl, csv, ocsf or cloudevents"},
 		"a filter of export":         {[]string{"export", "--outcome", "x"}, "give Denied"},
@@ -98,7 +98,7 @@ func TestACustomResourceThatIsMissingIsNamed(t *testing.T) {
 	for _, args := range readers() {
 		guardian(t, args...).require(t, 1, "the cluster does not know audit records: install the chart with crds.enabled=true")
 	}
-	guardian(t, "status").require(t, 3, "Denials in the last 24 h: not known (list audit records: the cluster does not know audit records")
+	guardian(t, "status").require(t, 3, "Denials in the last 24 h: unknown (list audit records: the cluster does not know audit records")
 	var status map[string]any
 	guardian(t, "status", "-o", "json").require(t, 3).into(t, &status)
 	if denials, found := status["denials24h"]; !found || denials != nil {
@@ -116,7 +116,7 @@ func TestStatusCountsDenials(t *testing.T) {
 	if status.Denials24h == nil || *status.Denials24h != 2 {
 		t.Errorf("denials24h is %v", status.Denials24h)
 	}
-	guardianOf(t, kubeconfigOf(t, "no-records"), "status").require(t, 3, "Denials in the last 24 h: not known (list audit records: you lack the right to list")
+	guardianOf(t, kubeconfigOf(t, "no-records"), "status").require(t, 3, "Denials in the last 24 h: unknown (list audit records: you lack the right to list")
 }
 
 func TestAnAPIServerThatDoesNotAnswerIsNamed(t *testing.T) {

@@ -4,78 +4,26 @@
 package authorize
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	apiutil "github.com/cert-manager/cert-manager/pkg/api/util"
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	certmanagermetav1 "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
-	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 )
 
-// certificateSelector finds the Certificates that the chart makes.
-const certificateSelector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
-
-// Certificates is how it stands with what API servers trust the guard by.
-type Certificates struct {
-	// NotAfter is when the last authority in the registration ends; nil where there is none.
-	NotAfter *time.Time `json:"notAfter"`
-	// Problems are sentences for people; never nil.
-	Problems []string `json:"problems"`
-}
-
-// certificates looks at the registration, and at the Certificates that the chart has made with cert-manager, if it has.
-func (a *Authorizer) certificates(ctx context.Context) Certificates {
-	found := Certificates{Problems: []string{}}
-	live, err := a.cluster.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
-	if err == nil {
-		found.NotAfter = lastEnd(live)
-		if problem := live.Annotations[guardian.CertificateProblemAnnotation]; problem != "" {
-			found.Problems = append(found.Problems, sentence("The guard says: "+problem))
-		}
-		if found.NotAfter != nil && time.Now().After(*found.NotAfter) {
-			found.Problems = append(found.Problems, fmt.Sprintf("Every certificate authority in the registration has expired, the last on %s.",
-				found.NotAfter.Format(time.RFC3339)))
-		}
-	}
-	for _, certificate := range a.chartCertificates(ctx) {
-		if problem := notReady(&certificate); problem != "" {
-			found.Problems = append(found.Problems, problem)
-		}
-	}
-	return found
-}
-
-// lastEnd is when the last of the registration's authorities ends.
-func lastEnd(live *admissionregistrationv1.ValidatingWebhookConfiguration) *time.Time {
-	var last *time.Time
-	for _, webhook := range live.Webhooks {
-		authorities, err := pki.DecodeX509CertificateSetBytes(webhook.ClientConfig.CABundle)
-		if err != nil {
-			continue // the API server cannot read it either, and a tried write says so
-		}
-		for _, authority := range authorities {
-			if last == nil || authority.NotAfter.After(*last) {
-				last = new(authority.NotAfter.UTC())
-			}
-		}
-	}
-	return last
-}
-
-// chartCertificates returns the Certificates that the chart has made; none where cert-manager is not installed, or where they
-// may not be listed.
-func (a *Authorizer) chartCertificates(ctx context.Context) []certmanagerv1.Certificate {
+// Certificates returns the Certificates that the chart made; nil if cert-manager is not installed, or the caller may not
+// list them.
+func Certificates(ctx context.Context, cluster live.Cluster) []certmanagerv1.Certificate {
+	const selector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
 	resource := certmanagerv1.SchemeGroupVersion.WithResource("certificates")
-	list, err := a.cluster.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
+	list, err := cluster.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return nil
 	}
@@ -89,41 +37,36 @@ func (a *Authorizer) chartCertificates(ctx context.Context) []certmanagerv1.Cert
 	return certificates
 }
 
-// notReady says what keeps cert-manager from issuing a Certificate, or nothing where it is ready:
+// CertificateProblem says why cert-manager has not issued a Certificate; "" if it has:
 //
-//	Certificate guard/apigw-guardian is not ready: DoesNotExist: Issuing certificate as Secret does not exist.
-func notReady(certificate *certmanagerv1.Certificate) string {
-	name := "Certificate " + certificate.Namespace + "/" + certificate.Name
+//	Certificate guard/apigw-guardian is not ready: DoesNotExist: Issuing certificate as Secret does not exist
+func CertificateProblem(certificate *certmanagerv1.Certificate) string {
+	text := "Certificate " + certificate.Namespace + "/" + certificate.Name + " is not ready: "
 	ready := apiutil.GetCertificateCondition(certificate, certmanagerv1.CertificateConditionReady)
 	if ready == nil {
-		return name + " is not ready: cert-manager has not looked at it. Does cert-manager run?"
+		return text + "cert-manager has not looked at it: check that cert-manager runs"
 	}
 	if ready.Status == certmanagermetav1.ConditionTrue {
 		return ""
 	}
-	text := name + " is not ready: " + ready.Reason + ": " + ready.Message
+	text += ready.Reason + ": " + strings.TrimRight(ready.Message, ". \n")
 	issuing := apiutil.GetCertificateCondition(certificate, certmanagerv1.CertificateConditionIssuing)
 	if issuing != nil && issuing.Message != "" && issuing.Message != ready.Message {
-		text = sentence(text) + " " + issuing.Reason + ": " + issuing.Message
+		text += "; " + issuing.Reason + ": " + strings.TrimRight(issuing.Message, ". \n")
 	}
-	return sentence(text)
+	return text
 }
 
-func sentence(text string) string { return strings.TrimRight(text, ". \n") + "." }
-
-// checkCertificates is a check of those clusters only whose guard has its certificate from cert-manager. One that is not ready
-// does not keep anybody from being authorized: it may be a moment old.
-func (a *Authorizer) checkCertificates(ctx context.Context) (check Check, applies bool) {
-	certificates := a.chartCertificates(ctx)
+// checkCertificates never fails: a Certificate that is not ready can be a moment old.
+func checkCertificates(certificates []certmanagerv1.Certificate) Check {
 	for _, certificate := range certificates {
-		if problem := notReady(&certificate); problem != "" {
+		if problem := CertificateProblem(&certificate); problem != "" {
 			return Check{
-				Status:  Unknown,
-				Message: problem,
+				Status: Unknown, Message: problem,
 				Remedy: fmt.Sprintf("The guard starts once it is: kubectl -n %s describe certificate,certificaterequest,issuer",
 					certificate.Namespace),
-			}, true
+			}
 		}
 	}
-	return Check{Status: Pass, Message: "cert-manager has issued the guard's certificate."}, len(certificates) > 0
+	return Check{Status: Pass, Message: "cert-manager has issued the guard's certificate"}
 }

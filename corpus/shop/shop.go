@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package authorize
+// Package shop is a reserved set, its objects, and an API server, for the unit tests of what works on a cluster.
+package shop
 
 import (
 	"encoding/base64"
@@ -18,15 +19,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// shop is a reservation with one of each kind that this package treats in its own way.
-const shop = `
+// Reservation is a reservation with one of each kind that this package treats in its own way.
+const Reservation = `
 apiVersion: guardian.apigw.io/v1alpha1
 kind: Reservation
 metadata: {name: shop}
@@ -59,7 +59,7 @@ spec:
         annotations: {kubernetes.io/service-account.name: clerk}
 `
 
-func parse(t *testing.T, text string) *reserved.Reservation {
+func Parse(t *testing.T, text string) *reserved.Reservation {
 	t.Helper()
 	reservation, err := reserved.Parse("test", []byte(text))
 	if err != nil {
@@ -68,19 +68,19 @@ func parse(t *testing.T, text string) *reserved.Reservation {
 	return reservation
 }
 
-func setOf(t *testing.T, text string) *reserved.Set {
+func Set(t *testing.T, text string) *reserved.Set {
 	t.Helper()
-	set, err := reserved.NewSet(parse(t, text))
+	set, err := reserved.NewSet(Parse(t, text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return set
 }
 
-// entryOf returns the first entry of a kind that has a manifest.
-func entryOf(t *testing.T, text, kind string) *reserved.Resource {
+// Resource returns the first entry of a kind that has a manifest.
+func Resource(t *testing.T, text, kind string) *reserved.Resource {
 	t.Helper()
-	resources := setOf(t, text).Resources()
+	resources := Set(t, text).Resources()
 	i := slices.IndexFunc(resources, func(r *reserved.Resource) bool { return r.Kind == kind && r.HasManifest() })
 	if i < 0 {
 		t.Fatalf("the reservation has no %s", kind)
@@ -88,21 +88,14 @@ func entryOf(t *testing.T, text, kind string) *reserved.Resource {
 	return resources[i]
 }
 
-// newFake returns an Authorizer over fake clients that hold the objects, typed and dynamic ones apart.
-func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.Clientset, *dynamicfake.FakeDynamicClient) {
-	t.Helper()
-	client := fake.NewClientset(typed...)
-	dynamicClient := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
+// Fakes returns fake clients that hold the objects, typed and dynamic ones apart.
+func Fakes(typed, dynamic []runtime.Object) (*fake.Clientset, *dynamicfake.FakeDynamicClient) {
+	return fake.NewClientset(typed...), dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{certmanagerv1.SchemeGroupVersion.WithResource("certificates"): "CertificateList"}, dynamic...)
-	a, err := New(setOf(t, shop), Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a, client, dynamicClient
 }
 
-// allow makes a fake client answer each SelfSubjectAccessReview by f.
-func allow(client *fake.Clientset, f func(authorizationv1.SelfSubjectAccessReviewSpec) bool) {
+// Allow makes a fake client answer each SelfSubjectAccessReview by f.
+func Allow(client *fake.Clientset, f func(authorizationv1.SelfSubjectAccessReviewSpec) bool) {
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
 		review.Status.Allowed = f(review.Spec)
@@ -110,34 +103,34 @@ func allow(client *fake.Clientset, f func(authorizationv1.SelfSubjectAccessRevie
 	})
 }
 
-func allowAll(authorizationv1.SelfSubjectAccessReviewSpec) bool { return true }
+func AllowAll(authorizationv1.SelfSubjectAccessReviewSpec) bool { return true }
 
-// clerk returns the live ServiceAccount, with the uid "uid-1".
-func clerk() *corev1.ServiceAccount {
+// Clerk returns the live ServiceAccount, with the uid "uid-1".
+func Clerk() *corev1.ServiceAccount {
 	account := &corev1.ServiceAccount{}
 	account.Namespace, account.Name, account.UID = metav1.NamespaceSystem, "clerk", "uid-1"
 	return account
 }
 
-// tokenSecret returns the clerk's token Secret under a name, filled for the account with the uid "uid-1".
-func tokenSecret(name string) *corev1.Secret {
+// TokenSecret returns the clerk's token Secret under a name, filled for the account with the uid "uid-1".
+func TokenSecret(name string) *corev1.Secret {
 	secret := &corev1.Secret{Type: corev1.SecretTypeServiceAccountToken}
 	secret.Namespace, secret.Name = metav1.NamespaceSystem, name
 	secret.Annotations = map[string]string{
 		corev1.ServiceAccountNameKey: "clerk",
 		corev1.ServiceAccountUIDKey:  "uid-1",
 	}
-	secret.Data = map[string][]byte{corev1.ServiceAccountTokenKey: []byte(tokenFor(name))}
+	secret.Data = map[string][]byte{corev1.ServiceAccountTokenKey: []byte(TokenFor(name))}
 	return secret
 }
 
-// tokenFor returns a token of the clerk with the uid "uid-1", as the Secret of this name holds it. Its signature holds the word
+// TokenFor returns a token of the clerk with the uid "uid-1", as the Secret of this name holds it. Its signature holds the word
 // "canary", which nothing may print.
-func tokenFor(name string) string {
-	return tokenWith(policy.TokenClaims{Namespace: metav1.NamespaceSystem, Secret: name, Account: "clerk", AccountUID: "uid-1"})
+func TokenFor(name string) string {
+	return TokenWith(policy.TokenClaims{Namespace: metav1.NamespaceSystem, Secret: name, Account: "clerk", AccountUID: "uid-1"})
 }
 
-func tokenWith(claims policy.TokenClaims) string {
+func TokenWith(claims policy.TokenClaims) string {
 	const prefix = "kubernetes.io/serviceaccount/"
 	payload, err := json.Marshal(map[string]string{
 		"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:" + claims.Namespace + ":" + claims.Account,
@@ -151,8 +144,8 @@ func tokenWith(claims policy.TokenClaims) string {
 	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode(payload) + ".canary00"
 }
 
-// liveAs returns the entry's manifest as a live object, changed by f.
-func liveAs(entry *reserved.Resource, f func(*unstructured.Unstructured)) *unstructured.Unstructured {
+// LiveAs returns the entry's manifest as a live object, changed by f.
+func LiveAs(entry *reserved.Resource, f func(*unstructured.Unstructured)) *unstructured.Unstructured {
 	live := entry.Object()
 	live.SetUID("uid-of-it")
 	live.SetResourceVersion("7")
@@ -160,4 +153,38 @@ func liveAs(entry *reserved.Resource, f func(*unstructured.Unstructured)) *unstr
 		f(live)
 	}
 	return live
+}
+
+// RootCA is what the cluster of a fake publishes. Equal bytes are the same CA, whatever they hold.
+const RootCA = "the CA of the cluster"
+
+// Published is the ConfigMap with the CA of the cluster.
+func Published() *corev1.ConfigMap {
+	published := &corev1.ConfigMap{Data: map[string]string{"ca.crt": RootCA}}
+	published.Namespace, published.Name = metav1.NamespaceSystem, "kube-root-ca.crt"
+	return published
+}
+
+// Filled returns the clerk's own Secret as kube-controller-manager fills it, changed by one key.
+func Filled(key, value string) *corev1.Secret {
+	secret := TokenSecret("clerk-token-own")
+	secret.Data["ca.crt"], secret.Data["namespace"] = []byte(RootCA), []byte(metav1.NamespaceSystem)
+	if key != "" {
+		secret.Data[key] = []byte(value)
+	}
+	return secret
+}
+
+// Certificate is one as cert-manager's API server returns it.
+func Certificate(conditions ...any) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "cert-manager.io/v1", "kind": "Certificate",
+		"metadata": map[string]any{"namespace": "guard", "name": "serving", "labels": map[string]any{"app.kubernetes.io/name": "apigw-guardian"}},
+		"status":   map[string]any{"conditions": conditions},
+	}}
+}
+
+// Condition is one of a Certificate.
+func Condition(kind, status, reason, message string) any {
+	return map[string]any{"type": kind, "status": status, "reason": reason, "message": message}
 }
