@@ -10,7 +10,6 @@ import (
 	"slices"
 	"testing"
 
-	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -91,7 +90,7 @@ func Resource(t *testing.T, text, kind string) *reserved.Resource {
 // Fakes returns fake clients that hold the objects, typed and dynamic ones apart.
 func Fakes(typed, dynamic []runtime.Object) (*fake.Clientset, *dynamicfake.FakeDynamicClient) {
 	return fake.NewClientset(typed...), dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{certmanagerv1.SchemeGroupVersion.WithResource("certificates"): "CertificateList"}, dynamic...)
+		map[schema.GroupVersionResource]string{{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}: "CertificateList"}, dynamic...)
 }
 
 // Allow makes a fake client answer each SelfSubjectAccessReview by f.

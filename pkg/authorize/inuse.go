@@ -16,8 +16,8 @@ import (
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
 // noteInUse notes for the guard which token Secret is in use, before that Secret is written: the guard denies the creation of
@@ -30,7 +30,7 @@ func (a *Authorizer) noteInUse(ctx context.Context, o live.Object) error {
 	if err != nil || account == nil {
 		return err
 	}
-	credential := facts.Credential{
+	credential := lookup.Credential{
 		Namespace: o.Resource.Namespace, Account: o.Resource.Account, AccountUID: string(account.UID),
 		Secret: cmp.Or(o.InUse(), o.Resource.Name),
 	}
@@ -55,19 +55,19 @@ func (a *Authorizer) noteInUse(ctx context.Context, o live.Object) error {
 }
 
 // note keeps the notes of other accounts. It fails with a conflict if another client changes the ConfigMap meanwhile.
-func (a *Authorizer) note(ctx context.Context, credential facts.Credential) error {
+func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) error {
 	value, err := json.Marshal(credential)
 	if err != nil {
 		return fmt.Errorf("encode the token secret in use: %w", err)
 	}
 	configMaps := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace)
-	wanted := applycorev1.ConfigMap(facts.CredentialsName, a.cluster.Namespace)
-	stored, err := configMaps.Get(ctx, facts.CredentialsName, metav1.GetOptions{})
+	wanted := applycorev1.ConfigMap(lookup.CredentialsName, a.cluster.Namespace)
+	stored, err := configMaps.Get(ctx, lookup.CredentialsName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		stored = &corev1.ConfigMap{}
 	case err != nil:
-		return fmt.Errorf("read configmap %s/%s: %w", a.cluster.Namespace, facts.CredentialsName, err)
+		return fmt.Errorf("read configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
 	default:
 		wanted.WithResourceVersion(stored.ResourceVersion)
 	}
@@ -76,7 +76,7 @@ func (a *Authorizer) note(ctx context.Context, credential facts.Credential) erro
 	}
 	wanted.WithData(maps.Clone(stored.Data)).WithData(map[string]string{credential.Key(): string(value)})
 	if _, err := configMaps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}); err != nil {
-		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, facts.CredentialsName, err)
+		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
 	}
 	return nil
 }

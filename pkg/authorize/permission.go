@@ -15,7 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -178,7 +178,7 @@ func (a *Authorizer) notePermissions() []permission {
 	if a.cluster.Namespace == "" || !slices.ContainsFunc(a.cluster.Set.Resources(), hasToken) {
 		return nil
 	}
-	p := permission{resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: facts.CredentialsName}
+	p := permission{resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: lookup.CredentialsName}
 	get, create, patch := p, p, p
 	get.verb, create.verb, patch.verb = "get", "create", "patch"
 	return []permission{get, create, patch}

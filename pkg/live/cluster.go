@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -51,9 +51,9 @@ func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster,
 	return Cluster{Client: client, Dynamic: dynamicClient, Config: config, Set: set, Namespace: namespace}, nil
 }
 
-// Lookups reads what the guard reads for its decisions.
-func (c Cluster) Lookups() facts.Cluster {
-	return facts.Cluster{Client: c.Client, Config: c.Config, Set: c.Set, Namespace: c.Namespace}
+// lookups reads what the guard reads for its decisions.
+func (c Cluster) lookups() lookup.Reader {
+	return lookup.Reader{Client: c.Client, Config: c.Config, Namespace: c.Namespace}
 }
 
 // Version returns the API server's own version, for example "v1.30.0-tke.4".
@@ -94,7 +94,7 @@ func (c Cluster) Get(ctx context.Context, resource *reserved.Resource, name stri
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read %s: %w", objectName(resource, name), err)
+		return nil, fmt.Errorf("read %s: %w", resource.Reference(resource.Namespace, name), err)
 	}
 	return live, nil
 }

@@ -39,13 +39,8 @@ func (o Object) InUse() string {
 }
 
 // String names the object in use, or the manifest's if there is none: "clusterroles.rbac.authorization.k8s.io/some-role".
-func (o Object) String() string { return objectName(o.Resource, cmp.Or(o.InUse(), o.Resource.Name)) }
-
-func objectName(resource *reserved.Resource, name string) string {
-	if resource.Namespace == "" {
-		return resource.GVR.GroupResource().String() + "/" + name
-	}
-	return resource.GVR.GroupResource().String() + "/" + resource.Namespace + "/" + name
+func (o Object) String() string {
+	return o.Resource.Reference(o.Resource.Namespace, cmp.Or(o.InUse(), o.Resource.Name)).String()
 }
 
 // Find reads the object of a resource with a manifest. It does not compare the data of token Secrets.

@@ -134,7 +134,7 @@ func (c Cluster) tokenSecrets(
 			unread = name
 		case apierrors.IsForbidden(err), apierrors.IsNotFound(err): // it cannot be used
 		case err != nil:
-			return nil, "", fmt.Errorf("read %s: %w", objectName(resource, name), err)
+			return nil, "", fmt.Errorf("read %s: %w", resource.Reference(resource.Namespace, name), err)
 		default:
 			secrets = append(secrets, *secret)
 		}
@@ -145,7 +145,7 @@ func (c Cluster) tokenSecrets(
 // notedSecret returns the older token Secret that an earlier authorize noted as in use for the live account; "" if there is
 // none, or the caller may not read the note.
 func (c Cluster) notedSecret(ctx context.Context, resource *reserved.Resource, account *corev1.ServiceAccount) (string, error) {
-	credential, err := c.Lookups().Credential(ctx, resource.Namespace, resource.Account)
+	credential, err := c.lookups().Credential(ctx, resource.Namespace, resource.Account)
 	if apierrors.IsForbidden(err) {
 		return "", nil
 	}

@@ -51,7 +51,7 @@ func (c Cluster) Token(ctx context.Context, resource *reserved.Resource, name st
 		return "", "the Secret is absent; the control plane deletes a token Secret of a ServiceAccount that is not the live one", nil
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("read %s: %w", objectName(resource, name), err)
+		return "", "", fmt.Errorf("read %s: %w", resource.Reference(resource.Namespace, name), err)
 	}
 	token, problem = tokenOf(secret, account)
 	return token, problem, nil
@@ -108,7 +108,7 @@ func (c Cluster) isRightData(ctx context.Context, secret *corev1.Secret, key str
 	case len(value) == 0:
 		return true, nil
 	}
-	isOurs, err := c.Lookups().IsClusterCA(ctx, value)
+	isOurs, err := c.lookups().IsClusterCA(ctx, value)
 	if err != nil {
 		return false, fmt.Errorf("compare %s of secret %s/%s with the CA of the cluster: %w", RootCAPath, secret.Namespace, secret.Name, err)
 	}

@@ -215,7 +215,7 @@ func certificates(ctx context.Context, cluster live.Cluster, registered registra
 		found.Problems = append(found.Problems, "every CA in the webhook configuration has expired, the last on "+end.Format(time.RFC3339))
 	}
 	for _, certificate := range authorize.Certificates(ctx, cluster) {
-		if problem := authorize.CertificateProblem(&certificate); problem != "" {
+		if problem := certificate.Problem(); problem != "" {
 			found.Problems = append(found.Problems, problem)
 		}
 	}

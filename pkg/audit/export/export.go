@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
@@ -71,13 +70,4 @@ func eventID(record *v1alpha1.AuditRecord) string {
 		id = record.Name
 	}
 	return id + "." + strconv.FormatInt(record.Spec.Count, 10)
-}
-
-// object takes AuditRecordSpec.Resource apart: "secrets/kube-system/name", or "clusterroles.rbac.authorization.k8s.io/name".
-func object(resource string) (kind, namespace, name string) {
-	kind, name, _ = strings.Cut(resource, "/")
-	if before, after, isNamespaced := strings.Cut(name, "/"); isNamespaced {
-		namespace, name = before, after
-	}
-	return kind, namespace, name
 }

@@ -168,7 +168,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) *apiActivity {
 		},
 		Actor:     ocsfActor{User: userOf(spec.User)},
 		API:       apiOf(spec),
-		Resources: resourcesOf(spec.Resource),
+		Resources: resourcesOf(spec.Object),
 		// An admission review does not tell from where the request came; the API server's audit log does.
 		SrcEndpoint: ocsfEndpoint{Name: ocsfUnknown},
 		Unmapped: ocsfUnmapped{
@@ -259,10 +259,9 @@ func apiOf(spec *v1alpha1.AuditRecordSpec) ocsfAPI {
 	return api
 }
 
-func resourcesOf(resource string) []ocsfResource {
-	if resource == "" {
+func resourcesOf(object v1alpha1.ObjectReference) []ocsfResource {
+	if object == (v1alpha1.ObjectReference{}) {
 		return nil
 	}
-	kind, namespace, name := object(resource)
-	return []ocsfResource{{Type: kind, Namespace: namespace, Name: name}}
+	return []ocsfResource{{Type: object.GroupResource().String(), Namespace: object.Namespace, Name: object.Name}}
 }

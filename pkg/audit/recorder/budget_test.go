@@ -65,7 +65,7 @@ func TestAFloodHidesNobody(t *testing.T) {
 		},
 		"many objects of one made-up user": func(i int) audit.Event {
 			fact := from(attacker, by("user"))
-			fact.Resource = fmt.Sprintf("secrets/kube-system/%d", i)
+			fact.Object.Name = fmt.Sprint(i)
 			return fact
 		},
 		"many groups of one made-up user": func(i int) audit.Event {
@@ -75,7 +75,7 @@ func TestAFloodHidesNobody(t *testing.T) {
 		},
 		"many kinds of one made-up user": func(i int) audit.Event {
 			fact := from(attacker, by("user"))
-			fact.Resource = fmt.Sprintf("kind-%d/x", i)
+			fact.Object.Resource = fmt.Sprintf("kind-%d", i)
 			return fact
 		},
 		"large reviews of many made-up users": func(i int) audit.Event {
@@ -121,7 +121,7 @@ func TestAFloodedFactKeepsUserOperationAndKind(t *testing.T) {
 		h := start(t, Options{Store: store, Mode: Blocking})
 		for i := range 500 {
 			fact := from(apiServer, by("mallory"))
-			fact.Resource = fmt.Sprintf("secrets/kube-system/%d", i)
+			fact.Object.Name = fmt.Sprint(i)
 			h.Record(t.Context(), fact)
 		}
 		flooded := func(spec v1alpha1.AuditRecordSpec) bool {

@@ -51,11 +51,7 @@ func newEntry(record *v1alpha1.AuditRecord, replica string) *entry {
 // count adds one fact.
 func (e *entry) count(fact *audit.Event) {
 	e.counted++
-	one := fact.Counted(e.replica, e.counted)
-	if e.counted == 1 && len(e.record.Spec.Counts) == 0 {
-		e.record.Spec.LastRequestUID, e.record.Spec.Replica = one.Spec.LastRequestUID, e.replica
-	}
-	audit.Merge(e.record, one)
+	audit.Merge(e.record, fact.Counted(e.replica, e.counted))
 }
 
 // unsafe is how many facts are in memory only.
@@ -81,7 +77,7 @@ func (e *entry) finish(stored *v1alpha1.AuditRecord, upTo int64) bool {
 // lean lets the stored record share the texts of the one that counts, which are equal: memory holds them once.
 func lean(stored, counts *v1alpha1.AuditRecord) *v1alpha1.AuditRecord {
 	stored.ManagedFields = nil
-	stored.Spec.Operation, stored.Spec.Resource = counts.Spec.Operation, counts.Spec.Resource
+	stored.Spec.Operation, stored.Spec.Object, stored.Spec.Resource = counts.Spec.Operation, counts.Spec.Object, counts.Spec.Resource
 	stored.Spec.Changed, stored.Spec.User = counts.Spec.Changed, counts.Spec.User
 	if stored.Spec.Message == counts.Spec.Message {
 		stored.Spec.Message = counts.Spec.Message

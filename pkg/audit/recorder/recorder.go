@@ -226,7 +226,8 @@ func (r *Recorder) entryOf(counted, origin *audit.Event, allowed func(*audit.Eve
 	if origin != nil && !allowed(origin) {
 		return "", nil
 	}
-	e := newEntry(counted.Record(), r.replica())
+	replica := r.replica()
+	e := newEntry(counted.Record(replica, 1), replica)
 	var user *string
 	if origin != nil {
 		user = new(origin.UserKey())

@@ -107,9 +107,8 @@ func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, er
 // wraps ErrNotInstalled, or is the API server's.
 func (s *Store) TryCreate(ctx context.Context) error {
 	fact := audit.Event{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
-	record := fact.Record()
+	record := fact.Record("status", 1)
 	record.Name = audit.SecondName(record.Name)
-	audit.Merge(record, fact.Counted("status", 1))
 	sent := record.DeepCopy()
 	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return explain("try to create an audit record", err)

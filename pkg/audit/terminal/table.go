@@ -77,7 +77,7 @@ func typical(screen Screen) v1alpha1.AuditRecord {
 	for _, word := range audit.TamperedReasons() {
 		r.Spec.Reason = longer(r.Spec.Reason, word)
 	}
-	r.Spec.Resource, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
+	r.Spec.Object.Name, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
 	r.Name = "20060102t1504-" + strings.ToLower(string(r.Spec.Operation)) + "-" + strings.Repeat("x", 20)
 	return r
 }
@@ -158,12 +158,9 @@ func count() column {
 func resource(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Resource }
 
 func shortResource(_ Screen, r *v1alpha1.AuditRecord) string {
-	kind, rest, found := strings.Cut(r.Spec.Resource, "/")
-	if !found {
-		return r.Spec.Resource
-	}
-	plural, _, _ := strings.Cut(kind, ".")
-	return plural + "/" + rest
+	object := r.Spec.Object
+	object.Group = ""
+	return object.String()
 }
 
 // unverifiedMark stands before the user in a record of a caller that was not verified: it may have made the name up.
