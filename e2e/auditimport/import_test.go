@@ -315,7 +315,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		says string
 	}{
 		"no file is named":                              {nil, 2, "audit import"},
-		"an unknown format":                             {[]string{"-o", "xml", sound}, 2, "table, json or yaml"},
+		"an unknown format":                             {[]string{"-o", "xml", sound}, 2, "table, json, yaml or"},
 		"a file that is not there":                      {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
 		"a directory":                                   {[]string{sound, dir}, 1, dir},
 		"an empty file alone":                           {[]string{empty}, 1, ""},

@@ -4,7 +4,6 @@
 package authorize
 
 import (
-	"context"
 	"errors"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -12,8 +11,8 @@ import (
 
 // checkServed reports reserved resources that the API server does not serve under their plural names: the guard would not be
 // asked about them.
-func (a *Authorizer) checkServed(context.Context, Options) Check {
-	err := a.set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
+func (a *Authorizer) checkServed() Check {
+	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
 	switch {
 	case errors.Is(err, reserved.ErrNotServed):
 		return Check{Status: Fail, Message: err.Error(), Remedy: "Correct the reservation, or install the kind."}

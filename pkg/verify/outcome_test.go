@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package authorize
+package verify
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ func statusError(code int32, message string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Code: code, Message: message, Reason: metav1.StatusReasonForbidden}}
 }
 
-func TestVerdict(t *testing.T) {
+func TestResult(t *testing.T) {
 	const denial = `admission webhook "secrets.apigw-guardian.io" denied the request: Secret "x" is reserved.`
 	tests := map[string]struct {
 		err  error
@@ -35,23 +35,23 @@ func TestVerdict(t *testing.T) {
 		"a quotation of a denial is not":            {statusError(403, "other: "+denial), "failed: refused, but not by the guard"},
 		"a denial with another code is not":         {statusError(422, denial), "failed: "},
 		"a refusal by RBAC is not":                  {statusError(403, `secrets is forbidden: User "x" cannot`), "failed: refused, but not by the guard"},
-		"a guard that does not answer is not":       {statusError(500, `Internal error occurred: failed calling webhook "secrets.apigw-guardian.io": timeout`), "failed: the guard was asked and did not answer"},
+		"a guard that does not answer is not":       {statusError(500, `Internal error occurred: failed calling webhook "secrets.apigw-guardian.io": timeout`), "failed: the guard did not answer"},
 		"an error that is none of the API server's": {errors.New("connection refused"), "failed: connection refused"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := verdict(test.err); got != test.want && !(strings.HasPrefix(test.want, "failed") && strings.HasPrefix(got, test.want)) {
+			if got := resultOf(test.err); got != test.want && !(strings.HasPrefix(test.want, "failed") && strings.HasPrefix(got, test.want)) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
 	}
 }
 
-func TestVerdictShowsNoValue(t *testing.T) {
+func TestResultShowsNoValue(t *testing.T) {
 	err := apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, "x", field.ErrorList{
 		field.Invalid(field.NewPath("data").Key(corev1.ServiceAccountTokenKey), "canary", "must not be"),
 	})
-	if got := verdict(err); strings.Contains(got, "canary") || !strings.Contains(got, "data[token]") {
+	if got := resultOf(err); strings.Contains(got, "canary") || !strings.Contains(got, "data[token]") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -80,7 +80,7 @@ func TestRefusedByRBAC(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := refusedByRBAC(test.err); got != test.want {
+			if got := isRefusedByRBAC(test.err); got != test.want {
 				t.Errorf("got %t, want %t", got, test.want)
 			}
 		})

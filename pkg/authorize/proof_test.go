@@ -11,6 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/version"
+	fakediscovery "k8s.io/client-go/discovery/fake"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,67 +27,25 @@ import (
 	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 )
-
-func TestTokenOf(t *testing.T) {
-	tests := map[string]struct {
-		change func(*corev1.Secret)
-		want   string
-	}{
-		"a token of the live account is one": {func(*corev1.Secret) {}, tokenFor("clerk-token-own")},
-		"an empty Secret has none":           {func(s *corev1.Secret) { s.Data = nil }, ""},
-		"an empty token is none":             {func(s *corev1.Secret) { s.Data["token"] = nil }, ""},
-		"a token of an earlier account is none": {
-			func(s *corev1.Secret) { s.Annotations[corev1.ServiceAccountUIDKey] = "uid-0" }, "",
-		},
-		"a token of nobody is none": {func(s *corev1.Secret) { s.Annotations = nil }, ""},
-		"garbage is none":           {func(s *corev1.Secret) { s.Data["token"] = []byte("garbage") }, ""},
-		"a token of another account is none": {holding(policy.TokenClaims{
-			Namespace: "kube-system", Secret: "clerk-token-own", Account: "eve", AccountUID: "uid-1",
-		}), ""},
-		"a token of another Secret is none": {holding(policy.TokenClaims{
-			Namespace: "kube-system", Secret: "clerk-token-x", Account: "clerk", AccountUID: "uid-1",
-		}), ""},
-		"a token of another namespace is none": {holding(policy.TokenClaims{
-			Namespace: "default", Secret: "clerk-token-own", Account: "clerk", AccountUID: "uid-1",
-		}), ""},
-		"a token with the uid of an earlier account is none": {holding(policy.TokenClaims{
-			Namespace: "kube-system", Secret: "clerk-token-own", Account: "clerk", AccountUID: "uid-0",
-		}), ""},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			secret := tokenSecret("clerk-token-own")
-			test.change(secret)
-			got := tokenOf(secret, clerk())
-			if got.token != test.want || (got.token == "") != (got.state != "") {
-				t.Errorf("got %+v", got)
-			}
-		})
-	}
-}
-
-func holding(claims policy.TokenClaims) func(*corev1.Secret) {
-	return func(s *corev1.Secret) { s.Data["token"] = []byte(tokenWith(claims)) }
-}
 
 // theCredential is the clerk's, under the manifest's own name.
 func theCredential(t *testing.T) credential {
 	t.Helper()
-	entry := entryOf(t, shop, "Secret")
-	return credential{entry: entry, secret: entry.Name, grants: grants(parse(t, shop), entry)}
+	entry := shop.Resource(t, shop.Reservation, "Secret")
+	return credential{resource: entry, secret: entry.Name, grants: grants(shop.Parse(t, shop.Reservation), entry)}
 }
 
 func TestTokenIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		empty := tokenSecret("clerk-token-own")
+		empty := shop.TokenSecret("clerk-token-own")
 		empty.Data = nil
-		a, client, _ := newFake(t, []runtime.Object{clerk(), empty}, nil)
-		a.connect = connectTo(t, acceptor("system:serviceaccount:kube-system:clerk", allowAll))
+		a, client, _ := newFake(t, []runtime.Object{shop.Clerk(), empty}, nil)
+		a.connect = connectTo(t, acceptor("system:serviceaccount:kube-system:clerk", shop.AllowAll))
 		time.AfterFunc(10*time.Second, func() {
 			if _, err := client.CoreV1().Secrets(metav1.NamespaceSystem).Update(
-				t.Context(), tokenSecret("clerk-token-own"), metav1.UpdateOptions{}); err != nil {
+				t.Context(), shop.TokenSecret("clerk-token-own"), metav1.UpdateOptions{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -101,7 +64,7 @@ func TestTokenIsWaitedFor(t *testing.T) {
 }
 
 func TestWaitEnds(t *testing.T) {
-	empty := tokenSecret("clerk-token-own")
+	empty := shop.TokenSecret("clerk-token-own")
 	empty.Data = nil
 	cancelled := errors.New("somebody gave up")
 	tests := map[string]struct {
@@ -113,23 +76,23 @@ func TestWaitEnds(t *testing.T) {
 		wantTook time.Duration
 	}{
 		"with what was seen, when nobody fills the Secret": {
-			objects: []runtime.Object{clerk(), empty}, want: ErrTokenNotFilled, says: "no token yet", wantTook: time.Minute,
+			objects: []runtime.Object{shop.Clerk(), empty}, want: ErrTokenNotFilled, says: "no token yet", wantTook: time.Minute,
 		},
 		"with what was seen, when the Secret is gone": {
-			objects: []runtime.Object{clerk()}, want: ErrTokenNotFilled, says: "absent", wantTook: time.Minute,
+			objects: []runtime.Object{shop.Clerk()}, want: ErrTokenNotFilled, says: "absent", wantTook: time.Minute,
 		},
 		"with what was seen, when the account is gone": {
 			objects: []runtime.Object{empty}, want: ErrTokenNotFilled, says: "ServiceAccount clerk is absent", wantTook: time.Minute,
 		},
 		"with the last error, when there were only errors": {
-			objects: []runtime.Object{clerk()}, readErr: errBroken, want: ErrTokenNotFilled, says: "broken", wantTook: time.Minute,
+			objects: []runtime.Object{shop.Clerk()}, readErr: errBroken, want: ErrTokenNotFilled, says: "broken", wantTook: time.Minute,
 		},
 		"at once, when the Secret may not be read": {
-			objects: []runtime.Object{clerk()},
+			objects: []runtime.Object{shop.Clerk()},
 			readErr: apierrors.NewForbidden(corev1.Resource("secrets"), "x", errors.New("no access")), says: "forbidden",
 		},
 		"when the caller gives up": {
-			objects: []runtime.Object{clerk(), empty}, giveUp: 5 * time.Second, want: cancelled, wantTook: 5 * time.Second,
+			objects: []runtime.Object{shop.Clerk(), empty}, giveUp: 5 * time.Second, want: cancelled, wantTook: 5 * time.Second,
 		},
 	}
 	for name, test := range tests {
@@ -161,7 +124,7 @@ func TestWaitEnds(t *testing.T) {
 // acceptor is a cluster as a token sees it: it takes the token for a user, and answers what it may do.
 func acceptor(user string, allowed func(authorizationv1.SelfSubjectAccessReviewSpec) bool) *fake.Clientset {
 	client := fake.NewClientset()
-	allow(client, allowed)
+	shop.Allow(client, allowed)
 	client.PrependReactor("create", "selfsubjectreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
 		review := &authenticationv1.SelfSubjectReview{}
 		review.Status.UserInfo.Username = user
@@ -174,7 +137,7 @@ func acceptor(user string, allowed func(authorizationv1.SelfSubjectAccessReviewS
 func connectTo(t *testing.T, client kubernetes.Interface) func(*rest.Config) (kubernetes.Interface, error) {
 	t.Helper()
 	return func(config *rest.Config) (kubernetes.Interface, error) {
-		if config.BearerToken != tokenFor("clerk-token-own") || config.Username != "" || config.Impersonate.UserName != "" {
+		if config.BearerToken != shop.TokenFor("clerk-token-own") || config.Username != "" || config.Impersonate.UserName != "" {
 			t.Error("the token is not the only credential")
 		}
 		return client, nil
@@ -198,16 +161,16 @@ func TestProof(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"a token that may do all is proved":                 {client: acceptor(user, allowAll)},
+		"a token that may do all is proved":                 {client: acceptor(user, shop.AllowAll)},
 		"a permission may take its time":                    {client: acceptor(user, later)},
-		"a token of somebody else is not proved":            {acceptor("system:serviceaccount:kube-system:eve", allowAll), ErrTokenUnproved, "eve"},
+		"a token of somebody else is not proved":            {acceptor("system:serviceaccount:kube-system:eve", shop.AllowAll), ErrTokenUnproved, "eve"},
 		"a token that may do less is not proved":            {acceptor(user, noLogs), ErrTokenUnproved, "get pods --subresource=log"},
 		"a token that the API server refuses is not proved": {fake.NewClientset(), ErrTokenUnproved, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a, _, _ := newFake(t, []runtime.Object{clerk(), tokenSecret("clerk-token-own")}, nil)
+				a, _, _ := newFake(t, []runtime.Object{shop.Clerk(), shop.TokenSecret("clerk-token-own")}, nil)
 				a.cluster.Config = &rest.Config{Username: "admin", Impersonate: rest.ImpersonationConfig{UserName: "x"}}
 				a.connect = connectTo(t, test.client)
 				_, err := a.prove(t.Context(), theCredential(t), time.Minute)
@@ -220,4 +183,29 @@ func TestProof(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The init job must not report success for a token that does not work.
+func TestAuthorizeReturnsTheErrorOfTheProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		secret := shop.TokenSecret("clerk-token-own")
+		var stored []runtime.Object
+		for _, resource := range shop.Set(t, shop.Reservation).Resources() {
+			if resource.HasManifest() {
+				stored = append(stored, shop.LiveAs(resource, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, "")))
+			}
+		}
+		a, client, _ := newFake(t, []runtime.Object{shop.Clerk(), secret}, stored)
+		shop.Allow(client, shop.AllowAll)
+		client.Discovery().(*fakediscovery.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: "v1.37.0"}
+		a.connect = connectTo(t, acceptor("system:serviceaccount:kube-system:eve", shop.AllowAll))
+		result, err := a.Authorize(t.Context(), Options{})
+		if !errors.Is(err, ErrTokenUnproved) || len(result.Lines) != 4 || len(result.Proofs) != 0 {
+			t.Errorf("got %v, lines %v and proofs %v", err, result.Lines, result.Proofs)
+		}
+		a.connect = connectTo(t, acceptor("system:serviceaccount:kube-system:clerk", shop.AllowAll))
+		if result, err = a.Authorize(t.Context(), Options{}); err != nil || len(result.Proofs) != 1 {
+			t.Errorf("got %v and proofs %v", err, result.Proofs)
+		}
+	})
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package authorize
+package status
 
 import (
 	"context"
@@ -44,21 +44,19 @@ func TestStatusCountsTheDenialsOfADay(t *testing.T) {
 			of(v1alpha1.Denied, time.Hour, 3), of(v1alpha1.Denied, 24*time.Hour, 4),
 			of(v1alpha1.Denied, 25*time.Hour, 50), of(v1alpha1.WouldDeny, time.Hour, 600), of(v1alpha1.Unlocked, time.Hour, 7000),
 		}}
-		var status Status
-		(&Authorizer{cluster: Cluster{Records: stored}}).addDenials(t.Context(), &status)
-		if status.Denials24h == nil || *status.Denials24h != 7 || status.DenialsSentence != "" {
-			t.Errorf("got %v, %q", status.Denials24h, status.DenialsSentence)
+		var report Report
+		report.addDenials(t.Context(), stored)
+		if report.Denials24h == nil || *report.Denials24h != 7 || report.DenialsProblem != "" {
+			t.Errorf("got %v, %q", report.Denials24h, report.DenialsProblem)
 		}
 	})
 }
 
 func TestStatusSaysWhyTheDenialsAreNotKnown(t *testing.T) {
 	t.Parallel()
-	for name, records := range map[string]Records{"no records": nil, "no right": storedRecords{err: errors.New("you lack the right")}} {
-		var status Status
-		(&Authorizer{cluster: Cluster{Records: records}}).addDenials(t.Context(), &status)
-		if status.Denials24h != nil || status.DenialsSentence == "" {
-			t.Errorf("%s: got %v, %q", name, status.Denials24h, status.DenialsSentence)
-		}
+	var report Report
+	report.addDenials(t.Context(), storedRecords{err: errors.New("missing permission")})
+	if report.Denials24h != nil || report.DenialsProblem != "missing permission" {
+		t.Errorf("got %v, %q", report.Denials24h, report.DenialsProblem)
 	}
 }

@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package authorize
+package status
 
 import (
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 
 	"errors"
@@ -13,7 +14,6 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -33,24 +33,22 @@ func TestStatusSaysWhetherDenialsAreRecorded(t *testing.T) {
 		"a caller who may not try":                   {storedRecords{err: forbidden}, "", true, nil},
 		"a caller who may not try, but a guard says": {storedRecords{err: forbidden}, "no such kind", true, no},
 		"a guard that says what the caller sees not": {storedRecords{}, "forbidden", false, no},
-		"no records": {nil, "", false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			live := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{
+			registered := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{
 				Name: guardian.WebhookConfiguration, Annotations: map[string]string{guardian.RecordsProblemAnnotation: test.guard},
 			}}
-			a, client, _ := newFake(t, []runtime.Object{live}, nil)
-			a.cluster.Records = test.records
-			allow(client, func(authorizationv1.SelfSubjectAccessReviewSpec) bool { return !test.denied })
-			var status Status
-			a.addRecording(t.Context(), &status)
-			got := status.Recorded
+			cluster, client := fakeCluster(t, nil, nil)
+			shop.Allow(client, func(authorizationv1.SelfSubjectAccessReviewSpec) bool { return !test.denied })
+			var report Report
+			report.addRecording(t.Context(), cluster, registered, test.records)
+			got := report.Recorded
 			if (got == nil) != (test.want == nil) || got != nil && *got != *test.want {
 				t.Errorf("recorded: %v, want %v", got, test.want)
 			}
-			if isProblem := got != nil && !*got; isProblem != (len(status.Reasons) > 0) {
-				t.Errorf("reasons: %v", status.Reasons)
+			if isProblem := got != nil && !*got; isProblem != (len(report.Reasons) > 0) {
+				t.Errorf("reasons: %v", report.Reasons)
 			}
 		})
 	}

@@ -1,11 +1,9 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package authorize
+package verify
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,21 +17,23 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// markKey is the annotation by which an attack makes an object differ from its manifest: the smallest change there is. Its value
-// is the nonce that a replica signs.
+// markKey is the annotation that makes an attacked object differ from its manifest. Its value is the nonce that a replica
+// signs.
 const markKey = guardian.ProbeAnnotation
 
-// target is what is attacked.
+// target is what an attack writes to.
 type target struct {
-	rehearsal
-	entry *reserved.Resource
-	// live is nil where there is no object.
+	dryRun
+	resource *reserved.Resource
+	// live is nil if the object is absent.
 	live *unstructured.Unstructured
-	// foreign is another account's token Secret in the same namespace; nil where there is none, or none can be seen.
-	foreign *unstructured.Unstructured
+	// other is another account's token Secret in the same namespace; nil if there is none, or the caller may not list.
+	other *unstructured.Unstructured
 	// nonce is the value of the mark.
 	nonce string
 }
@@ -42,18 +42,18 @@ type target struct {
 type attack struct {
 	write string
 	run   func(context.Context, target) error
-	// marked is the operation of an attack whose object carries the nonce; "" for the others. No object of a deletion can.
+	// marked is the operation of an attack whose object has the mark; "" for the others. A deletion cannot have it.
 	marked admissionv1.Operation
 }
 
-// attacksOn returns every attack that fits the target; at least one.
+// attacksOn returns every attack that fits the target.
 func attacksOn(t target) []attack {
 	switch {
-	case t.entry.Guard == reserved.GuardExistence && t.live == nil:
+	case t.resource.Guard == reserved.GuardExistence && t.live == nil:
 		return nil
-	case t.entry.Guard == reserved.GuardExistence:
+	case t.resource.Guard == reserved.GuardExistence:
 		return deletions()
-	case t.entry.Guard == reserved.GuardTokens:
+	case t.resource.Guard == reserved.GuardTokens:
 		return mints(t)
 	}
 	attacks := []attack{{"create", createMarked, admissionv1.Create}}
@@ -62,11 +62,11 @@ func attacksOn(t target) []attack {
 		attacks = append(attacks, deletions()...)
 		attacks = append(attacks, attack{"deletecollection", deleteCollection, ""})
 	}
-	if t.entry.NamePrefix != "" {
+	if t.resource.NamePrefix != "" {
 		attacks = append(attacks, attack{"create under the prefix", createUnderPrefix, ""},
 			attack{"create by generateName under the prefix", createByGenerateName, ""})
 	}
-	if t.entry.IsTokenSecret() {
+	if t.resource.IsTokenSecret() {
 		attacks = append(attacks, mints(t)...)
 	}
 	return attacks
@@ -76,13 +76,17 @@ func updates(t target) []attack {
 	attacks := []attack{
 		{"put", put, admissionv1.Update},
 		{"json patch", jsonPatch, admissionv1.Update},
-		{"merge patch", patchBy(types.MergePatchType), admissionv1.Update},
+		mergePatch(),
 		{"server-side apply", patchBy(types.ApplyPatchType), admissionv1.Update},
 	}
-	if scheme.Scheme.Recognizes(t.entry.GVK()) { // custom resources have no strategic merge patch
+	if scheme.Scheme.Recognizes(t.resource.GVK()) { // custom resources have no strategic merge patch
 		attacks = append(attacks, attack{"strategic merge patch", patchBy(types.StrategicMergePatchType), admissionv1.Update})
 	}
 	return attacks
+}
+
+func mergePatch() attack {
+	return attack{"merge patch", patchBy(types.MergePatchType), admissionv1.Update}
 }
 
 func deletions() []attack {
@@ -98,61 +102,61 @@ func deletions() []attack {
 	return attacks
 }
 
+const repointing = "re-point another account's token Secret"
+
 func mints(t target) []attack {
 	attacks := []attack{{"mint a token under another name", mint, admissionv1.Create}}
-	if t.foreign != nil {
+	if t.other != nil {
 		attacks = append(attacks, attack{repointing, repoint, ""})
 	}
 	return attacks
 }
 
-const repointing = "re-point another account's token Secret"
-
-// firstAttack is the one that shows whether the target is guarded at all.
-func firstAttack(t target) (attack, bool) {
+// firstAttack returns the one that shows whether the target is guarded at all.
+func firstAttack(t target) (first attack, found bool) {
 	attacks := attacksOn(t)
-	if len(attacks) == 0 {
+	switch {
+	case len(attacks) == 0:
 		return attack{}, false
-	}
-	if t.entry.Guard == reserved.GuardContent && t.live != nil {
-		return attack{"merge patch", patchBy(types.MergePatchType), admissionv1.Update}, true
+	case t.resource.Guard == reserved.GuardContent && t.live != nil:
+		return mergePatch(), true
 	}
 	return attacks[0], true
 }
 
 func createMarked(ctx context.Context, t target) error {
-	object := t.entry.Object()
-	t.mark(object)
+	object := t.resource.Object()
+	mark(object, t.nonce)
 	return t.create(ctx, object)
 }
 
 func createUnderPrefix(ctx context.Context, t target) error {
-	object := t.entry.Object()
-	object.SetName(t.entry.NamePrefix + rand.String(suffixLength))
+	object := t.resource.Object()
+	object.SetName(t.resource.NamePrefix + rand.String(suffixLength))
 	return t.create(ctx, object)
 }
 
 func createByGenerateName(ctx context.Context, t target) error {
-	object := t.entry.Object()
+	object := t.resource.Object()
 	object.SetName("")
-	object.SetGenerateName(t.entry.NamePrefix)
+	object.SetGenerateName(t.resource.NamePrefix)
 	return t.create(ctx, object)
 }
 
 func mint(ctx context.Context, t target) error {
-	secret := newObject(t.entry, randomName())
-	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.entry.Account, markKey: t.nonce})
+	secret := live.NewObject(t.resource, randomName())
+	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.resource.Account, markKey: t.nonce})
 	secret.Object["type"] = string(corev1.SecretTypeServiceAccountToken)
 	return t.create(ctx, secret)
 }
 
-// repoint makes another account's token Secret ask for a token of the reserved account: with the old uid and token dropped,
-// kube-controller-manager would fill it anew.
+// repoint makes another account's token Secret name the reserved account. Without the old uid and token,
+// kube-controller-manager would fill it again.
 func repoint(ctx context.Context, t target) error {
-	secret := t.foreign.DeepCopy()
+	secret := t.other.DeepCopy()
 	annotations := secret.GetAnnotations()
 	delete(annotations, corev1.ServiceAccountUIDKey)
-	annotations[corev1.ServiceAccountNameKey] = t.entry.Account
+	annotations[corev1.ServiceAccountNameKey] = t.resource.Account
 	secret.SetAnnotations(annotations)
 	delete(secret.Object, "data")
 	return t.update(ctx, secret)
@@ -160,7 +164,7 @@ func repoint(ctx context.Context, t target) error {
 
 func put(ctx context.Context, t target) error {
 	object := t.live.DeepCopy()
-	t.mark(object)
+	mark(object, t.nonce)
 	return t.update(ctx, object)
 }
 
@@ -178,11 +182,11 @@ func jsonPatch(ctx context.Context, t target) error {
 	return errors.Join(err, t.patch(ctx, t.live.GetName(), types.JSONPatchType, body))
 }
 
-// patchBy marks the object by a patch of a kind whose body is a part of the object.
+// patchBy marks the object by a kind of patch whose body is a part of the object.
 func patchBy(kind types.PatchType) func(context.Context, target) error {
 	return func(ctx context.Context, t target) error {
-		part := newObject(t.entry, t.live.GetName())
-		t.mark(part)
+		part := live.NewObject(t.resource, t.live.GetName())
+		mark(part, t.nonce)
 		body, err := part.MarshalJSON()
 		return errors.Join(err, t.patch(ctx, t.live.GetName(), kind, body))
 	}
@@ -192,25 +196,19 @@ func deleteCollection(ctx context.Context, t target) error {
 	return t.deleteCollection(ctx, t.live.GetName())
 }
 
-func (t target) mark(object *unstructured.Unstructured) {
+func mark(object *unstructured.Unstructured, nonce string) {
 	annotations := object.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[markKey] = t.nonce
+	annotations[markKey] = nonce
 	object.SetAnnotations(annotations)
 }
 
-// newObject returns an object of the entry's kind, in its namespace, with a name and nothing else.
-func newObject(entry *reserved.Resource, name string) *unstructured.Unstructured {
-	object := &unstructured.Unstructured{Object: map[string]any{}}
-	object.SetGroupVersionKind(entry.GVK())
-	object.SetNamespace(entry.Namespace)
-	object.SetName(name)
-	return object
-}
+const (
+	suffixLength = 10
+	randomPrefix = "guard-check-"
+)
 
-const suffixLength = 10
-
-// randomName returns a name that nobody reserves or has taken, as far as chance goes.
-func randomName() string { return "guard-check-" + rand.String(suffixLength) }
+// randomName returns a name that, very probably, no reservation covers and no object has.
+func randomName() string { return randomPrefix + rand.String(suffixLength) }
