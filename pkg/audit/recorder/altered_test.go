@@ -42,8 +42,8 @@ func TestAnAlteredRecordIsStoredAgainUnderAnotherName(t *testing.T) {
 		if second == first || store.records[second] == nil || store.records[second].Spec.Count != 3 {
 			t.Errorf("the second record is %q, want one with 3 writes: %v", second, store.records)
 		}
-		if got := testutil.ToFloat64(h.metrics.altered); got != 1 || h.down.Load() {
-			t.Errorf("%v records counted as altered, want 1 (unavailable: %t)", got, h.down.Load())
+		if got := testutil.ToFloat64(h.metrics.altered); got != 1 || h.outage.Load() != nil {
+			t.Errorf("%v records counted as altered, want 1 (unavailable: %t)", got, h.outage.Load() != nil)
 		}
 	})
 }
@@ -70,9 +70,9 @@ func TestADeletedRecordIsStoredAgain(t *testing.T) {
 		h := start(t, Options{Store: tamperedStore{store, func(name string) bool { return gone[name] }}, Mode: Blocking})
 		gone[h.Record(t.Context(), by("mallory"))] = true
 		clear(store.records)
-		time.Sleep(audit.Window + 4*housekeepingInterval)
-		if store.total() != 1 || testutil.ToFloat64(h.metrics.altered) != 1 || len(h.entries) != 0 {
-			t.Errorf("%d writes stored, %v altered, %d in memory: want 1, 1, 0", store.total(), testutil.ToFloat64(h.metrics.altered), len(h.entries))
+		time.Sleep(audit.Window + 4*cleanupInterval)
+		if store.total() != 1 || testutil.ToFloat64(h.metrics.altered) != 1 || len(h.records) != 0 {
+			t.Errorf("%d writes stored, %v altered, %d in memory: want 1, 1, 0", store.total(), testutil.ToFloat64(h.metrics.altered), len(h.records))
 		}
 	})
 }
@@ -96,9 +96,9 @@ func TestACheckThatFailsKeepsNothingInMemory(t *testing.T) {
 		h := start(t, Options{Store: store, Mode: Blocking})
 		h.Record(t.Context(), by("jane"))
 		store.set(errors.New("gone"), false)
-		time.Sleep(audit.Window + 4*housekeepingInterval)
-		if len(h.entries) != 0 || h.pending() != 0 {
-			t.Errorf("%d in memory, %d pending, want none", len(h.entries), h.pending())
+		time.Sleep(audit.Window + 4*cleanupInterval)
+		if len(h.records) != 0 || h.pending() != 0 {
+			t.Errorf("%d in memory, %d pending, want none", len(h.records), h.pending())
 		}
 	})
 }
