@@ -37,7 +37,7 @@ func (f *recordingFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.spoolDir, "spool-dir", "",
 		"folder of this replica alone that keeps records while the API server cannot (default: none, the log is all there is then)")
 	flags.DurationVar(&f.retention.Age, "audit-retention", 90*24*time.Hour, "how long records are kept after their last write")
-	flags.Int64Var(&f.retention.Most, "audit-max-records", 10_000, "how many records are kept; those of the noisiest users and hours go first")
+	flags.Int64Var(&f.retention.Max, "audit-max-records", 10_000, "how many records are kept; those of the noisiest users and hours go first")
 }
 
 func (f *recordingFlags) check() error {
@@ -49,8 +49,8 @@ func (f *recordingFlags) check() error {
 		return fmt.Errorf("--audit-mode batch needs --spool-dir: an answer waits until its record is in the spool")
 	case f.retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: give a time above zero", f.retention.Age)
-	case f.retention.Most <= 0:
-		return fmt.Errorf("--audit-max-records %d: give a number above zero", f.retention.Most)
+	case f.retention.Max <= 0:
+		return fmt.Errorf("--audit-max-records %d: give a number above zero", f.retention.Max)
 	}
 	return nil
 }
@@ -119,7 +119,7 @@ func (g *guard) publishRecordsProblem(ctx context.Context) error {
 	return nil
 }
 
-// retentionInterval is how often records are trimmed. It bounds how far their number overshoots.
+// retentionInterval is how often records are cleaned up. It bounds how far their number overshoots.
 const retentionInterval = time.Minute
 
 // trimmer keeps the retention. Only a leader does: two replicas would delete each other's page.
@@ -132,12 +132,12 @@ type trimmer struct {
 // Start trims until ctx ends.
 func (t *trimmer) Start(ctx context.Context) error {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		count, err := t.store.Trim(ctx, t.retention, time.Now())
+		count, err := t.store.CleanUp(ctx, t.retention, time.Now())
 		if err != nil && ctx.Err() == nil {
-			t.log.Warn("cannot trim the audit records", slog.Any("err", err))
+			t.log.Warn("failed to clean up audit records", slog.Any("err", err))
 		}
 		if count > 0 {
-			t.log.Info("audit records trimmed", slog.Int("count", count))
+			t.log.Info("deleted audit records", slog.Int("count", count))
 		}
 	}, retentionInterval)
 	return nil

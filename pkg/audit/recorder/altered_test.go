@@ -39,6 +39,7 @@ func TestAnAlteredRecordIsStoredAgainUnderAnotherName(t *testing.T) {
 		altered = first
 		second := h.Record(t.Context(), by("mallory"))
 		h.Record(t.Context(), by("mallory"))
+		synctest.Wait()
 		if second == first || store.records[second] == nil || store.records[second].Spec.Count != 3 {
 			t.Errorf("the second record is %q, want one with 3 writes: %v", second, store.records)
 		}
@@ -53,9 +54,13 @@ func TestACountThatAnotherClientRaisedSwallowsNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := newMemoryStore()
 			h := start(t, Options{Store: store, Mode: Blocking})
-			first := store.records[h.Record(t.Context(), by("mallory"))]
+			name := h.Record(t.Context(), by("mallory"))
+			synctest.Wait()
+			first := store.records[name]
 			first.Spec.Count, first.Spec.Counts[0].Count = count, count
-			second := store.records[h.Record(t.Context(), by("mallory"))]
+			name = h.Record(t.Context(), by("mallory"))
+			synctest.Wait()
+			second := store.records[name]
 			if second == first || second.Spec.Count != 2 || testutil.ToFloat64(h.metrics.altered) != 1 {
 				t.Errorf("count %d: the writes are in %v", count, store.records)
 			}
@@ -68,9 +73,12 @@ func TestADeletedRecordIsStoredAgain(t *testing.T) {
 		store := newMemoryStore()
 		gone := map[string]bool{}
 		h := start(t, Options{Store: tamperedStore{store, func(name string) bool { return gone[name] }}, Mode: Blocking})
-		gone[h.Record(t.Context(), by("mallory"))] = true
+		name := h.Record(t.Context(), by("mallory"))
+		synctest.Wait()
+		gone[name] = true
 		clear(store.records)
 		time.Sleep(audit.Window + 4*cleanupInterval)
+		synctest.Wait()
 		if store.total() != 1 || testutil.ToFloat64(h.metrics.altered) != 1 || len(h.records) != 0 {
 			t.Errorf("%d writes stored, %v altered, %d in memory: want 1, 1, 0", store.total(), testutil.ToFloat64(h.metrics.altered), len(h.records))
 		}
@@ -84,6 +92,7 @@ func TestARecordThatIsAlteredAgainAndAgainStaysPending(t *testing.T) {
 		h := start(t, Options{Store: tamperedStore{store, everyOne}, Mode: Blocking, SpoolDir: t.TempDir()})
 		h.Record(t.Context(), by("mallory"))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(names) != maxMoves+1 || h.pending() != 1 || h.spoolBytes() == 0 {
 			t.Errorf("%d names, %d pending, %d bytes of spool: want %d, 1 and some", len(names), h.pending(), h.spoolBytes(), maxMoves+1)
 		}
@@ -97,6 +106,7 @@ func TestACheckThatFailsKeepsNothingInMemory(t *testing.T) {
 		h.Record(t.Context(), by("jane"))
 		store.set(errors.New("gone"), false)
 		time.Sleep(audit.Window + 4*cleanupInterval)
+		synctest.Wait()
 		if len(h.records) != 0 || h.pending() != 0 {
 			t.Errorf("%d in memory, %d pending, want none", len(h.records), h.pending())
 		}
