@@ -390,11 +390,11 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		"a folder":                                   {[]string{sound, dir}, 1, "is a directory"},
 		"an empty file alone":                        {[]string{empty}, 1, "nothing was compared"},
 		"an empty file beside another":               {[]string{empty, sound}, 0, "there is no event in it"},
-		"a file of another kind":                     {[]string{sound, foreign}, 1, "no audit log of kube-apiserver"},
+		"a file of another kind":                     {[]string{sound, foreign}, 1, "not a kube-apiserver audit log"},
 		"a compressed file that ends too soon":       {[]string{cut}, 1, "ends too soon"},
 		"a broken line":                              {[]string{broken}, 1, "broken.log: line 2: not valid JSON"},
 		"a broken line that is known":                {[]string{"--skip-broken", broken}, 0, "line 2"},
-		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "no audit log of kube-apiserver"},
+		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "not a kube-apiserver audit log"},
 		"a folder of reservations that is not there": {[]string{"--reservations", filepath.Join(dir, "absent"), sound}, 1, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,10 @@ type tamperedStore struct {
 }
 
 func (s tamperedStore) Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error) {
-	if s.altered(record.Name) {
+	s.mu.Lock()
+	altered := s.altered(record.Name)
+	s.mu.Unlock()
+	if altered {
 		return nil, audit.ErrAltered
 	}
 	return s.memoryStore.Merge(ctx, record, last)
@@ -75,8 +78,10 @@ func TestADeletedRecordIsStoredAgain(t *testing.T) {
 		h := start(t, Options{Store: tamperedStore{store, func(name string) bool { return gone[name] }}, Mode: Blocking})
 		name := h.Record(t.Context(), by("mallory"))
 		synctest.Wait()
+		store.mu.Lock()
 		gone[name] = true
 		clear(store.records)
+		store.mu.Unlock()
 		time.Sleep(audit.Window + 4*cleanupInterval)
 		synctest.Wait()
 		if store.total() != 1 || testutil.ToFloat64(h.metrics.altered) != 1 || len(h.records) != 0 {

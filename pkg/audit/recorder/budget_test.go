@@ -160,6 +160,13 @@ func TestUnverifiedCallersHaveABudgetOfTheirOwn(t *testing.T) {
 	})
 }
 
+// inMemory returns the size of the records, their number and that of their users.
+func (h *harness) inMemory() (bytes, records, users int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.budget.held, len(h.records), len(h.budget.users)
+}
+
 func TestAMillionMadeUpUsersStayWithinTheMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, Options{Store: newMemoryStore(), Mode: Blocking})
@@ -172,13 +179,13 @@ func TestAMillionMadeUpUsersStayWithinTheMemory(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if h.budget.held > maxHeld || len(h.records) > 4000 || len(h.budget.users) > len(h.records) {
-			t.Errorf("%d bytes of %d records and %d users", h.budget.held, len(h.records), len(h.budget.users))
+		if bytes, records, users := h.inMemory(); bytes > maxHeld || records > 4000 || users > records {
+			t.Errorf("%d bytes of %d records and %d users", bytes, records, users)
 		}
 		time.Sleep(audit.Window + 4*cleanupInterval)
 		synctest.Wait()
-		if h.budget.held != 0 || len(h.records) != 0 || len(h.budget.users) != 0 {
-			t.Errorf("after the window: %d bytes of %d records and %d users", h.budget.held, len(h.records), len(h.budget.users))
+		if bytes, records, users := h.inMemory(); bytes != 0 || records != 0 || users != 0 {
+			t.Errorf("after the window: %d bytes of %d records and %d users", bytes, records, users)
 		}
 	})
 }

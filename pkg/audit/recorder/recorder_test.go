@@ -69,6 +69,12 @@ func (s *memoryStore) set(err error, stores bool) {
 	s.err, s.stores = err, stores
 }
 
+func (s *memoryStore) writes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.merges
+}
+
 func (s *memoryStore) total() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,8 +159,8 @@ func TestBatchGathersEventsAndAnswersOutOfTheSpool(t *testing.T) {
 			h.Record(t.Context(), by("jane"))
 		}
 		synctest.Wait()
-		if store.merges != 0 || h.spoolBytes() == 0 {
-			t.Errorf("%d writes and a spool of %d bytes before the interval", store.merges, h.spoolBytes())
+		if writes := store.writes(); writes != 0 || h.spoolBytes() == 0 {
+			t.Errorf("%d writes and a spool of %d bytes before the interval", writes, h.spoolBytes())
 		}
 		time.Sleep(2 * batchInterval)
 		synctest.Wait()

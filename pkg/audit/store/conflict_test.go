@@ -159,3 +159,20 @@ func TestAnAbsentKindIsNoAbsentRecord(t *testing.T) {
 		}
 	}
 }
+
+func TestImportStoresAnAlteredRecordUnderASecondName(t *testing.T) {
+	prepared := denied("mallory", 1)
+	prepared.Finalizers = []string{"x/y"}
+	s := newStore(t, interceptor.Funcs{}, prepared)
+	mallorys, janes := denied("mallory", 3), denied("jane", 2)
+	if stored, err := s.Import(t.Context(), []*v1alpha1.AuditRecord{mallorys, janes}); err != nil || stored != 2 {
+		t.Fatalf("%d stored, %v", stored, err)
+	}
+	if mallorys.Name == prepared.Name || stored(t, s, mallorys.Name).Spec.Count != 3 || stored(t, s, janes.Name).Spec.Count != 2 {
+		t.Errorf("mallory's writes are in %s", mallorys.Name)
+	}
+	s = newStore(t, fails(1, 0, errors.New("gone"), func(client.Client) {}))
+	if stored, err := s.Import(t.Context(), []*v1alpha1.AuditRecord{denied("jane", 1)}); err == nil || stored != 0 {
+		t.Errorf("%d stored, %v", stored, err)
+	}
+}

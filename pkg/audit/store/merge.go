@@ -5,6 +5,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -114,4 +115,19 @@ func altered(live, record, last *v1alpha1.AuditRecord) string {
 // isGone distinguishes an absent record from an absent kind, whose path the API server does not know.
 func isGone(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// Import stores records of another source. It returns how many it has stored before the first error; to continue, repeat it.
+func (s *Store) Import(ctx context.Context, records []*v1alpha1.AuditRecord) (int, error) {
+	for i, record := range records {
+		_, err := s.Merge(ctx, record, nil)
+		if errors.Is(err, audit.ErrAltered) {
+			record.Name = audit.SecondName(record.Name)
+			_, err = s.Merge(ctx, record, nil)
+		}
+		if err != nil {
+			return i, err
+		}
+	}
+	return len(records), nil
 }
