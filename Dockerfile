@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: The apigw-guardian Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# The image holds one static binary and nothing else: no shell, no package manager, no user but a number.
+# The image contains one static binary: no shell, no package manager, and a numeric user.
 #
 #   docker build --build-arg VERSION=v1.0.0 --build-arg COMMIT=$(git rev-parse HEAD) .
 #
-# With a binary that is built already, and without any network (make build first):
+# To build without a network from bin/apigw-guardian (run make build first):
 #
 #   buildah build --target prebuilt .
 #
-# Two builds of one commit make one digest if the time of the files is given, too: --timestamp of buildah, SOURCE_DATE_EPOCH
-# and rewrite-timestamp of docker. Whoever wants a base with certificates and time zones, such as a distroless one, names it
-# by its digest: --build-arg BASE=NAME@sha256:...
+# For a reproducible digest, also set the time of the files: --timestamp for buildah, SOURCE_DATE_EPOCH and rewrite-timestamp for
+# docker. For a base image with certificates and time zones, such as distroless, name it by digest:
+# --build-arg BASE=NAME@sha256:...
 
-# The toolchain of go.mod; a test compares them.
+# Must be the toolchain of go.mod: a test in floors/ compares them.
 ARG GO_VERSION=1.26.10
 ARG BASE=scratch
 

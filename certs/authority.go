@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certs holds the guard's serving certificate, what API servers must trust for it, and whose certificates the
-// guard trusts in its callers. All X.509 code of the guard is here.
+// Package certs provides the guard's serving certificate, the CA bundle that API servers need to trust it, and the CAs of
+// client certificates. It holds all X.509 code of the guard.
 package certs
 
 import (
@@ -25,132 +25,108 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// SecretName is the Secret, in the guard's namespace, that holds the authorities. Its
-// type is kubernetes.io/tls.
+// SecretName is the Secret of type kubernetes.io/tls, in the guard's namespace, that holds the CAs.
 const SecretName = "apigw-guardian-ca"
 
 const (
-	// DefaultCALifetime is one year: an authority is rotated after eight months, four
-	// before its end.
+	// DefaultCALifetime is one year: a CA is rotated after eight months.
 	DefaultCALifetime = 365 * 24 * time.Hour
-
-	// DefaultLeafLifetime is seven days. A leaf is issued anew after two thirds, 4 days
-	// and 16 hours, in memory; so this bounds only what a stolen leaf key is worth.
+	// DefaultLeafLifetime limits what a stolen leaf key is worth. A leaf is renewed in memory after two thirds of it.
 	DefaultLeafLifetime = 7 * 24 * time.Hour
-
-	// MinLifetime is the shortest lifetime of an authority or a leaf. Certificates count
-	// whole seconds, and replicas look at the Secret once a second at most.
+	// MinLifetime is the shortest lifetime of a CA or leaf: certificates count whole seconds, and a replica reads the Secret
+	// once a second at most.
 	MinLifetime = 5 * time.Second
-
-	// Backdating is how far NotBefore lies before the moment of issue, so that an API
-	// server whose clock is up to an hour late accepts a fresh certificate.
-	Backdating = time.Hour
-)
-
-const (
-	// maxPropagation is how long a new authority is in the registration before anybody
-	// signs with it. API servers watch registrations, and notice within a second; one
-	// whose watch hangs for a minute hangs otherwise too.
+	// backdating is how far NotBefore lies in the past, for API servers whose clocks are late.
+	backdating = time.Hour
+	// maxPropagation is how long the webhook configuration holds a new CA before it signs, at most. API servers watch the
+	// webhook configuration, and notice within a second.
 	maxPropagation = time.Minute
-
-	// minPoll and maxPoll bound the pause between two looks at the Secret. Within them,
-	// sixty looks make one lifetime of an authority.
-	minPoll = time.Second
-	maxPoll = time.Minute
-
-	// gatePoll is that pause while a replica that has just started waits for the
-	// registration to show its authority.
-	gatePoll = 250 * time.Millisecond
 )
 
-// What the errors of this package wrap; errors.Is finds them.
 var (
-	// ErrUnusableCA says that the Secret holds something that is not a working
-	// authority: the administrator has to remove it.
+	// ErrUnusableCA means that the Secret holds no working CA, and that an administrator must delete it.
 	ErrUnusableCA = errors.New("unusable CA")
-
-	// ErrInvalidOptions says that the caller's Options cannot work.
+	// ErrInvalidOptions means that Options cannot work.
 	ErrInvalidOptions = errors.New("invalid certificate options")
+	// errUnknownCA means that the webhook configuration does not prove the CA in the Secret.
+	errUnknownCA = errors.New("the Secret holds an unknown CA, which the webhook configuration does not prove")
 )
 
-// Client is what the authority needs of the API server; the CoreV1() of a clientset
-// is one. No method that serves uses it.
+// Client is the API that the Authority uses; CoreV1() of a clientset implements it. Serving does not use it.
 type Client interface {
 	corev1client.SecretsGetter
 	corev1client.NamespacesGetter
 }
 
-// Registered returns the caBundle that the live registration has in all its entries, and
-// whether there is a registration. What it cannot tell is an error.
+// Registered returns the caBundle that all webhooks of the live webhook configuration have, and whether that exists.
 type Registered func(context.Context) (bundle []byte, registered bool, err error)
 
 // Options are the settings of an Authority. Namespace and Hosts are required.
 type Options struct {
 	// Namespace holds the Secret. It is created if it does not exist.
 	Namespace string
-
-	// Hosts are the names that the leaf is for: DNS names and IP literals, without
-	// ports. For a Service that is "NAME.NAMESPACE.svc".
+	// Hosts are the DNS names and IP addresses, without ports, by which API servers call the guard.
 	Hosts []string
-
-	// CALifetime is how long a new authority is valid; zero means DefaultCALifetime.
+	// CALifetime is how long a new CA is valid; zero means DefaultCALifetime.
 	CALifetime time.Duration
-
-	// LeafLifetime is how long a leaf is valid; zero means DefaultLeafLifetime. A leaf
-	// never outlives its authority.
+	// LeafLifetime is how long a leaf is valid, at most until its CA expires; zero means DefaultLeafLifetime.
 	LeafLifetime time.Duration
-
-	// Registered is how the rotation knows what API servers trust. Nil stands for a
-	// registration that does not exist: nothing is rotated before its end.
+	// Registered reads what API servers trust. If it is nil, there is no webhook configuration, and a CA is replaced only after
+	// it has expired.
 	Registered Registered
-
-	// Changed is called, from the goroutine of Follow or Lead, after Bundle has changed;
-	// nil for nobody.
+	// Changed is called, by Follow or Refresh, after Bundle or the Problem of State has changed; may be nil.
 	Changed func()
-
-	// Log takes a line for each step of a rotation, and for what is wrong; nil discards.
+	// Log may be nil.
 	Log *slog.Logger
-
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Authority issues the serving certificate and rotates what stands behind it.
-// LoadAuthority makes one; the zero value is not usable. Its methods may be called
-// concurrently. GetCertificate, Bundle and State need no API server.
+// Authority issues the serving certificate and rotates its CA. LoadAuthority makes one. Its methods may be called concurrently.
+// GetCertificate, Bundle and State need no API server.
 type Authority struct {
 	opts  Options
 	pace  pace
 	store store
 
-	held  atomic.Pointer[authorities]
+	held  atomic.Pointer[caSet]
+	grace atomic.Pointer[grace]
 	leaf  atomic.Pointer[leaf]
-	issue sync.Mutex // held by the one goroutine that issues
+	issue sync.Mutex // held while a leaf is signed
 
-	leading atomic.Bool
-	wake    chan struct{}
-	health  health
+	leading            atomic.Bool
+	wake               chan struct{}
+	health             health
+	tampered, replaced atomic.Int64
 
-	lingering          atomic.Pointer[lingering]
-	tampered, replaced atomic.Int64 // counts for the metrics
-
-	rounds   sync.Mutex // held during a look at the Secret; guards what follows
-	live     sightings
-	own      *x509.Certificate // the authority that this process has made last; nil for none
-	anchored bool              // the registration has shown the authority that signs
-	notice   string            // what the administrator must hear until API servers trust the authority that signs
+	rounds   sync.Mutex // held during a round; guards the fields below
+	live     liveBundle
+	made     *x509.Certificate // the CA that this process made last; nil if it made none
+	anchored bool              // the live webhook configuration has held the CA that signs
+	notice   string            // a problem to report until the CA that signs has propagated
 }
 
-// LoadAuthority returns the authority in the Secret SecretName. It creates the Secret, with the namespace if need be, where
-// there is none; replicas that start at the same moment agree on one. An authority that has expired is replaced.
+// grace is a bundle that API servers must trust for a while after a new CA has taken its place.
+type grace struct {
+	bundle []*x509.Certificate
+	until  time.Time
+}
+
+// leaf is a serving certificate, its CA, and when to renew it.
+type leaf struct {
+	certificate *tls.Certificate
+	ca          *x509.Certificate
+	renew       time.Time
+}
+
+// LoadAuthority returns the CA of the Secret. If there is no Secret, it creates it, and the namespace if needed; replicas that
+// start together agree on one CA. It replaces a CA that has expired.
 //
-// Once a registration exists, the authority must be one that the registration shows, or one that such an authority
-// endorses. A Secret that holds any other one, or none, is not used: this replica makes a new authority, which takes effect
-// when this replica leads, and follows the Secret again as soon as that is proven.
+// If the webhook configuration exists, it must hold the CA, or a CA that an endorsement links to it. Otherwise, or if the Secret
+// is missing, this replica makes a new CA without a write. It writes that CA when it leads, and follows a proven one meanwhile.
 //
-// The error wraps ErrUnusableCA when there is no registration and the Secret does not hold a working authority: it names the
-// Secret, what is wrong and what to do, and never contains key material. It wraps ErrInvalidOptions when opts cannot work,
-// and the API server's error else.
+// The error wraps ErrInvalidOptions, or the API server's error, or ErrUnusableCA: there is no webhook configuration, and the Secret
+// holds no working CA. It never contains key material.
 func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority, error) {
 	opts, err := opts.complete()
 	if err != nil {
@@ -158,192 +134,176 @@ func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority
 	}
 	a := &Authority{
 		opts: opts, pace: paceOf(opts.CALifetime), wake: make(chan struct{}, 1),
-		store: store{client: client, namespace: opts.Namespace},
+		store:  store{client: client, namespace: opts.Namespace},
+		health: health{log: opts.Log, changed: opts.Changed},
 	}
-	if err := a.begin(ctx); err != nil {
+	if err := a.start(ctx); err != nil {
 		return nil, err
 	}
-	a.firstLook(ctx)
+	a.roundOrWarn(ctx)
 	return a, nil
 }
 
-// errUnproven says that the Secret holds an authority that no guard has made, as far as this replica can tell.
-var errUnproven = errors.New("the Secret holds a certificate authority that the registration does not prove")
-
-// begin decides what this replica holds at its start.
-func (a *Authority) begin(ctx context.Context) error {
-	if err := a.live.observe(ctx, a.opts.Registered, a.opts.Now()); err != nil {
+// start decides which CAs this replica holds first.
+func (a *Authority) start(ctx context.Context) error {
+	if err := a.live.read(ctx, a.opts.Registered, a.opts.Now()); err != nil {
 		return err
 	}
-	stored, held, err := a.known(ctx)
+	stored, err := a.loadProven(ctx)
 	now := a.opts.Now()
 	switch {
-	case a.live.registered && isOfNoUse(err):
+	case a.live.registered && (apierrors.IsNotFound(err) || errors.Is(err, errUnknownCA) || errors.Is(err, ErrUnusableCA)):
 		return a.startOver(err, now)
-	case apierrors.IsNotFound(err), err == nil && a.pace.next(held, now, time.Time{}) == replace:
-		err = a.advance(ctx, stored, held, replace)
-		if err == nil {
+	case apierrors.IsNotFound(err), err == nil && a.pace.step(stored.caSet, false, now) == replace:
+		if err = a.take(ctx, stored, stored.caSet, replace); err == nil {
 			return nil
 		}
-		if apierrors.IsConflict(err) { // another replica was quicker: what it wrote counts
-			_, held, err = a.known(ctx)
+		if apierrors.IsConflict(err) { // another replica was faster: use its CA
+			stored, err = a.loadProven(ctx)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if reason := held.signing(now).untimely(now); reason != "" {
+	if reason := invalidity(currentCertKey, stored.signer(now).certificate, now); reason != "" {
 		return unusable(a.opts.Namespace, reason)
 	}
-	a.hold(held)
+	a.hold(stored.caSet)
 	return nil
 }
 
-// isOfNoUse reports whether an error of known is about what the Secret holds, and not about the API server.
-func isOfNoUse(err error) bool {
-	return apierrors.IsNotFound(err) || errors.Is(err, errUnproven) || errors.Is(err, ErrUnusableCA)
-}
-
-// known reads the Secret and returns what of it a guard has made, as far as the start can tell. While there is no
-// registration, no API server trusts any authority, and the Secret's signer is taken on trust: replicas that start together
-// agree that way, and an administrator can provide one.
-func (a *Authority) known(ctx context.Context) (record, authorities, error) {
+// loadProven reads the Secret and drops its unknown CAs. Without a webhook configuration it trusts the current CA: no API server
+// trusts any CA yet, so replicas that start together agree, and an administrator can provide a CA.
+func (a *Authority) loadProven(ctx context.Context) (storedSet, error) {
 	stored, err := a.store.load(ctx)
 	if err != nil {
-		return stored, authorities{}, err
+		return stored, err
 	}
-	anchors := a.live.bundle
+	anchors := a.live.certificates
 	if !a.live.registered {
-		anchors = []*x509.Certificate{stored.signer.certificate}
+		anchors = []*x509.Certificate{stored.current.certificate}
 	}
-	held, proven := stored.vouchedBy(anchors)
-	if !proven {
-		return stored, authorities{}, errUnproven
+	proven, ok := stored.provenBy(anchors)
+	if !ok {
+		return stored, errUnknownCA
 	}
-	return stored, held, nil
+	stored.caSet = proven
+	return stored, nil
 }
 
-// startOver holds a new authority, because the Secret holds none that is proven. Nothing is written before this replica
-// leads. The registration keeps for a while what it shows: other replicas may run that still serve under it, and follow once
-// every API server trusts the new one.
+// startOver holds a new CA because the Secret holds no proven one. It writes nothing; the leader does. The bundle keeps the CAs of
+// the webhook configuration for a while: other replicas may serve under them until they follow the new one.
 func (a *Authority) startOver(reason error, now time.Time) error {
-	fresh, err := newCA(a.opts.CALifetime, now)
+	fresh, err := newCA(keyPair{}, a.opts.CALifetime, now)
 	if err != nil {
 		return err
 	}
-	a.own = fresh.certificate
+	a.made = fresh.certificate
 	a.replaced.Add(1)
-	a.notice = "no guard made the certificate authority in the Secret " + SecretName + ", or it was gone: a new one takes its place"
-	a.opts.Log.Error("certificate authority is not proven, and a new one takes its place",
-		slog.String("name", SecretName), slog.Any("err", reason))
-	a.lingering.Store(&lingering{
-		bundle: slices.DeleteFunc(slices.Clone(a.live.bundle), a.pace.over(now)),
-		until:  now.Add(3 * (a.pace.propagation + a.steadyPause())),
+	a.notice = "Secret " + SecretName + " was missing or held an unknown CA: the guard uses a new CA"
+	a.opts.Log.Error("replacing the CA: the Secret holds no proven one", slog.String("name", SecretName), slog.Any("err", reason))
+	a.grace.Store(&grace{
+		bundle: except(a.live.certificates, a.pace.isOver(now)),
+		until:  now.Add(3 * (a.pace.propagation + a.pace.poll)),
 	})
-	a.hold(authorities{signer: fresh})
+	a.hold(caSet{current: fresh})
 	return nil
 }
 
-// lingering are certificates that stay in the bundle for a while only.
-type lingering struct {
-	bundle []*x509.Certificate
-	until  time.Time
-}
-
-// Bundle returns the certificates of the authorities in PEM: the caBundle of a registration, as this replica knows it.
-// The slice is the caller's.
+// Bundle returns the CAs that API servers must trust, in PEM: the caBundle of a webhook configuration. The caller owns the slice.
 func (a *Authority) Bundle() []byte {
 	bundle := a.held.Load().bundle()
-	if l := a.lingering.Load(); l != nil && a.opts.Now().Before(l.until) {
-		bundle = union(bundle, l.bundle)
+	if g := a.grace.Load(); g != nil && a.opts.Now().Before(g.until) {
+		bundle = union(bundle, g.bundle)
 	}
 	return encodeBundle(bundle)
 }
 
-// GetCertificate returns the leaf, for crypto/tls. It issues one at the first call, and
-// a new one when two thirds of the time between issue and end have passed, or the signer
-// has changed; other calls cost two atomic loads. It never waits for anything but the
-// signature. The hello is not looked at: there is one leaf for all Hosts. The error wraps
-// ErrUnusableCA once the authority has expired: then every handshake is refused.
+// State returns what this replica serves with now.
+func (a *Authority) State() State {
+	state := State{
+		Problem: a.health.currentProblem(), Trusted: a.health.trusted.Load(), Tampered: a.tampered.Load(), Replaced: a.replaced.Load(),
+	}
+	l, err := a.validLeaf()
+	if err != nil {
+		state.Problem = cmp.Or(state.Problem, err.Error())
+		return state
+	}
+	state.Leaf, state.Authority = l.certificate.Leaf, l.ca
+	return state
+}
+
+// GetCertificate returns the leaf for all Hosts, for crypto/tls. It issues the leaf at the first call, after two thirds of its
+// life, and when another CA signs. It waits for nothing but the signature. The error wraps ErrUnusableCA after the CA has expired.
 func (a *Authority) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	now := a.opts.Now()
-	signer := a.held.Load().signing(now)
-	if l := a.leaf.Load(); l.fresh(signer, now) {
-		return l.certificate, nil
-	}
-	a.issue.Lock()
-	defer a.issue.Unlock()
-	if l := a.leaf.Load(); l.fresh(signer, now) { // another handshake was here first
-		return l.certificate, nil
-	}
-	l, err := a.newLeaf(signer, now)
+	l, err := a.validLeaf()
 	if err != nil {
 		return nil, err
 	}
-	a.leaf.Store(l)
 	return l.certificate, nil
 }
 
-// newLeaf signs a new leaf.
-func (a *Authority) newLeaf(signer pair, now time.Time) (*leaf, error) {
-	if reason := signer.untimely(now); reason != "" {
+func (a *Authority) validLeaf() (*leaf, error) {
+	now := a.opts.Now()
+	signer := a.held.Load().signer(now)
+	if l := a.leaf.Load(); l.isFresh(signer, now) {
+		return l, nil
+	}
+	a.issue.Lock()
+	defer a.issue.Unlock()
+	if l := a.leaf.Load(); l.isFresh(signer, now) { // another handshake was faster
+		return l, nil
+	}
+	if reason := invalidity(currentCertKey, signer.certificate, now); reason != "" {
 		return nil, unusable(a.opts.Namespace, reason)
 	}
-	certificate, err := signer.sign(leafTemplate(a.opts, signer.certificate, now))
+	certificate, err := newLeaf(a.opts, signer, now)
 	if err != nil {
 		return nil, fmt.Errorf("issue the serving certificate: %w", err)
 	}
-	return &leaf{
-		certificate: certificate, signer: signer.certificate, renew: renewal(signer.certificate, certificate.Leaf, now),
-	}, nil
-}
-
-// renewal is when the leaf is due: at two thirds of its life, or at its end if that is
-// also the authority's, since a successor would not live longer.
-func renewal(ca, leaf *x509.Certificate, now time.Time) time.Time {
-	if !leaf.NotAfter.Before(ca.NotAfter) {
-		return leaf.NotAfter
+	end := certificate.Leaf.NotAfter
+	l := &leaf{certificate: certificate, ca: signer.certificate, renew: now.Add(end.Sub(now) / 3 * 2)}
+	if !end.Before(signer.certificate.NotAfter) { // a new leaf would not live longer
+		l.renew = end
 	}
-	return now.Add(leaf.NotAfter.Sub(now) / 3 * 2)
+	a.leaf.Store(l)
+	return l, nil
 }
 
-// leaf is an issued certificate with the moment from which it is to be replaced.
-type leaf struct {
-	certificate *tls.Certificate
-	signer      *x509.Certificate
-	renew       time.Time
+// isFresh is false for nil.
+func (l *leaf) isFresh(signer keyPair, now time.Time) bool {
+	return l != nil && now.Before(l.renew) && l.ca.Equal(signer.certificate)
 }
 
-// fresh is false for nil.
-func (l *leaf) fresh(signer pair, now time.Time) bool {
-	return l != nil && now.Before(l.renew) && l.signer.Equal(signer.certificate)
-}
-
-// complete checks o and fills in what is zero.
+// complete checks o and sets defaults.
 func (o Options) complete() (Options, error) {
-	if o.Namespace == "" {
-		return o, fmt.Errorf("%w: Namespace is empty: name the guard's namespace", ErrInvalidOptions)
-	}
-	if len(o.Hosts) == 0 {
-		return o, fmt.Errorf("%w: Hosts is empty: name the host by which the API server calls the guard", ErrInvalidOptions)
+	o.CALifetime = cmp.Or(o.CALifetime, DefaultCALifetime)
+	o.LeafLifetime = cmp.Or(o.LeafLifetime, DefaultLeafLifetime)
+	switch shortest := min(o.CALifetime, o.LeafLifetime); {
+	case o.Namespace == "":
+		return o, fmt.Errorf("%w: Namespace must be set", ErrInvalidOptions)
+	case len(o.Hosts) == 0:
+		return o, fmt.Errorf("%w: Hosts must be set", ErrInvalidOptions)
+	case shortest < MinLifetime:
+		return o, fmt.Errorf("%w: lifetime %s: must be at least %s", ErrInvalidOptions, shortest, MinLifetime)
 	}
 	for _, host := range o.Hosts {
 		if net.ParseIP(host) == nil && len(validation.IsDNS1123Subdomain(strings.ToLower(host))) > 0 {
-			return o, fmt.Errorf("%w: host %q is neither a DNS name nor an IP address: give it without scheme and port",
-				ErrInvalidOptions, host)
+			return o, fmt.Errorf("%w: host %q: must be a DNS name or an IP address, without scheme and port", ErrInvalidOptions, host)
 		}
 	}
 	o.Hosts = slices.Clone(o.Hosts)
-	o.CALifetime = cmp.Or(o.CALifetime, DefaultCALifetime)
-	o.LeafLifetime = cmp.Or(o.LeafLifetime, DefaultLeafLifetime)
-	if least := min(o.CALifetime, o.LeafLifetime); least < MinLifetime {
-		return o, fmt.Errorf("%w: a lifetime of %s: give at least %s", ErrInvalidOptions, least, MinLifetime)
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
+	setDefaults(&o.Changed, &o.Log, &o.Now)
 	return o, nil
+}
+
+// setDefaults replaces nil.
+func setDefaults(changed *func(), log **slog.Logger, now *func() time.Time) {
+	if *changed == nil {
+		*changed = func() {}
+	}
+	if *now == nil {
+		*now = time.Now
+	}
+	*log = cmp.Or(*log, slog.New(slog.DiscardHandler))
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package certs_test
+package certs
 
 import (
 	"context"
@@ -23,39 +23,37 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	clienttesting "k8s.io/client-go/testing"
-
-	"github.com/apigw-guardian/apigw-guardian/certs"
 )
 
 const namespace = "guard"
 
-// clock is a Now that a test sets; a whole second, as certificates know no less.
+// clock is a Now that a test sets, in whole seconds as in certificates.
 type clock struct{ now time.Time }
 
 func newClock() *clock { return &clock{time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)} }
 
 func (c *clock) Now() time.Time { return c.now }
 
-func (c *clock) options() certs.Options {
-	return certs.Options{
+func (c *clock) options() Options {
+	return Options{
 		Namespace: namespace,
 		Hosts:     []string{"guard.guard.svc", "localhost", "192.0.2.7", "::1"},
 		Now:       c.Now,
 	}
 }
 
-// load is LoadAuthority, which must succeed.
-func load(t *testing.T, client certs.Client, opts certs.Options) *certs.Authority {
+// load calls LoadAuthority, which must succeed.
+func load(t *testing.T, client Client, opts Options) *Authority {
 	t.Helper()
-	authority, err := certs.LoadAuthority(t.Context(), client, opts)
+	authority, err := LoadAuthority(t.Context(), client, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return authority
 }
 
-// leafOf is the leaf that a handshake would get now.
-func leafOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
+// leafOf returns the leaf that a handshake gets now.
+func leafOf(t *testing.T, authority *Authority) *x509.Certificate {
 	t.Helper()
 	certificate, err := authority.GetCertificate(&tls.ClientHelloInfo{})
 	if err != nil {
@@ -64,8 +62,8 @@ func leafOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
 	return certificate.Leaf
 }
 
-// caOf is the certificate in the bundle.
-func caOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
+// caOf returns the only certificate in the bundle.
+func caOf(t *testing.T, authority *Authority) *x509.Certificate {
 	t.Helper()
 	block, rest := pem.Decode(authority.Bundle())
 	if block == nil || len(rest) > 0 {
@@ -78,14 +76,14 @@ func caOf(t *testing.T, authority *certs.Authority) *x509.Certificate {
 	return ca
 }
 
-func TestAnAuthorityIsCreatedOnceAndThenReused(t *testing.T) {
+func TestACAIsCreatedOnceAndThenReused(t *testing.T) {
 	client := fake.NewClientset().CoreV1()
 	first := load(t, client, newClock().options())
 	second := load(t, client, newClock().options())
 	if diff := cmp.Diff(string(first.Bundle()), string(second.Bundle())); diff != "" {
-		t.Errorf("the second start has another authority (-first +second):\n%s", diff)
+		t.Errorf("the second start has another CA (-first +second):\n%s", diff)
 	}
-	secret, err := client.Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	secret, err := client.Secrets(namespace).Get(t.Context(), SecretName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,12 +99,12 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 	notFound := apierrors.NewNotFound(corev1.Resource("namespaces"), namespace)
 	cases := map[string]struct {
 		present bool
-		quicker bool // another replica creates it in between
+		faster  bool // another replica creates it in between
 		want    int
 	}{
-		"a present one is not touched":               {present: true, want: 0},
-		"a missing one is created":                   {want: 1},
-		"one that another replica just made is fine": {quicker: true, want: 1},
+		"an existing one is not changed": {present: true, want: 0},
+		"a missing one is created":       {want: 1},
+		"another replica was faster":     {faster: true, want: 1},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -117,7 +115,7 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 			})
 			set.PrependReactor("create", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
 				exists, asked = true, asked+1
-				return tc.quicker, nil, apierrors.NewAlreadyExists(corev1.Resource("namespaces"), namespace)
+				return tc.faster, nil, apierrors.NewAlreadyExists(corev1.Resource("namespaces"), namespace)
 			})
 			load(t, set.CoreV1(), newClock().options())
 			if asked != tc.want {
@@ -127,7 +125,7 @@ func TestTheNamespaceIsCreatedOnlyWhenItIsMissing(t *testing.T) {
 	}
 }
 
-func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
+func TestEightReplicasThatStartTogetherAgreeOnOneCA(t *testing.T) {
 	const replicas = 8
 	client := &together{CoreV1Interface: fake.NewClientset().CoreV1()}
 	client.missing.Add(replicas)
@@ -135,7 +133,7 @@ func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
 	var done sync.WaitGroup
 	for i := range bundles {
 		done.Go(func() {
-			authority, err := certs.LoadAuthority(t.Context(), client, newClock().options())
+			authority, err := LoadAuthority(t.Context(), client, newClock().options())
 			if err != nil {
 				t.Error(err)
 				return
@@ -146,13 +144,12 @@ func TestEightReplicasThatStartTogetherAgreeOnOneAuthority(t *testing.T) {
 	done.Wait()
 	for i, bundle := range bundles {
 		if bundle == "" || bundle != bundles[0] {
-			t.Errorf("replica %d has another authority than replica 0", i)
+			t.Errorf("replica %d has another CA than replica 0", i)
 		}
 	}
 }
 
-// together is a client whose reads of a missing Secret wait until all replicas have
-// made theirs: so each believes that it has to create it.
+// together is a client whose reads of a missing Secret wait for those of all replicas, so that each replica creates it.
 type together struct {
 	corev1client.CoreV1Interface
 	missing sync.WaitGroup
@@ -176,16 +173,16 @@ func (s *togetherSecrets) Get(ctx context.Context, name string, opts metav1.GetO
 	return secret, err
 }
 
-func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
-	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), certs.SecretName, errors.New("no right"))
+func TestAnErrorOfTheAPIServerIsReturned(t *testing.T) {
+	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), SecretName, errors.New("no right"))
 	for _, verb := range []string{"get", "patch"} {
 		t.Run("on "+verb, func(t *testing.T) {
 			set := fake.NewClientset()
 			set.PrependReactor(verb, "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
 				return true, nil, forbidden
 			})
-			_, err := certs.LoadAuthority(t.Context(), set.CoreV1(), newClock().options())
-			if !apierrors.IsForbidden(err) || errors.Is(err, certs.ErrUnusableCA) {
+			_, err := LoadAuthority(t.Context(), set.CoreV1(), newClock().options())
+			if !apierrors.IsForbidden(err) || errors.Is(err, ErrUnusableCA) {
 				t.Errorf("error %v, want the API server's Forbidden", err)
 			}
 		})
@@ -193,28 +190,28 @@ func TestAnErrorOfTheAPIServerIsPassedOn(t *testing.T) {
 }
 
 func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
-	cases := map[string]func(*certs.Options){
-		"without a namespace":         func(o *certs.Options) { o.Namespace = "" },
-		"without a host":              func(o *certs.Options) { o.Hosts = nil },
-		"with an empty host":          func(o *certs.Options) { o.Hosts = []string{""} },
-		"with a host that has a port": func(o *certs.Options) { o.Hosts = []string{"guard.guard.svc:443"} },
-		"with a URL for a host":       func(o *certs.Options) { o.Hosts = []string{"https://guard"} },
-		"with a negative lifetime":    func(o *certs.Options) { o.LeafLifetime = -1 },
-		"with a lifetime of a moment": func(o *certs.Options) { o.CALifetime = certs.MinLifetime - 1 },
+	cases := map[string]func(*Options){
+		"without a namespace":         func(o *Options) { o.Namespace = "" },
+		"without a host":              func(o *Options) { o.Hosts = nil },
+		"with an empty host":          func(o *Options) { o.Hosts = []string{""} },
+		"with a host that has a port": func(o *Options) { o.Hosts = []string{"guard.guard.svc:443"} },
+		"with a URL for a host":       func(o *Options) { o.Hosts = []string{"https://guard"} },
+		"with a negative lifetime":    func(o *Options) { o.LeafLifetime = -1 },
+		"with a lifetime of a moment": func(o *Options) { o.CALifetime = MinLifetime - 1 },
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
 			opts := newClock().options()
 			change(&opts)
-			_, err := certs.LoadAuthority(t.Context(), fake.NewClientset().CoreV1(), opts)
-			if !errors.Is(err, certs.ErrInvalidOptions) {
+			_, err := LoadAuthority(t.Context(), fake.NewClientset().CoreV1(), opts)
+			if !errors.Is(err, ErrInvalidOptions) {
 				t.Errorf("error %v, want ErrInvalidOptions", err)
 			}
 		})
 	}
 }
 
-func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
+func TestTheCASignsServingCertificatesOnly(t *testing.T) {
 	at := newClock()
 	ca := caOf(t, load(t, fake.NewClientset().CoreV1(), at.options()))
 	got := map[string]any{
@@ -224,7 +221,7 @@ func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
 	}
 	want := map[string]any{
 		"name": "apigw-guardian CA", "ca": true, "pathLen": 0, "pathLenZero": true,
-		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(certs.DefaultCALifetime),
+		"usage": x509.KeyUsageCertSign, "from": at.now.Add(-time.Hour), "to": at.now.Add(DefaultCALifetime),
 		"p256": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -232,7 +229,7 @@ func TestTheAuthoritySignsServingCertificatesOnly(t *testing.T) {
 	}
 }
 
-func TestTheLeafIsGoodForEveryHostAndNoOther(t *testing.T) {
+func TestTheLeafIsValidForEveryHostAndNoOther(t *testing.T) {
 	at := newClock()
 	authority := load(t, fake.NewClientset().CoreV1(), at.options())
 	leaf, roots := leafOf(t, authority), x509.NewCertPool()
@@ -249,64 +246,64 @@ func TestTheLeafIsGoodForEveryHostAndNoOther(t *testing.T) {
 		}
 	}
 	if err := verify("other.guard.svc", x509.ExtKeyUsageServerAuth, at.now); err == nil {
-		t.Error("good for a host that was not asked for")
+		t.Error("valid for another host")
 	}
 	if err := verify("localhost", x509.ExtKeyUsageClientAuth, at.now); err == nil {
-		t.Error("good as a client's certificate")
+		t.Error("valid as a client certificate")
 	}
-	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-certs.Backdating)); err != nil {
-		t.Errorf("for a clock that is an hour late: %v", err)
+	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-backdating)); err != nil {
+		t.Errorf("with a clock that is an hour late: %v", err)
 	}
-	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-certs.Backdating-time.Second)); err == nil {
-		t.Error("good before its time")
+	if err := verify("localhost", x509.ExtKeyUsageServerAuth, at.now.Add(-backdating-time.Second)); err == nil {
+		t.Error("valid before its time")
 	}
 }
 
-func TestTheLeafIsIssuedAnewAtTwoThirdsOfItsLife(t *testing.T) {
+func TestTheLeafIsRenewedAfterTwoThirdsOfItsLife(t *testing.T) {
 	at := newClock()
 	authority := load(t, fake.NewClientset().CoreV1(), at.options())
 	start, first := at.now, leafOf(t, authority)
-	if want := start.Add(certs.DefaultLeafLifetime); !first.NotAfter.Equal(want) {
-		t.Errorf("first leaf ends %s, want %s", first.NotAfter, want)
+	if want := start.Add(DefaultLeafLifetime); !first.NotAfter.Equal(want) {
+		t.Errorf("the first leaf expires %s, want %s", first.NotAfter, want)
 	}
 	due := start.Add((4*24 + 16) * time.Hour)
 	at.now = due.Add(-time.Second)
 	if leafOf(t, authority) != first {
-		t.Error("issued anew before two thirds of its life")
+		t.Error("renewed before two thirds of its life")
 	}
 	at.now = due
 	second := leafOf(t, authority)
-	if second == first || !second.NotAfter.Equal(due.Add(certs.DefaultLeafLifetime)) {
+	if second == first || !second.NotAfter.Equal(due.Add(DefaultLeafLifetime)) {
 		t.Errorf("at two thirds: a leaf until %s, want a new one for seven days", second.NotAfter)
 	}
 	if second.SerialNumber.Cmp(first.SerialNumber) == 0 {
-		t.Error("both leaves have one serial")
+		t.Error("both leaves have the same serial number")
 	}
 	if err := second.CheckSignatureFrom(caOf(t, authority)); err != nil {
 		t.Errorf("second leaf: %v", err)
 	}
 }
 
-func TestTheLeafNeverOutlivesTheAuthority(t *testing.T) {
+func TestTheLeafNeverOutlivesItsCA(t *testing.T) {
 	at := newClock()
 	opts := at.options()
 	opts.CALifetime, opts.LeafLifetime = 10*time.Hour, 24*time.Hour
 	authority := load(t, fake.NewClientset().CoreV1(), opts)
 	end, leaf := at.now.Add(opts.CALifetime), leafOf(t, authority)
 	if !leaf.NotAfter.Equal(end) {
-		t.Errorf("leaf ends %s, want the authority's end %s", leaf.NotAfter, end)
+		t.Errorf("the leaf expires %s, want %s, like its CA", leaf.NotAfter, end)
 	}
 	at.now = end.Add(-time.Second)
 	if leafOf(t, authority) != leaf {
-		t.Error("issued anew although a new leaf could not live longer")
+		t.Error("renewed although a new leaf cannot live longer")
 	}
 	at.now = end.Add(time.Second)
-	if _, err := authority.GetCertificate(nil); !errors.Is(err, certs.ErrUnusableCA) {
-		t.Errorf("after the authority's end: error %v, want ErrUnusableCA", err)
+	if _, err := authority.GetCertificate(nil); !errors.Is(err, ErrUnusableCA) {
+		t.Errorf("after the CA has expired: error %v, want ErrUnusableCA", err)
 	}
 }
 
-func TestHandshakesAtOneMomentGetOneLeaf(t *testing.T) {
+func TestConcurrentHandshakesGetOneLeaf(t *testing.T) {
 	authority := load(t, fake.NewClientset().CoreV1(), newClock().options())
 	leaves := make([]*tls.Certificate, 16)
 	var done sync.WaitGroup

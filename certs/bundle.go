@@ -4,20 +4,26 @@
 package certs
 
 import (
-	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"slices"
 	"time"
-)
 
-const pemCertificate = "CERTIFICATE"
+	"k8s.io/client-go/util/cert"
+)
 
 func contains(bundle []*x509.Certificate, certificate *x509.Certificate) bool {
 	return slices.ContainsFunc(bundle, certificate.Equal)
 }
 
-// union keeps the order, and drops what is there twice.
+// except returns the bundle without the certificates that drop selects.
+func except(bundle []*x509.Certificate, drop func(*x509.Certificate) bool) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(bundle), drop)
+}
+
+// union returns the certificates of all bundles in their order, without duplicates.
 func union(bundles ...[]*x509.Certificate) []*x509.Certificate {
 	var all []*x509.Certificate
 	for _, certificate := range slices.Concat(bundles...) {
@@ -29,27 +35,19 @@ func union(bundles ...[]*x509.Certificate) []*x509.Certificate {
 }
 
 func encodeBundle(bundle []*x509.Certificate) []byte {
-	var out bytes.Buffer
-	for _, certificate := range bundle {
-		out.Write(pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: certificate.Raw}))
-	}
-	return out.Bytes()
+	data, _ := cert.EncodeCertificates(bundle...) // a write to memory cannot fail
+	return data
 }
 
-// decodeBundle reads the certificates that there are. A bundle of the registration may have been edited by anybody: what
-// cannot be read in it is nothing that an API server trusts.
+// decodeBundle returns the certificates in data. It skips blocks that cannot be parsed, as API servers do.
 func decodeBundle(data []byte) []*x509.Certificate {
 	var bundle []*x509.Certificate
-	for {
-		var block *pem.Block
-		block, data = pem.Decode(data)
-		if block == nil {
-			return bundle
-		}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if certificate, err := x509.ParseCertificate(block.Bytes); err == nil {
 			bundle = append(bundle, certificate)
 		}
 	}
+	return bundle
 }
 
 func poolOf(bundle []*x509.Certificate) *x509.CertPool {
@@ -60,49 +58,53 @@ func poolOf(bundle []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// sightings are what a replica has seen in the bundle of the live registration. The zero value has seen none. It is not safe
-// for concurrent use.
-type sightings struct {
-	// registered says that there is a registration, so that an API server may call the guard.
-	registered bool
-	// bundle is what the registration shows now.
-	bundle []*x509.Certificate
-	// since is when each certificate that is in the bundle now was first seen there, without a break since then.
+// liveBundle is the caBundle of the live webhook configuration, as this replica has read it. The zero value has read nothing.
+// It is not safe for concurrent use.
+type liveBundle struct {
+	// registered is true if the webhook configuration exists: only then do API servers call the guard.
+	registered   bool
+	certificates []*x509.Certificate
+	// since is when each of certificates appeared. A certificate that was absent in between starts again.
 	since map[string]time.Time
 }
 
-// note takes in what the registration shows now; registered is false where there is none.
-func (s *sightings) note(registered bool, bundle []*x509.Certificate, now time.Time) {
+// read reads the live webhook configuration. A nil function means that there is none.
+func (l *liveBundle) read(ctx context.Context, registered Registered, now time.Time) error {
+	if registered == nil {
+		l.set(false, nil, now)
+		return nil
+	}
+	bundle, exists, err := registered(ctx)
+	if err != nil {
+		return fmt.Errorf("read the webhook configuration: %w", err)
+	}
+	l.set(exists, decodeBundle(bundle), now)
+	return nil
+}
+
+func (l *liveBundle) set(registered bool, bundle []*x509.Certificate, now time.Time) {
 	since := make(map[string]time.Time, len(bundle))
 	for _, certificate := range bundle {
-		first, seen := s.since[string(certificate.Raw)]
-		if !seen {
+		first, found := l.since[string(certificate.Raw)]
+		if !found {
 			first = now
 		}
 		since[string(certificate.Raw)] = first
 	}
-	s.registered, s.bundle, s.since = registered, union(bundle), since
+	l.registered, l.certificates, l.since = registered, union(bundle), since
 }
 
-// shownSince is zero while the registration does not show the certificate; nil is a certificate that it does not show.
-func (s *sightings) shownSince(certificate *x509.Certificate) time.Time {
+// holdsFor reports whether the webhook configuration has held the certificate for that long; false for a nil certificate.
+func (l *liveBundle) holdsFor(certificate *x509.Certificate, duration time.Duration, now time.Time) bool {
 	if certificate == nil {
-		return time.Time{}
+		return false
 	}
-	return s.since[string(certificate.Raw)]
+	since, found := l.since[string(certificate.Raw)]
+	return found && now.Sub(since) >= duration
 }
 
-func (s *sightings) shows(certificate *x509.Certificate) bool {
-	return !s.shownSince(certificate).IsZero()
-}
-
-// settled returns those of the bundle's certificates that every API server has been able to see for that long.
-func (s *sightings) settled(bundle []*x509.Certificate, now time.Time, propagation time.Duration) []*x509.Certificate {
-	var settled []*x509.Certificate
-	for _, certificate := range bundle {
-		if since := s.shownSince(certificate); !since.IsZero() && now.Sub(since) >= propagation {
-			settled = append(settled, certificate)
-		}
-	}
-	return settled
+// propagated returns the certificates of bundle that the webhook configuration has held for that long, so that every API server
+// trusts them.
+func (l *liveBundle) propagated(bundle []*x509.Certificate, propagation time.Duration, now time.Time) []*x509.Certificate {
+	return except(bundle, func(c *x509.Certificate) bool { return !l.holdsFor(c, propagation, now) })
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package certs_test
+package certs
 
 import (
 	"bytes"
@@ -21,11 +21,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/apigw-guardian/apigw-guardian/certs"
 )
 
-// issuer is somebody else's authority.
+// issuer is a CA that provides files.
 type issuer struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -71,7 +69,7 @@ func (i issuer) issue(t *testing.T, now time.Time, change func(*x509.Certificate
 	}
 }
 
-// write replaces the folder's files by these.
+// write replaces the files of the directory.
 func write(t *testing.T, dir string, files map[string][]byte) {
 	t.Helper()
 	for _, name := range []string{"tls.crt", "tls.key", "ca.crt"} {
@@ -94,28 +92,28 @@ func TestWrongFilesAreRefusedWithTheirReason(t *testing.T) {
 		files map[string][]byte
 		says  string
 	}{
-		"there are none":                {nil, "tls.crt is missing"},
-		"the key is missing":            {without(good(), "tls.key"), "tls.key is missing"},
-		"the authority is missing":      {without(good(), "ca.crt"), "ca.crt is missing"},
-		"the certificate is no PEM":     {with(good(), "tls.crt", []byte("junk")), "tls.crt is not a PEM certificate"},
-		"the certificate is empty":      {with(good(), "tls.crt", nil), "tls.crt is not a PEM certificate"},
-		"the key is no PEM":             {with(good(), "tls.key", []byte("junk")), "tls.key is not a PEM private key"},
-		"the authority is no PEM":       {with(good(), "ca.crt", []byte("junk")), "ca.crt is not a list of PEM certificates"},
-		"the key is another one's":      {with(good(), "tls.key", good()["tls.key"]), "tls.key is not the key of tls.crt"},
-		"the name is another one":       {one.issue(t, at.now, func(c *x509.Certificate) { c.DNSNames = []string{"other.svc"} }), "is not for guard.guard.svc (it is for [other.svc])"},
-		"it has expired":                {one.issue(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }), "tls.crt has expired on 2026-08-01T11:59:59Z"},
-		"it is of the future":           {one.issue(t, at.now, func(c *x509.Certificate) { c.NotBefore = at.now.Add(time.Second) }), "tls.crt is not valid before 2026-08-01T12:00:01Z"},
-		"another authority signed it":   {with(good(), "ca.crt", asPEM("CERTIFICATE", other.certificate.Raw)), "ca.crt does not hold the authority that signed tls.crt"},
-		"it is for clients only":        {one.issue(t, at.now, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "that signed tls.crt for serving"},
-		"the key stands in its place":   {with(good(), "tls.crt", good()["tls.key"]), "tls.crt is not a PEM certificate"},
-		"two certificates are in wrong": {with(good(), "tls.crt", append(asPEM("CERTIFICATE", one.certificate.Raw), good()["tls.crt"]...)), "tls.key is not the key of tls.crt"},
+		"there are none":               {nil, "tls.crt is missing"},
+		"the key is missing":           {without(good(), "tls.key"), "tls.key is missing"},
+		"the CA is missing":            {without(good(), "ca.crt"), "ca.crt is missing"},
+		"the certificate is no PEM":    {with(good(), "tls.crt", []byte("junk")), "tls.crt is not a PEM certificate"},
+		"the certificate is empty":     {with(good(), "tls.crt", nil), "tls.crt is not a PEM certificate"},
+		"the key is no PEM":            {with(good(), "tls.key", []byte("junk")), "tls.key is not a PEM private key"},
+		"the CA is no PEM":             {with(good(), "ca.crt", []byte("junk")), "ca.crt is not a list of PEM certificates"},
+		"the key is of another one":    {with(good(), "tls.key", good()["tls.key"]), "tls.key is not the key of tls.crt"},
+		"it is for another name":       {one.issue(t, at.now, func(c *x509.Certificate) { c.DNSNames = []string{"other.svc"} }), "is not for guard.guard.svc (it is for [other.svc])"},
+		"it has expired":               {one.issue(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }), "tls.crt has expired on 2026-08-01T11:59:59Z"},
+		"it is of the future":          {one.issue(t, at.now, func(c *x509.Certificate) { c.NotBefore = at.now.Add(time.Second) }), "tls.crt is not valid before 2026-08-01T12:00:01Z"},
+		"another CA signed it":         {with(good(), "ca.crt", asPEM("CERTIFICATE", other.certificate.Raw)), "ca.crt does not hold the CA that signed tls.crt"},
+		"it is for clients only":       {one.issue(t, at.now, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "that signed tls.crt for serving"},
+		"it holds the key":             {with(good(), "tls.crt", good()["tls.key"]), "tls.crt is not a PEM certificate"},
+		"the CA comes before the leaf": {with(good(), "tls.crt", append(asPEM("CERTIFICATE", one.certificate.Raw), good()["tls.crt"]...)), "tls.key is not the key of tls.crt"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, tc.files)
-			_, err := certs.LoadFiles(t.Context(), certs.FilesOptions{Dir: dir, Host: "guard.guard.svc", Now: at.Now})
-			if !errors.Is(err, certs.ErrUnusableFiles) {
+			_, err := LoadFiles(t.Context(), FilesOptions{Dir: dir, Host: "guard.guard.svc", Now: at.Now})
+			if !errors.Is(err, ErrUnusableFiles) {
 				t.Fatalf("error %v, want ErrUnusableFiles", err)
 			}
 			for _, part := range []string{dir, tc.says, "provide"} {
@@ -136,50 +134,50 @@ func TestAFileThatCannotBeReadIsRefused(t *testing.T) {
 	if err := errors.Join(os.Remove(filepath.Join(dir, "tls.key")), os.Mkdir(filepath.Join(dir, "tls.key"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := certs.LoadFiles(t.Context(), certs.FilesOptions{Dir: dir, Host: "guard.guard.svc"})
-	if !errors.Is(err, certs.ErrUnusableFiles) || !strings.Contains(err.Error(), "tls.key cannot be read") {
+	_, err := LoadFiles(t.Context(), FilesOptions{Dir: dir, Host: "guard.guard.svc"})
+	if !errors.Is(err, ErrUnusableFiles) || !strings.Contains(err.Error(), "tls.key cannot be read") {
 		t.Errorf("error %v", err)
 	}
 }
 
-// provided is a guard's folder, and the registration that its keeper would keep: it follows at once, or not at all.
-type provided struct {
+// guardDir is the directory of a guard, and a live bundle that the test sets.
+type guardDir struct {
 	t     *testing.T
 	at    *clock
 	dir   string
-	files *certs.Files
-	shown []byte
+	files *Files
+	live  []byte
 }
 
-func newProvided(t *testing.T, files map[string][]byte, at *clock) *provided {
+func newGuardDir(t *testing.T, files map[string][]byte, at *clock) *guardDir {
 	t.Helper()
-	p := &provided{t: t, at: at, dir: t.TempDir()}
+	p := &guardDir{t: t, at: at, dir: t.TempDir()}
 	write(t, p.dir, files)
 	var err error
-	p.files, err = certs.LoadFiles(t.Context(), certs.FilesOptions{
+	p.files, err = LoadFiles(t.Context(), FilesOptions{
 		Dir: p.dir, Host: "guard.guard.svc", Now: at.Now,
-		Registered: func(context.Context) ([]byte, bool, error) { return p.shown, p.shown != nil, nil },
+		Registered: func(context.Context) ([]byte, bool, error) { return p.live, p.live != nil, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.shown = p.files.Bundle()
-	p.after(time.Minute) // it is seen,
-	p.after(time.Minute) // and has been for a while
+	p.live = p.files.Bundle()
+	p.after(time.Minute) // it is read
+	p.after(time.Minute) // and has propagated
 	return p
 }
 
-// after lets time pass, and has a look at its end.
-func (p *provided) after(d time.Duration) {
+// after lets time pass, and then runs a round.
+func (p *guardDir) after(d time.Duration) {
 	p.t.Helper()
 	p.at.now = p.at.now.Add(d)
-	if err := p.files.Round(p.t.Context()); err != nil {
+	if err := p.files.round(p.t.Context()); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// requireServing wants the leaf of these files to be served.
-func (p *provided) requireServing(when string, files map[string][]byte) {
+// requireServing requires that the leaf of these files is served.
+func (p *guardDir) requireServing(when string, files map[string][]byte) {
 	p.t.Helper()
 	certificate, err := p.files.GetCertificate(nil)
 	if err != nil {
@@ -190,7 +188,7 @@ func (p *provided) requireServing(when string, files map[string][]byte) {
 	}
 }
 
-func (p *provided) requireBundle(when string, parts ...map[string][]byte) {
+func (p *guardDir) requireBundle(when string, parts ...map[string][]byte) {
 	p.t.Helper()
 	var want []string
 	for _, files := range parts {
@@ -201,39 +199,65 @@ func (p *provided) requireBundle(when string, parts ...map[string][]byte) {
 	}
 }
 
+func TestAChainWithAnIntermediateIsServed(t *testing.T) {
+	at := newClock()
+	root := newIssuer(t, at.now)
+	below := root.issue(t, at.now, func(c *x509.Certificate) {
+		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = true, true, x509.KeyUsageCertSign
+	})
+	pair, err := tls.X509KeyPair(below["tls.crt"], below["tls.key"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	intermediate := issuer{certificate: pair.Leaf, key: pair.PrivateKey.(*ecdsa.PrivateKey)}
+	files := intermediate.issue(t, at.now, asIs)
+	files["tls.crt"] = append(files["tls.crt"], below["tls.crt"]...)
+	files["ca.crt"] = below["ca.crt"]
+	p := newGuardDir(t, files, at)
+	p.requireBundle("with an intermediate", files)
+	state := p.files.State()
+	if state.Ready(at.now) != nil || !state.Authority.Equal(root.certificate) {
+		t.Errorf("ready %v, CA %v, want the root", state.Ready(at.now), state.Authority.SerialNumber)
+	}
+	served, err := p.files.GetCertificate(nil)
+	if err != nil || len(served.Certificate) != 2 || !bytes.Equal(served.Certificate[1], pair.Leaf.Raw) {
+		t.Errorf("%d certificates are served (%v), want the leaf and the intermediate", len(served.Certificate), err)
+	}
+}
+
 func TestARenewedCertificateIsServedAtOnce(t *testing.T) {
 	at := newClock()
 	one := newIssuer(t, at.now)
 	old := one.issue(t, at.now, asIs)
-	p := newProvided(t, old, at)
+	p := newGuardDir(t, old, at)
 	renewed := one.issue(t, at.now, asIs)
 	write(t, p.dir, renewed)
-	p.requireServing("before the next look", old)
+	p.requireServing("before the next round", old)
 	p.after(time.Second)
 	p.requireServing("after it", renewed)
 	p.requireBundle("after it", renewed)
 }
 
-func TestAnotherAuthorityIsServedOnceItIsTrusted(t *testing.T) {
+func TestACandidateIsServedAfterItsCAHasPropagated(t *testing.T) {
 	at := newClock()
 	old, renewed := newIssuer(t, at.now).issue(t, at.now, asIs), newIssuer(t, at.now).issue(t, at.now, func(c *x509.Certificate) {
 		c.NotAfter = at.now.Add(500 * time.Hour)
 	})
-	p := newProvided(t, old, at)
+	p := newGuardDir(t, old, at)
 	write(t, p.dir, renewed)
 	p.after(time.Hour)
-	p.requireServing("while the registration does not follow", old)
-	p.requireBundle("while the registration does not follow", renewed, old)
-	p.shown = p.files.Bundle()
+	p.requireServing("while the live bundle lacks its CA", old)
+	p.requireBundle("while the live bundle lacks its CA", renewed, old)
+	p.live = p.files.Bundle()
 	p.after(time.Second)
-	p.requireServing("once the registration follows", old)
+	p.requireServing("once the live bundle holds its CA", old)
 	p.after(14 * time.Second)
-	p.requireServing("while an API server may not have noticed", old)
+	p.requireServing("before its CA has propagated", old)
 	p.after(time.Second)
-	p.requireServing("once all have noticed", renewed)
-	p.requireBundle("while another replica may have the old files", renewed, old)
+	p.requireServing("after its CA has propagated", renewed)
+	p.requireBundle("while another replica may serve the old certificate", renewed, old)
 	p.after(101 * time.Hour)
-	p.requireBundle("once the old certificate has ended", renewed)
+	p.requireBundle("after the old certificate has expired", renewed)
 }
 
 func TestWrongFilesKeepTheLastGoodOnes(t *testing.T) {
@@ -241,20 +265,20 @@ func TestWrongFilesKeepTheLastGoodOnes(t *testing.T) {
 	one := newIssuer(t, at.now)
 	good := one.issue(t, at.now, asIs)
 	for name, wrong := range map[string]map[string][]byte{
-		"none at all":       nil,
-		"a foreign key":     with(good, "tls.key", one.issue(t, at.now, asIs)["tls.key"]),
-		"an expired one":    one.issue(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }),
-		"another host's":    one.issue(t, at.now, func(c *x509.Certificate) { c.DNSNames = []string{"other"} }),
-		"without authority": without(good, "ca.crt"),
+		"none at all":     nil,
+		"a unknown key":   with(good, "tls.key", one.issue(t, at.now, asIs)["tls.key"]),
+		"an expired one":  one.issue(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) }),
+		"of another host": one.issue(t, at.now, func(c *x509.Certificate) { c.DNSNames = []string{"other"} }),
+		"without CA":      without(good, "ca.crt"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newProvided(t, good, &clock{at.now})
+			p := newGuardDir(t, good, &clock{at.now})
 			write(t, p.dir, wrong)
 			p.after(time.Second)
 			p.requireServing("with wrong files", good)
 			state := p.files.State()
 			if state.Problem == "" || state.Ready(p.at.now) != nil {
-				t.Errorf("problem %q, ready %v, want one that is told and does not take the guard away", state.Problem, state.Ready(p.at.now))
+				t.Errorf("problem %q, ready %v, want a problem of a guard that stays ready", state.Problem, state.Ready(p.at.now))
 			}
 			write(t, p.dir, good)
 			p.after(time.Second)
@@ -265,24 +289,24 @@ func TestWrongFilesKeepTheLastGoodOnes(t *testing.T) {
 	}
 }
 
-func TestAnExpiredCertificateIsToldBeforeItHurts(t *testing.T) {
+func TestAnExpiryIsReportedInAdvance(t *testing.T) {
 	at := newClock()
-	p := newProvided(t, newIssuer(t, at.now).issue(t, at.now, asIs), at)
+	p := newGuardDir(t, newIssuer(t, at.now).issue(t, at.now, asIs), at)
 	p.after(80 * time.Hour)
 	if problem := p.files.State().Problem; problem != "" {
-		t.Errorf("long before its end: %q", problem)
+		t.Errorf("long before its expiry: %q", problem)
 	}
 	p.after(4 * time.Hour)
 	state := p.files.State()
-	if !strings.Contains(state.Problem, "tls.crt ends on 2026-08-05T16:00:00Z") || state.Ready(at.now) != nil {
+	if !strings.Contains(state.Problem, "tls.crt expires on 2026-08-05T16:00:00Z") || state.Ready(at.now) != nil {
 		t.Errorf("problem %q, ready %v", state.Problem, state.Ready(at.now))
 	}
 	p.after(17 * time.Hour)
 	state = p.files.State()
-	if !strings.Contains(state.Problem, "tls.crt has expired") || !errors.Is(state.Ready(at.now), certs.ErrNoCertificate) {
+	if !strings.Contains(state.Problem, "tls.crt has expired") || !errors.Is(state.Ready(at.now), errNoCertificate) {
 		t.Errorf("problem %q, ready %v", state.Problem, state.Ready(at.now))
 	}
-	// Whatever comes now is served at once: nobody has anything to lose.
+	// A candidate is current at once: an expired certificate cannot be served.
 	repaired := newIssuer(t, at.now).issue(t, at.now, asIs)
 	write(t, p.dir, repaired)
 	p.after(time.Second)
@@ -292,23 +316,23 @@ func TestAnExpiredCertificateIsToldBeforeItHurts(t *testing.T) {
 	}
 }
 
-func TestAReplicaIsReadyOnceTheRegistrationTrustsIt(t *testing.T) {
+func TestAReplicaIsReadyOnceAPIServersTrustIt(t *testing.T) {
 	at := newClock()
-	dir, shown := t.TempDir(), newIssuer(t, at.now).issue(t, at.now, asIs)["ca.crt"]
+	dir, live := t.TempDir(), newIssuer(t, at.now).issue(t, at.now, asIs)["ca.crt"]
 	write(t, dir, newIssuer(t, at.now).issue(t, at.now, asIs))
-	files, err := certs.LoadFiles(t.Context(), certs.FilesOptions{
+	files, err := LoadFiles(t.Context(), FilesOptions{
 		Dir: dir, Host: "guard.guard.svc", Now: at.Now,
-		Registered: func(context.Context) ([]byte, bool, error) { return shown, true, nil },
+		Registered: func(context.Context) ([]byte, bool, error) { return live, true, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files.State().Ready(at.now); !errors.Is(err, certs.ErrNotTrustedYet) {
-		t.Errorf("with a registration that shows another authority: %v, want ErrNotTrustedYet", err)
+	if err := files.State().Ready(at.now); !errors.Is(err, errNotTrustedYet) {
+		t.Errorf("with a live bundle that holds another CA: %v, want errNotTrustedYet", err)
 	}
-	for _, bundle := range [][]byte{files.Bundle(), []byte("spoilt")} { // it stays ready: unready helps nobody
-		shown = bundle
-		if err := files.Round(t.Context()); err != nil {
+	for _, bundle := range [][]byte{files.Bundle(), []byte("spoilt")} { // it stays ready
+		live = bundle
+		if err := files.round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := files.State().Ready(at.now); err != nil {

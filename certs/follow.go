@@ -13,29 +13,35 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
-// roundTimeout bounds a look at the cluster: an API server that hangs must not keep the next look, or the keeper of the
-// registration, waiting for ever.
-const roundTimeout = 10 * time.Second
+const (
+	// roundTimeout limits a round: an API server that hangs must not block the next round, or the webhook configuration.
+	roundTimeout = 10 * time.Second
+	// startPoll is the pause between two rounds until API servers trust a replica that has just started.
+	startPoll = 250 * time.Millisecond
+	// maxStartDelay is how long a replica waits, at most, until API servers have noticed an unrelated CA.
+	maxStartDelay = 15 * time.Second
+)
 
-// Follow keeps this replica up to date with the Secret and the registration until ctx ends: every replica runs it. While
-// Lead runs too, it also takes the steps of the rotation. Errors of the API server are logged and tried again; serving goes on
-// from memory.
+// Follow reads the Secret and the webhook configuration until ctx ends. Every replica runs it. While Lead runs, it also rotates. It
+// logs errors of the API server and tries again; serving does not depend on it.
 func (a *Authority) Follow(ctx context.Context) {
 	for {
+		pause := a.pace.poll
+		if !a.health.trusted.Load() {
+			pause = startPoll
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(a.pause()):
+		case <-time.After(pause):
 		case <-a.wake:
 		}
-		if err := a.Round(ctx); err != nil && ctx.Err() == nil {
-			a.opts.Log.Warn("cannot look after the certificate authority", slog.Any("err", err))
-		}
+		a.roundOrWarn(ctx)
 	}
 }
 
-// Lead makes this replica the one that rotates until ctx ends. Only one replica may: run it where a leader is elected. Two that
-// overlap for a moment do no harm, as the Secret is written under its resourceVersion.
+// Lead makes Follow rotate the CA until ctx ends. Only the leader runs it. Two leaders at once do no harm: each writes the Secret
+// only if the other has not written since.
 func (a *Authority) Lead(ctx context.Context) {
 	a.leading.Store(true)
 	defer a.leading.Store(false)
@@ -46,20 +52,24 @@ func (a *Authority) Lead(ctx context.Context) {
 	<-ctx.Done()
 }
 
-func (a *Authority) pause() time.Duration {
-	if !a.health.trusted.Load() {
-		return gatePoll
+// Refresh reads the Secret and returns the bundle for the webhook configuration. A new leader must call it first: its memory may
+// lack a CA that the last leader wrote. If the Secret is missing or unusable, it returns the bundle of this replica.
+func (a *Authority) Refresh(ctx context.Context) ([]byte, error) {
+	if err := a.round(ctx, false); err != nil {
+		return nil, err
 	}
-	return a.steadyPause()
+	return a.Bundle(), nil
 }
 
-func (a *Authority) steadyPause() time.Duration {
-	return min(max(a.opts.CALifetime/60, minPoll), maxPoll)
+func (a *Authority) roundOrWarn(ctx context.Context) {
+	if err := a.round(ctx, a.leading.Load()); err != nil && ctx.Err() == nil {
+		a.opts.Log.Warn("failed to update the CA", slog.Any("err", err))
+	}
 }
 
-// Round looks once at the Secret and the registration, and takes at most one step of the rotation where this replica leads.
-// Follow calls it in time. The error is the API server's.
-func (a *Authority) Round(ctx context.Context) error {
+// round reads the Secret and the webhook configuration once. With rotate, it then takes at most one step of a rotation. The error
+// is the API server's.
+func (a *Authority) round(ctx context.Context, rotate bool) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	a.rounds.Lock()
@@ -68,156 +78,126 @@ func (a *Authority) Round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.leading.Load() {
-		err = a.lead(ctx, stored)
+	if rotate {
+		err = a.rotate(ctx, stored)
 	}
-	a.look()
-	if apierrors.IsConflict(err) { // another client was quicker, and the next look shows which
+	a.checkTrust()
+	if apierrors.IsConflict(err) { // another client was faster: the next round reads what it wrote
 		err = nil
 	}
 	if err != nil && problem == "" {
-		problem = "the Secret " + SecretName + " cannot be written, and its certificate authority cannot be rotated: " + err.Error()
+		problem = "the guard cannot write Secret " + SecretName + " to rotate its CA: " + err.Error()
 	}
-	a.complain(cmp.Or(problem, a.notice, a.pace.lateness(*a.held.Load(), a.opts.Now())))
+	a.health.report(cmp.Or(problem, a.notice, a.pace.lateness(*a.held.Load(), a.opts.Now())))
 	return err
 }
 
-// Refresh reads the Secret and returns the bundle that a registration must have now. A leader that has just been elected may
-// know less than the one before it has written: a registration that is made of memory could take away what others serve
-// with. A Secret that is gone, or of no use, is no error: this replica's own authorities stand until the leader puts it back.
-func (a *Authority) Refresh(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
-	defer cancel()
-	a.rounds.Lock()
-	defer a.rounds.Unlock()
-	_, problem, err := a.reload(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a.look()
-	a.complain(cmp.Or(problem, a.notice, a.pace.lateness(*a.held.Load(), a.opts.Now())))
-	return a.Bundle(), nil
-}
-
-// reload takes over what the Secret holds, as far as a guard has made it. It returns the Secret as it is, and what is wrong
-// with it.
-func (a *Authority) reload(ctx context.Context) (stored record, problem string, err error) {
-	// In this order: what the registration shows was in the Secret before.
-	if err := a.live.observe(ctx, a.opts.Registered, a.opts.Now()); err != nil {
-		return record{}, "", err
+// reload reads the webhook configuration and the Secret, and holds what is proven. It returns the Secret, and its problem.
+func (a *Authority) reload(ctx context.Context) (stored storedSet, problem string, err error) {
+	// In this order: the Secret held a CA before the webhook configuration did.
+	if err := a.live.read(ctx, a.opts.Registered, a.opts.Now()); err != nil {
+		return storedSet{}, "", err
 	}
 	stored, err = a.store.load(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
-		problem = "the Secret with the certificate authority is gone: the leader puts it back"
+		problem = "Secret " + SecretName + " is missing: the leader restores it"
 	case errors.Is(err, ErrUnusableCA):
 		problem = err.Error()
 	case err != nil:
 		return stored, "", err
 	}
-	return stored, problem + a.succeed(stored, problem == ""), nil
-}
-
-// succeed goes on with what custody says. It returns what is wrong with a Secret that could be read.
-func (a *Authority) succeed(stored record, readable bool) (problem string) {
-	now := a.opts.Now()
-	custody := custody{held: *a.held.Load(), own: a.own, anchored: a.anchored, live: &a.live, pace: a.pace}
-	next, proven := custody.succeed(stored.authorities, now)
-	// A registration that shows nothing, because another client has emptied it, says nothing against what this replica holds.
-	if !proven && len(a.live.bundle) > 0 && !a.anchored && !custody.isProven(now) {
-		if err := a.startOver(errUnproven, now); err != nil {
-			return err.Error()
-		}
-		next = *a.held.Load()
-	}
-	a.hold(next)
-	if l := a.lingering.Load(); l != nil && (!now.Before(l.until) || !next.signer.certificate.Equal(a.own)) {
-		a.lingering.Store(nil)
-		a.changed()
-	}
-	if readable && len(vouched(custody.anchors(now), stored.bundle())) < len(stored.bundle()) {
+	hasUnknown, err := a.adopt(stored.caSet)
+	if hasUnknown {
 		a.tampered.Add(1)
-		return "the Secret " + SecretName + " holds a certificate authority that no guard has made: it is not used, and the leader " +
-			"puts the Secret back. Who may patch this Secret?"
+		problem = "Secret " + SecretName + " holds an unknown CA, which the guard does not use: the leader restores the Secret. " +
+			"Check who may patch it"
 	}
-	return ""
+	return stored, problem, err
 }
 
-func (a *Authority) complain(problem string) {
-	if a.health.report(a.opts.Log, problem) {
-		a.changed()
+// adopt merges the CAs of the Secret, none if it is unusable, into those that this replica holds. It reports whether the Secret
+// holds an unknown CA.
+func (a *Authority) adopt(stored caSet) (hasUnknown bool, err error) {
+	now := a.opts.Now()
+	t := trust{held: *a.held.Load(), made: a.made, anchored: a.anchored, live: &a.live, pace: a.pace}
+	anchors := t.anchors(now)
+	merged, proven := t.merge(stored, anchors, now)
+	_, heldProven := t.held.provenBy(anchors)
+	// An empty caBundle says nothing against the CA: another client may have emptied it.
+	if !proven && len(a.live.certificates) > 0 && !a.anchored && !heldProven {
+		err = a.startOver(errUnknownCA, now)
+	} else {
+		a.hold(merged)
 	}
+	if g := a.grace.Load(); g != nil && (!now.Before(g.until) || !a.held.Load().current.certificate.Equal(a.made)) {
+		a.grace.Store(nil)
+		a.opts.Changed()
+	}
+	return len(provenBy(anchors, stored.bundle())) < len(stored.bundle()), err
 }
 
-func (a *Authority) changed() {
-	if a.opts.Changed != nil {
+// hold replaces the CAs of this replica.
+func (a *Authority) hold(set caSet) {
+	if before := a.held.Swap(&set); before != nil && !before.equal(set) {
 		a.opts.Changed()
 	}
 }
 
-// hold replaces what this replica signs with and publishes.
-func (a *Authority) hold(next authorities) {
-	before := a.held.Load()
-	if before != nil && before.equal(next) {
-		return
+// checkTrust makes the replica ready once API servers accept its leaf.
+func (a *Authority) checkTrust() {
+	now := a.opts.Now()
+	signer := a.held.Load().signer(now)
+	a.anchored = a.anchored || a.live.holdsFor(signer.certificate, 0, now)
+	if a.live.holdsFor(signer.certificate, a.pace.propagation, now) {
+		a.notice = ""
 	}
-	a.held.Store(&next)
-	if before != nil {
-		a.changed()
+	delay := time.Duration(0)
+	// Other replicas may serve under an unrelated CA, which every API server accepts by now.
+	if len(provenBy(caSet{current: signer}.bundle(), a.live.certificates)) < len(a.live.certificates) {
+		delay = min(a.pace.propagation, maxStartDelay)
+	}
+	if !a.live.registered || a.live.holdsFor(signer.certificate, delay, now) {
+		a.health.trusted.Store(true)
 	}
 }
 
-// firstLook is a round that cannot fail.
-func (a *Authority) firstLook(ctx context.Context) {
-	if err := a.Round(ctx); err != nil {
-		a.opts.Log.Warn("cannot look at the registration", slog.Any("err", err))
-	}
-}
-
-// lead writes what the Secret must hold: it puts back what was lost or replaced, or takes the next step.
-func (a *Authority) lead(ctx context.Context, stored record) error {
+// rotate restores the Secret, or takes the next step if it is unchanged.
+func (a *Authority) rotate(ctx context.Context, stored storedSet) error {
 	held, now := *a.held.Load(), a.opts.Now()
-	if !held.equal(stored.authorities) {
-		a.opts.Log.Warn("certificate authority was deleted or changed, and is put back", slog.String("name", SecretName))
-		return a.write(ctx, stored, held)
+	if !held.equal(stored.caSet) {
+		a.opts.Log.Warn("restoring the CA Secret, which another client deleted or changed", slog.String("name", SecretName))
+		return a.take(ctx, stored, held, keep)
 	}
-	next := a.pace.next(held, now, a.live.shownSince(held.upcoming.certificate))
+	next := a.pace.step(held, a.live.holdsFor(held.next.certificate, a.pace.propagation, now), now)
 	if next == keep {
 		return nil
 	}
-	a.opts.Log.Info("rotating the certificate authority", slog.String("step", string(next)))
-	return a.advance(ctx, stored, held, next)
+	a.opts.Log.Info("rotating the CA", slog.String("step", string(next)))
+	return a.take(ctx, stored, held, next)
 }
 
-// advance takes one step, and writes it. A new authority is endorsed by the one that signs, so that every replica that holds
-// that one accepts it.
-func (a *Authority) advance(ctx context.Context, stored record, from authorities, s step) error {
+// take takes one step and writes the Secret. The CA that signs endorses a new one, so that every replica accepts it.
+func (a *Authority) take(ctx context.Context, stored storedSet, from caSet, step step) error {
 	now := a.opts.Now()
-	var fresh pair
-	if s.needsNew() {
+	var fresh keyPair
+	if step == prepare || step == replace {
 		var err error
-		if fresh, err = newSuccessor(from.signer, a.opts.CALifetime, now); err != nil {
+		if fresh, err = newCA(from.current, a.opts.CALifetime, now); err != nil {
 			return err
 		}
-		a.own = fresh.certificate
+		a.made = fresh.certificate
 	}
-	if err := a.write(ctx, stored, a.pace.take(from, s, fresh, now)); err != nil {
+	set := a.pace.take(from, step, fresh, now)
+	if err := a.store.save(ctx, stored, set); err != nil {
 		return err
 	}
-	if s == replace && from.signer.certificate != nil {
+	a.hold(set)
+	if expired := from.current.certificate; step == replace && expired != nil {
 		a.replaced.Add(1)
-		a.notice = "the certificate authority had expired on " + from.signer.certificate.NotAfter.UTC().Format(time.RFC3339) +
-			" and was replaced: writes to reserved resources were refused meanwhile"
-		a.opts.Log.Error("certificate authority has expired, and is replaced", slog.String("name", SecretName))
+		a.notice = "the CA expired on " + expired.NotAfter.UTC().Format(time.RFC3339) +
+			" and was replaced: API servers refused writes to reserved resources in between"
+		a.opts.Log.Error("replaced the CA, which had expired", slog.String("name", SecretName))
 	}
-	return nil
-}
-
-// write stores the authorities in the place of what was read, and holds them once they are stored.
-func (a *Authority) write(ctx context.Context, stored record, next authorities) error {
-	if err := a.store.save(ctx, stored, next); err != nil {
-		return err
-	}
-	a.hold(next)
 	return nil
 }

@@ -9,38 +9,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// collector asks for the state at each scrape.
 type collector struct {
 	state                                 func() State
 	notAfter, problem, tampered, replaced *prometheus.Desc
 }
 
-// NewCollector returns the metrics of what a replica serves with. state may be called at any time, also before there is
-// anything to serve: there are no samples then but that of the problem.
+// NewCollector returns the metrics of a State, which it reads at each scrape. Without a Leaf there is only the problem.
 func NewCollector(state func() State) prometheus.Collector {
 	return &collector{
 		state: state,
 		notAfter: prometheus.NewDesc("apigw_guardian_certificate_not_after_seconds",
-			"When the certificate ends, in seconds since 1970: the one that is served (leaf), and the authority that signed it (ca).",
-			[]string{"certificate"}, nil),
+			"Unix time at which the certificate expires: the serving certificate (leaf) or its CA (ca).", []string{"certificate"}, nil),
 		problem: prometheus.NewDesc("apigw_guardian_certificate_problem",
-			"1 while the certificates that were provided last, or the Secret of the authority, are of no use; the log says why.", nil, nil),
+			"1 while the provided files or the CA Secret have a problem, which the log names.", nil, nil),
 		tampered: prometheus.NewDesc("apigw_guardian_ca_secret_tampered_total",
-			"Looks at the Secret of the certificate authority that found an authority which no guard has made. It was not used.", nil, nil),
+			"Reads of the CA Secret that found an unknown CA. The guard did not use it.", nil, nil),
 		replaced: prometheus.NewDesc("apigw_guardian_ca_replaced_total",
-			"Certificate authorities that were replaced at once, because they had expired or were not proven.", nil, nil),
+			"CAs that were replaced at once because they had expired or were unknown.", nil, nil),
 	}
 }
 
-// Describe tells the metrics that there are.
+// Describe implements [prometheus.Collector].
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
-	descs <- c.notAfter
-	descs <- c.problem
-	descs <- c.tampered
-	descs <- c.replaced
+	for _, desc := range []*prometheus.Desc{c.notAfter, c.problem, c.tampered, c.replaced} {
+		descs <- desc
+	}
 }
 
-// Collect sends what is now.
+// Collect implements [prometheus.Collector].
 func (c *collector) Collect(samples chan<- prometheus.Metric) {
 	state := c.state()
 	for label, certificate := range map[string]*x509.Certificate{"leaf": state.Leaf, "ca": state.Authority} {
@@ -53,9 +49,8 @@ func (c *collector) Collect(samples chan<- prometheus.Metric) {
 		problem = 1
 	}
 	samples <- prometheus.MustNewConstMetric(c.problem, prometheus.GaugeValue, problem)
-	if state.Leaf == nil {
-		return
+	if state.Leaf != nil {
+		samples <- prometheus.MustNewConstMetric(c.tampered, prometheus.CounterValue, float64(state.Tampered))
+		samples <- prometheus.MustNewConstMetric(c.replaced, prometheus.CounterValue, float64(state.Replaced))
 	}
-	samples <- prometheus.MustNewConstMetric(c.tampered, prometheus.CounterValue, float64(state.Tampered))
-	samples <- prometheus.MustNewConstMetric(c.replaced, prometheus.CounterValue, float64(state.Replaced))
 }

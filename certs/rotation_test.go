@@ -11,18 +11,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The lifetime of the tests: an authority is due after 120 s, signs 15 s after it was shown, and leaves 45 s after its end.
+// testLifetime is the lifetime of a CA: it is due after 120 s, propagates in 15 s, and leaves 45 s after its expiry.
 const testLifetime = 3 * time.Minute
 
 var epoch = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 
-// at is a moment, in seconds since the first authority was made.
+// at is a moment, in seconds after the first CA was made.
 func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
 
-// made is an authority of that moment.
-func made(t *testing.T, seconds int) pair {
+// made makes a CA at that moment.
+func made(t *testing.T, seconds int) keyPair {
 	t.Helper()
-	p, err := newCA(testLifetime, at(seconds))
+	p, err := newCA(keyPair{}, testLifetime, at(seconds))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,52 +31,57 @@ func made(t *testing.T, seconds int) pair {
 
 func TestTheNextStepOfARotation(t *testing.T) {
 	first, second, third := made(t, 0), made(t, 120), made(t, 300)
-	alone := authorities{signer: first}
-	awaited := authorities{signer: first, upcoming: second}
-	rotated := authorities{signer: second, previous: []*x509.Certificate{first.certificate}}
+	alone := caSet{current: first}
+	rotating := caSet{current: first, next: second}
+	rotated := caSet{current: second, previous: []*x509.Certificate{first.certificate}}
 	never := time.Time{}
 	cases := map[string]struct {
-		held       authorities
-		now        int
-		shownSince time.Time
-		want       step
+		held  caSet
+		now   int
+		since time.Time
+		want  step
 	}{
-		"there is none at all":                                {authorities{}, 0, never, replace},
-		"one is fresh":                                        {alone, 1, never, keep},
-		"one is not yet due":                                  {alone, 119, never, keep},
-		"one is due at two thirds":                            {alone, 120, never, prepare},
-		"the successor is not shown":                          {awaited, 150, never, keep},
-		"the successor has just been shown":                   {awaited, 130, at(130), keep},
-		"an API server may not have noticed the successor":    {awaited, 144, at(130), keep},
-		"every API server has noticed the successor":          {awaited, 145, at(130), promote},
-		"the signer ends before the successor is shown":       {awaited, 181, never, promote},
-		"the signer has ended, and has no successor":          {alone, 181, never, replace},
-		"both have ended":                                     {awaited, 301, at(130), replace},
-		"the successor has ended unseen and the signer is up": {authorities{signer: third, upcoming: second}, 301, never, keep},
-		"the successor has ended and the signer is due":       {authorities{signer: third, upcoming: second}, 420, never, prepare},
-		"leaves of the previous one may still be served":      {rotated, 180, never, keep},
-		"a clock may be late":                                 {rotated, 225, never, keep},
-		"the previous one is of no use to anybody":            {rotated, 226, never, forget},
-		"a rotation goes before a clean-up":                   {rotated, 241, never, prepare},
+		"there is no CA":                                       {caSet{}, 0, never, replace},
+		"a CA is fresh":                                        {alone, 1, never, keep},
+		"a CA is not due":                                      {alone, 119, never, keep},
+		"a CA is due after two thirds":                         {alone, 120, never, prepare},
+		"the next CA is not registered":                        {rotating, 150, never, keep},
+		"the next CA has just been registered":                 {rotating, 130, at(130), keep},
+		"the next CA has not propagated":                       {rotating, 144, at(130), keep},
+		"the next CA has propagated":                           {rotating, 145, at(130), promote},
+		"the current CA expires before the next is registered": {rotating, 181, never, promote},
+		"the current CA has expired, and there is no next":     {alone, 181, never, replace},
+		"both have expired":                                    {rotating, 301, at(130), replace},
+		"the next CA has expired, and the current is valid":    {caSet{current: third, next: second}, 301, never, keep},
+		"the next CA has expired, and the current is due":      {caSet{current: third, next: second}, 420, never, prepare},
+		"a replica may still serve a leaf of the previous CA":  {rotated, 180, never, keep},
+		"a clock may be late":                                  {rotated, 225, never, keep},
+		"the previous CA has expired":                          {rotated, 226, never, remove},
+		"a rotation goes before a clean-up":                    {rotated, 241, never, prepare},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			if got := paceOf(testLifetime).next(tc.held, at(tc.now), tc.shownSince); got != tc.want {
+			p, live := paceOf(testLifetime), liveBundle{}
+			if !tc.since.IsZero() {
+				live.set(true, []*x509.Certificate{tc.held.next.certificate}, tc.since)
+			}
+			propagated := live.holdsFor(tc.held.next.certificate, p.propagation, at(tc.now))
+			if got := p.step(tc.held, propagated, at(tc.now)); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestAnAuthorityOfAnotherLifetimeIsDueInTime(t *testing.T) {
+func TestACAOfAnotherLifetimeIsRotatedInTime(t *testing.T) {
 	year := paceOf(365 * 24 * time.Hour)
 	day := func(days int) time.Time { return epoch.Add(time.Duration(days) * 24 * time.Hour) }
 	cases := map[string]struct {
 		from, to time.Time
 		want     time.Time
 	}{
-		"one of ten years, made by an earlier version, after eight months": {epoch.Add(-Backdating), day(3650), day(365).Add(-day(365).Sub(epoch) / 3)},
-		"one that ends in an hour, at once":                                {epoch.Add(-Backdating), epoch.Add(time.Hour), epoch.Add(time.Hour - 365*8*time.Hour)},
+		"a CA of ten years, made by an earlier version, after eight months": {epoch.Add(-backdating), day(3650), day(365).Add(-day(365).Sub(epoch) / 3)},
+		"a CA that expires in an hour, at once":                             {epoch.Add(-backdating), epoch.Add(time.Hour), epoch.Add(time.Hour - 365*8*time.Hour)},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -88,13 +93,13 @@ func TestAnAuthorityOfAnotherLifetimeIsDueInTime(t *testing.T) {
 	}
 }
 
-// names of certificates make a comparison readable.
-func names(known map[string]pair, a authorities) []string {
+// names makes a comparison readable.
+func names(known map[string]keyPair, a caSet) []string {
 	var list []string
 	for _, c := range a.bundle() {
 		for name, p := range known {
 			if p.certificate.Equal(c) {
-				if p.certificate.Equal(a.signer.certificate) {
+				if p.certificate.Equal(a.current.certificate) {
 					name += " signs"
 				}
 				list = append(list, name)
@@ -105,23 +110,23 @@ func names(known map[string]pair, a authorities) []string {
 }
 
 func TestWhatAStepChanges(t *testing.T) {
-	known := map[string]pair{"first": made(t, 0), "second": made(t, 120), "fresh": made(t, 240)}
+	known := map[string]keyPair{"first": made(t, 0), "second": made(t, 120), "fresh": made(t, 240)}
 	first, second := known["first"], known["second"]
-	awaited := authorities{signer: first, upcoming: second}
-	rotated := authorities{signer: second, previous: []*x509.Certificate{first.certificate}}
+	rotating := caSet{current: first, next: second}
+	rotated := caSet{current: second, previous: []*x509.Certificate{first.certificate}}
 	cases := map[string]struct {
-		held authorities
+		held caSet
 		step step
 		now  int
 		want []string
 	}{
-		"keep changes nothing":                     {awaited, keep, 130, []string{"second", "first signs"}},
-		"prepare adds one that does not sign":      {authorities{signer: first}, prepare, 240, []string{"fresh", "first signs"}},
-		"prepare takes the place of a dead one":    {awaited, prepare, 240, []string{"fresh", "first signs"}},
-		"promote keeps the old one in the bundle":  {awaited, promote, 150, []string{"second signs", "first"}},
-		"replace begins anew, and forgets nothing": {rotated, replace, 400, []string{"fresh signs", "second", "first"}},
-		"forget drops what has ended":              {rotated, forget, 226, []string{"second signs"}},
-		"forget spares what may be served":         {rotated, forget, 225, []string{"second signs", "first"}},
+		"keep changes nothing":                    {rotating, keep, 130, []string{"second", "first signs"}},
+		"prepare adds a CA that does not sign":    {caSet{current: first}, prepare, 240, []string{"fresh", "first signs"}},
+		"prepare replaces an expired next CA":     {rotating, prepare, 240, []string{"fresh", "first signs"}},
+		"promote keeps the old CA in the bundle":  {rotating, promote, 150, []string{"second signs", "first"}},
+		"replace keeps the old CAs in the bundle": {rotated, replace, 400, []string{"fresh signs", "second", "first"}},
+		"remove drops what has expired":           {rotated, remove, 226, []string{"second signs"}},
+		"remove keeps what a replica may serve":   {rotated, remove, 225, []string{"second signs", "first"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -137,17 +142,20 @@ func TestWhatAStepChanges(t *testing.T) {
 	}
 }
 
-func TestASightingEndsWithTheFirstBreak(t *testing.T) {
+func TestACertificateThatWasAbsentPropagatesAnew(t *testing.T) {
 	first, second := made(t, 0).certificate, made(t, 120).certificate
-	var live sightings
-	live.note(true, []*x509.Certificate{first}, at(1))
-	live.note(true, []*x509.Certificate{first, second}, at(2))
-	if !live.shownSince(first).Equal(at(1)) || !live.shownSince(second).Equal(at(2)) {
+	var live liveBundle
+	live.set(true, []*x509.Certificate{first}, at(1))
+	live.set(true, []*x509.Certificate{first, second}, at(2))
+	if !live.since[string(first.Raw)].Equal(at(1)) || !live.since[string(second.Raw)].Equal(at(2)) {
 		t.Errorf("since %v", live.since)
 	}
-	live.note(true, []*x509.Certificate{second}, at(3))
-	live.note(true, []*x509.Certificate{first, second}, at(4))
-	if !live.shownSince(first).Equal(at(4)) || !live.shownSince(second).Equal(at(2)) || live.shows(nil) {
-		t.Errorf("after a break: since %v", live.since)
+	live.set(true, []*x509.Certificate{second}, at(3))
+	if live.holdsFor(first, 0, at(3)) || live.holdsFor(nil, 0, at(3)) {
+		t.Error("the bundle holds an absent certificate")
+	}
+	live.set(true, []*x509.Certificate{first, second}, at(4))
+	if !live.since[string(first.Raw)].Equal(at(4)) || !live.since[string(second.Raw)].Equal(at(2)) {
+		t.Errorf("after a gap: since %v", live.since)
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,13 +25,13 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// secretOnly is the API server as far as it keeps the one Secret: it takes a write only over what its writer has read.
+// secretOnly is an API server that stores one Secret. It accepts a write only if the writer has read the last version.
 type secretOnly struct {
 	corev1client.CoreV1Interface
 	corev1client.SecretInterface
 	data    map[string][]byte // nil: there is no Secret
 	version int
-	refuses bool // it takes no write
+	refuses bool // it refuses every write
 }
 
 func (s *secretOnly) Secrets(string) corev1client.SecretInterface { return s }
@@ -72,18 +72,18 @@ func (s *secretOnly) Patch(_ context.Context, _ string, _ types.PatchType, body 
 }
 
 func (s *secretOnly) conflict() error {
-	return apierrors.NewConflict(corev1.Resource("secrets"), SecretName, errors.New("somebody was quicker"))
+	return apierrors.NewConflict(corev1.Resource("secrets"), SecretName, errors.New("another client was faster"))
 }
 
-// world is two replicas, two API servers, and what is between them. Time passes in seconds.
+// world is three replicas and two API servers. Its time passes in seconds.
 type world struct {
 	t       *testing.T
 	chance  *rand.Rand
 	now     time.Time
 	secret  *secretOnly
-	bundle  []byte // of the live registration; nil: there is none
+	bundle  []byte // of the live webhook configuration; nil: there is none
 	servers [2]apiServer
-	// The replicas; nil is one that does not run.
+	// nil for a replica that does not run
 	replicas [3]*Authority
 	asleep   [3]int // seconds for which a replica reaches no API server
 	changed  [3]bool
@@ -91,28 +91,28 @@ type world struct {
 	sleepy   bool // replicas lose the API server for minutes
 	signers  map[string]bool
 	verified map[string]bool
-	foreign  []*x509.Certificate // what an attacker has made
+	unknown  []*x509.Certificate // made by an attacker
 	restored time.Time           // when API servers must accept replicas again, after all of them have lost their keys
 }
 
-// apiServer sees the registration late.
+// apiServer reads the webhook configuration late.
 type apiServer struct {
 	bundle []byte
-	behind int // seconds since it last saw all
+	behind int // seconds since it last read all
 }
 
 func (w *world) registered(context.Context) ([]byte, bool, error) {
 	return w.bundle, w.bundle != nil, nil
 }
 
-// start starts a replica, if the Secret lets it.
+// start starts a replica, unless the Secret is unusable.
 func (w *world) start(i int) {
 	a, err := LoadAuthority(w.t.Context(), w.secret, Options{
 		Namespace: "guard", Hosts: []string{"guard"}, CALifetime: testLifetime, LeafLifetime: 30 * time.Second,
 		Registered: w.registered, Changed: func() { w.changed[i] = true }, Now: func() time.Time { return w.now },
 	})
 	if errors.Is(err, ErrUnusableCA) {
-		return // it is started again and again
+		return // the next second tries again
 	}
 	if err != nil {
 		w.t.Fatalf("start replica %d: %v", i, err)
@@ -120,12 +120,12 @@ func (w *world) start(i int) {
 	w.replicas[i], w.changed[i] = a, true
 }
 
-// second lets happen, by chance, what may happen within a second.
+// second plays one second, by chance.
 func (w *world) second() {
 	w.now = w.now.Add(time.Second)
 	for i := range w.servers {
 		w.servers[i].behind++
-		// It sees what was no more than the propagation time ago.
+		// It is late by less than the propagation time.
 		if w.chance.IntN(4) == 0 || w.servers[i].behind >= 14 {
 			w.servers[i] = apiServer{bundle: w.bundle}
 		}
@@ -136,7 +136,7 @@ func (w *world) second() {
 	w.check()
 }
 
-// live is one replica's second.
+// live plays one second of a replica.
 func (w *world) live(i int) {
 	a := w.replicas[i]
 	switch {
@@ -159,7 +159,7 @@ func (w *world) live(i int) {
 	}
 	a.leading.Store(i == w.leader)
 	if w.chance.IntN(2) == 0 {
-		if err := a.Round(w.t.Context()); err != nil {
+		if err := a.round(w.t.Context(), a.leading.Load()); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -168,7 +168,7 @@ func (w *world) live(i int) {
 	}
 }
 
-// publish is the keeper of the registration.
+// publish writes the webhook configuration.
 func (w *world) publish(i int) {
 	bundle, err := w.replicas[i].Refresh(w.t.Context())
 	if err != nil {
@@ -176,13 +176,13 @@ func (w *world) publish(i int) {
 	}
 	w.bundle, w.changed[i] = bundle, false
 	for _, certificate := range decodeBundle(bundle) {
-		if contains(w.foreign, certificate) {
-			w.t.Fatalf("%s: replica %d publishes a foreign authority", w.now, i)
+		if contains(w.unknown, certificate) {
+			w.t.Fatalf("%s: replica %d publishes an unknown CA", w.now, i)
 		}
 	}
 }
 
-// others says that some other replica can go on.
+// others reports whether another replica can go on.
 func (w *world) others(i int) bool {
 	for other, a := range w.replicas {
 		if other != i && a != nil && w.asleep[other] == 0 {
@@ -192,8 +192,7 @@ func (w *world) others(i int) bool {
 	return false
 }
 
-// resign passes the lease of a leader that cannot renew it on to a replica that can. It looks after the registration first of
-// all.
+// resign passes the lease of a leader to another replica, which then publishes first of all.
 func (w *world) resign(i int) {
 	for _, other := range w.chance.Perm(len(w.replicas)) {
 		if w.leader == i && other != i && w.replicas[other] != nil && w.asleep[other] == 0 {
@@ -202,7 +201,7 @@ func (w *world) resign(i int) {
 	}
 }
 
-// check is the promise: whatever a ready replica serves, every API server accepts.
+// check requires that every API server accepts every ready replica.
 func (w *world) check() {
 	for i, a := range w.replicas {
 		if a == nil {
@@ -218,7 +217,7 @@ func (w *world) check() {
 		w.signers[string(state.Authority.Raw)] = true
 		for s, server := range w.servers {
 			if server.bundle == nil || w.now.Before(w.restored) {
-				continue // it knows of no registration, and calls nobody
+				continue // without a webhook configuration it calls no replica
 			}
 			if err := w.verify(state.Leaf, server.bundle); err != nil {
 				w.t.Fatalf("%s: API server %d refuses replica %d: %v", w.now, s, i, err)
@@ -227,7 +226,7 @@ func (w *world) check() {
 	}
 }
 
-// verify is what an API server does. It verifies each pair once, as the test's time is spent here.
+// verify does what an API server does, once per leaf and bundle: it takes most of the test's time.
 func (w *world) verify(leaf *x509.Certificate, bundle []byte) error {
 	key := string(leaf.Raw) + string(bundle)
 	if w.now.After(leaf.NotAfter) || !w.verified[key] {
@@ -238,92 +237,94 @@ func (w *world) verify(leaf *x509.Certificate, bundle []byte) error {
 	return nil
 }
 
-// seeds is how many worlds of each kind are tried.
-const seeds = 4
+// seeds is how many worlds of each kind are played. E2E_FULL=1 plays more.
+func seeds() uint64 {
+	if os.Getenv("E2E_FULL") != "" {
+		return 10
+	}
+	return 2
+}
 
-// Whatever happens to replicas, leaders, API servers and the Secret, and in whatever order: no API server ever sees a
-// certificate that it does not accept, and the authorities go on rotating.
-func TestNoAPIServerEverSeesAStranger(t *testing.T) {
-	disturbances := map[string]func(*world){
-		"of itself":                      func(*world) {},
-		"with leaders that change":       func(w *world) { w.resign(w.leader) },
+// play plays 20 minutes of worlds in parallel, with a disturbance before each second.
+func play(t *testing.T, prepare, disturb func(*world)) {
+	t.Helper()
+	for seed := range seeds() {
+		t.Run("seed "+strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			w := &world{
+				t: t, chance: rand.New(rand.NewPCG(seed, 1)), now: epoch, secret: &secretOnly{},
+				signers: map[string]bool{}, verified: map[string]bool{},
+			}
+			for i := range w.replicas {
+				w.start(i)
+			}
+			prepare(w)
+			for range 1200 {
+				disturb(w)
+				w.second()
+			}
+			if len(w.signers) < 5 {
+				t.Fatalf("%d CAs signed in 20 minutes, want at least 5", len(w.signers))
+			}
+		})
+	}
+}
+
+// Whatever happens to replicas, leaders, API servers and the Secret, in any order: every API server accepts every ready replica, and
+// the rotation goes on.
+func TestEveryAPIServerAcceptsEveryReplica(t *testing.T) {
+	for name, disturb := range map[string]func(*world){
+		"without disturbance":            func(*world) {},
+		"with a change of leadership":    func(w *world) { w.resign(w.leader) },
 		"with replicas that are cut off": func(w *world) { w.sleepy = true },
 		"with a Secret that is deleted":  func(w *world) { w.secret.data = nil },
-		"with a Secret that is replaced": func(w *world) { w.secret.data, w.secret.version = w.stranger(), w.secret.version+1 },
-		"with a Secret that is garbage": func(w *world) {
-			w.secret.data, w.secret.version = map[string][]byte{signerCertKey: []byte("junk")}, w.secret.version+1
+		"with a Secret of an unknown CA": func(w *world) { w.secret.data, w.secret.version = w.unknownSecret(), w.secret.version+1 },
+		"with a Secret that is unusable": func(w *world) {
+			w.secret.data, w.secret.version = map[string][]byte{currentCertKey: []byte("junk")}, w.secret.version+1
 		},
-		"with a registration that is deleted": func(w *world) { w.bundle, w.changed[w.leader] = nil, true },
-	}
-	for name, disturb := range disturbances {
+		"with a webhook configuration that is deleted": func(w *world) { w.bundle, w.changed[w.leader] = nil, true },
+	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(seeds) {
-				w := &world{
-					t: t, chance: rand.New(rand.NewPCG(seed, 1)), now: epoch, secret: &secretOnly{},
-					signers: map[string]bool{}, verified: map[string]bool{},
+			t.Parallel()
+			play(t, func(*world) {}, func(w *world) {
+				if w.chance.IntN(60) == 0 && w.calm() {
+					disturb(w)
 				}
-				for i := range w.replicas {
-					w.start(i)
-				}
-				for range 1200 {
-					if w.chance.IntN(60) == 0 && w.calm() {
-						disturb(w)
-					}
-					w.second()
-				}
-				if len(w.signers) < 5 {
-					t.Fatalf("seed %d: %d authorities signed in 20 minutes, want at least 5", seed, len(w.signers))
-				}
-			}
+			})
 		})
 	}
 }
 
-// An attacker who may write the Secret, and not read it, writes to it at any moment: while replicas start, all restart, leaders
-// change and authorities rotate. No replica ever publishes a foreign authority, every API server accepts what a ready replica
-// serves, and the rotation goes on.
-func TestNoWriteToTheSecretGetsAForeignAuthorityPublished(t *testing.T) {
-	beside := map[string]func(*world){
-		"of itself":                    func(*world) {},
-		"with leaders that change":     func(w *world) { w.resign(w.leader) },
-		"with replicas that all start": (*world).restartAll,
-	}
-	for name, disturb := range beside {
+// An attacker who may write the Secret, and not read it, writes it at any moment: while replicas start, all restart, leaders
+// change and CAs rotate. No replica publishes an unknown CA, every API server accepts every ready replica, and the rotation goes on.
+func TestNoWriteToTheSecretGetsAnUnknownCAPublished(t *testing.T) {
+	for name, disturb := range map[string]func(*world){
+		"without disturbance":         func(*world) {},
+		"with a change of leadership": func(w *world) { w.resign(w.leader) },
+		"with a restart of all":       (*world).restartAll,
+	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(seeds) {
-				w := &world{
-					t: t, chance: rand.New(rand.NewPCG(seed, 2)), now: epoch, secret: &secretOnly{},
-					signers: map[string]bool{}, verified: map[string]bool{},
+			t.Parallel()
+			play(t, func(w *world) { w.publish(w.leader) }, func(w *world) {
+				if w.chance.IntN(15) == 0 {
+					w.attack()
 				}
-				for i := range w.replicas {
-					w.start(i)
+				if w.chance.IntN(120) == 0 {
+					disturb(w)
 				}
-				w.publish(w.leader)
-				for range 1200 {
-					if w.chance.IntN(15) == 0 {
-						w.attack()
-					}
-					if w.chance.IntN(120) == 0 {
-						disturb(w)
-					}
-					w.second()
-				}
-				if len(w.signers) < 5 {
-					t.Fatalf("seed %d: %d authorities signed in 20 minutes, want at least 5", seed, len(w.signers))
-				}
-			}
+			})
 		})
 	}
 }
 
-// attack writes to some keys of the Secret, deletes it, or puts another one in its place.
+// attack writes some keys of the Secret, deletes it, or replaces it.
 func (w *world) attack() {
 	data := maps.Clone(w.secret.data)
 	switch w.chance.IntN(8) {
 	case 0:
 		data = nil
 	case 1:
-		data = w.stranger()
+		data = w.unknownSecret()
 	default:
 		if data == nil {
 			return
@@ -342,44 +343,40 @@ func (w *world) attack() {
 	w.secret.data, w.secret.version = data, w.secret.version+1
 }
 
-// forgeries are values for each key: a foreign authority, one that has expired, the certificate of no authority, or a copy of
-// the one that signs.
+// forgeries are values for each key: an unknown CA, an expired one, a certificate that is no CA, or a copy of the current CA.
 func (w *world) forgeries() map[string][]byte {
 	template := caTemplate(testLifetime, w.now)
-	public := func(p pair) crypto.PublicKey { return p.key.Public() }
+	public := func(p keyPair) crypto.PublicKey { return p.key.Public() }
 	switch w.chance.IntN(4) {
 	case 0:
 		template = caTemplate(testLifetime, w.now.Add(-2*testLifetime))
 	case 1:
 		template.IsCA, template.MaxPathLenZero, template.KeyUsage = false, false, x509.KeyUsageDigitalSignature
 	case 2:
-		if ours := decodeBundle(w.secret.data[signerCertKey]); len(ours) == 1 {
+		if ours := decodeBundle(w.secret.data[currentCertKey]); len(ours) == 1 {
 			template.ExtraExtensions = ours[0].Extensions
-			public = func(pair) crypto.PublicKey { return ours[0].PublicKey }
+			public = func(keyPair) crypto.PublicKey { return ours[0].PublicKey }
 		}
 	}
 	key, err := newKey()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := pair{key: key}
-	_, p.certificate, err = pki.SignCertificate(template, template, public(p), key)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.foreign = append(w.foreign, p.certificate)
-	encodedKey, err := pki.EncodePKCS8PrivateKey(key)
+	p := keyPair{key: key}
+	p.certificate = signed(w.t, template, public(p), key)
+	w.unknown = append(w.unknown, p.certificate)
+	encodedKey, err := encodeKey(key)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	encoded := encodeBundle([]*x509.Certificate{p.certificate})
 	return map[string][]byte{
-		signerCertKey: encoded, signerKeyKey: encodedKey, upcomingCertKey: encoded, upcomingKeyKey: encodedKey, previousCertKey: encoded,
+		currentCertKey: encoded, currentKeyKey: encodedKey, nextCertKey: encoded, nextKeyKey: encodedKey, previousCertKey: encoded,
 	}
 }
 
-// restartAll ends all replicas. Their keys are gone: if the Secret is foreign now, API servers refuse the guard until they have
-// learned of its new authority, which nothing can avoid.
+// restartAll ends all replicas. Their keys are lost: if the Secret holds an unknown CA, API servers refuse the guard until they trust
+// its new CA.
 func (w *world) restartAll() {
 	w.restored = w.now.Add(45 * time.Second)
 	for i := range w.replicas {
@@ -388,8 +385,7 @@ func (w *world) restartAll() {
 	w.start(w.leader)
 }
 
-// calm says that nobody is about to start: a replica that starts on garbage does not start at all, and one that starts while
-// the Secret is gone and everybody else asleep is a new beginning.
+// calm reports whether all replicas run: a replica does not start with an unusable Secret, and makes a new CA without one.
 func (w *world) calm() bool {
 	for i, a := range w.replicas {
 		if a == nil || w.asleep[i] > 0 {
@@ -399,22 +395,22 @@ func (w *world) calm() bool {
 	return true
 }
 
-// stranger is a Secret of somebody else's.
-func (w *world) stranger() map[string][]byte {
-	p, err := newCA(testLifetime, w.now)
+// unknownSecret is the data of a Secret with a CA of the attacker.
+func (w *world) unknownSecret() map[string][]byte {
+	p, err := newCA(keyPair{}, testLifetime, w.now)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.foreign = append(w.foreign, p.certificate)
-	data, err := encode(authorities{signer: p})
+	w.unknown = append(w.unknown, p.certificate)
+	data, err := encode(caSet{current: p})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return data
 }
 
-// A replica that has slept through rotations and then leads must not publish what it remembers.
-func TestTheRegistrationIsMadeOfWhatTheSecretHoldsNow(t *testing.T) {
+// A replica that missed rotations and then leads must not publish its memory.
+func TestRefreshReadsTheSecretAnew(t *testing.T) {
 	w := &world{t: t, now: epoch, secret: &secretOnly{}}
 	w.start(0)
 	w.start(1)
@@ -422,16 +418,16 @@ func TestTheRegistrationIsMadeOfWhatTheSecretHoldsNow(t *testing.T) {
 	awake.leading.Store(true)
 	for range 300 {
 		w.now = w.now.Add(time.Second)
-		if err := awake.Round(t.Context()); err != nil {
+		if err := awake.round(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
 		w.bundle = awake.Bundle()
 	}
 	if string(sleeper.Bundle()) == string(awake.Bundle()) {
-		t.Fatal("nothing has changed while one replica slept")
+		t.Fatal("nothing has changed while one replica was asleep")
 	}
 	bundle, err := sleeper.Refresh(t.Context())
 	if err != nil || string(bundle) != string(awake.Bundle()) {
-		t.Errorf("the replica that has slept would publish another bundle (%v)", err)
+		t.Errorf("the replica that was asleep would publish another bundle (%v)", err)
 	}
 }

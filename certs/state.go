@@ -4,7 +4,6 @@
 package certs
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,126 +12,67 @@ import (
 	"time"
 )
 
-// What [State.Ready] answers with; errors.Is finds them.
 var (
-	// ErrNoCertificate says that there is no certificate that an API server would accept: every handshake fails.
-	ErrNoCertificate = errors.New("no valid serving certificate")
-	// ErrNotTrustedYet says that the registration does not show the authority yet: API servers would refuse the certificate.
-	ErrNotTrustedYet = errors.New("the registration does not show the certificate authority yet")
+	errNoCertificate = errors.New("no valid serving certificate")
+	errNotTrustedYet = errors.New("the webhook configuration does not hold the CA yet")
 )
 
 // State is what this replica serves with.
 type State struct {
-	// Leaf is the serving certificate; nil where there is none.
+	// Leaf is the serving certificate; nil if there is none.
 	Leaf *x509.Certificate
-	// Authority is what it was signed by, as far as known; nil where there is none.
+	// Authority is the CA of Leaf; nil if there is none.
 	Authority *x509.Certificate
-	// Problem says what is wrong with the certificates that were provided last, or with the Secret: text for people that
-	// names what to do, and never holds key material. The guard may serve well with those that it had before. "" for nothing.
+	// Problem says what is wrong with the provided files or the Secret, and what to do; "" if nothing is. It never holds key
+	// material. The guard may still serve with an earlier certificate.
 	Problem string
-	// Trusted is true once the registration has shown the authority, or there was no registration, since the start. It
-	// stays true.
+	// Trusted becomes true once the webhook configuration holds the CA, or does not exist. It then stays true.
 	Trusted bool
-	// Tampered counts the looks at the Secret that found a certificate authority which no guard has made. It was not used.
+	// Tampered counts the reads of the Secret that found an unknown CA. The guard did not use it.
 	Tampered int64
-	// Replaced counts the authorities that this replica has replaced at once, because they had expired or were not proven.
+	// Replaced counts the CAs that this replica replaced at once because they had expired or were unknown.
 	Replaced int64
 }
 
-// Ready says whether API servers get on with this replica: nil, ErrNotTrustedYet or ErrNoCertificate.
+// Ready returns nil if API servers accept the certificate of this replica.
 //
-// It fails only where handshakes fail anyway, so that taking the replica out of its Service makes nothing worse. A
-// certificate that is about to end leaves it ready: all replicas would leave at once, and that would be the outage.
+// It fails only when TLS handshakes would fail. An approaching expiry must not make a replica unready: all replicas would leave
+// the Service at once.
 func (s State) Ready(now time.Time) error {
 	switch {
 	case s.Leaf == nil:
-		return ErrNoCertificate
+		return errNoCertificate
 	case now.After(s.Leaf.NotAfter):
-		return fmt.Errorf("%w: it has expired on %s", ErrNoCertificate, s.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: it has expired on %s", errNoCertificate, s.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	case !s.Trusted:
-		return ErrNotTrustedYet
+		return errNotTrustedYet
 	}
 	return nil
 }
 
-// health is what a replica says of itself.
+// health is what a certificate source reports about itself.
 type health struct {
+	log     *slog.Logger
+	changed func()
 	trusted atomic.Bool
-	problem atomic.Pointer[string]
+	problem atomic.Value // a string
 }
 
-func (h *health) complaint() string {
-	if problem := h.problem.Load(); problem != nil {
-		return *problem
-	}
-	return ""
+func (h *health) currentProblem() string {
+	problem, _ := h.problem.Load().(string)
+	return problem
 }
 
-// report sets the problem, or takes it back with "". It logs that once, and tells whether it is new.
-func (h *health) report(log *slog.Logger, problem string) (changed bool) {
-	changed = h.complaint() != problem
-	h.problem.Store(&problem)
-	switch {
-	case changed && problem != "":
-		log.Error("certificates are not as they should be", slog.String("reason", problem))
-	case changed:
-		log.Info("certificates are as they should be again")
-	}
-	return changed
-}
-
-// observe notes what the live registration shows.
-func (s *sightings) observe(ctx context.Context, registered Registered, now time.Time) error {
-	if registered == nil {
-		s.note(false, nil, now)
-		return nil
-	}
-	bundle, exists, err := registered(ctx)
-	if err != nil {
-		return fmt.Errorf("read the registration: %w", err)
-	}
-	s.note(exists, decodeBundle(bundle), now)
-	return nil
-}
-
-// State tells what this replica serves with now.
-func (a *Authority) State() State {
-	state := State{
-		Problem: a.health.complaint(), Trusted: a.health.trusted.Load(), Tampered: a.tampered.Load(), Replaced: a.replaced.Load(),
-	}
-	certificate, err := a.GetCertificate(nil)
-	if err != nil {
-		if state.Problem == "" {
-			state.Problem = err.Error()
-		}
-		return state
-	}
-	state.Leaf, state.Authority = certificate.Leaf, a.leaf.Load().signer
-	return state
-}
-
-// gatePropagation is how long a replica waits at most for API servers to learn of a new authority that does not follow from
-// the one before. API servers watch registrations, and notice within a second.
-const gatePropagation = 15 * time.Second
-
-// look opens the gate of readiness once API servers would accept the leaf.
-func (a *Authority) look() {
-	now := a.opts.Now()
-	signing := a.held.Load().signing(now).certificate
-	since := a.live.shownSince(signing)
-	shown := !since.IsZero()
-	a.anchored = a.anchored || shown
-	if shown && now.Sub(since) >= a.pace.propagation {
-		a.notice = ""
-	}
-	if a.live.registered && (!shown || a.isChange(signing) && now.Sub(since) < min(a.pace.propagation, gatePropagation)) {
+// report sets the problem; "" if there is none. It logs a change, and calls changed.
+func (h *health) report(problem string) {
+	before, _ := h.problem.Swap(problem).(string)
+	if before == problem {
 		return
 	}
-	a.health.trusted.Store(true)
-}
-
-// isChange reports whether the registration also shows authorities that the one that signs is not related to: replicas may serve
-// under them that every API server accepts.
-func (a *Authority) isChange(signing *x509.Certificate) bool {
-	return len(vouched([]*x509.Certificate{signing}, a.live.bundle)) < len(a.live.bundle)
+	if problem == "" {
+		h.log.Info("certificate problem solved")
+	} else {
+		h.log.Error("certificate problem", slog.String("reason", problem))
+	}
+	h.changed()
 }

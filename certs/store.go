@@ -5,212 +5,173 @@ package certs
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/util/cert"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// fieldManager is the guard's name in managedFields.
-const fieldManager = "apigw-guardian"
-
-// The keys of the Secret. The signer has those of its type, so that a version of the guard that knows of no rotation finds
-// it there, and one that does finds what such a version has left.
+// The keys of the Secret. The current CA has the keys of the Secret's type, where versions without rotation expect it.
 const (
-	signerCertKey   = corev1.TLSCertKey
-	signerKeyKey    = corev1.TLSPrivateKeyKey
-	upcomingCertKey = "next.crt"
-	upcomingKeyKey  = "next.key"
+	currentCertKey  = corev1.TLSCertKey
+	currentKeyKey   = corev1.TLSPrivateKeyKey
+	nextCertKey     = "next.crt"
+	nextKeyKey      = "next.key"
 	previousCertKey = "previous.crt"
 )
 
-// maxPrevious bounds what another client can make a replica verify at each look. A rotation leaves one; two at a time are many.
+// maxPrevious limits the certificates that another client can make a replica verify per round. A rotation leaves one.
 const maxPrevious = 64
 
-// store keeps the authorities in the Secret.
+// store keeps the CAs in the Secret.
 type store struct {
 	client    Client
 	namespace string
 }
 
-// record is the Secret as it was read; without a version there was none.
-type record struct {
-	authorities
-	version string
+// storedSet is the Secret as it was read.
+type storedSet struct {
+	caSet
+
+	version string // the resourceVersion; "" if there is no Secret
 }
 
-// load reads the authorities out of the Secret. A Secret of no use is an error too, and the record then has its version.
-func (s store) load(ctx context.Context) (record, error) {
+// load reads the Secret. If the Secret is unusable, it returns its version and ErrUnusableCA.
+func (s store) load(ctx context.Context) (storedSet, error) {
 	secret, err := s.client.Secrets(s.namespace).Get(ctx, SecretName, metav1.GetOptions{})
 	if err != nil {
-		return record{}, fmt.Errorf("read the CA Secret %s/%s: %w", s.namespace, SecretName, err)
+		return storedSet{}, fmt.Errorf("read the CA Secret %s/%s: %w", s.namespace, SecretName, err)
 	}
 	found, reason := parse(secret.Data)
 	if reason != "" {
-		return record{version: secret.ResourceVersion}, unusable(s.namespace, reason)
+		err = unusable(s.namespace, reason)
 	}
-	return record{authorities: found, version: secret.ResourceVersion}, nil
+	return storedSet{caSet: found, version: secret.ResourceVersion}, err
 }
 
-// save writes the authorities over what was read. It fails with a conflict, and changes nothing, where somebody has written
-// since. A Secret that did not exist comes first and the namespace only when the API server asks for it, so that a guard in
-// an existing namespace, the usual case, needs no right to create namespaces.
-func (s store) save(ctx context.Context, over record, next authorities) error {
-	data, err := encode(next)
-	if err != nil {
-		return err
+// save replaces what was read. It changes nothing, and returns a Conflict, if another client has written since.
+func (s store) save(ctx context.Context, read storedSet, set caSet) error {
+	data, err := encode(set)
+	switch {
+	case err != nil:
+	case read.version == "":
+		err = s.create(ctx, data)
+	default:
+		err = s.replace(ctx, read.version, data)
 	}
-	if over.version != "" {
-		return s.replace(ctx, over.version, data)
-	}
-	err = s.createSecret(ctx, data)
-	if apierrors.IsNotFound(err) { // the only thing that a create can miss is the namespace
-		if err := s.createNamespace(ctx); err != nil {
-			return err
-		}
-		err = s.createSecret(ctx, data)
-	}
-	if err != nil {
-		return fmt.Errorf("create the CA Secret %s/%s: %w", s.namespace, SecretName, err)
-	}
-	return nil
-}
-
-// createSecret creates by a PATCH, which RBAC can limit to this one name; it cannot limit a POST. Each attempt is a field
-// manager of its own and uses no force, so that whoever comes second is refused and takes the first one's authority.
-func (s store) createSecret(ctx context.Context, data map[string][]byte) error {
-	secret := corev1apply.Secret(SecretName, s.namespace).WithType(corev1.SecretTypeTLS).WithData(data)
-	manager := fieldManager + "-" + strings.ToLower(rand.Text())
-	_, err := s.client.Secrets(s.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: manager})
-	return err
-}
-
-// replace is a PATCH too, for the same reason. The resourceVersion in it makes it fail where the Secret has changed since.
-func (s store) replace(ctx context.Context, version string, data map[string][]byte) error {
-	values := map[string]any{}
-	for _, key := range []string{signerCertKey, signerKeyKey, upcomingCertKey, upcomingKeyKey, previousCertKey} {
-		values[key] = nil // null removes it
-		if value, found := data[key]; found {
-			values[key] = value
-		}
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "data": values})
-	if err != nil {
-		return fmt.Errorf("write the CA Secret as JSON: %w", err)
-	}
-	_, err = s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch,
-		metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
 		return fmt.Errorf("write the CA Secret %s/%s: %w", s.namespace, SecretName, err)
 	}
 	return nil
 }
 
-// createNamespace is content if another replica was quicker.
-func (s store) createNamespace(ctx context.Context) error {
+// create creates the Secret. It creates the namespace only if that is missing, and needs no permission for it otherwise.
+func (s store) create(ctx context.Context, data map[string][]byte) error {
+	err := s.apply(ctx, data)
+	if !apierrors.IsNotFound(err) { // only the namespace can be missing
+		return err
+	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
-	_, err := s.client.Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: fieldManager})
+	_, err = s.client.Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: guardian.FieldManager})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create namespace %q: %w", s.namespace, err)
 	}
-	return nil
+	return s.apply(ctx, data)
 }
 
-// unusable is the error for a Secret that the guard cannot serve with. The reason is
-// text of this package: an error of a parser might quote what it was given.
+// apply creates the Secret by a PATCH, which RBAC can limit to one name; it cannot limit a POST. Every call uses another field
+// manager without force. So of two replicas the second gets a Conflict, and reads the CA of the first.
+func (s store) apply(ctx context.Context, data map[string][]byte) error {
+	data = maps.Clone(data)
+	maps.DeleteFunc(data, func(_ string, value []byte) bool { return value == nil })
+	secret := corev1apply.Secret(SecretName, s.namespace).WithType(corev1.SecretTypeTLS).WithData(data)
+	manager := guardian.FieldManager + "-" + strings.ToLower(rand.Text())
+	_, err := s.client.Secrets(s.namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: manager})
+	return err
+}
+
+// replace replaces the data of the Secret if it still has that version. A nil value becomes null, which removes the key.
+func (s store) replace(ctx context.Context, version string, data map[string][]byte) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "data": data})
+	if err != nil {
+		return err
+	}
+	opts := metav1.PatchOptions{FieldManager: guardian.FieldManager}
+	_, err = s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch, opts)
+	return err
+}
+
+// unusable returns the error for a Secret that the guard cannot use. The reason must not quote key material, as a parser may.
 func unusable(namespace, reason string) error {
 	return fmt.Errorf("%w in Secret %s/%s: %s: delete it (kubectl -n %s delete secret %s) and restart the guard, which makes a new one",
 		ErrUnusableCA, namespace, SecretName, reason, namespace, SecretName)
 }
 
-// encode is the Secret's data.
-func encode(a authorities) (map[string][]byte, error) {
-	data := map[string][]byte{}
-	for _, part := range []struct {
-		pair
-		certKey, keyKey string
-	}{{a.signer, signerCertKey, signerKeyKey}, {a.upcoming, upcomingCertKey, upcomingKeyKey}} {
-		if part.certificate == nil {
+// encode returns the data of the Secret; nil for each key that it must not have.
+func encode(s caSet) (map[string][]byte, error) {
+	data := map[string][]byte{nextCertKey: nil, nextKeyKey: nil, previousCertKey: encodeBundle(s.previous)}
+	for names, p := range map[[2]string]keyPair{{currentCertKey, currentKeyKey}: s.current, {nextCertKey, nextKeyKey}: s.next} {
+		if p.certificate == nil {
 			continue
 		}
-		key, err := pki.EncodePKCS8PrivateKey(part.key)
+		key, err := encodeKey(p.key)
 		if err != nil {
-			return nil, fmt.Errorf("encode the CA's key: %w", err)
+			return nil, err
 		}
-		data[part.certKey], data[part.keyKey] = encodeBundle([]*x509.Certificate{part.certificate}), key
-	}
-	if len(a.previous) > 0 {
-		data[previousCertKey] = encodeBundle(a.previous)
+		data[names[0]], data[names[1]] = encodeBundle([]*x509.Certificate{p.certificate}), key
 	}
 	return data, nil
 }
 
-// parse reads the authorities from a Secret's data, or says why it cannot.
-func parse(data map[string][]byte) (a authorities, reason string) {
-	if a.signer, reason = parsePair(data, signerCertKey, signerKeyKey); reason != "" {
-		return authorities{}, reason
+// parse reads the data of the Secret. The reason says why it is unusable; "" if it is usable.
+func parse(data map[string][]byte) (s caSet, reason string) {
+	if s.current, reason = parseCA(data, currentCertKey, currentKeyKey); reason != "" {
+		return caSet{}, reason
 	}
-	if len(data[upcomingCertKey])+len(data[upcomingKeyKey]) > 0 {
-		if a.upcoming, reason = parsePair(data, upcomingCertKey, upcomingKeyKey); reason != "" {
-			return authorities{}, reason
+	if len(data[nextCertKey])+len(data[nextKeyKey]) > 0 {
+		if s.next, reason = parseCA(data, nextCertKey, nextKeyKey); reason != "" {
+			return caSet{}, reason
 		}
 	}
 	if len(data[previousCertKey]) > 0 {
-		previous, err := pki.DecodeX509CertificateSetBytes(data[previousCertKey])
-		if err != nil {
-			return authorities{}, previousCertKey + " is not a list of PEM certificates"
+		var err error
+		if s.previous, err = cert.ParseCertsPEM(data[previousCertKey]); err != nil {
+			return caSet{}, previousCertKey + " is not a list of PEM certificates"
 		}
-		if len(previous) > maxPrevious {
-			return authorities{}, fmt.Sprintf("%s holds %d certificates, more than %d", previousCertKey, len(previous), maxPrevious)
-		}
-		a.previous = previous
 	}
-	return a, ""
+	if len(s.previous) > maxPrevious {
+		return caSet{}, fmt.Sprintf("%s holds %d certificates, more than %d", previousCertKey, len(s.previous), maxPrevious)
+	}
+	return s, ""
 }
 
-// parsePair reads one authority.
-func parsePair(data map[string][]byte, certKey, keyKey string) (p pair, reason string) {
+func parseCA(data map[string][]byte, certKey, keyKey string) (ca keyPair, reason string) {
 	for _, key := range []string{certKey, keyKey} {
 		if len(data[key]) == 0 {
-			return pair{}, key + " is missing"
+			return keyPair{}, key + " is missing"
 		}
 	}
-	chain, err := pki.DecodeX509CertificateSetBytes(data[certKey])
-	if err != nil {
-		return pair{}, certKey + " is not a PEM certificate"
-	}
-	if len(chain) != 1 {
-		return pair{}, fmt.Sprintf("%s holds %d certificates instead of one", certKey, len(chain))
-	}
-	key, err := pki.DecodePrivateKeyBytes(data[keyKey])
-	if err != nil {
-		return pair{}, keyKey + " is not a PEM private key"
-	}
-	if reason := defect(chain[0], key, certKey, keyKey); reason != "" {
-		return pair{}, reason
-	}
-	return pair{certificate: chain[0], key: key}, ""
-}
-
-// defect says why a certificate and a key cannot be an authority, or nothing. Whether it is the time for it is another matter.
-func defect(certificate *x509.Certificate, key crypto.Signer, certKey, keyKey string) string {
-	matches, err := pki.PublicKeyMatchesCertificate(key.Public(), certificate)
+	chain, key, reason := parseKeyPair(certKey, keyKey, data[certKey], data[keyKey])
 	switch {
-	case err != nil || !matches:
-		return keyKey + " is not the key of " + certKey
-	case !certificate.BasicConstraintsValid || !certificate.IsCA:
-		return certKey + " is not the certificate of a CA"
-	case certificate.KeyUsage&x509.KeyUsageCertSign == 0:
-		return certKey + " may not sign certificates (its key usage lacks certSign)"
+	case reason != "":
+		return keyPair{}, reason
+	case len(chain) != 1:
+		return keyPair{}, fmt.Sprintf("%s holds %d certificates instead of one", certKey, len(chain))
+	case !chain[0].BasicConstraintsValid || !chain[0].IsCA:
+		return keyPair{}, certKey + " is not the certificate of a CA"
+	case chain[0].KeyUsage&x509.KeyUsageCertSign == 0:
+		return keyPair{}, certKey + " may not sign certificates (its key usage lacks certSign)"
 	}
-	return ""
+	return keyPair{certificate: chain[0], key: key}, ""
 }

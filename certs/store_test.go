@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package certs_test
+package certs
 
 import (
 	"bytes"
@@ -20,8 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
-
-	"github.com/apigw-guardian/apigw-guardian/certs"
 )
 
 // forge makes a Secret's data from a self-signed certificate that a case may change.
@@ -52,9 +50,10 @@ func forge(t *testing.T, now time.Time, change func(*x509.Certificate)) map[stri
 
 func asIs(*x509.Certificate) {}
 
-func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
+func TestASecretWithoutAWorkingCAIsRefused(t *testing.T) {
 	at := newClock()
 	good := func() map[string][]byte { return forge(t, at.now, asIs) }
+	twice := good()
 	cases := map[string]struct {
 		data map[string][]byte
 		says string
@@ -68,30 +67,30 @@ func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 			"not a PEM certificate",
 		},
 		"there are two certificates": {
-			with(good(), corev1.TLSCertKey, append(good()[corev1.TLSCertKey], good()[corev1.TLSCertKey]...)), "2 certificates",
+			with(twice, corev1.TLSCertKey, bytes.Repeat(twice[corev1.TLSCertKey], 2)), "2 certificates",
 		},
 		"the key is cut":              {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey][:90]), "not a PEM private key"},
 		"the key lost its PEM armour": {with(good(), corev1.TLSPrivateKeyKey, body(good())), "not a PEM private key"},
-		"the key is another one's":    {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey]), "not the key of"},
-		"a successor has no key":      {with(good(), "next.crt", good()[corev1.TLSCertKey]), "next.key is missing"},
-		"a successor is junk":         {with(with(good(), "next.crt", []byte("junk")), "next.key", []byte("junk")), "next.crt is not a PEM certificate"},
+		"the key is of another one":   {with(good(), corev1.TLSPrivateKeyKey, good()[corev1.TLSPrivateKeyKey]), "not the key of"},
+		"the next CA has no key":      {with(good(), "next.crt", good()[corev1.TLSCertKey]), "next.key is missing"},
+		"the next CA is junk":         {with(with(good(), "next.crt", []byte("junk")), "next.key", []byte("junk")), "next.crt is not a PEM certificate"},
 		"the previous ones are junk":  {with(good(), "previous.crt", []byte("junk")), "previous.crt is not a list"},
 		"there are too many previous ones": {
 			with(good(), "previous.crt", bytes.Repeat(good()[corev1.TLSCertKey], 65)), "more than 64",
 		},
-		"the certificate is no CA's":   {forge(t, at.now, func(c *x509.Certificate) { c.IsCA = false }), "not the certificate of a CA"},
+		"the certificate is no CA":     {forge(t, at.now, func(c *x509.Certificate) { c.IsCA = false }), "not the certificate of a CA"},
 		"the certificate may not sign": {forge(t, at.now, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), "certSign"},
-		"the CA is of the future": {
+		"the CA is not valid yet": {
 			forge(t, at.now, func(c *x509.Certificate) { c.NotBefore = at.now.Add(time.Second) }), "not valid before",
 		},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			err := loadFrom(t, at, tc.data)
-			if !errors.Is(err, certs.ErrUnusableCA) {
+			if !errors.Is(err, ErrUnusableCA) {
 				t.Fatalf("error %v, want ErrUnusableCA", err)
 			}
-			for _, part := range []string{namespace + "/" + certs.SecretName, tc.says, "delete", "restart"} {
+			for _, part := range []string{namespace + "/" + SecretName, tc.says, "delete", "restart"} {
 				if !strings.Contains(err.Error(), part) {
 					t.Errorf("error %q does not say %q", err, part)
 				}
@@ -105,7 +104,7 @@ func TestASecretThatHoldsNoWorkingAuthorityIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnAuthorityOfTheAdministratorsIsUsed(t *testing.T) {
+func TestACAOfAnAdministratorIsUsed(t *testing.T) {
 	at := newClock()
 	data := forge(t, at.now, asIs)
 	block, _ := pem.Decode(data[corev1.TLSPrivateKeyKey])
@@ -131,28 +130,28 @@ func TestAnAuthorityOfTheAdministratorsIsUsed(t *testing.T) {
 	}
 }
 
-// loadFrom is the error of LoadAuthority on a Secret with data, and of its first leaf.
+// loadFrom returns the error of LoadAuthority for a Secret with data, or of its first leaf.
 func loadFrom(t *testing.T, at *clock, data map[string][]byte) error {
 	t.Helper()
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName, ResourceVersion: "1"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName, ResourceVersion: "1"},
 		Data:       data,
 	}
-	authority, err := certs.LoadAuthority(t.Context(), fake.NewClientset(secret).CoreV1(), at.options())
+	authority, err := LoadAuthority(t.Context(), fake.NewClientset(secret).CoreV1(), at.options())
 	if err != nil {
 		return err
 	}
 	return leafOf(t, authority).CheckSignatureFrom(caOf(t, authority))
 }
 
-// with is data with another value under key.
+// with returns data with another value of key.
 func with(data map[string][]byte, key string, value []byte) map[string][]byte {
 	changed := without(data, key)
 	changed[key] = value
 	return changed
 }
 
-// without is data without key.
+// without returns data without key.
 func without(data map[string][]byte, key string) map[string][]byte {
 	changed := map[string][]byte{}
 	for k, v := range data {
@@ -163,49 +162,49 @@ func without(data map[string][]byte, key string) map[string][]byte {
 	return changed
 }
 
-// body is the key without the lines around it.
+// body returns the key without its first and last line.
 func body(data map[string][]byte) []byte {
 	lines := bytes.Split(data[corev1.TLSPrivateKeyKey], []byte("\n"))
 	return bytes.Join(lines[1:len(lines)-2], []byte("\n"))
 }
 
-// A cluster that was switched off for longer than an authority lives starts again by itself.
-func TestAnExpiredAuthorityIsReplacedAtTheStart(t *testing.T) {
+// A cluster that was off until its CA expired starts without an administrator.
+func TestAnExpiredCAIsReplacedAtTheStart(t *testing.T) {
 	at := newClock()
 	data := forge(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) })
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: certs.SecretName, ResourceVersion: "1"}, Data: data,
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName, ResourceVersion: "1"}, Data: data,
 	}
 	client := fake.NewClientset(secret).CoreV1()
 	authority := load(t, client, at.options())
 	leaf := leafOf(t, authority)
-	if !leaf.NotAfter.Equal(at.now.Add(certs.DefaultLeafLifetime)) {
-		t.Errorf("the leaf ends %s", leaf.NotAfter)
+	if !leaf.NotAfter.Equal(at.now.Add(DefaultLeafLifetime)) {
+		t.Errorf("the leaf expires %s", leaf.NotAfter)
 	}
-	stored, err := client.Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	stored, err := client.Secrets(namespace).Get(t.Context(), SecretName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Equal(stored.Data[corev1.TLSCertKey], data[corev1.TLSCertKey]) || len(stored.Data["previous.crt"]) == 0 {
-		t.Error("the Secret was not written over, or has forgotten the old certificate")
+		t.Error("the Secret was not replaced, or lacks the old certificate")
 	}
 }
 
-// What happens to the Secret of a guard that runs is told, and serving goes on.
-func TestASecretThatIsGoneOrSpoiltIsTold(t *testing.T) {
+// A guard that runs reports its Secret, and goes on serving.
+func TestAMissingOrUnusableSecretIsReported(t *testing.T) {
 	spoil := map[string]struct {
 		do   func(t *testing.T, secrets corev1client.SecretInterface)
 		says string
 	}{
 		"deleted": {func(t *testing.T, secrets corev1client.SecretInterface) {
 			t.Helper()
-			if err := secrets.Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}); err != nil {
+			if err := secrets.Delete(t.Context(), SecretName, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-		}, "is gone"},
-		"spoilt": {func(t *testing.T, secrets corev1client.SecretInterface) {
+		}, "is missing"},
+		"unusable": {func(t *testing.T, secrets corev1client.SecretInterface) {
 			t.Helper()
-			secret, err := secrets.Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+			secret, err := secrets.Get(t.Context(), SecretName, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,12 +222,12 @@ func TestASecretThatIsGoneOrSpoiltIsTold(t *testing.T) {
 			authority := load(t, client, opts)
 			before := leafOf(t, authority)
 			tc.do(t, client.Secrets(namespace))
-			if err := authority.Round(t.Context()); err != nil {
+			if err := authority.round(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			state := authority.State()
 			if !strings.Contains(state.Problem, tc.says) || changes != 1 {
-				t.Errorf("problem %q and %d changes, want one that says %q, and that the registration has to tell it", state.Problem, changes, tc.says)
+				t.Errorf("problem %q and %d calls of Changed, want a problem that says %q, and one call", state.Problem, changes, tc.says)
 			}
 			if state.Ready(at.now) != nil || state.Leaf != before {
 				t.Errorf("ready %v, or another leaf", state.Ready(at.now))

@@ -5,58 +5,50 @@ package certs
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
+	"k8s.io/client-go/util/cert"
+	"k8s.io/client-go/util/keyutil"
 )
 
-const (
-	caName   = "apigw-guardian CA"
-	leafName = "apigw-guardian"
-)
-
-// pair is a certificate with its private key; its zero value is none.
-type pair struct {
+// keyPair is a certificate with its private key. The zero value has neither.
+type keyPair struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
 }
 
-// newCA makes an authority that no other one endorses.
-func newCA(lifetime time.Duration, now time.Time) (pair, error) {
-	return newSuccessor(pair{}, lifetime, now)
-}
-
-// newSuccessor makes an authority that the one before it endorses; zero for none.
-func newSuccessor(before pair, lifetime time.Duration, now time.Time) (pair, error) {
+// newCA makes a CA, with the endorsement of its predecessor unless that is zero.
+func newCA(predecessor keyPair, lifetime time.Duration, now time.Time) (keyPair, error) {
 	key, err := newKey()
 	if err != nil {
-		return pair{}, err
+		return keyPair{}, err
 	}
 	template := caTemplate(lifetime, now)
-	if before.certificate != nil {
-		endorsement, err := before.endorse(key.Public())
+	if predecessor.certificate != nil {
+		endorsement, err := predecessor.endorse(key.Public())
 		if err != nil {
-			return pair{}, err
+			return keyPair{}, err
 		}
 		template.ExtraExtensions = []pkix.Extension{endorsement}
 	}
-	_, certificate, err := pki.SignCertificate(template, template, key.Public(), key)
-	if err != nil {
-		return pair{}, fmt.Errorf("make the CA: %w", err)
-	}
-	return pair{certificate: certificate, key: key}, nil
+	return keyPair{certificate: template, key: key}.sign(template, key)
 }
 
-// caTemplate may sign leaves, and no further authority.
+// caTemplate allows the CA to sign leaves, and no other CA.
 func caTemplate(lifetime time.Duration, now time.Time) *x509.Certificate {
 	return &x509.Certificate{
-		Subject:               pkix.Name{CommonName: caName},
-		NotBefore:             now.Add(-Backdating),
+		Subject:               pkix.Name{CommonName: "apigw-guardian CA"},
+		NotBefore:             now.Add(-backdating),
 		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -65,70 +57,89 @@ func caTemplate(lifetime time.Duration, now time.Time) *x509.Certificate {
 	}
 }
 
-// leafTemplate is for serving only, and lies within the life of ca.
-func leafTemplate(opts Options, ca *x509.Certificate, now time.Time) *x509.Certificate {
+// newLeaf makes a serving certificate that is valid only while ca is.
+func newLeaf(opts Options, ca keyPair, now time.Time) (*tls.Certificate, error) {
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: leafName},
-		NotBefore:             now.Add(-Backdating),
-		NotAfter:              now.Add(opts.LeafLifetime),
+		Subject:               pkix.Name{CommonName: "apigw-guardian"},
+		NotBefore:             slices.MaxFunc([]time.Time{now.Add(-backdating), ca.certificate.NotBefore}, time.Time.Compare),
+		NotAfter:              slices.MinFunc([]time.Time{now.Add(opts.LeafLifetime), ca.certificate.NotAfter}, time.Time.Compare),
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	if template.NotBefore.Before(ca.NotBefore) {
-		template.NotBefore = ca.NotBefore
-	}
-	if template.NotAfter.After(ca.NotAfter) {
-		template.NotAfter = ca.NotAfter
-	}
 	for _, host := range opts.Hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
-			continue
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
 		}
-		template.DNSNames = append(template.DNSNames, host)
 	}
-	return template
-}
-
-// sign makes a new key and a certificate for it.
-func (p pair) sign(template *x509.Certificate) (*tls.Certificate, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, err
 	}
-	_, parsed, err := pki.SignCertificate(template, p.certificate, key.Public(), p.key)
+	leaf, err := ca.sign(template, key)
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{parsed.Raw}, PrivateKey: key, Leaf: parsed}, nil
+	return &tls.Certificate{Certificate: [][]byte{leaf.certificate.Raw}, PrivateKey: key, Leaf: leaf.certificate}, nil
 }
 
-// newKey returns a P-256 key: every TLS 1.3 client knows it, and it signs in tens of
-// microseconds, in a handshake as in an issue.
-func newKey() (crypto.Signer, error) {
-	key, err := pki.GenerateECPrivateKey(pki.ECCurve256)
+// newKey returns a P-256 key: every TLS 1.3 client supports it, and a signature takes tens of microseconds.
+func newKey() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// sign returns a certificate for the key, signed by p.
+func (p keyPair) sign(template *x509.Certificate, key crypto.Signer) (keyPair, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, p.certificate, key.Public(), p.key)
 	if err != nil {
-		return nil, fmt.Errorf("make a private key: %w", err)
+		return keyPair{}, fmt.Errorf("sign the certificate of %s: %w", template.Subject, err)
 	}
-	return key, nil
+	certificate, err := x509.ParseCertificate(der)
+	return keyPair{certificate: certificate, key: key}, err
 }
 
-// expired is true for no certificate.
-func (p pair) expired(now time.Time) bool {
+// expired is true if there is no certificate.
+func (p keyPair) expired(now time.Time) bool {
 	return p.certificate == nil || now.After(p.certificate.NotAfter)
 }
 
-// untimely says why p is not valid at this moment, or nothing.
-func (p pair) untimely(now time.Time) string { return untimely("tls.crt", p.certificate, now) }
-
-// untimely says why the certificate in the file or key of that name is not valid at this moment, or nothing.
-func untimely(name string, certificate *x509.Certificate, now time.Time) string {
+// invalidity says why the certificate, which is stored under that name, is not valid now; "" if it is.
+func invalidity(name string, certificate *x509.Certificate, now time.Time) string {
 	switch {
 	case now.After(certificate.NotAfter):
 		return name + " has expired on " + certificate.NotAfter.UTC().Format(time.RFC3339)
 	case now.Before(certificate.NotBefore):
-		return name + " is not valid before " + certificate.NotBefore.UTC().Format(time.RFC3339) + " (look at this machine's clock first)"
+		return name + " is not valid before " + certificate.NotBefore.UTC().Format(time.RFC3339) + " (check this machine's clock first)"
 	}
 	return ""
+}
+
+// encodeKey returns the key in PEM, as PKCS 8, which holds every kind of key.
+func encodeKey(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode a private key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: keyutil.PrivateKeyBlockType, Bytes: der}), nil
+}
+
+// parseKeyPair reads a certificate chain and the private key of its first certificate. The reason says what is wrong, and never
+// quotes the input; "" if nothing is.
+func parseKeyPair(certName, keyName string, certPEM, keyPEM []byte) (chain []*x509.Certificate, key crypto.Signer, reason string) {
+	chain, err := cert.ParseCertsPEM(certPEM)
+	if err != nil {
+		return nil, nil, certName + " is not a PEM certificate"
+	}
+	parsed, err := keyutil.ParsePrivateKeyPEM(keyPEM)
+	key, ok := parsed.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, nil, keyName + " is not a PEM private key"
+	}
+	public, ok := key.Public().(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	if !ok || !public.Equal(chain[0].PublicKey) {
+		return nil, nil, keyName + " is not the key of " + certName
+	}
+	return chain, key, ""
 }

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package corpus holds admission reviews as a real API server sent them, and the answers that they must get.
+// Package corpus holds admission reviews that a real API server sent, and the answers that the guard must give.
 //
-// `make corpus` captures the reviews, one for each scenario of e2e/scenario. All tests that judge a review use this one
-// corpus: of the decision, of the handler, of the fuzzers, and those against a live API server.
+// `make corpus` captures the reviews, one for each scenario of e2e/scenario. The tests of the decision and of the handler, the
+// fuzzers and the end-to-end tests share this corpus.
 package corpus
 
 import (
@@ -20,14 +20,14 @@ var files embed.FS
 // Case is one review and its answer.
 type Case struct {
 	Name string
-	// Review is the body that the API server posted. The values of Secrets in it are replaced by canaries.
+	// Review is the body that the API server posted. Canaries replace the values of Secrets in it.
 	Review []byte
-	// Answer is what the guard must answer, indented; nil where nobody has written it down yet.
+	// Answer is the answer that the guard must give, indented. It is nil if the answer has not been written yet.
 	Answer []byte
 }
 
-// Holds tells whether the lookups that the write rests on held when it was captured. They did not in the scenarios whose names say that
-// an account or a Secret lives, or that a certificate authority or a UID is not the cluster's.
+// Holds returns whether the lookup of the decision held when the review was captured. It did not hold in scenarios whose names say
+// that an account or a Secret lives, or that a CA or a UID is not the cluster's.
 func (c Case) Holds() bool {
 	for _, part := range []string{"-that-lives", "-other-ca", "-foreign-ca", "-bogus-uid"} {
 		if strings.HasSuffix(c.Name, part) {
@@ -37,13 +37,13 @@ func (c Case) Holds() bool {
 	return true
 }
 
-// IsLive tells whether the object that the review writes was the live one. It was not where an object is created that exists.
+// IsLive returns whether the object of the review was the live object. It was not if the review creates an object that exists.
 func (c Case) IsLive() bool { return !strings.HasPrefix(c.Name, "create-") }
 
-// Canary starts every value of a Secret in the corpus, decoded. It must show up nowhere else.
+// Canary is the prefix of each decoded value of a Secret in the corpus. It must not appear in any output of the guard.
 const Canary = "canary-"
 
-// Cases returns the whole corpus, sorted by name. The error says that a file of it could not be read.
+// Cases returns the whole corpus, sorted by name. An error means that a file could not be read.
 func Cases() ([]Case, error) {
 	entries, err := files.ReadDir("reviews")
 	if err != nil {
@@ -55,13 +55,13 @@ func Cases() ([]Case, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the corpus: %w", err)
 		}
-		answer, _ := files.ReadFile(path.Join("answers", entry.Name())) // absent: not written down yet
+		answer, _ := files.ReadFile(path.Join("answers", entry.Name())) // may be absent
 		cases = append(cases, Case{Name: strings.TrimSuffix(entry.Name(), ".json"), Review: review, Answer: answer})
 	}
 	return cases, nil
 }
 
-// Orphans returns the names of answers to reviews that are not there.
+// Orphans returns the names of answers that have no review.
 func Orphans() ([]string, error) {
 	entries, err := files.ReadDir("answers")
 	if err != nil {

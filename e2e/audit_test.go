@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
@@ -33,7 +34,7 @@ type auditEvent struct {
 // auditEvents returns the events for which keep holds, in the order of the log.
 func auditEvents(t *testing.T, keep func(line []byte) bool) []auditEvent {
 	t.Helper()
-	file, err := os.Open(shared.cluster.AuditLog())
+	file, err := os.Open(harness.Of(t).Cluster.AuditLog())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,10 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
@@ -20,7 +22,7 @@ import (
 // emptyWorld returns the cluster without the reserved resources, as before the first installation.
 func emptyWorld(t *testing.T) *scenario.World {
 	t.Helper()
-	world := newWorld(t)
+	world := harness.World(t)
 	for _, object := range []*scenario.Object{world.Token, world.Binding, world.Role, world.Account} {
 		pastGuard(t, world, scenario.Delete(object))
 	}
@@ -28,9 +30,9 @@ func emptyWorld(t *testing.T) *scenario.World {
 }
 
 // lines wants an outcome for each of the four, in the order in which they are applied, and the words of success.
-func lines(t *testing.T, r ran, outcomes ...string) {
+func lines(t *testing.T, r harness.Ran, outcomes ...string) {
 	t.Helper()
-	got := strings.Split(strings.TrimSpace(r.require(t, 0).stdout), "\n")
+	got := strings.Split(strings.TrimSpace(r.Require(t, 0).Stdout), "\n")
 	if len(got) != len(outcomes)+1 || got[len(got)-1] != "Authorized API Gateway" {
 		t.Fatalf("got %q, want %v and Authorized API Gateway", got, outcomes)
 	}
@@ -42,28 +44,39 @@ func lines(t *testing.T, r ran, outcomes ...string) {
 }
 
 func TestAuthorizeIsIdempotentBehindTheGuard(t *testing.T) {
+	harness.Take(t)
 	world := emptyWorld(t)
-	startGuard(t)
-	run(t, "status").require(t, 3, "Not authorized")
-	lines(t, run(t, "authorize"), "created", "created", "created", "created")
+	harness.StartGuard(t)
+	requireStatus(t, 3, false, false)
+	lines(t, harness.Run(t, "authorize"), "created", "created", "created", "created")
 	versions := resourceVersions(t, world)
-	lines(t, run(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
+	lines(t, harness.Run(t, "authorize"), "unchanged", "unchanged", "unchanged", "unchanged")
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("the second run has written: %s, before %s", again, versions)
 	}
-	run(t, "status").require(t, 0, "Authorized API Gateway", "Protected")
+	requireStatus(t, 0, true, true)
 	var status struct {
-		Authorized, Protected bool
-		Drift                 []any
-		PrivateNetwork        string
+		Drift          []any
+		PrivateNetwork string
 	}
-	run(t, "status", "-o", "json").require(t, 0).into(t, &status)
-	if !status.Authorized || !status.Protected || len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
+	harness.Run(t, "status", "-o", "json").Require(t, 0).Into(t, &status)
+	if len(status.Drift) != 0 || status.PrivateNetwork != "Unknown" {
 		t.Errorf("got %+v", status)
 	}
-	run(t, "verify").require(t, 0, "went as they must")
+	harness.Run(t, "verify").Require(t, 0)
 	if again := resourceVersions(t, world); again != versions {
 		t.Errorf("status or verify has written: %s, before %s", again, versions)
+	}
+}
+
+// requireStatus wants an exit code of status, and what it says in JSON.
+func requireStatus(t *testing.T, code int, authorized, protected bool) {
+	t.Helper()
+	type state struct{ Authorized, Protected bool }
+	var got state
+	harness.Run(t, "status", "-o", "json").Require(t, code).Into(t, &got)
+	if want := (state{authorized, protected}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
@@ -82,23 +95,26 @@ func resourceVersions(t *testing.T, world *scenario.World) string {
 
 // Without a guard, everything can be authorized, and nothing is protected.
 func TestStatusAndVerifySeeThatNobodyGuards(t *testing.T) {
-	newWorld(t)
-	removeRegistration(t)
-	run(t, "authorize").require(t, 0, "Authorized API Gateway")
-	run(t, "status").require(t, 3, "Authorized API Gateway", "Not protected")
-	run(t, "verify").require(t, 3, "did not go as they must")
+	harness.Take(t)
+	harness.World(t)
+	harness.RemoveRegistration(t)
+	harness.Run(t, "authorize").Require(t, 0)
+	requireStatus(t, 3, true, false)
+	harness.Run(t, "verify").Require(t, 3)
 }
 
 // A guard that hangs fails every write, and yet protects nothing that status could vouch for.
 func TestVerifyTakesAFailedCallForNoDenial(t *testing.T) {
-	newWorld(t)
-	guard := startGuard(t)
+	harness.Take(t)
+	harness.World(t)
+	guard := harness.StartGuard(t)
 	guard.Kill()
-	run(t, "status").require(t, 3, "Not protected")
+	requireStatus(t, 3, true, false)
 }
 
 // TestAuthorizeWhereTheNamesWereTaken is row R14 of the targets.
 func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
+	harness.Take(t)
 	t.Run("what is equal is adopted", func(t *testing.T) {
 		world := emptyWorld(t)
 		for _, object := range world.Objects() {
@@ -106,45 +122,45 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 			apply.Query.Set("fieldManager", "console")
 			pastGuard(t, world, apply)
 		}
-		startGuard(t)
-		result := run(t, "authorize").require(t, 0, "Authorized API Gateway")
-		if strings.Count(result.stdout, "adopted") < 3 || strings.Contains(result.stdout, "created") {
-			t.Errorf("got %s", result.stdout)
+		harness.StartGuard(t)
+		result := harness.Run(t, "authorize").Require(t, 0)
+		if strings.Count(result.Stdout, "adopted") < 3 || strings.Contains(result.Stdout, "created") {
+			t.Errorf("got %s", result.Stdout)
 		}
 	})
 	t.Run("what differs is refused, and put right only on demand", func(t *testing.T) {
-		world := newWorld(t)
+		world := harness.World(t)
 		pastGuard(t, world, scenario.Patch(world.Role, `[{"op":"replace","path":"/rules/2/verbs","value":["get"]},{"op":"add","path":"/metadata/labels","value":{"team":"a"}}]`))
 		pastGuard(t, world, scenario.Merge(world.Account, `{"automountServiceAccountToken":true}`))
-		startGuard(t)
+		harness.StartGuard(t)
 		before := resourceVersions(t, world)
-		run(t, "authorize").require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair", "nothing was changed")
+		harness.Run(t, "authorize").Require(t, 1, "rules[2].verbs", "metadata.labels.team", "automountServiceAccountToken", "--repair")
 		if after := resourceVersions(t, world); after != before {
 			t.Errorf("the refused run has written: %s, before %s", after, before)
 		}
-		run(t, "status").require(t, 3, "rules[2].verbs")
-		result := run(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
-		if strings.Count(result.stdout, "repaired") != 2 {
-			t.Errorf("got %s", result.stdout)
+		requireStatus(t, 3, false, true)
+		result := harness.Run(t, "authorize", "--repair").Require(t, 0)
+		if strings.Count(result.Stdout, "repaired") != 2 {
+			t.Errorf("got %s", result.Stdout)
 		}
-		run(t, "status").require(t, 0)
+		harness.Run(t, "status").Require(t, 0)
 	})
 	t.Run("an attacker's binding is refused with what to do", func(t *testing.T) {
 		world := emptyWorld(t)
 		foreign := strings.Replace(string(world.Binding.Manifest()), `"name":"apigw-ingress-clusterrole"}`, `"name":"cluster-admin"}`, 1)
 		pastGuard(t, world, scenario.Apply(world.Binding, foreign))
-		startGuard(t)
-		run(t, "authorize", "--repair").require(t, 1, "roleRef", "delete")
+		harness.StartGuard(t)
+		harness.Run(t, "authorize", "--repair").Require(t, 1, "roleRef")
 		pastGuard(t, world, scenario.Delete(world.Binding))
-		run(t, "authorize").require(t, 0)
+		harness.Run(t, "authorize").Require(t, 0)
 	})
 	t.Run("an older token is used, and no second one made", func(t *testing.T) {
-		world := newWorld(t)
+		world := harness.World(t)
 		pastGuard(t, world, scenario.Delete(world.Token))
 		pastGuard(t, world, scenario.Create(world.Token, strings.Replace(string(world.Token.Manifest()), world.Token.Name, "apigw-ingress-token-x7k2p", 1)))
-		startGuard(t)
-		run(t, "authorize").require(t, 0, "apigw-ingress-token-x7k2p", "adopted", "Authorized API Gateway")
-		secrets, err := clients(t).CoreV1().Secrets(world.Token.Namespace).List(t.Context(), metav1.ListOptions{})
+		harness.StartGuard(t)
+		harness.Run(t, "authorize").Require(t, 0, "apigw-ingress-token-x7k2p")
+		secrets, err := harness.Clients(t).CoreV1().Secrets(world.Token.Namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +169,7 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 				t.Errorf("a second token Secret %s was made", secret.Name)
 			}
 		}
-		run(t, "status").require(t, 0)
+		harness.Run(t, "status").Require(t, 0)
 		old := scenario.Write{Method: "DELETE", Path: world.Token.Collection + "/apigw-ingress-token-x7k2p", ContentType: scenario.JSON}
 		if answer, err := world.Guarded.Do(t.Context(), old); err != nil || answer.Code != 403 {
 			t.Errorf("delete of the older token: got %d %s %v", answer.Code, answer.Body, err)
@@ -164,17 +180,18 @@ func TestAuthorizeWhereTheNamesWereTaken(t *testing.T) {
 }
 
 func TestPreflightNamesWhatIsMissing(t *testing.T) {
-	newWorld(t)
+	harness.Take(t)
+	harness.World(t)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	// The world lets every authenticated user do everything: nobody is who is in no such group.
-	must(t)(nil, clients(t).RbacV1().ClusterRoleBindings().Delete(t.Context(), "scenario", metav1.DeleteOptions{}))
-	if err := testbed.WriteKubeconfig(path, shared.cluster.ConfigFor("eve")); err != nil {
+	must(t)(nil, harness.Clients(t).RbacV1().ClusterRoleBindings().Delete(t.Context(), "scenario", metav1.DeleteOptions{}))
+	if err := testbed.WriteKubeconfig(path, harness.Of(t).Cluster.ConfigFor("eve")); err != nil {
 		t.Fatal(err)
 	}
 	var result struct {
 		Checks []struct{ ID, Status, Message, Remedy string }
 	}
-	guardianOf(t, path, "preflight", "-o", "json").require(t, 3).into(t, &result)
+	harness.RunAs(t, path, "preflight", "-o", "json").Require(t, 3).Into(t, &result)
 	want := []string{"kubernetes-version", "admin-role", "private-network", "existing-resources", "tke-cluster"}
 	for i, id := range want {
 		if i >= len(result.Checks) || result.Checks[i].ID != id {
@@ -185,59 +202,61 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	if role.Status != "Fail" || !strings.Contains(role.Message, "escalate") || !strings.Contains(role.Remedy, "tke:admin") {
 		t.Errorf("got %+v", role)
 	}
-	guardianOf(t, path, "authorize").require(t, 1, "nothing was changed", "admin-role")
+	harness.RunAs(t, path, "authorize").Require(t, 1, "admin-role")
 }
 
 func TestPrivateNetworkModes(t *testing.T) {
-	newWorld(t)
-	services := clients(t).CoreV1().Services(metav1.NamespaceDefault)
+	harness.Take(t)
+	harness.World(t)
+	services := harness.Clients(t).CoreV1().Services(metav1.NamespaceDefault)
 	must(t)(services.Create(t.Context(), &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "kubernetes-intranet"},
 		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{{Port: 443}}},
 	}, metav1.CreateOptions{}))
 	t.Cleanup(func() {
-		if err := clients(t).CoreV1().Services(metav1.NamespaceDefault).
+		if err := harness.Clients(t).CoreV1().Services(metav1.NamespaceDefault).
 			Delete(context.WithoutCancel(t.Context()), "kubernetes-intranet", metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
 		}
 	})
 	const remedy = "Basic information"
-	run(t, "authorize").require(t, 1, "private-network", remedy)
-	run(t, "authorize", "--private-network", "warn").require(t, 0, remedy, "Authorized API Gateway")
-	run(t, "authorize", "--private-network", "skip").require(t, 0, "Authorized API Gateway")
+	harness.Run(t, "authorize").Require(t, 1, "private-network", remedy)
+	harness.Run(t, "authorize", "--private-network", "warn").Require(t, 0, remedy)
+	harness.Run(t, "authorize", "--private-network", "skip").Require(t, 0)
 	service, err := services.Get(t.Context(), "kubernetes-intranet", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.0.0.1"}}
 	must(t)(services.UpdateStatus(t.Context(), service, metav1.UpdateOptions{}))
-	run(t, "authorize").require(t, 0, "Authorized API Gateway")
-	run(t, "preflight").require(t, 0, "private-network")
+	harness.Run(t, "authorize").Require(t, 0)
+	harness.Run(t, "preflight").Require(t, 0, "private-network")
 }
 
 // TestASecondReservationNeedsNoCode: other kinds and names, and another namespace, from one file.
 func TestASecondReservationNeedsNoCode(t *testing.T) {
-	newWorld(t)
+	harness.Take(t)
+	harness.World(t)
 	const namespace = "edge-system"
 	set := []string{"--reservations", "testdata/reservations"}
-	with := func(args ...string) ran { return run(t, append(args, set...)...) }
+	with := func(args ...string) harness.Ran { return harness.Run(t, append(args, set...)...) }
 	absolute, err := filepath.Abs("testdata/reservations")
 	if err != nil {
 		t.Fatal(err)
 	}
-	startGuard(t, "--reservations", absolute)
-	with("authorize").require(t, 1, "namespace", namespace)
-	must(t)(clients(t).CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}))
-	with("authorize").require(t, 0, "roles.rbac.authorization.k8s.io/edge-system/edge-router created", "Authorized API Gateway and Edge Router")
-	with("status").require(t, 0)
-	with("verify").require(t, 0, "went as they must")
+	harness.StartGuard(t, "--reservations", absolute)
+	with("authorize").Require(t, 1, namespace)
+	must(t)(harness.Clients(t).CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{}))
+	with("authorize").Require(t, 0, "roles.rbac.authorization.k8s.io/edge-system/edge-router created")
+	with("status").Require(t, 0)
+	with("verify").Require(t, 0)
 	for _, args := range [][]string{
 		{"-n", namespace, "label", "role", "edge-router", "a=b"},
 		{"-n", namespace, "patch", "configmap", "edge-router", "-p", `{"data":{"mode":"lax"}}`},
 		{"-n", namespace, "delete", "rolebinding", "edge-router"},
 		{"delete", "namespace", namespace},
 	} {
-		if _, says, err := shared.cluster.Kubectl(t.Context(), args...); err == nil || !strings.Contains(says, "reserved by Edge Router") {
+		if _, says, err := harness.Of(t).Cluster.Kubectl(t.Context(), args...); err == nil || !strings.Contains(says, "reserved by Edge Router") {
 			t.Errorf("kubectl %v: %v, %s", args, err, says)
 		}
 	}
@@ -247,14 +266,14 @@ func TestASecondReservationNeedsNoCode(t *testing.T) {
 
 func removeEdge(t *testing.T) {
 	t.Helper()
-	unguarded, err := scenario.NewClient(shared.cluster.UnguardedConfig())
+	unguarded, err := scenario.NewClient(harness.Of(t).Cluster.UnguardedConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
 	requireDone(t, unguarded, scenario.Write{Method: "DELETE", Path: "/api/v1/namespaces/edge-system", ContentType: scenario.JSON})
 	// The namespace controller asks the guard for each object; what is going already must not be held up.
-	eventually(t, "a reserved namespace that is going anyway is gone", func() bool {
-		_, err := clients(t).CoreV1().Namespaces().Get(t.Context(), "edge-system", metav1.GetOptions{})
-		return err != nil
+	harness.Eventually(t, "a reserved namespace that is going anyway is gone", func() (bool, any) {
+		live, err := harness.Clients(t).CoreV1().Namespaces().Get(t.Context(), "edge-system", metav1.GetOptions{})
+		return apierrors.IsNotFound(err), live.Status
 	})
 }

@@ -4,65 +4,16 @@
 package e2e
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 )
 
-// ran is one run of the program.
-type ran struct {
-	code           int
-	stdout, stderr string
-}
-
-// run runs the program as the admin of the shared cluster.
-func run(t *testing.T, args ...string) ran {
-	t.Helper()
-	return guardianOf(t, shared.cluster.Kubeconfig(), args...)
-}
-
-func guardianOf(t *testing.T, kubeconfig string, args ...string) ran {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), shared.program, args...)
-	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	err := command.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return ran{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
-}
-
-// require wants an exit code, and each text on either stream.
-func (r ran) require(t *testing.T, code int, says ...string) ran {
-	t.Helper()
-	if r.code != code {
-		t.Fatalf("exit code %d, want %d\n%s%s", r.code, code, r.stdout, r.stderr)
-	}
-	for _, text := range says {
-		if !strings.Contains(r.stdout+r.stderr, text) {
-			t.Fatalf("it does not say %q\n%s%s", text, r.stdout, r.stderr)
-		}
-	}
-	return r
-}
-
-// into reads the JSON that was printed.
-func (r ran) into(t *testing.T, result any) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(r.stdout), result); err != nil {
-		t.Fatalf("not JSON: %v\n%s", err, r.stdout)
-	}
-}
-
 func TestBadUsageSaysWhatToDo(t *testing.T) {
+	harness.Take(t)
 	for name, test := range map[string]struct {
 		args []string
 		code int
@@ -71,7 +22,7 @@ func TestBadUsageSaysWhatToDo(t *testing.T) {
 		"a command that is not there":           {[]string{"preflihgt"}, 2, "did you mean preflight?"},
 		"an argument too many":                  {[]string{"status", "now"}, 2, "takes no argument"},
 		"a flag that is not there":              {[]string{"status", "--jsno"}, 2, "unknown flag"},
-		"an output that is not there":           {[]string{"status", "-o", "xml"}, 2, "give table, json or yaml"},
+		"an output that is not there":           {[]string{"status", "-o", "xml"}, 2, "table, json or yaml"},
 		"a mode of no meaning":                  {[]string{"preflight", "--private-network", "maybe"}, 2, "not enforce, warn or skip"},
 		"no time to wait":                       {[]string{"authorize", "--wait", "0s"}, 2, "give a time above zero"},
 		"a kubeconfig that is not there":        {[]string{"status", "--kubeconfig", "/absent"}, 1, "/absent"},
@@ -86,25 +37,27 @@ func TestBadUsageSaysWhatToDo(t *testing.T) {
 		"a source of certificates that is none": {[]string{"webhook", "--url", "https://a:1", "--certs", "magic"}, 2, "builtin or files"},
 		"certificates in no folder":             {[]string{"webhook", "--url", "https://a:1", "--certs", "files"}, 2, "--cert-dir"},
 		"a folder that nobody reads":            {[]string{"webhook", "--url", "https://a:1", "--cert-dir", "/etc"}, 2, "--certs files"},
-		"an authority of a moment":              {[]string{"webhook", "--url", "https://a:1", "--ca-lifetime", "1s"}, 2, "give at least 5s"},
-		"a leaf of a moment":                    {[]string{"webhook", "--url", "https://a:1", "--leaf-lifetime", "0"}, 2, "give at least 5s"},
+		"an authority of a moment":              {[]string{"webhook", "--url", "https://a:1", "--ca-lifetime", "1s"}, 2, "at least 5s"},
+		"a leaf of a moment":                    {[]string{"webhook", "--url", "https://a:1", "--leaf-lifetime", "0"}, 2, "at least 5s"},
 		"a leaf above its authority":            {[]string{"webhook", "--url", "https://a:1", "--ca-lifetime", "1h", "--leaf-lifetime", "2h"}, 2, "never outlives"},
 		"a client CA that is not there":         {[]string{"webhook", "--url", "https://a:1", "--client-ca", "/absent"}, 1, "/absent: the file is missing"},
 		"a log level that is none":              {[]string{"webhook", "--url", "https://a:1", "--log-level", "loud"}, 2, "--log-level"},
 	} {
-		t.Run(name, func(t *testing.T) { run(t, test.args...).require(t, test.code, test.says) })
+		t.Run(name, func(t *testing.T) { harness.Run(t, test.args...).Require(t, test.code, test.says) })
 	}
 }
 
 func TestEveryCommandShowsAnExample(t *testing.T) {
+	harness.Take(t)
 	for _, command := range []string{"preflight", "authorize", "status", "verify", "webhook", "version"} {
-		run(t, command, "-h").require(t, 0, "Examples:\n", "apigw-guardian "+command)
+		harness.Run(t, command, "-h").Require(t, 0, "Examples:\n", "apigw-guardian "+command)
 	}
 }
 
 func TestVersion(t *testing.T) {
+	harness.Take(t)
 	var version struct{ Version, Commit, Go string }
-	run(t, "version", "-o", "json").require(t, 0).into(t, &version)
+	harness.Run(t, "version", "-o", "json").Require(t, 0).Into(t, &version)
 	if version.Version == "" || !strings.HasPrefix(version.Go, "go1.") {
 		t.Errorf("got %+v", version)
 	}
@@ -112,18 +65,20 @@ func TestVersion(t *testing.T) {
 
 // A malformed reservation is an error with its file and path, and the server does not start.
 func TestWebhookRefusesAMalformedReservation(t *testing.T) {
+	harness.Take(t)
 	dir := t.TempDir()
 	const broken = "apiVersion: guardian.apigw.io/v1alpha1\nkind: Reservation\nmetadata: {name: edge}\nspec: {ower: Edge}\n"
 	if err := os.WriteFile(filepath.Join(dir, "edge.yaml"), []byte(broken), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "webhook", "--url", "https://127.0.0.1:1", "--listen", "127.0.0.1:0", "--reservations", dir).
-		require(t, 1, filepath.Join(dir, "edge.yaml"), `unknown field "spec.ower"`)
+	harness.Run(t, "webhook", "--url", "https://127.0.0.1:1", "--listen", "127.0.0.1:0", "--reservations", dir).
+		Require(t, 1, filepath.Join(dir, "edge.yaml"), `unknown field "spec.ower"`)
 }
 
 func TestWebhookNamesAnAddressInUse(t *testing.T) {
-	guard := startGuard(t)
+	harness.Take(t)
+	guard := harness.StartGuard(t)
 	address := strings.TrimPrefix(guard.URL(), "https://")
-	run(t, "webhook", "--url", guard.URL(), "--listen", address, "--probe-listen=0", "--metrics-listen=0").
-		require(t, 1, address, "in use")
+	harness.Run(t, "webhook", "--url", guard.URL(), "--listen", address, "--probe-listen=0", "--metrics-listen=0").
+		Require(t, 1, address)
 }

@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 // answers returns what the corpus says that the guard answers to each scenario.
@@ -39,8 +39,9 @@ func answers(t *testing.T) map[string]*admissionv1.AdmissionResponse {
 
 // The corpus is judged once more, by a live API server: it must send each review, and take the answer for what it says.
 func TestScenariosOfTheCorpus(t *testing.T) {
-	world, expected := newWorld(t), answers(t)
-	startGuard(t)
+	harness.Take(t)
+	world, expected := harness.World(t), answers(t)
+	harness.StartGuard(t)
 	scenarios := scenario.All()
 	if len(scenarios) != len(expected) {
 		t.Errorf("%d scenarios, and %d reviews in the corpus: run make corpus", len(scenarios), len(expected))
@@ -118,13 +119,10 @@ func requireRecord(t *testing.T, answer scenario.Answer, want *admissionv1.Admis
 	if !isRecorded {
 		return
 	}
-	store, err := store.New(shared.cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the record is stored", func() bool {
+	store := harness.Records(t)
+	harness.Eventually(t, "the record is stored", func() (bool, any) {
 		record, err := store.Get(t.Context(), name)
-		return err == nil && record.Spec.Reason == want.AuditAnnotations["reason"]
+		return err == nil && record.Spec.Reason == want.AuditAnnotations["reason"], err
 	})
 }
 

@@ -17,12 +17,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
 // controllerManager is who an attacker poses as: the name of the one user that may fill a token Secret.
@@ -44,7 +44,7 @@ func foreignCA(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, err := os.ReadFile(shared.cluster.RootCAFile())
+	ours, err := os.ReadFile(harness.Of(t).Cluster.RootCAFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,13 +54,13 @@ func foreignCA(t *testing.T) string {
 // stopController stops the controller manager until the test ends.
 func stopController(t *testing.T) {
 	t.Helper()
-	shared.cluster.StopControllerManager()
+	harness.Of(t).Cluster.StopControllerManager()
 	t.Cleanup(func() { startController(context.WithoutCancel(t.Context()), t) })
 }
 
 func startController(ctx context.Context, t *testing.T) {
 	t.Helper()
-	if err := shared.cluster.StartControllerManager(ctx); err != nil {
+	if err := harness.Of(t).Cluster.StartControllerManager(ctx); err != nil {
 		t.Error(err)
 	}
 }
@@ -68,7 +68,7 @@ func startController(ctx context.Context, t *testing.T) {
 // tokenIn returns the token of a Secret in kube-system; "" while it is not filled, or absent.
 func tokenIn(t *testing.T, name string) string {
 	t.Helper()
-	secret, err := clients(t).CoreV1().Secrets(metav1.NamespaceSystem).Get(t.Context(), name, metav1.GetOptions{})
+	secret, err := harness.Clients(t).CoreV1().Secrets(metav1.NamespaceSystem).Get(t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		return ""
 	}
@@ -86,7 +86,7 @@ func addTokenSecret(t *testing.T, world *scenario.World, name, account string) s
 			t.Error(err)
 		}
 	})
-	eventually(t, name+" is filled", func() bool { return tokenIn(t, name) != "" })
+	harness.Eventually(t, name+" is filled", func() (bool, any) { return tokenIn(t, name) != "", "no token" })
 	return tokenIn(t, name)
 }
 
@@ -103,7 +103,7 @@ type statusOf struct {
 func requireDrift(t *testing.T, paths ...string) {
 	t.Helper()
 	var status statusOf
-	run(t, "status", "-o", "json").require(t, 3).into(t, &status)
+	harness.Run(t, "status", "-o", "json").Require(t, 3).Into(t, &status)
 	var got []string
 	for _, drift := range status.Drift {
 		got = append(got, drift.Paths...)
@@ -116,10 +116,11 @@ func requireDrift(t *testing.T, paths ...string) {
 // TestNobodyFillsATokenSecretWithAnythingElse: who poses as the controller manager may write what it would write, and nothing
 // else. The real one is stopped, so that nobody puts anything right meanwhile.
 func TestNobodyFillsATokenSecretWithAnythingElse(t *testing.T) {
-	world := newWorld(t)
+	harness.Take(t)
+	world := harness.World(t)
 	other := addTokenSecret(t, world, "other-account-token", "default")
 	older := addTokenSecret(t, world, olderSecret, "apigw-ingress")
-	startGuard(t)
+	harness.StartGuard(t)
 	stopController(t)
 	uid := string(world.Account.Live.GetUID())
 	fill := func(token, uid, namespace string) string {
@@ -167,8 +168,9 @@ func TestNobodyFillsATokenSecretWithAnythingElse(t *testing.T) {
 // TestTheTypeOfATokenSecretStays: a Secret of another type cannot take the place, as its type cannot be changed by an update,
 // and the guard denies the creation.
 func TestTheTypeOfATokenSecretStays(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	opaque := strings.Replace(string(world.Token.Manifest()), "kubernetes.io/service-account-token", "Opaque", 1)
 	for name, write := range map[string]scenario.Write{
 		"an update": scenario.Merge(world.Token, `{"type":"Opaque"}`),
@@ -184,8 +186,9 @@ func TestTheTypeOfATokenSecretStays(t *testing.T) {
 
 // TestNobodyDestroysATokenSecretAsTheControllerManager: the account lives, whatever the Secret says of it.
 func TestNobodyDestroysATokenSecretAsTheControllerManager(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	stopController(t)
 	destroy := func(name string) {
 		t.Helper()
@@ -210,8 +213,9 @@ func TestNobodyDestroysATokenSecretAsTheControllerManager(t *testing.T) {
 // TestAnUnfilledTokenSecretCannotBeForged races the real controller manager: right after the creation, someone who poses as it
 // marks the Secret as an earlier account's, so that the real one would delete it.
 func TestAnUnfilledTokenSecretCannotBeForged(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	bogus := asController(scenario.Merge(world.Token, `{"metadata":{"annotations":{"`+corev1.ServiceAccountUIDKey+`":"bogus"}}}`))
 	const rounds = 13
 	denied := 0
@@ -233,8 +237,9 @@ func TestAnUnfilledTokenSecretCannotBeForged(t *testing.T) {
 		} else if code != http.StatusConflict {
 			t.Errorf("round %d: the forgery got %d", round, code)
 		}
-		eventually(t, "the Secret survives with its token", func() bool {
-			return userOf(t, tokenIn(t, world.Token.Name)) == reservedAccount
+		harness.Eventually(t, "the Secret survives with its token", func() (bool, any) {
+			user := userOf(t, tokenIn(t, world.Token.Name))
+			return user == reservedAccount, user
 		})
 	}
 	report.Line(t, "R5: %d forgeries of an unfilled token Secret, %d denied: the Secret survives each", rounds, denied)
@@ -242,24 +247,25 @@ func TestAnUnfilledTokenSecretCannotBeForged(t *testing.T) {
 
 // TestADeletionOfATokenSecretIsRecorded: the controller manager clears away the token of an account that is gone.
 func TestADeletionOfATokenSecretIsRecorded(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	before := countDeletions(t)
 	pastGuard(t, world, scenario.Delete(world.Account))
-	eventually(t, "the token of an account that is gone is gone", func() bool {
+	harness.Eventually(t, "the token of an account that is gone is gone", func() (bool, any) {
 		live, err := world.Read(t.Context(), world.Token)
-		return err == nil && live == nil
+		return err == nil && live == nil, err
 	})
-	eventually(t, "its deletion is recorded", func() bool { return countDeletions(t) > before })
+	harness.Eventually(t, "its deletion is recorded", func() (bool, any) {
+		count := countDeletions(t)
+		return count > before, count
+	})
 }
 
 // countDeletions returns how many allowed deletions of the reserved token Secret by the controller manager are recorded.
 func countDeletions(t *testing.T) int64 {
 	t.Helper()
-	store, err := store.New(shared.cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := harness.Records(t)
 	var count int64
 	list, err := store.List(t.Context(), audit.Filter{})
 	if err != nil {
@@ -281,26 +287,30 @@ func isDeletion(record v1alpha1.AuditRecord) bool {
 // TestASwappedCAIsSeenAndRepaired: with a policy that keeps the controller manager from putting the CA right, it stays until the
 // policy is gone and an administrator authorizes again.
 func TestASwappedCAIsSeenAndRepaired(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	swap := scenario.Merge(world.Token, `{"data":{"ca.crt":"`+foreignCA(t)+`"}}`)
-	run(t, "status").require(t, 0)
+	harness.Run(t, "status").Require(t, 0)
 	stopController(t)
 	pastGuard(t, world, swap)
 	requireDrift(t, "data[ca.crt]")
-	run(t, "authorize").require(t, 1, "data[ca.crt]", "--root-ca-file", "nothing was changed")
-	run(t, "authorize", "--repair", "--wait", "2s").require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
+	harness.Run(t, "authorize").Require(t, 1, "data[ca.crt]", "--root-ca-file")
+	harness.Run(t, "authorize", "--repair", "--wait", "2s").Require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
 	startController(t.Context(), t)
-	eventually(t, "the controller manager puts it right when it starts", func() bool { return run(t, "status").code == 0 })
+	harness.Eventually(t, "the controller manager puts it right when it starts", func() (bool, any) {
+		status := harness.Run(t, "status")
+		return status.Code == 0, status
+	})
 
 	addTokenSecret(t, world, "other-account-token", "default")
 	mutate(t, world)
 	pastGuard(t, world, swap)
 	requireDrift(t, "data[ca.crt]")
-	run(t, "authorize", "--repair", "--wait", "2s").require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
+	harness.Run(t, "authorize", "--repair", "--wait", "2s").Require(t, 1, "data[ca.crt]", "MutatingAdmissionPolicy")
 	endMutation(t, world)
-	run(t, "authorize", "--repair").require(t, 0, "Authorized API Gateway")
-	run(t, "status").require(t, 0)
+	harness.Run(t, "authorize", "--repair").Require(t, 0)
+	harness.Run(t, "status").Require(t, 0)
 	report.Line(t, "R6: a swapped ca.crt is drift; the controller manager writes it again after authorize --repair")
 }
 
@@ -321,7 +331,16 @@ func mutate(t *testing.T, world *scenario.World) {
 		pastGuard(t, world, scenario.Write{Method: http.MethodPost, Path: policies + kind, ContentType: scenario.JSON, Body: []byte(body)})
 	}
 	t.Cleanup(func() { _ = removePolicies(context.WithoutCancel(t.Context()), world) }) // they may be gone
-	eventually(t, "the policy is in force", func() bool { return isMutated(t, world.Guarded) && isMutated(t, world.Unguarded) })
+	harness.Eventually(t, "the policy is in force", isMutatedBy(t, world, true))
+}
+
+// isMutatedBy checks whether both API servers apply the policy, or whether neither does.
+func isMutatedBy(t *testing.T, world *scenario.World, want bool) func() (bool, any) {
+	t.Helper()
+	return func() (bool, any) {
+		got := [2]bool{isMutated(t, world.Guarded), isMutated(t, world.Unguarded)}
+		return got == [2]bool{want, want}, got
+	}
 }
 
 // isMutated tries the policy with a token Secret that is not reserved.
@@ -342,7 +361,7 @@ func endMutation(t *testing.T, world *scenario.World) {
 	if err := removePolicies(t.Context(), world); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the policy is not in force", func() bool { return !isMutated(t, world.Guarded) && !isMutated(t, world.Unguarded) })
+	harness.Eventually(t, "the policy is not in force", isMutatedBy(t, world, false))
 }
 
 func removePolicies(ctx context.Context, world *scenario.World) error {
@@ -358,11 +377,11 @@ func removePolicies(ctx context.Context, world *scenario.World) error {
 // inUse returns the Secret that authorize has left as in use for the reserved account, and the account's uid.
 func inUse(t *testing.T) (secret, uid string) {
 	t.Helper()
-	stored, err := clients(t).CoreV1().ConfigMaps("apigw-guardian").Get(t.Context(), facts.CredentialsName, metav1.GetOptions{})
+	stored, err := harness.Clients(t).CoreV1().ConfigMaps("apigw-guardian").Get(t.Context(), lookup.CredentialsName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var credential facts.Credential
+	var credential lookup.Credential
 	if err := json.Unmarshal([]byte(stored.Data["kube-system.apigw-ingress"]), &credential); err != nil {
 		t.Fatalf("%v in %v", err, stored.Data)
 	}
@@ -371,29 +390,30 @@ func inUse(t *testing.T) (secret, uid string) {
 
 // TestTheReservedNameIsNotFreeWhileAnOlderTokenIsInUse plays the life of an older token Secret.
 func TestTheReservedNameIsNotFreeWhileAnOlderTokenIsInUse(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
-	run(t, "authorize").require(t, 0)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
+	harness.Run(t, "authorize").Require(t, 0)
 	if secret, uid := inUse(t); secret != world.Token.Name || uid != string(world.Account.Live.GetUID()) {
 		t.Errorf("fresh: %s of %s is in use", secret, uid)
 	}
 	pastGuard(t, world, scenario.Delete(world.Token))
 	addTokenSecret(t, world, olderSecret, "apigw-ingress")
-	run(t, "authorize").require(t, 0, "adopted")
+	harness.Run(t, "authorize").Require(t, 0)
 	if secret, _ := inUse(t); secret != olderSecret {
 		t.Errorf("adopted: %s is in use", secret)
 	}
 	requireMint(t, world)
 	pastGuard(t, world, scenario.Write{Method: http.MethodDelete, Path: world.Token.Collection + "/" + olderSecret, ContentType: scenario.JSON})
 	requireMint(t, world) // the guard may not look whether it is still there: authorize tells it
-	lines(t, run(t, "authorize"), "unchanged", "unchanged", "unchanged", "created")
+	lines(t, harness.Run(t, "authorize"), "unchanged", "unchanged", "unchanged", "created")
 	if secret, _ := inUse(t); secret != world.Token.Name {
 		t.Errorf("authorized again: %s is in use", secret)
 	}
 	pastGuard(t, world, scenario.Delete(world.Account))
-	eventually(t, "the token of an account that is gone is gone", func() bool { return tokenIn(t, world.Token.Name) == "" })
-	lines(t, run(t, "authorize"), "created", "unchanged", "unchanged", "created")
-	run(t, "status").require(t, 0)
+	harness.Eventually(t, "the token of an account that is gone is gone", func() (bool, any) { return tokenIn(t, world.Token.Name) == "", "a token" })
+	lines(t, harness.Run(t, "authorize"), "created", "unchanged", "unchanged", "created")
+	harness.Run(t, "status").Require(t, 0)
 	if _, uid := inUse(t); uid == string(world.Account.Live.GetUID()) {
 		t.Errorf("recreated: the uid %s is of the earlier account", uid)
 	}
@@ -416,16 +436,17 @@ func requireMint(t *testing.T, world *scenario.World) {
 
 // TestStatusReadsTheSubjectOfTheToken: the guard may have been away when the token was replaced.
 func TestStatusReadsTheSubjectOfTheToken(t *testing.T) {
-	world := newWorld(t)
+	harness.Take(t)
+	world := harness.World(t)
 	other := addTokenSecret(t, world, "other-account-token", "default")
 	older := addTokenSecret(t, world, olderSecret, "apigw-ingress")
-	startGuard(t)
+	harness.StartGuard(t)
 	stopController(t)
 	for name, token := range map[string]string{"another account's token": other, "another Secret's token": older, "garbage": "x"} {
 		pastGuard(t, world, scenario.Merge(world.Token, `{"data":{"token":"`+encoded(token)+`"}}`))
 		requireDrift(t)
-		if result := run(t, "authorize", "--wait", "1s"); result.code != 1 {
-			t.Errorf("%s is proved: %s", name, result.stdout)
+		if result := harness.Run(t, "authorize", "--wait", "1s"); result.Code != 1 {
+			t.Errorf("%s is proved: %s", name, result.Stdout)
 		}
 	}
 	pastGuard(t, world, scenario.Merge(world.Token, `{"data":{"namespace":"eA==","extra":"eA=="}}`))

@@ -5,13 +5,13 @@ package e2e
 
 import (
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
@@ -19,10 +19,11 @@ import (
 // TestNothingElsewhereIsTouched is row R2 of the targets: the same names in another namespace, collections that are deleted,
 // and a namespace that ends, all with a guard that hangs, so that a single call of it would show.
 func TestNothingElsewhereIsTouched(t *testing.T) {
-	newWorld(t)
-	guard := startGuard(t)
+	harness.Take(t)
+	harness.World(t)
+	guard := harness.StartGuard(t)
 	hang(t, guard)
-	client := clients(t)
+	client := harness.Clients(t)
 	const namespace = "elsewhere"
 	must(t)(client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: namespace},
@@ -52,41 +53,15 @@ func TestNothingElsewhereIsTouched(t *testing.T) {
 			t.Errorf("delete %s: %v", name, err)
 		}
 	}
-	eventually(t, "the namespace is gone", func() bool {
-		_, err := client.CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
-		return apierrors.IsNotFound(err)
+	harness.Eventually(t, "the namespace is gone", func() (bool, any) {
+		live, err := client.CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), live.Status
 	})
 	wake(t, guard)
 	if calls := countRequests(t, guard); calls != 0 {
 		t.Errorf("the guard was called %d times", calls)
 	}
 	report.Line(t, "R2: deletecollection and a namespace's end elsewhere, past a guard that hangs: 0 calls")
-}
-
-// must fails the test where a call that sets the scene fails.
-func must(t *testing.T) func(any, error) {
-	t.Helper()
-	return func(_ any, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// patience bounds how long a test waits for what must come about by itself.
-const patience = 60 * time.Second
-
-// eventually waits for what the control plane does in its own time.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: not so: %s", patience, what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }
 
 // countRequests returns how many reviews the guard has answered.

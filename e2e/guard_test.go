@@ -20,22 +20,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
 // The guard puts its registration back whatever was done to it.
 func TestRegistrationIsPutBack(t *testing.T) {
-	startGuard(t)
-	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	harness.Take(t)
+	harness.StartGuard(t)
+	registrations := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	want, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	isBack := func() bool {
+	isBack := func() (bool, any) {
 		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		return err == nil && equality.Semantic.DeepEqual(live.Webhooks, want.Webhooks) && len(live.OwnerReferences) == 0 &&
-			live.Annotations["admissions.enforcer/disabled"] == "true"
+			live.Annotations["admissions.enforcer/disabled"] == "true", live
 	}
 	for name, edit := range map[string]func(*admissionregistrationv1.ValidatingWebhookConfiguration){
 		"an entry removed":    func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = c.Webhooks[1:] },
@@ -80,33 +82,40 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			uid := live.UID
 			edit(live)
 			must(t)(registrations.Update(t.Context(), live, metav1.UpdateOptions{}))
-			eventually(t, "the registration is back", isBack)
+			harness.Eventually(t, "the registration is back", isBack)
+			// A new one would mean that there was none for a moment.
+			if live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{}); err != nil || live.UID != uid {
+				t.Errorf("the webhook configuration is another object: uid %s, before %s (%v)", live.UID, uid, err)
+			}
 		})
 	}
 	t.Run("deleted", func(t *testing.T) {
 		must(t)(nil, registrations.Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
-		eventually(t, "the registration is back", isBack)
+		harness.Eventually(t, "the registration is back", isBack)
 	})
 }
 
 // A label that an inventory tool puts on the registration is nobody's harm.
 func TestForeignLabelsOfTheRegistrationStay(t *testing.T) {
-	startGuard(t)
-	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	harness.Take(t)
+	harness.StartGuard(t)
+	registrations := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
 	patch := []byte(`{"metadata":{"labels":{"inventory":"x"}},"webhooks":[]}`)
 	must(t)(registrations.Patch(t.Context(), guardian.WebhookConfiguration, "application/merge-patch+json", patch, metav1.PatchOptions{}))
-	eventually(t, "the entries are back", func() bool {
+	harness.Eventually(t, "the entries are back", func() (bool, any) {
 		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
-		return err == nil && len(live.Webhooks) == 4 && live.Labels["inventory"] == "x"
+		return err == nil && len(live.Webhooks) == 4 && live.Labels["inventory"] == "x", live
 	})
 }
 
 // An object near the limits of the API server becomes a review of 17 MB: it is denied in our name, and its user is known.
 func TestOversizedReviewIsDeniedThroughTheAPIServer(t *testing.T) {
-	world := newWorld(t)
-	guard := startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	guard := harness.StartGuard(t)
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{
 		"x": strings.Repeat("<", 200_000),
 	}}, "rules": []any{map[string]any{
@@ -134,8 +143,9 @@ func TestOversizedReviewIsDeniedThroughTheAPIServer(t *testing.T) {
 }
 
 func TestObserveWarnsAndLetsPass(t *testing.T) {
-	world := newWorld(t)
-	guard := startGuard(t, "--mode", "observe")
+	harness.Take(t)
+	world := harness.World(t)
+	guard := harness.StartGuard(t, "--mode", "observe")
 	answer, err := world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"a":"b"}}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -155,13 +165,14 @@ func TestObserveWarnsAndLetsPass(t *testing.T) {
 
 // Several guards that start at the same moment on a cluster without an authority agree on one, and each serves with it.
 func TestGuardsThatStartTogetherAgree(t *testing.T) {
-	world := newWorld(t)
-	_ = clients(t).CoreV1().Secrets("apigw-guardian").Delete(t.Context(), "apigw-guardian-ca", metav1.DeleteOptions{}) // it may be absent
+	harness.Take(t)
+	world := harness.World(t)
+	_ = harness.Clients(t).CoreV1().Secrets("apigw-guardian").Delete(t.Context(), "apigw-guardian-ca", metav1.DeleteOptions{}) // it may be absent
 	guards := make([]*testbed.Guard, 3)
 	var group sync.WaitGroup
 	for i := range guards {
 		group.Go(func() {
-			guard, err := shared.cluster.LaunchGuard(shared.program)
+			guard, err := harness.Of(t).Cluster.LaunchGuard(harness.Of(t).Program)
 			if err != nil {
 				t.Error(err)
 				return
@@ -170,64 +181,57 @@ func TestGuardsThatStartTogetherAgree(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Cleanup(func() { removeRegistration(t) })
+	t.Cleanup(func() { harness.RemoveRegistration(t) })
 	for _, guard := range guards {
 		t.Cleanup(guard.Stop)
-		eventually(t, "the guard is ready", func() bool {
-			response, err := http.Get(guard.ProbesURL() + "/readyz")
-			if err != nil {
-				return false
-			}
-			_ = response.Body.Close()
-			return response.StatusCode == http.StatusOK
-		})
+		harness.AwaitReady(t, guard)
 	}
-	eventually(t, "a write is denied by one of them", func() bool {
-		answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role).DryRun())
-		return err == nil && answer.Code == http.StatusForbidden
-	})
+	harness.Eventually(t, "a write is denied by one of them", harness.Denies(t, world))
 	for range guards[1:] { // whichever is registered, the others answer with the same authority
 		guards[0].Kill()
 		guards = guards[1:]
-		must(t)(nil, clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		must(t)(nil, harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 			Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
-		eventually(t, "another one denies", func() bool {
-			answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role).DryRun())
-			return err == nil && answer.Code == http.StatusForbidden
-		})
+		harness.Eventually(t, "another one denies", harness.Denies(t, world))
 	}
 }
 
 // uninstall leaves nothing locked, and does not say so while a guard that runs puts its registration back.
 func TestUninstallRemovesTheRegistrationForGood(t *testing.T) {
-	world := newWorld(t)
-	guard := startGuard(t)
-	run(t, "uninstall").require(t, 1, "stop the guard first")
+	harness.Take(t)
+	world := harness.World(t)
+	guard := harness.StartGuard(t)
+	harness.Run(t, "uninstall").Require(t, 1)
 	guard.Stop()
-	_, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+	_, err := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 		Create(t.Context(), &admissionregistrationv1.ValidatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: guardian.WebhookConfiguration},
 		}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	run(t, "uninstall").require(t, 0, "Removed the registration", "reserved resources stay")
-	run(t, "uninstall").require(t, 0, "There is no registration")
+	harness.Run(t, "uninstall").Require(t, 0)
+	if _, err := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the webhook configuration after uninstall: %v, want not found", err)
+	}
+	harness.Run(t, "uninstall").Require(t, 0)
 	requireUntouched(t, world)
 	throughGuard(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"free":"yes"}}}`))
 }
 
 // The registration goes with the ClusterRole that owns it, and a guard that still runs leaves it gone.
 func TestRegistrationGoesWithItsOwner(t *testing.T) {
+	harness.Take(t)
 	const owner = "owner-of-the-registration"
-	roles := clients(t).RbacV1().ClusterRoles()
+	roles := harness.Clients(t).RbacV1().ClusterRoles()
 	must(t)(roles.Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: owner}}, metav1.CreateOptions{}))
-	guard := startGuard(t, "--owner-clusterrole", owner)
+	guard := harness.StartGuard(t, "--owner-clusterrole", owner)
 	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{}))
-	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	eventually(t, "the registration is gone, and the guard has noticed", func() bool {
+	registrations := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	harness.Eventually(t, "the registration is gone, and the guard has noticed", func() (bool, any) {
 		_, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 		log, logErr := guard.Log()
-		return apierrors.IsNotFound(err) && logErr == nil && strings.Contains(string(log), "not registering")
+		return apierrors.IsNotFound(err) && logErr == nil && strings.Contains(string(log), "not registering"), err
 	})
 }

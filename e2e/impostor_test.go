@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
@@ -31,7 +32,7 @@ import (
 // stolenCertificate makes a serving certificate with the key of the guard's CA, as a reader of its Secret can.
 func stolenCertificate(t *testing.T) tls.Certificate {
 	t.Helper()
-	secret, err := clients(t).CoreV1().Secrets("apigw-guardian").Get(t.Context(), certs.SecretName, metav1.GetOptions{})
+	secret, err := harness.Clients(t).CoreV1().Secrets("apigw-guardian").Get(t.Context(), certs.SecretName, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +81,12 @@ func startImpostor(t *testing.T, url string, says func(*admissionv1.AdmissionReq
 
 // Whoever holds the key of the CA can answer in the guard's place, and cannot make status call the resources protected.
 func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
-	world := newWorld(t)
-	guard := startGuard(t)
-	run(t, "authorize").require(t, 0)
-	run(t, "status").require(t, 0)
-	run(t, "verify").require(t, 0)
+	harness.Take(t)
+	world := harness.World(t)
+	guard := harness.StartGuard(t)
+	harness.Run(t, "authorize").Require(t, 0)
+	harness.Run(t, "status").Require(t, 0)
+	harness.Run(t, "verify").Require(t, 0)
 	if probes, err := guard.Metric(t.Context(), "apigw_guardian_probes_total"); err != nil || probes == 0 {
 		t.Errorf("the guard counts %v probes (%v)", probes, err)
 	}
@@ -104,13 +106,9 @@ func TestAnImpostorDoesNotPassForTheGuard(t *testing.T) {
 		t.Fatalf("the impostor does not allow a write: %v", err)
 	}
 	must(t)(world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"a":null}}}`)))
-	var status struct{ Authorized, Protected bool }
-	run(t, "status", "-o", "json").require(t, 3).into(t, &status)
-	if !status.Authorized || status.Protected {
-		t.Errorf("got %+v", status)
-	}
-	run(t, "verify").require(t, 3)
-	run(t, "authorize", "--wait=1s", "--await-protection").require(t, 1)
+	requireStatus(t, 3, true, false)
+	harness.Run(t, "verify").Require(t, 3)
+	harness.Run(t, "authorize", "--wait=1s", "--await-protection").Require(t, 1)
 }
 
 func metav1GroupResource(request *admissionv1.AdmissionRequest) string {

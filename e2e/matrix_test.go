@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
@@ -183,12 +184,12 @@ func identities(t *testing.T, world *scenario.World) []identity {
 // accountClient authenticates with the token of a ServiceAccount of its own.
 func accountClient(t *testing.T) *scenario.Client {
 	t.Helper()
-	accounts := clients(t).CoreV1().ServiceAccounts(metav1.NamespaceDefault)
+	accounts := harness.Clients(t).CoreV1().ServiceAccounts(metav1.NamespaceDefault)
 	token, err := accounts.CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := scenario.NewClient(shared.cluster.TokenConfig(token.Status.Token))
+	client, err := scenario.NewClient(harness.Of(t).Cluster.TokenConfig(token.Status.Token))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,6 +206,14 @@ type cell struct {
 	answer   scenario.Answer
 	isUnseen bool
 }
+
+// The size of the matrix. Of 84 writes, 40 tamper in one of 10 forms, 24 are their harmless counterparts in the 6 forms that
+// have one, 12 poison the last applied configuration, 4 poison managed fields, and 4 use generateName, which only the token
+// Secret reserves. Each is sent by 8 identities, stored and as a dry-run.
+const (
+	matrixCells  = 84 * 8 * 2
+	matrixDenied = (40 + 12 + 4 + 1) * 8 * 2
+)
 
 func matrix(t *testing.T, world *scenario.World) []*cell {
 	t.Helper()
@@ -237,8 +246,9 @@ func isLabeller(object *scenario.Object, who identity) bool {
 
 // TestEveryWriteFormByEveryIdentity is row R1 of the targets.
 func TestEveryWriteFormByEveryIdentity(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	cells := matrix(t, world)
 	for _, c := range cells {
 		answer, err := c.client.Do(t.Context(), c.write)
@@ -257,8 +267,11 @@ func TestEveryWriteFormByEveryIdentity(t *testing.T) {
 		}
 	}
 	requireUntouched(t, world)
+	if len(cells) != matrixCells || denied != matrixDenied {
+		t.Errorf("the matrix has %d cells, %d of them denied; want %d and %d", len(cells), denied, matrixCells, matrixDenied)
+	}
 	report.Line(t, "R1: %d cells asserted (%d denied, %d allowed) on Kubernetes %s",
-		len(cells), denied, len(cells)-denied, shared.cluster.Version())
+		len(cells), denied, len(cells)-denied, harness.Of(t).Cluster.Version())
 }
 
 func requireCell(t *testing.T, c *cell, said map[string]string) {

@@ -8,6 +8,7 @@ import (
 
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"sync"
@@ -23,11 +24,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 const (
@@ -37,8 +38,9 @@ const (
 
 // The API server's own write of the last-used label passes by the guard. Whoever impersonates it changes nothing else that way.
 func TestNothingPassesWithTheLastUsedLabel(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	apiServer := scenario.Identity{User: "system:apiserver", Groups: []string{"system:masters"}}
 	for name, patch := range map[string]string{
 		"generateName":      `{"metadata":{"generateName":"x-","labels":{"` + lastUsedLabel + `":"2026-11-27"}}}`,
@@ -79,28 +81,32 @@ func TestNothingPassesWithTheLastUsedLabel(t *testing.T) {
 // An owner that a finalizer holds in deletion is not gone: the guard puts its webhook configuration back. Once the owner is gone, so
 // is the webhook configuration; and it comes back with the owner.
 func TestTheRegistrationOutlivesAnOwnerThatOnlyTerminates(t *testing.T) {
+	harness.Take(t)
 	const owner = "owner-that-terminates"
-	roles := clients(t).RbacV1().ClusterRoles()
+	roles := harness.Clients(t).RbacV1().ClusterRoles()
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: owner, Finalizers: []string{"example.com/hold"}}}
 	must(t)(roles.Create(t.Context(), role, metav1.CreateOptions{}))
 	t.Cleanup(func() { releaseRole(t, owner) })
-	guard := startGuard(t, "--owner-clusterrole", owner)
+	guard := harness.StartGuard(t, "--owner-clusterrole", owner)
 	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}))
 	deleteRegistration(t)
-	eventually(t, "the webhook configuration is back", isRegistered(t))
+	harness.Eventually(t, "the webhook configuration is back", isRegistered(t))
 	requireRecorded(t, "RegistrationDeleted", "DELETE")
 
 	releaseRole(t, owner)
-	eventually(t, "it is gone with its owner", func() bool { return !isRegistered(t)() && gauge(t, guard) == 0 })
+	harness.Eventually(t, "it is gone with its owner", isInPlace(t, guard, false))
 	must(t)(roles.Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: owner}}, metav1.CreateOptions{}))
-	eventually(t, "it comes back with its owner", func() bool { return isRegistered(t)() && gauge(t, guard) == 1 })
+	harness.Eventually(t, "it comes back with its owner", isInPlace(t, guard, true))
 	must(t)(nil, roles.Delete(t.Context(), owner, metav1.DeleteOptions{}))
-	eventually(t, "it is gone again", func() bool { return !isRegistered(t)() })
+	harness.Eventually(t, "it is gone again", func() (bool, any) {
+		registered, err := isRegistered(t)()
+		return !registered, err
+	})
 }
 
 func releaseRole(t *testing.T, name string) {
 	t.Helper()
-	_, err := clients(t).RbacV1().ClusterRoles().Patch(context.WithoutCancel(t.Context()), name, types.MergePatchType,
+	_, err := harness.Clients(t).RbacV1().ClusterRoles().Patch(context.WithoutCancel(t.Context()), name, types.MergePatchType,
 		[]byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
@@ -109,30 +115,35 @@ func releaseRole(t *testing.T, name string) {
 
 // A lease that names another holder for a day is taken over, and a deleted webhook configuration comes back.
 func TestALeaseHeldForADayIsTakenOver(t *testing.T) {
-	guard := startGuard(t, "--leader-elect")
+	harness.Take(t)
+	guard := harness.StartGuard(t, "--leader-elect")
 	must(t)(nil, holdLease(t.Context(), t, 86_400))
 	deleteRegistration(t)
-	eventually(t, "the webhook configuration is back", func() bool { return isRegistered(t)() && gauge(t, guard) == 1 })
+	harness.Eventually(t, "the webhook configuration is back", isInPlace(t, guard, true))
 	requireRecorded(t, "RegistrationDeleted", "DELETE")
 	requireRecorded(t, "LeaseHeld", "UPDATE")
-	eventually(t, "the guard leads again", func() bool {
-		lease, err := clients(t).CoordinationV1().Leases(guardSpace).Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
-		return err == nil && *lease.Spec.HolderIdentity != "mallory"
+	harness.Eventually(t, "the guard leads again", func() (bool, any) {
+		lease, err := harness.Clients(t).CoordinationV1().Leases(guardSpace).Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
+		return err == nil && *lease.Spec.HolderIdentity != "mallory", lease.Spec
 	})
 }
 
 // While another client renews the lease for ever, no replica leads. Any of them registers itself, and repairs. A webhook
 // configuration that a finalizer holds in deletion is made anew.
 func TestAnyReplicaRepairsWhereNoneLeads(t *testing.T) {
+	harness.Take(t)
 	keepLease(t)
-	guard := startGuard(t, "--leader-elect")
+	guard := harness.StartGuard(t, "--leader-elect")
 	patchRegistration(t, `{"metadata":{"finalizers":["example.com/hold"]}}`)
 	deleteRegistration(t)
-	eventually(t, "the gauge tells of it", func() bool { return gauge(t, guard) == 0 })
-	eventually(t, "it is repaired", func() bool {
-		live, err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+	harness.Eventually(t, "the gauge tells of it", func() (bool, any) {
+		value := gauge(t, guard)
+		return value == 0, value
+	})
+	harness.Eventually(t, "it is repaired", func() (bool, any) {
+		live, err := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 			Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
-		return err == nil && live.DeletionTimestamp == nil && len(live.Finalizers) == 0 && gauge(t, guard) == 1
+		return err == nil && live.DeletionTimestamp == nil && len(live.Finalizers) == 0 && gauge(t, guard) == 1, live
 	})
 	requireRecorded(t, "RegistrationDeleted", "DELETE")
 }
@@ -152,7 +163,7 @@ func holdLease(ctx context.Context, t *testing.T, seconds int32) error {
 	if err != nil {
 		return err
 	}
-	_, err = clients(t).CoordinationV1().Leases(guardSpace).Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, lease,
+	_, err = harness.Clients(t).CoordinationV1().Leases(guardSpace).Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, lease,
 		metav1.PatchOptions{FieldManager: "mallory", Force: new(true)})
 	return err
 }
@@ -160,7 +171,7 @@ func holdLease(ctx context.Context, t *testing.T, seconds int32) error {
 // keepLease holds the lease again and again until the test ends.
 func keepLease(t *testing.T) {
 	t.Helper()
-	_, err := clients(t).CoreV1().Namespaces().Create(t.Context(),
+	_, err := harness.Clients(t).CoreV1().Namespaces().Create(t.Context(),
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: guardSpace}}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
@@ -179,22 +190,32 @@ func keepLease(t *testing.T) {
 
 func deleteRegistration(t *testing.T) {
 	t.Helper()
-	must(t)(nil, clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+	must(t)(nil, harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 		Delete(t.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{}))
 }
 
 func patchRegistration(t *testing.T, patch string) {
 	t.Helper()
-	must(t)(clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+	must(t)(harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 		Patch(t.Context(), guardian.WebhookConfiguration, types.MergePatchType, []byte(patch), metav1.PatchOptions{}))
 }
 
-func isRegistered(t *testing.T) func() bool {
+func isRegistered(t *testing.T) func() (bool, any) {
 	t.Helper()
-	registrations := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	return func() bool {
+	registrations := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	return func() (bool, any) {
 		_, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
-		return err == nil
+		return err == nil, err
+	}
+}
+
+// isInPlace checks that the webhook configuration exists, or that it does not, and that the guard's gauge agrees.
+func isInPlace(t *testing.T, guard *testbed.Guard, want bool) func() (bool, any) {
+	t.Helper()
+	return func() (bool, any) {
+		registered, err := isRegistered(t)()
+		value := gauge(t, guard)
+		return registered == want && (value == 1) == want, fmt.Sprintf("registered %t (%v), gauge %v", registered, err, value)
 	}
 }
 
@@ -210,11 +231,8 @@ func gauge(t *testing.T, guard *testbed.Guard) float64 {
 // requireRecorded wants a record of tampering, and an Event that leads to it.
 func requireRecorded(t *testing.T, reason string, operation admissionv1.Operation) {
 	t.Helper()
-	store, err := store.New(shared.cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "a record says "+reason, func() bool {
+	store := harness.Records(t)
+	harness.Eventually(t, "a record says "+reason, func() (bool, any) {
 		records, err := store.List(t.Context(), audit.Filter{})
 		if err != nil {
 			t.Fatal(err)
@@ -222,21 +240,21 @@ func requireRecorded(t *testing.T, reason string, operation admissionv1.Operatio
 		for _, record := range records {
 			spec := record.Spec
 			if spec.Outcome == v1alpha1.Tampered && spec.Reason == reason && spec.Operation == operation && spec.User.Name == "" {
-				return true
+				return true, nil
 			}
 		}
-		return false
+		return false, fmt.Sprintf("%d records without it", len(records))
 	})
-	eventually(t, "an Event says "+reason, func() bool {
-		events, err := clients(t).EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
+	harness.Eventually(t, "an Event says "+reason, func() (bool, any) {
+		events, err := harness.Clients(t).EventsV1().Events("").List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, event := range events.Items {
 			if event.Reason == reason && event.Action == string(v1alpha1.Tampered) {
-				return true
+				return true, nil
 			}
 		}
-		return false
+		return false, fmt.Sprintf("%d Events without it", len(events.Items))
 	})
 }

@@ -25,6 +25,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
@@ -35,21 +36,30 @@ const reservedAccount = "system:serviceaccount:kube-system:apigw-ingress"
 // TestNoTokenIsMinted is row R3 of the targets: each attack that the corpus calls a mint is played twice, without the guard,
 // where it must come by a working token (or it would prove nothing), and with it.
 func TestNoTokenIsMinted(t *testing.T) {
-	world := newWorld(t)
+	harness.Take(t)
+	world := harness.World(t)
 	var attacks []scenario.Scenario
 	for _, s := range scenario.All() {
 		if slices.Contains([]string{"mint-under-another-name", "mint-by-another-accounts-secret"}, s.Name) {
 			attacks = append(attacks, s)
 		}
 	}
+	if len(attacks) != 2 {
+		t.Fatalf("got %d attacks, want 2: a scenario has another name", len(attacks))
+	}
 	for _, attack := range attacks {
 		play(t, world, attack)
-		eventually(t, attack.Name+" comes by a token without the guard", func() bool { return len(foreignTokens(t)) > 0 })
+		harness.Eventually(t, attack.Name+" comes by a token without the guard", func() (bool, any) {
+			tokens := foreignTokens(t)
+			return len(tokens) > 0, tokens
+		})
 		removeForeign(t)
 	}
-	startGuard(t)
+	harness.StartGuard(t)
 	for _, attack := range attacks {
-		play(t, world, attack)
+		if answer := play(t, world, attack); answer.Code != http.StatusForbidden {
+			t.Errorf("%s: got %d %s, want 403", attack.Name, answer.Code, answer.Body)
+		}
 	}
 	// A Secret that the controller manager does fill shows that it has had its time.
 	fillAnother(t)
@@ -60,20 +70,22 @@ func TestNoTokenIsMinted(t *testing.T) {
 	report.Line(t, "R3: %d ways to mint a token: each works without the guard, none with it", len(attacks))
 }
 
-func play(t *testing.T, world *scenario.World, s scenario.Scenario) {
+func play(t *testing.T, world *scenario.World, s scenario.Scenario) scenario.Answer {
 	t.Helper()
 	if err := world.Play(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := world.Guarded.Do(t.Context(), s.Write(world)); err != nil {
+	answer, err := world.Guarded.Do(t.Context(), s.Write(world))
+	if err != nil {
 		t.Fatal(err)
 	}
+	return answer
 }
 
 // foreignTokens returns the names of Secrets, but the reserved one, with a token that authenticates as the reserved account.
 func foreignTokens(t *testing.T) []string {
 	t.Helper()
-	secrets, err := clients(t).CoreV1().Secrets(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
+	secrets, err := harness.Clients(t).CoreV1().Secrets(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +102,7 @@ func foreignTokens(t *testing.T) []string {
 // userOf returns whom the API server takes the bearer of a token for; "" for nobody.
 func userOf(t *testing.T, token string) string {
 	t.Helper()
-	client, err := kubernetes.NewForConfig(shared.cluster.TokenConfig(token))
+	client, err := kubernetes.NewForConfig(harness.Of(t).Cluster.TokenConfig(token))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +116,7 @@ func userOf(t *testing.T, token string) string {
 
 func removeForeign(t *testing.T) {
 	t.Helper()
-	unguarded, err := kubernetes.NewForConfig(shared.cluster.UnguardedConfig())
+	unguarded, err := kubernetes.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,53 +127,55 @@ func removeForeign(t *testing.T) {
 
 func fillAnother(t *testing.T) {
 	t.Helper()
-	secrets := clients(t).CoreV1().Secrets(metav1.NamespaceSystem)
+	secrets := harness.Clients(t).CoreV1().Secrets(metav1.NamespaceSystem)
 	must(t)(secrets.Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "another-token", Annotations: map[string]string{corev1.ServiceAccountNameKey: "default"}},
 		Type:       corev1.SecretTypeServiceAccountToken,
 	}, metav1.CreateOptions{}))
-	eventually(t, "another account's token is filled", func() bool {
+	harness.Eventually(t, "another account's token is filled", func() (bool, any) {
 		secret, err := secrets.Get(t.Context(), "another-token", metav1.GetOptions{})
-		return err == nil && len(secret.Data[corev1.ServiceAccountTokenKey]) > 0
+		return err == nil && len(secret.Data[corev1.ServiceAccountTokenKey]) > 0, err
 	})
 }
 
 // TestControllerManagerKeepsTheToken is row R4 of the targets, with the real controller manager behind the guard.
 func TestControllerManagerKeepsTheToken(t *testing.T) {
-	world := newWorld(t)
-	startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	harness.StartGuard(t)
 	read := func() *corev1.Secret {
-		secret, err := clients(t).CoreV1().Secrets(world.Token.Namespace).Get(t.Context(), world.Token.Name, metav1.GetOptions{})
+		secret, err := harness.Clients(t).CoreV1().Secrets(world.Token.Namespace).Get(t.Context(), world.Token.Name, metav1.GetOptions{})
 		if err != nil {
 			return &corev1.Secret{}
 		}
 		return secret
 	}
+	isFilled := func() (bool, any) {
+		user := userOf(t, string(read().Data[corev1.ServiceAccountTokenKey]))
+		return user == reservedAccount, user
+	}
 	pastGuard(t, world, scenario.Delete(world.Token))
 	throughGuard(t, world, scenario.Create(world.Token, string(world.Token.Manifest())))
-	eventually(t, "a new token is filled", func() bool {
-		return userOf(t, string(read().Data[corev1.ServiceAccountTokenKey])) == reservedAccount
-	})
+	harness.Eventually(t, "a new token is filled", isFilled)
 	pastGuard(t, world, scenario.Merge(world.Token, `{"data":{"token":null}}`))
-	eventually(t, "a blanked token is filled again", func() bool {
-		return userOf(t, string(read().Data[corev1.ServiceAccountTokenKey])) == reservedAccount
-	})
+	harness.Eventually(t, "a blanked token is filled again", isFilled)
 	bundle := otherBundle(t)
-	if err := shared.cluster.StartControllerManager(t.Context(), "--root-ca-file="+bundle); err != nil {
+	if err := harness.Of(t).Cluster.StartControllerManager(t.Context(), "--root-ca-file="+bundle); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(bundle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the cluster's new CA is in the Secret", func() bool {
-		return string(read().Data[corev1.ServiceAccountRootCAKey]) == string(want)
+	harness.Eventually(t, "the cluster's new CA is in the Secret", func() (bool, any) {
+		got := string(read().Data[corev1.ServiceAccountRootCAKey])
+		return got == string(want), got
 	})
-	if err := shared.cluster.StartControllerManager(t.Context()); err != nil {
+	if err := harness.Of(t).Cluster.StartControllerManager(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	pastGuard(t, world, scenario.Delete(world.Account))
-	eventually(t, "the token of an account that is gone is gone", func() bool { return read().Name == "" })
+	harness.Eventually(t, "the token of an account that is gone is gone", func() (bool, any) { return read().Name == "", read().Name })
 	report.Line(t, "R4: the controller manager fills, refills, renews the CA of, and clears away the reserved token")
 }
 
@@ -186,7 +200,7 @@ func requireDone(t *testing.T, client *scenario.Client, write scenario.Write) {
 // otherBundle returns a file with the cluster's CA and one more, as in the middle of a rotation.
 func otherBundle(t *testing.T) string {
 	t.Helper()
-	ca, err := os.ReadFile(shared.cluster.RootCAFile())
+	ca, err := os.ReadFile(harness.Of(t).Cluster.RootCAFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,11 +229,12 @@ const lastUsedLabel = "kubernetes.io/legacy-token-last-used"
 // TestLastUseIsNotedPastAHungGuard is the other half of R4: the API server notes the day of use while it authenticates
 // whoever holds the token, so that a guard that hangs must not be asked.
 func TestLastUseIsNotedPastAHungGuard(t *testing.T) {
-	world := newWorld(t)
-	guard := startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	guard := harness.StartGuard(t)
 	pastGuard(t, world, scenario.Merge(world.Token, `{"metadata":{"labels":{"`+lastUsedLabel+`":null}}}`))
 	hang(t, guard)
-	secrets := clients(t).CoreV1().Secrets(world.Token.Namespace)
+	secrets := harness.Clients(t).CoreV1().Secrets(world.Token.Namespace)
 	secret, err := secrets.Get(t.Context(), world.Token.Name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -262,15 +277,16 @@ func wake(t *testing.T, guard *testbed.Guard) {
 
 // TestReservedWritesFailClosedPastAHungGuard: whoever hangs the guard gains nothing.
 func TestReservedWritesFailClosedPastAHungGuard(t *testing.T) {
-	world := newWorld(t)
-	guard := startGuard(t)
+	harness.Take(t)
+	world := harness.World(t)
+	guard := harness.StartGuard(t)
 	hang(t, guard)
 	answer, err := world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"a":"b"}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer.Code != http.StatusInternalServerError || !strings.Contains(string(answer.Body), "guard-of-reserved-resources") {
-		t.Errorf("got %d %s, want a failure that names the guard", answer.Code, answer.Body)
+	if answer.Code != http.StatusInternalServerError || !strings.Contains(answer.Status().Message, `"clusterroles.apigw-guardian.io"`) {
+		t.Errorf("got %d %s, want a failure that names the webhook", answer.Code, answer.Body)
 	}
 	requireUntouched(t, world)
 	wake(t, guard)

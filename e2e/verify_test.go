@@ -10,16 +10,18 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
 // RBAC is asked before the guard: whoever may try one write to each resource can verify, and whoever may try none cannot.
 func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
-	world := newWorld(t)
+	harness.Take(t)
+	world := harness.World(t)
 	// The world lets every authenticated user do everything.
-	must(t)(nil, clients(t).RbacV1().ClusterRoleBindings().Delete(t.Context(), "scenario", metav1.DeleteOptions{}))
+	must(t)(nil, harness.Clients(t).RbacV1().ClusterRoleBindings().Delete(t.Context(), "scenario", metav1.DeleteOptions{}))
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := testbed.WriteKubeconfig(path, shared.cluster.ConfigFor("eve")); err != nil {
+	if err := testbed.WriteKubeconfig(path, harness.Of(t).Cluster.ConfigFor("eve")); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
@@ -37,15 +39,15 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 		kubectl(t, args...)
 		t.Cleanup(func() { kubectl(t, "delete", args[1], args[2]) })
 	}
-	startGuard(t)
-	guardianOf(t, path, "verify").require(t, 3, "did not go as they must", "refused, but not by the guard")
+	harness.StartGuard(t)
+	harness.RunAs(t, path, "verify").Require(t, 3)
 	var result struct {
 		Attacks []struct {
 			Resource, Got string
 			LeftOut       bool
 		}
 	}
-	guardianOf(t, path, "verify", "--permitted-only", "-o", "json").require(t, 0).into(t, &result)
+	harness.RunAs(t, path, "verify", "--permitted-only", "-o", "json").Require(t, 0).Into(t, &result)
 	counts := map[string]int{}
 	for _, attack := range result.Attacks {
 		counts[attack.Got]++
@@ -59,21 +61,24 @@ func TestVerifyByAnAccountThatMayNotTryEveryWrite(t *testing.T) {
 	}
 	kubectl(t, "delete", "clusterrolebinding", "verifier")
 	kubectl(t, "create", "clusterrolebinding", "verifier", "--clusterrole=verifier", "--user=mallory")
-	guardianOf(t, path, "verify", "--permitted-only").require(t, 3, "RBAC lets the caller try none of them", "were left out")
+	harness.RunAs(t, path, "verify", "--permitted-only").Require(t, 3)
 }
 
 func TestAuthorizeAwaitsTheGuard(t *testing.T) {
-	newWorld(t)
-	removeRegistration(t)
-	run(t, "authorize", "--wait=1s", "--await-protection").require(t, 1, "authorized, but not protected", "Is the guard running?")
-	startGuard(t)
-	run(t, "authorize", "--await-protection").require(t, 0, "Authorized API Gateway")
+	harness.Take(t)
+	harness.World(t)
+	harness.RemoveRegistration(t)
+	harness.Run(t, "authorize", "--wait=1s", "--await-protection").Require(t, 1)
+	requireStatus(t, 3, true, false)
+	harness.StartGuard(t)
+	harness.Run(t, "authorize", "--await-protection").Require(t, 0)
+	requireStatus(t, 0, true, true)
 }
 
 func kubectl(t *testing.T, args ...string) {
 	t.Helper()
 	// Also while the test is cleaned up.
-	if _, says, err := shared.cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
+	if _, says, err := harness.Of(t).Cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
 		t.Errorf("kubectl %v: %v, %s", args, err, says)
 	}
 }

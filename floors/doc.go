@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package floors holds the tests that keep the module's packages on their floors: each may import those on lower floors
-// only, and the lower a package stands, the less of the outside world it may know. A forbidden import is reported with its
-// reason. It has no code of its own.
+// Package floors holds the tests that limit the imports of each package of the module, and the tests of the documents. A
+// package imports packages of lower layers only. A forbidden import is reported with the reason of the rule.
 package floors

@@ -15,7 +15,7 @@ import (
 
 var testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Za-z0-9]+)`")
 
-// A document that names a test as proof must not outlive it.
+// A document must not name a test that was removed.
 func TestEveryTestThatADocumentNamesExists(t *testing.T) {
 	declared := declarations(t)
 	named := 0

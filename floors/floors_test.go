@@ -19,23 +19,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A floor is a set of packages, by their paths in the module, that know nothing of each other.
-type floor struct {
+// A layer is a set of packages, by their paths in the module. They do not import each other.
+type layer struct {
 	packages []string
 	reason   string
 }
 
-// A rule limits what packages import from outside the module. Exactly one of only and never is set. Patterns are import
-// paths; one that ends in /... also covers what is below.
+// A rule limits what packages import. A pattern is an import path; with the suffix /... it also covers the paths below it.
 type rule struct {
 	packages []string
-	only     []string // the packages outside the standard library and the module that may be imported directly
-	never    []string // the packages that must not be imported
-	through  bool     // never holds through other packages too
+	only     []string // direct imports that are allowed beside the standard library and the module; nil allows all
+	never    []string // imports that are forbidden
+	through  bool     // never also covers indirect imports
 	reason   string
 }
 
-// A goPackage is what `go list` says of a package.
+// A goPackage is one package in the output of `go list`.
 type goPackage struct {
 	ImportPath                string
 	Standard                  bool
@@ -43,11 +42,11 @@ type goPackage struct {
 	TestImports, XTestImports []string
 }
 
-// packages holds the module's packages and all that they reach, by import path.
+// packages holds the module's packages and their dependencies, by import path.
 type packages map[string]goPackage
 
-func TestPackagesKeepToTheirFloors(t *testing.T) {
-	for _, complaint := range loadPackages(t).offFloor(building) {
+func TestPackagesImportLowerLayersOnly(t *testing.T) {
+	for _, complaint := range loadPackages(t).offLayer(layers) {
 		t.Error(complaint)
 	}
 }
@@ -58,82 +57,88 @@ func TestPackagesImportOnlyWhatTheirRulesAllow(t *testing.T) {
 	}
 }
 
-func TestNothingImportsProgramsOrEndToEndTests(t *testing.T) {
+func TestNoLayerImportsProgramsOrEndToEndTests(t *testing.T) {
 	for _, complaint := range loadPackages(t).entangled() {
 		t.Error(complaint)
 	}
 }
 
-func TestPackagesAreNamedAfterWhatTheyAreAbout(t *testing.T) {
+func TestPackageNamesSayWhatThePackageProvides(t *testing.T) {
 	for name := range loadPackages(t).own() {
 		if slices.Contains(badNames, path.Base(name)) {
-			t.Errorf("%s: name the package after what it is about; %q says nothing", name, path.Base(name))
+			t.Errorf("%s: name the package after what it provides, not %q", name, path.Base(name))
 		}
 	}
 }
 
-// Each made-up module breaks one rule, and shows what the tests above would say.
-func TestBreachesAreFound(t *testing.T) {
-	building := []floor{
+// Each module of this table breaks one rule. The messages are those of the tests above.
+func TestForbiddenImportsAreFound(t *testing.T) {
+	layers := []layer{
 		{packages: []string{"pkg/low"}, reason: "low is low"},
 		{packages: []string{"pkg/left", "pkg/right"}, reason: "they are independent"},
 	}
 	rules := []rule{
-		{packages: []string{"pkg/low"}, only: []string{"good.org/..."}, reason: "low needs little"},
-		{packages: []string{"pkg/left"}, never: []string{"client.org/..."}, through: true, reason: "left asks nobody"},
-		{packages: []string{"pkg/right"}, never: []string{"client.org/..."}, reason: "right asks nobody itself"},
+		{packages: []string{"pkg/low"}, only: []string{"good.org/..."}, reason: "low needs good.org"},
+		{packages: []string{"pkg/left"}, never: []string{"client.org/..."}, through: true, reason: "left has no client"},
+		{packages: []string{"pkg/right"}, never: []string{"client.org/..."}, reason: "right does not call the client"},
 	}
 	tests := map[string]struct {
 		change map[string][]string
 		want   []string
 	}{
-		"a module that keeps the rules": {},
-		"a package imports a higher floor": {
-			change: map[string][]string{"pkg/low": {module + "/pkg/left"}},
-			want:   []string{"pkg/low imports pkg/left, which is not on a lower floor: low is low"},
+		"allows a module that follows the rules": {},
+		"rejects an import from a higher layer": {
+			change: map[string][]string{"pkg/low": {module + "/pkg/left", "good.org/a"}},
+			want:   []string{"pkg/low imports pkg/left, which is not in a lower layer: low is low"},
 		},
-		"a package imports one of its own floor": {
+		"rejects an import from the same layer": {
 			change: map[string][]string{"pkg/left": {module + "/pkg/right"}},
-			want:   []string{"pkg/left imports pkg/right, which is not on a lower floor: they are independent"},
+			want:   []string{"pkg/left imports pkg/right, which is not in a lower layer: they are independent"},
 		},
-		"a package stands on no floor": {
+		"rejects a package that no layer lists": {
 			change: map[string][]string{"pkg/new": {}},
-			want:   []string{"pkg/new is on no floor: add it to building in floors/rules_test.go, as low as its imports allow"},
+			want:   []string{"pkg/new is in no layer: add it to the lowest layer of floors/rules_test.go that its imports allow"},
 		},
-		"a listed package is gone": {
+		"rejects a list that names a missing package": {
 			change: map[string][]string{"pkg/right": nil},
 			want: []string{
-				"pkg/right is listed as a floor's package but does not exist: update floors/rules_test.go",
+				"pkg/right is in a layer but does not exist: update floors/rules_test.go",
 				"pkg/right has a rule but does not exist: update floors/rules_test.go",
 			},
 		},
-		"a package imports what is not on its list": {
+		"rejects an import that the rule does not list": {
 			change: map[string][]string{"pkg/low": {"fmt", "good.org/a", "goods.org"}},
-			want:   []string{"pkg/low must not import goods.org: low needs little"},
+			want:   []string{"pkg/low must not import goods.org: low needs good.org"},
 		},
-		"a package reaches what it must never reach": {
+		"rejects a rule that lists an import the package does not use": {
+			change: map[string][]string{"pkg/low": {"fmt"}},
+			want:   []string{"pkg/low does not import good.org/...: remove it from the rule"},
+		},
+		"rejects a forbidden import through another package": {
 			change: map[string][]string{"pkg/left": {"middle.org"}},
-			want:   []string{"pkg/left must not reach client.org/get (pkg/left > middle.org > client.org/get): left asks nobody"},
+			want: []string{
+				"pkg/left must not reach client.org/get (pkg/left > middle.org > client.org/get): left has no client",
+			},
 		},
-		"a package reaches by others what it must only not import itself": {
+		"allows an import through another package if only direct imports are forbidden": {
 			change: map[string][]string{"pkg/right": {"middle.org"}},
 		},
-		"a package imports what it must not import": {
+		"rejects a forbidden direct import": {
 			change: map[string][]string{"pkg/right": {"client.org/get"}},
-			want:   []string{"pkg/right must not import client.org/get: right asks nobody itself"},
+			want:   []string{"pkg/right must not import client.org/get: right does not call the client"},
 		},
-		"a package imports a program": {
+		"rejects an import of a program": {
 			change: map[string][]string{"pkg/left": {module + "/cmd/run"}},
 			want: []string{
-				"pkg/left imports cmd/run, which is not on a lower floor: they are independent",
-				"pkg/left imports cmd/run: what stands outside the building may be changed or dropped without a look inside",
+				"pkg/left imports cmd/run, which is not in a lower layer: they are independent",
+				"pkg/left imports cmd/run: programs and end-to-end tests may change without regard to their importers",
 			},
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			all := madeUp(test.change)
-			got := slices.Concat(all.offFloor(building), all.breaches(rules), all.entangled())
+			all := exampleModule(test.change)
+			got := slices.Concat(all.offLayer(layers), all.breaches(rules), all.entangled())
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("complaints (-want +got):\n%s", diff)
 			}
@@ -141,8 +146,8 @@ func TestBreachesAreFound(t *testing.T) {
 	}
 }
 
-// madeUp is a module that keeps the rules, but for the imports in change; nil imports take a package away.
-func madeUp(change map[string][]string) packages {
+// exampleModule returns a module that follows the rules, except for the imports in change. Nil imports remove a package.
+func exampleModule(change map[string][]string) packages {
 	all := packages{
 		"fmt":            {Standard: true},
 		"good.org/a":     {},
@@ -151,7 +156,7 @@ func madeUp(change map[string][]string) packages {
 		"client.org/get": {},
 	}
 	imports := map[string][]string{
-		"pkg/low": {"fmt"}, "pkg/left": {module + "/pkg/low"}, "pkg/right": {module + "/pkg/low", "fmt"}, "cmd/run": {module + "/pkg/left"},
+		"pkg/low": {"fmt", "good.org/a"}, "pkg/left": {module + "/pkg/low"}, "pkg/right": {module + "/pkg/low", "fmt"}, "cmd/run": {module + "/pkg/left"},
 	}
 	maps.Copy(imports, change)
 	for name, list := range imports {
@@ -162,11 +167,11 @@ func madeUp(change map[string][]string) packages {
 	return all
 }
 
-// offFloor reports packages without a floor, floors without their package, and imports that do not lead downward.
-func (all packages) offFloor(building []floor) []string {
+// offLayer reports packages that no layer lists, listed packages that do not exist, and imports that are not from a lower layer.
+func (all packages) offLayer(layers []layer) []string {
 	level := map[string]int{}
-	for i, floor := range building {
-		for _, name := range floor.packages {
+	for i, layer := range layers {
+		for _, name := range layer.packages {
 			level[name] = i
 		}
 	}
@@ -177,25 +182,26 @@ func (all packages) offFloor(building []floor) []string {
 		}
 		from, listed := level[name]
 		if !listed {
-			complaints = append(complaints, name+" is on no floor: add it to building in floors/rules_test.go, as low as its imports allow")
+			complaints = append(complaints, name+" is in no layer: add it to the lowest layer of floors/rules_test.go that its imports allow")
 			continue
 		}
 		for _, imported := range ownImports(all[module+"/"+name].Imports) {
 			if to, inside := level[imported]; !inside || to >= from {
 				complaints = append(complaints,
-					fmt.Sprintf("%s imports %s, which is not on a lower floor: %s", name, imported, building[from].reason))
+					fmt.Sprintf("%s imports %s, which is not in a lower layer: %s", name, imported, layers[from].reason))
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(level)) {
 		if !all.has(name) {
-			complaints = append(complaints, name+" is listed as a floor's package but does not exist: update floors/rules_test.go")
+			complaints = append(complaints, name+" is in a layer but does not exist: update floors/rules_test.go")
 		}
 	}
 	return complaints
 }
 
-// breaches reports imports that a rule forbids, and rules for packages that do not exist.
+// breaches reports imports that a rule forbids, imports that a rule allows but the package does not use, and rules for packages
+// that do not exist.
 func (all packages) breaches(rules []rule) []string {
 	var complaints []string
 	for _, rule := range rules {
@@ -220,21 +226,27 @@ func (all packages) breachesOf(name string, rule rule) []string {
 	}
 	var complaints []string
 	for _, imported := range all[module+"/"+name].Imports {
-		foreign := !all[imported].Standard && !strings.HasPrefix(imported, module+"/")
-		unlisted := rule.only != nil && foreign && !matches(imported, rule.only)
+		external := !all[imported].Standard && !strings.HasPrefix(imported, module+"/")
+		unlisted := rule.only != nil && external && !matches(imported, rule.only)
 		if unlisted || matches(imported, rule.never) {
 			complaints = append(complaints, fmt.Sprintf("%s must not import %s: %s", name, imported, rule.reason))
+		}
+	}
+	for _, pattern := range rule.only {
+		imports := func(imported string) bool { return matches(imported, []string{pattern}) }
+		if !slices.ContainsFunc(all[module+"/"+name].Imports, imports) {
+			complaints = append(complaints, fmt.Sprintf("%s does not import %s: remove it from the rule", name, pattern))
 		}
 	}
 	return complaints
 }
 
-// chain is a shortest way of imports from a package to one that a pattern fits; nil if there is none.
+// chain returns a shortest import path from a package to one that matches a pattern; nil if there is none.
 func (all packages) chain(start string, patterns []string) []string {
 	from := map[string]string{start: ""}
 	for queue := []string{start}; len(queue) > 0; queue = queue[1:] {
 		if at := queue[0]; at != start && matches(at, patterns) {
-			return way(from, at)
+			return traceBack(from, at)
 		}
 		for _, imported := range all[queue[0]].Imports {
 			if _, seen := from[imported]; !seen {
@@ -246,7 +258,7 @@ func (all packages) chain(start string, patterns []string) []string {
 	return nil
 }
 
-func way(from map[string]string, end string) []string {
+func traceBack(from map[string]string, end string) []string {
 	var chain []string
 	for at := end; at != ""; at = from[at] {
 		chain = append(chain, strings.TrimPrefix(at, module+"/"))
@@ -255,8 +267,8 @@ func way(from map[string]string, end string) []string {
 	return chain
 }
 
-// entangled reports imports, also by tests, of programs and end-to-end tests from inside the building.
-// The corpus is there for tests, so that these may import it.
+// entangled reports imports of programs and end-to-end tests by packages of a layer, and by their tests.
+// Tests may import the corpus.
 func (all packages) entangled() []string {
 	var complaints []string
 	for _, name := range slices.Sorted(maps.Keys(all.own())) {
@@ -267,14 +279,14 @@ func (all packages) entangled() []string {
 		for _, imported := range ownImports(slices.Concat(p.Imports, p.TestImports, p.XTestImports)) {
 			if isOutside(imported) && imported != "corpus" {
 				complaints = append(complaints, fmt.Sprintf(
-					"%s imports %s: what stands outside the building may be changed or dropped without a look inside", name, imported))
+					"%s imports %s: programs and end-to-end tests may change without regard to their importers", name, imported))
 			}
 		}
 	}
 	return complaints
 }
 
-// own holds the module's packages, by their paths in it.
+// own returns the module's packages, by their paths in the module.
 func (all packages) own() map[string]goPackage {
 	own := map[string]goPackage{}
 	for importPath, p := range all {
@@ -301,8 +313,8 @@ func ownImports(imports []string) []string {
 }
 
 func isOutside(name string) bool {
-	room, _, _ := strings.Cut(name, "/")
-	return slices.Contains(outside, room)
+	top, _, _ := strings.Cut(name, "/")
+	return slices.Contains(outside, top)
 }
 
 func matches(importPath string, patterns []string) bool {
@@ -312,12 +324,12 @@ func matches(importPath string, patterns []string) bool {
 	})
 }
 
-// loadPackages asks the go command, which knows build tags and the module graph better than a parser of ours would.
+// loadPackages runs `go list`, which applies build tags and the module graph.
 func loadPackages(t *testing.T) packages {
 	t.Helper()
 	list := exec.CommandContext(t.Context(), "go", "list", "-deps",
 		"-json=ImportPath,Standard,Imports,TestImports,XTestImports", "./...")
-	list.Dir = ".." // the module's root
+	list.Dir = ".."
 	var stderr bytes.Buffer
 	list.Stderr = &stderr
 	output, err := list.Output()

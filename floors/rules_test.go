@@ -5,32 +5,32 @@ package floors
 
 const module = "github.com/apigw-guardian/apigw-guardian"
 
-// building lists every package below pkg, and certs, lowest floor first. A package imports, of this module, packages of
-// lower floors only. A new package is put as low as its imports allow.
-var building = []floor{
+// layers lists every package below pkg, and certs, lowest layer first. A package may import packages of this module from lower
+// layers only. Add a new package to the lowest layer that its imports allow.
+var layers = []layer{
 	{
 		packages: []string{"pkg/rawjson"},
-		reason:   "it reads bytes, and knows nothing of Kubernetes or of this product",
+		reason:   "it parses JSON and needs no other package of the module",
 	},
 	{
 		packages: []string{"pkg/apis/guardian", "pkg/apis/guardian/crds"},
-		reason:   "names and generated files are data",
+		reason:   "names and generated files are data: every other package may import them",
 	},
 	{
 		packages: []string{"pkg/apis/guardian/v1alpha1"},
-		reason:   "the custom resources need the name of their group",
+		reason:   "the types of the custom resources need only the name of their API group",
 	},
 	{
 		packages: []string{"pkg/probe", "pkg/reserved"},
-		reason:   "what is stored, reserved, asked and proved are data, independent of each other; what uses them brings them together",
+		reason:   "the reserved set and the proof of a probe are independent of each other",
 	},
 	{
 		packages: []string{"pkg/policy"},
-		reason:   "the decision follows from a request and the reserved set alone, so that a test can state every case of it",
+		reason:   "the decision depends on the review, the reserved set and the answer to its lookup only, so a test can state every case",
 	},
 	{
 		packages: []string{"pkg/audit"},
-		reason:   "a record is the fact of a decision; what stores, counts and shows records stands above it",
+		reason:   "a record holds an event; the packages that store, count and show records import this one",
 	},
 	{
 		packages: []string{
@@ -38,77 +38,82 @@ var building = []floor{
 			"pkg/audit/apilog",
 			"pkg/audit/terminal",
 		},
-		reason: "how records look to other programs, and to people, and how they compare with the API server's log, follows from the facts alone",
+		reason: "formatting records and comparing them with the API server's audit log are independent, and need no client",
 	},
 	{
 		packages: []string{
 			"certs",
 			"pkg/audit/web",
-			"pkg/facts",
+			"pkg/lookup",
 			"pkg/privatenet",
 			"pkg/audit/recorder",
 			"pkg/audit/store",
 			"pkg/registration",
 			"pkg/webhook",
 		},
-		reason: "the edges meet in cmd, which wires them: none needs another to be tested or replaced",
+		reason: "the edges meet in guard and cmd, which wire them: none needs another to be tested or replaced",
 	},
 	{
 		packages: []string{"pkg/authorize", "pkg/server"},
-		reason:   "authorizing asks privatenet, records and facts, and nothing else of the guard needs to run for it",
+		reason:   "authorizing uses privatenet, store and lookup; the server uses the errors and the body of webhook; neither needs a running guard",
+	},
+	{
+		packages: []string{"pkg/guard"},
+		reason:   "it wires the packages of a replica, and only a program runs one",
 	},
 }
 
-// outside lists what stands beside the building: programs, and what only tests use.
+// outside lists the directories that belong to no layer: programs, and packages that only tests use.
 var outside = []string{"cmd", "e2e", "corpus", "floors"}
 
-// rules say what packages may know of the world outside this module.
+// rules limit imports from outside the module.
 var rules = []rule{
 	{
 		packages: []string{"pkg/rawjson"},
 		only:     []string{},
-		reason:   "it reads bytes: the standard library is enough",
+		reason:   "it parses JSON with the standard library",
 	},
 	{
 		packages: []string{"pkg/reserved"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "sigs.k8s.io/json", "sigs.k8s.io/yaml"},
-		reason:   "the reserved set is data: it needs the API's types, and the decoders that Kubernetes reads its YAML with",
+		reason:   "the reserved set is data: it needs the API types, and the decoders that Kubernetes uses for YAML",
 	},
 	{
 		packages: []string{"pkg/policy"},
-		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "k8s.io/component-helpers/auth/rbac/validation"},
-		reason:   "the decision compares API types; RBAC rules are compared by Kubernetes' own function, and not by one that may differ",
+		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
+		reason: "it compares objects, RBAC rules included, with its own code on the JSON of the review; " +
+			"a test compares that code with k8s.io/component-helpers, which is too slow for a decision",
 	},
 	{
 		packages: []string{"pkg/probe"},
 		only:     []string{"k8s.io/api/..."},
-		reason:   "a proof is a signature of the standard library: what signs and what verifies read the same few lines",
+		reason:   "the standard library makes and verifies the signature; the review type is from k8s.io/api",
 	},
 	{
 		packages: []string{"pkg/apis/guardian/v1alpha1"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
-		reason:   "whoever reads the guard's custom resources imports this package, and should get nothing else with it",
+		reason:   "other programs import this package to read the custom resources, and must not get a client with it",
 	},
 	{
 		packages: []string{"pkg/audit"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
-		reason:   "a record is data: who stores it is not its business",
+		reason:   "a record is data: pkg/audit/store reads and writes it",
 	},
 	{
 		packages: []string{"pkg/audit/export"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
-		reason:   "the formats are JSON and CSV: the standard library writes them",
+		reason:   "the standard library encodes JSON and CSV",
 	},
 	{
 		packages: []string{"pkg/audit/terminal"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "golang.org/x/text/width"},
-		reason:   "a screen needs to know how wide a letter is; what terminal it is, and whether it shows colours, is told",
+		reason:   "x/text/width gives the width of a character; the caller passes the size and colours of the terminal",
 	},
 	{
 		packages: []string{"pkg/audit/apilog"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
 		never:    []string{"context", "log/...", "os/..."},
-		reason:   "what a log says follows from its bytes: it opens no file and asks nobody, and takes no weight of the API server's own types",
+		reason:   "the caller opens the file; the types of k8s.io/apiserver would add a module, and copy every object of the log",
 	},
 	{
 		packages: []string{
@@ -123,17 +128,17 @@ var rules = []rule{
 		},
 		never:   []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
 		through: true,
-		reason:  "the core asks nobody: with a client in reach, a decision could come to depend on a call that hangs or fails",
+		reason:  "these packages have no client, so none of their results can depend on a call that hangs or fails",
 	},
 	{
 		packages: []string{"pkg/rawjson", "pkg/policy"},
 		never:    []string{"context", "log/...", "math/rand/...", "net", "os/...", "time"},
-		reason:   "the core has no clock, context, logger, file or chance: the same request gets the same answer, today and in a replay",
+		reason:   "no clock, context, logger, file or random number: the same review always gets the same decision",
 	},
 	{
 		packages: []string{"pkg/reserved"},
 		never:    []string{"context", "log/...", "math/rand/...", "net/...", "os/exec", "time"},
-		reason:   "it reads files once, at the start, and is data from then on",
+		reason:   "it reads the reservation files once at start, and is constant after that",
 	},
 	{
 		packages: []string{"pkg/webhook", "pkg/server"},
@@ -142,24 +147,25 @@ var rules = []rule{
 			"sigs.k8s.io/controller-runtime/pkg/manager/...",
 		},
 		through: true,
-		reason:  "answering needs no call to the API server, no cache and no leader, so that the guard answers while those are down",
+		reason: "they have no client: the handler reaches the API server only through the interfaces for lookups and records, " +
+			"so it answers without a cache or a leader",
 	},
 	{
 		packages: []string{"pkg/webhook"},
 		never:    []string{"sigs.k8s.io/controller-runtime/..."},
 		through:  true,
-		reason:   "the handler is an http.Handler: its tests and benchmarks run it without a manager",
+		reason:   "the handler is an http.Handler: tests and benchmarks run it without a manager",
 	},
 	{
 		packages: []string{"pkg/audit/web"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
-		reason:   "a page is told of records, and serves them with the standard library: what it cannot reach, no request can make it ask",
+		reason:   "the standard library serves the page; records come through an interface",
 	},
 	{
 		packages: []string{"pkg/audit/web"},
 		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
 		through:  true,
-		reason:   "a browser speaks to it: it holds no credential of the cluster",
+		reason:   "it answers requests of a browser, and holds no credential of the cluster",
 	},
 	{
 		packages: []string{"cmd/apigw-guardian"},
@@ -168,9 +174,9 @@ var rules = []rule{
 			module + "/corpus", module + "/e2e/...",
 		},
 		through: true,
-		reason:  "the binary carries no test code, and no code of the control plane that it guards",
+		reason:  "the binary contains no test code and no code of the control plane",
 	},
 }
 
-// badNames are names of packages that say where code was put, and not what it is about.
+// badNames are package names that do not say what the package provides.
 var badNames = []string{"util", "utils", "helper", "helpers", "common", "shared", "base", "types", "misc", "core", "lib"}

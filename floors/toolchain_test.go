@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The patch release of Go carries security fixes, so every build uses the same one.
+// Patch releases of Go contain security fixes, so every build uses the one in go.mod.
 func TestEveryModuleAndTheImageUseOneToolchain(t *testing.T) {
 	files, err := filepath.Glob("../*/*/go.mod")
 	if err != nil {
@@ -20,7 +20,7 @@ func TestEveryModuleAndTheImageUseOneToolchain(t *testing.T) {
 	want := toolchain(t, "../go.mod")
 	for _, file := range files {
 		if got := toolchain(t, file); got != want {
-			t.Errorf("%s: got Go %q, want %q as in go.mod", file, got, want)
+			t.Errorf("%s: got Go %q, want %q from go.mod", file, got, want)
 		}
 	}
 }

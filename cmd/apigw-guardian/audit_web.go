@@ -16,6 +16,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/web"
+	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 )
 
 // maxPort is the highest TCP port.
@@ -66,7 +67,7 @@ type webReview struct {
 
 func newWebReview(shared *sharedFlags) (*webReview, error) {
 	// The page itself says what goes wrong from now on; the libraries would say it in the terminal, again and again.
-	bridgeLogs(slog.New(slog.DiscardHandler))
+	guard.BridgeLogs(slog.New(slog.DiscardHandler))
 	config, err := shared.restConfig()
 	if err != nil {
 		return nil, err

@@ -4,22 +4,16 @@
 package main
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 func newUninstall(shared *sharedFlags) *cobra.Command {
@@ -27,9 +21,10 @@ func newUninstall(shared *sharedFlags) *cobra.Command {
 	var patience time.Duration
 	cmd := &cobra.Command{
 		Use:   "uninstall",
-		Short: "Remove the registration, so that nothing stays locked; leave the reserved resources",
-		Long: `uninstall stops the guard, which would put its registration back, and removes the registration. API Gateway still needs
-the reserved resources: they stay, unprotected. It can be repeated, and works with the guard dead.`,
+		Short: "Remove the webhook configuration and keep the reserved resources",
+		Long: `uninstall stops the guard, which would restore the webhook configuration, and removes the webhook configuration.
+API Gateway still needs the reserved resources: they stay, without protection. You can run uninstall again, and after the
+guard is gone.`,
 		Example: `  # what the chart runs before it is deleted
   apigw-guardian uninstall --deployment apigw-guardian/apigw-guardian
 
@@ -39,7 +34,7 @@ the reserved resources: they stay, unprotected. It can be repeated, and works wi
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			namespace, name, found := strings.Cut(deployment, "/")
 			if deployment != "" && (!found || namespace == "" || name == "") {
-				return fmt.Errorf("%w: --deployment %q: give NAMESPACE/NAME", errUsage, deployment)
+				return fmt.Errorf("%w: --deployment %q: must be NAMESPACE/NAME", errUsage, deployment)
 			}
 			config, err := shared.restConfig()
 			if err != nil {
@@ -47,82 +42,31 @@ the reserved resources: they stay, unprotected. It can be repeated, and works wi
 			}
 			client, err := kubernetes.NewForConfig(config)
 			if err != nil {
-				return fmt.Errorf("make a client: %w", err)
+				return fmt.Errorf("make a client of the API server: %w", err)
 			}
-			if deployment != "" {
-				if err := stopGuard(cmd.Context(), client, types.NamespacedName{Namespace: namespace, Name: name}, patience); err != nil {
-					say(cmd.ErrOrStderr(), "Warning: "+err.Error())
-				}
-			}
-			return removeRegistration(cmd, client)
+			return uninstall(cmd, client, types.NamespacedName{Namespace: namespace, Name: name}, patience)
 		},
 	}
-	cmd.Flags().StringVar(&deployment, "deployment", "", "NAMESPACE/NAME of the guard's Deployment, which is scaled to none first")
-	cmd.Flags().DurationVar(&patience, "wait", time.Minute, "how long to wait for the guard to end")
+	cmd.Flags().StringVar(&deployment, "deployment", "", "NAMESPACE/NAME of the guard's Deployment, to scale to 0 first (default none)")
+	cmd.Flags().DurationVar(&patience, "wait", time.Minute, "time to wait for the end of the guard")
 	return cmd
 }
 
-// stopGuard scales the guard to none and waits until no Pod of it runs. A guard that does not end is no reason to leave its
-// registration in place.
-func stopGuard(ctx context.Context, client kubernetes.Interface, guard types.NamespacedName, patience time.Duration) error {
-	deployments := client.AppsV1().Deployments(guard.Namespace)
-	scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Namespace: guard.Namespace, Name: guard.Name}}
-	_, err := deployments.UpdateScale(ctx, guard.Name, scale, metav1.UpdateOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
+// uninstall stops the Deployment if it has a name. A guard that does not end is no reason to keep the webhook configuration.
+func uninstall(cmd *cobra.Command, client kubernetes.Interface, deployment types.NamespacedName, patience time.Duration) error {
+	if deployment.Name != "" {
+		if err := guard.Stop(cmd.Context(), client, deployment, patience); err != nil {
+			say(cmd.ErrOrStderr(), "Warning: "+err.Error())
+		}
 	}
+	removed, err := registration.Remove(cmd.Context(), client.AdmissionregistrationV1())
 	if err != nil {
-		return fmt.Errorf("stop the guard: scale deployment %q to none: %w", guard, err)
+		return err
 	}
-	err = wait.PollUntilContextTimeout(ctx, time.Second, patience, true, func(ctx context.Context) (bool, error) {
-		live, err := deployments.Get(ctx, guard.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return true, nil
-		}
-		return err == nil && live.Status.ObservedGeneration >= live.Generation && live.Status.Replicas == 0, err
-	})
-	if err != nil {
-		return fmt.Errorf("wait for the guard %q to end: %w", guard, err)
-	}
-	return nil
-}
-
-// A running guard puts its registration back within a second. So the removal counts only when it lasts.
-const (
-	removalLasts    = 2 * time.Second
-	removalAttempts = 5
-)
-
-// errPutBack says that a guard is running that nobody has stopped.
-var errPutBack = errors.New("the registration is put back again and again; stop the guard first: " +
-	"scale its Deployment to 0, or end its process")
-
-func removeRegistration(cmd *cobra.Command, client kubernetes.Interface) error {
-	registrations := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	removed := false
-	for range removalAttempts {
-		err := registrations.Delete(cmd.Context(), guardian.WebhookConfiguration, metav1.DeleteOptions{})
-		switch {
-		case apierrors.IsNotFound(err):
-			return sayRemoved(cmd.OutOrStdout(), removed)
-		case err != nil:
-			return fmt.Errorf("remove the registration %q: %w", guardian.WebhookConfiguration, err)
-		}
-		removed = true
-		select {
-		case <-cmd.Context().Done():
-			return cmd.Context().Err()
-		case <-time.After(removalLasts):
-		}
-	}
-	return errPutBack
-}
-
-func sayRemoved(stdout io.Writer, removed bool) error {
-	sentence := "There is no registration."
+	sentence := "There is no webhook configuration."
 	if removed {
-		sentence = "Removed the registration."
+		sentence = "Removed the webhook configuration."
 	}
-	_, err := fmt.Fprintln(stdout, sentence+"\nThe reserved resources stay, and are not protected any more.")
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), sentence+"\nThe reserved resources stay, without protection.")
 	return err
 }

@@ -4,8 +4,8 @@
 package main
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,27 +15,32 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
-// webhookFlags are the flags of the server.
+// The values of --certs and of --client-auth.
+const (
+	certsBuiltin      = "builtin"
+	certsFiles        = "files"
+	clientAuthRequire = "require"
+	clientAuthRequest = "request"
+)
+
+// webhookFlags are the flags of the server. Those that need no conversion are in options.
 type webhookFlags struct {
-	listen, probeListen, metricsListen string
-	url, service                       string
-	namespace                          string
-	mode                               string
-	drainPeriod                        time.Duration
-	leaderElect                        bool
-	ownerClusterRole                   string
-	controllerManagers                 []string
-	messageHint                        string
-	logLevel                           string
-	recording                          recordingFlags
-	certificates                       certificateFlags
+	options           guard.Options
+	url, service      string
+	certs, clientAuth string
+	logLevel          string
 }
 
 func newWebhook(shared *sharedFlags) *cobra.Command {
@@ -43,111 +48,176 @@ func newWebhook(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhook",
 		Short: "Guard the reserved resources: serve the admission webhook",
-		Long: `webhook serves the admission webhook. Once it answers, it registers itself with the API server, and puts the
-registration back whenever somebody deletes or edits it.
+		Long: `webhook serves the admission webhook. Once it answers, it applies its webhook configuration, and repairs it whenever
+another client deletes or edits it.
 
-On SIGTERM it turns not ready, goes on serving for the drain period, and ends when every answer is out.`,
+On SIGTERM it turns not ready, keeps serving for the drain period, and ends when every request has its answer.`,
 		Example: `  # in a cluster, behind a Service
   apigw-guardian webhook --service apigw-guardian/apigw-guardian:443
 
   # on a workstation, with an API server on the same machine
   apigw-guardian webhook --listen 127.0.0.1:9443 --url https://127.0.0.1:9443`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			settings, err := flags.settings(cmd.ErrOrStderr())
-			if err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
-			}
-			limitMemory()
-			g, err := newGuard(shared, settings)
-			if err != nil {
-				return err
-			}
-			return g.run(cmd.Context())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, shared) },
 	}
 	flags.addTo(cmd.Flags())
 	return cmd
 }
 
+func (f *webhookFlags) run(cmd *cobra.Command, shared *sharedFlags) error {
+	if err := f.check(cmd.ErrOrStderr()); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	guard.LimitMemory()
+	guard.BridgeLogs(f.options.Log)
+	var err error
+	if f.options.Set, err = shared.set(); err != nil {
+		return err
+	}
+	config, err := shared.restConfig()
+	if err != nil {
+		return err
+	}
+	g, err := guard.New(config, f.options)
+	if err != nil {
+		return err
+	}
+	f.options.Log.Info("starting", slog.String("version", version), slog.String("mode", string(f.options.Mode)),
+		slog.Int("reserved", len(f.options.Set.Resources())))
+	return g.Run(cmd.Context())
+}
+
 func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.listen, "listen", ":9443", "address that serves the webhook over TLS")
-	flags.StringVar(&f.probeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
-	flags.StringVar(&f.metricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
-	flags.StringVar(&f.url, "url", "", "how the API server reaches the webhook: https://HOST:PORT (or give --service)")
-	flags.StringVar(&f.service, "service", "", "how the API server reaches the webhook: NAMESPACE/NAME:PORT (or give --url)")
-	flags.StringVar(&f.namespace, "namespace", guardian.WebhookConfiguration,
-		"namespace of the Secret that holds the certificate authority; it is created if it does not exist")
-	flags.StringVar(&f.mode, "mode", string(policy.Enforce),
-		"enforce: deny writes to reserved resources; observe: let them pass with a warning")
-	flags.DurationVar(&f.drainPeriod, "drain-period", server.DefaultDrainPeriod,
-		"how long to go on serving after SIGTERM, until every API server has noticed")
-	flags.BoolVar(&f.leaderElect, "leader-elect", false,
-		"with several replicas: let only one of them keep the registration, so that two versions do not undo each other's")
-	flags.StringVar(&f.ownerClusterRole, "owner-clusterrole", "",
-		"name of the ClusterRole that owns the registration: with it, the registration goes, and is not put back")
-	flags.StringSliceVar(&f.controllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
-		"exact user name of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
-	flags.StringVar(&f.messageHint, "message-hint", "",
+	o := &f.options
+	flags.StringVar(&o.Listen, "listen", ":9443", "address of the webhook, served over TLS")
+	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
+	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
+	flags.StringVar(&f.url, "url", "", "address at which the API server calls the webhook: https://HOST:PORT (or set --service)")
+	flags.StringVar(&f.service, "service", "", "Service at which the API server calls the webhook: NAMESPACE/NAME:PORT (or set --url)")
+	flags.StringVar(&o.Namespace, "namespace", guardian.WebhookConfiguration,
+		"namespace of the Secret that holds the CA, created if it does not exist")
+	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
+		"enforce denies writes to reserved resources; observe allows them with a warning")
+	flags.DurationVar(&o.DrainPeriod, "drain-period", server.DefaultDrainPeriod, "time to keep serving after SIGTERM")
+	flags.BoolVar(&o.LeaderElect, "leader-elect", false,
+		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
+	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
+		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
+	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
+		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
+	flags.StringVar(&o.MessageHint, "message-hint", "",
 		"second line of each denial, such as the page that says how to request a change (default none)")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.recording.addTo(flags)
-	f.certificates.addTo(flags)
+	addRecordsTo(flags, &o.Records)
+	f.addCertificatesTo(flags)
 }
 
-// settings are the flags, checked.
-type settings struct {
-	flags    webhookFlags
-	endpoint registration.Endpoint
-	mode     policy.Mode
-	log      *slog.Logger
+func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
+	flags.StringVar((*string)(&records.Mode), "audit-mode", string(recorder.Blocking),
+		"blocking answers once the record is in the API server; batch answers once it is in the spool")
+	flags.StringVar(&records.SpoolDir, "spool-dir", "",
+		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
+	flags.DurationVar(&records.Retention.Age, "audit-retention", 90*24*time.Hour, "time to keep a record after its last write")
+	flags.Int64Var(&records.Retention.Max, "audit-max-records", 10_000,
+		"max number of records; those of the users and hours with the most records are deleted first")
 }
 
-func (f *webhookFlags) settings(stderr io.Writer) (*settings, error) {
-	endpoint, err := f.endpoint()
-	if err != nil {
-		return nil, err
-	}
-	mode := policy.Mode(f.mode)
-	if mode != policy.Enforce && mode != policy.Observe {
-		return nil, fmt.Errorf("--mode %q: give enforce or observe", f.mode)
-	}
-	if f.drainPeriod < 0 {
-		return nil, fmt.Errorf("--drain-period %s: give no time, or some", f.drainPeriod)
-	}
-	if !isOneLine(f.messageHint) {
-		return nil, fmt.Errorf("--message-hint %q: must be one printable line of at most %d bytes", f.messageHint, maxHint)
-	}
+func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
+	c := &f.options.Certificates
+	flags.StringVar(&f.certs, "certs", certsBuiltin,
+		"builtin serves with a built-in CA that rotates; files serves with the certificate in --cert-dir")
+	flags.StringVar(&c.Dir, "cert-dir", "", "with --certs files: directory of tls.crt, tls.key and ca.crt, read again when they change")
+	flags.DurationVar(&c.CALifetime, "ca-lifetime", certs.DefaultCALifetime,
+		"with --certs builtin: lifetime of a CA, which is rotated after two thirds")
+	flags.DurationVar(&c.LeafLifetime, "leaf-lifetime", certs.DefaultLeafLifetime,
+		"with --certs builtin: lifetime of a serving certificate, which is renewed after two thirds")
+	flags.StringVar(&c.ClientCA, "client-ca", "",
+		"file of the CAs that verify callers, read again when it changes (default none: every caller is answered)")
+	flags.StringVar(&f.clientAuth, "client-auth", clientAuthRequire,
+		"with --client-ca: require refuses callers without a certificate; request answers them and records that they are not verified")
+}
+
+// check completes the options. Its errors name the flag.
+func (f *webhookFlags) check(stderr io.Writer) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", f.logLevel)
+		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", f.logLevel)
 	}
-	if err := f.recording.check(); err != nil {
-		return nil, err
-	}
-	if err := f.certificates.check(); err != nil {
-		return nil, err
-	}
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
-	return &settings{flags: *f, endpoint: endpoint, mode: mode, log: log}, nil
+	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	f.options.Registry = metrics.Registry
+	f.options.Certificates.ClientCertOptional = f.clientAuth == clientAuthRequest
+	var err error
+	f.options.Endpoint, err = f.endpoint()
+	return cmp.Or(err, f.checkServing(), f.checkRecords(), f.checkCertificates())
 }
 
 // maxHint bounds the hint: it is part of every denial.
 const maxHint = 512
 
-func isOneLine(text string) bool {
-	return len(text) <= maxHint && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
+func (f *webhookFlags) checkServing() error {
+	o := f.options
+	isOneLine := len(o.MessageHint) <= maxHint && !strings.ContainsFunc(o.MessageHint, func(r rune) bool { return !unicode.IsPrint(r) })
+	switch {
+	case o.Listen == "":
+		return errors.New("--listen: must not be empty")
+	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
+		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
+	case o.DrainPeriod < 0:
+		return fmt.Errorf("--drain-period %s: must not be negative", o.DrainPeriod)
+	case !isOneLine:
+		return fmt.Errorf("--message-hint %q: must be one printable line of at most %d bytes", o.MessageHint, maxHint)
+	}
+	return nil
+}
+
+func (f *webhookFlags) checkRecords() error {
+	records := f.options.Records
+	switch {
+	case records.Mode != recorder.Blocking && records.Mode != recorder.Batch:
+		return fmt.Errorf("--audit-mode %q: must be blocking or batch", records.Mode)
+	case records.Mode == recorder.Batch && records.SpoolDir == "":
+		return errors.New("--audit-mode batch: set --spool-dir, as an answer waits until its record is in the spool")
+	case records.Retention.Age <= 0:
+		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
+	case records.Retention.Max <= 0:
+		return fmt.Errorf("--audit-max-records %d: must be above zero", records.Retention.Max)
+	}
+	return nil
+}
+
+func (f *webhookFlags) checkCertificates() error {
+	c := f.options.Certificates
+	switch {
+	case f.certs != certsBuiltin && f.certs != certsFiles:
+		return fmt.Errorf("--certs %q: must be builtin or files", f.certs)
+	case f.certs == certsFiles && c.Dir == "":
+		return errors.New("--certs files: set --cert-dir, the directory of tls.crt, tls.key and ca.crt")
+	case f.certs == certsBuiltin && c.Dir != "":
+		return errors.New("--cert-dir: set --certs files too, as the built-in CA reads no files")
+	case f.clientAuth != clientAuthRequire && f.clientAuth != clientAuthRequest:
+		return fmt.Errorf("--client-auth %q: must be require or request", f.clientAuth)
+	case f.clientAuth == clientAuthRequest && c.ClientCA == "":
+		return errors.New("--client-auth request: set --client-ca, the file of the CAs that verify callers")
+	case c.CALifetime < certs.MinLifetime:
+		return fmt.Errorf("--ca-lifetime %s: must be at least %s", c.CALifetime, certs.MinLifetime)
+	case c.LeafLifetime < certs.MinLifetime:
+		return fmt.Errorf("--leaf-lifetime %s: must be at least %s", c.LeafLifetime, certs.MinLifetime)
+	case c.LeafLifetime > c.CALifetime:
+		return fmt.Errorf("--leaf-lifetime %s: must not be above --ca-lifetime %s, as a certificate never outlives its CA",
+			c.LeafLifetime, c.CALifetime)
+	}
+	return nil
 }
 
 func (f *webhookFlags) endpoint() (registration.Endpoint, error) {
 	switch {
 	case f.url != "" && f.service != "":
-		return registration.Endpoint{}, fmt.Errorf("--url and --service are both given: the API server takes one way")
+		return registration.Endpoint{}, errors.New("--url and --service are both given: set one of them")
 	case f.url != "":
 		return registration.URLEndpoint(f.url, webhook.Path)
 	case f.service != "":
 		return registration.ServiceEndpoint(f.service, webhook.Path)
 	default:
-		return registration.Endpoint{}, fmt.Errorf("how does the API server reach the webhook? Give --service or --url")
+		return registration.Endpoint{}, errors.New("set --service or --url, the address at which the API server calls the webhook")
 	}
 }

@@ -6,7 +6,7 @@
 package auditimport
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 
 	"bytes"
 	"compress/gzip"
@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,40 +25,26 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
-	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
-	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
 var capture = flag.Bool("capture", false, "write the audit logs of this run to the test data of pkg/audit/apilog")
 
 const captured = "../../pkg/audit/apilog/testdata"
 
-// bed is what the tests use one after the other.
-var bed struct {
-	program string
-	cluster *testbed.Cluster
-	world   *scenario.World
-}
-
 func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
-		bed.program, bed.cluster = guardian, cluster
-		if err := errors.Join(cluster.StartUnguarded(ctx), cluster.InstallCRDs(ctx)); err != nil {
+	harness.Main(m, 1, func(ctx context.Context, bed *harness.Bed) error {
+		if err := errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx)); err != nil {
 			return err
 		}
 		var err error
-		bed.world, err = scenario.NewWorld(ctx, cluster)
+		bed.World, err = scenario.NewWorld(ctx, bed.Cluster)
 		return err
-	}))
+	})
 }
 
 // span is a part of the audit log, and what the API server answered to the writes that were sent meanwhile.
@@ -100,7 +85,7 @@ func (s *span) end(t *testing.T, name string) string {
 // keep writes the events about the four kinds to the test data, with a canary in the place of the token.
 func keep(t *testing.T, name string, content []byte) {
 	t.Helper()
-	token, _ := bed.world.Token.Live.Object["data"].(map[string]any)
+	token, _ := harness.Of(t).World.Token.Live.Object["data"].(map[string]any)
 	for key, value := range token {
 		if key != "namespace" {
 			content = bytes.ReplaceAll(content, []byte(value.(string)), []byte(canary()))
@@ -123,7 +108,7 @@ func canary() string { return base64.StdEncoding.EncodeToString([]byte(corpus.Ca
 // send sends a write and wants one of the codes.
 func send(t *testing.T, write scenario.Write, codes ...int) scenario.Answer {
 	t.Helper()
-	answer, err := bed.world.Guarded.Do(t.Context(), write)
+	answer, err := harness.Of(t).World.Guarded.Do(t.Context(), write)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,29 +147,6 @@ func (s *span) until(t *testing.T, code int, write func(i int) scenario.Write) {
 	t.Fatalf("the API server does not answer with %d", code)
 }
 
-func startGuard(t *testing.T, spool string) *testbed.Guard {
-	t.Helper()
-	guard, err := bed.cluster.StartGuard(t.Context(), bed.program, "--spool-dir="+spool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(guard.Stop)
-	return guard
-}
-
-func removeRegistration(t *testing.T) {
-	t.Helper()
-	clients, err := kubernetes.NewForConfig(bed.cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // reported is what the test looks at of `audit import -o json`.
 type reported struct {
 	Writes struct {
@@ -201,29 +163,10 @@ type difference struct {
 	Logged, Recorded                           int
 }
 
-// run runs the program and wants the exit code.
-func run(t *testing.T, code int, args ...string) (stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	command := exec.CommandContext(t.Context(), bed.program, append(args, "--kubeconfig="+bed.cluster.Kubeconfig())...)
-	command.Stdout, command.Stderr = &out, &errs
-	var exit *exec.ExitError
-	if err := command.Run(); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	if got := command.ProcessState.ExitCode(); got != code {
-		t.Fatalf("%q: got exit code %d, want %d\n%s%s", args, got, code, out.String(), errs.String())
-	}
-	return out.String(), errs.String()
-}
-
 func importJSON(t *testing.T, code int, args ...string) reported {
 	t.Helper()
-	stdout, _ := run(t, code, append([]string{"audit", "import", "-o", "json"}, args...)...)
 	var report reported
-	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
-		t.Fatalf("%v: %s", err, stdout)
-	}
+	harness.Run(t, append([]string{"audit", "import", "-o", "json"}, args...)...).Require(t, code).Into(t, &report)
 	report.Missing = joined(report.Missing)
 	return report
 }
@@ -247,42 +190,31 @@ func joined(differences []difference) []difference {
 
 func records(t *testing.T) []v1alpha1.AuditRecord {
 	t.Helper()
-	store, err := store.New(bed.cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := store.List(t.Context(), audit.Filter{})
+	records, err := harness.Records(t).List(t.Context(), audit.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return records
 }
 
-// patience bounds the wait for a recorder that found the API server slow, and stores what is in its spool.
-const patience = time.Minute
-
 func awaitRecorded(t *testing.T, writes int64) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	harness.Eventually(t, fmt.Sprintf("%d writes are recorded", writes), func() (bool, any) {
 		var total int64
 		for _, record := range records(t) {
 			total += record.Spec.Count
 		}
-		if total == writes {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v, %d writes are recorded, want %d", patience, total, writes)
-		}
-	}
+		return total == writes, total
+	})
 }
 
 // TestTheLogTellsWhatTheRecordsLack plays a day of a guard: denials, dry-runs and a restoration; the guard dies and the API
 // server refuses; the registration goes and a reserved resource is edited; the guard comes back.
 func TestTheLogTellsWhatTheRecordsLack(t *testing.T) {
-	w, spool := bed.world, t.TempDir()
-	guard := startGuard(t, spool)
-	sent := begin(t, bed.cluster.AuditLog())
+	harness.Take(t)
+	w, spool := harness.Of(t).World, t.TempDir()
+	guard := harness.StartGuard(t, "--spool-dir="+spool)
+	sent := begin(t, harness.Of(t).Cluster.AuditLog())
 	sent.until(t, http.StatusForbidden, func(int) scenario.Write { return by("alice", label(w.Role, `"a"`)) })
 	for range 2 {
 		send(t, by("alice", label(w.Role, `"a"`)), http.StatusForbidden)
@@ -300,12 +232,11 @@ func TestTheLogTellsWhatTheRecordsLack(t *testing.T) {
 		send(t, by("dave", label(w.Role, `"d"`)), http.StatusInternalServerError)
 		sent.refused++
 	}
-	removeRegistration(t)
+	harness.RemoveRegistration(t)
 	sent.until(t, http.StatusOK, func(int) scenario.Write { return by("eve", label(w.Role, `"e"`)) })
 	edits := sent.passed
 
-	startGuard(t, spool)
-	t.Cleanup(func() { removeRegistration(t) })
+	harness.StartGuard(t, "--spool-dir="+spool)
 	sent.until(t, http.StatusForbidden, func(i int) scenario.Write { return by("eve", label(w.Role, fmt.Sprintf(`"e%d"`, i))) })
 	send(t, by("frank", label(w.Role, "null")), http.StatusOK)
 	log := sent.end(t, "metadata.jsonl")
@@ -335,7 +266,7 @@ func testStore(t *testing.T, log string, unguarded difference) {
 			continue
 		}
 		resource = record.Spec.Resource
-		if _, stderr, err := bed.cluster.Kubectl(t.Context(), "delete", "denials", record.Name); err != nil {
+		if _, stderr, err := harness.Of(t).Cluster.Kubectl(t.Context(), "delete", "denials", record.Name); err != nil {
 			t.Fatalf("%v: %s", err, stderr)
 		}
 	}
@@ -343,8 +274,7 @@ func testStore(t *testing.T, log string, unguarded difference) {
 	if diff := cmp.Diff([]difference{lost, unguarded}, importJSON(t, 3, log).Missing); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	stdout, _ := run(t, 0, "audit", "import", "--store", log)
-	t.Log("\n" + stdout)
+	t.Log("\n" + harness.Run(t, "audit", "import", "--store", log).Require(t, 0).Stdout)
 	for range 2 {
 		if again := importJSON(t, 0, "--store", log); len(again.Missing) > 0 || len(again.Surplus) > 0 {
 			t.Errorf("after it was stored, the log and the records still differ: %+v", again)
@@ -362,6 +292,7 @@ func testStore(t *testing.T, log string, unguarded difference) {
 
 // TestWhatCannotBeReadIsSaid gives import what is no whole audit log.
 func TestWhatCannotBeReadIsSaid(t *testing.T) {
+	harness.Take(t)
 	dir := t.TempDir()
 	file := func(name string, content []byte) string {
 		path := filepath.Join(dir, name)
@@ -384,27 +315,24 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		code int
 		says string
 	}{
-		"no file is named":                           {nil, 2, "Name its files, or - for standard input"},
-		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "give table, json or yaml"},
+		"no file is named":                           {nil, 2, "audit import"},
+		"an unknown format":                          {[]string{"-o", "xml", sound}, 2, "table, json or yaml"},
 		"a file that is not there":                   {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
-		"a folder":                                   {[]string{sound, dir}, 1, "is a directory"},
-		"an empty file alone":                        {[]string{empty}, 1, "nothing was compared"},
-		"an empty file beside another":               {[]string{empty, sound}, 0, "there is no event in it"},
-		"a file of another kind":                     {[]string{sound, foreign}, 1, "not a kube-apiserver audit log"},
-		"a compressed file that ends too soon":       {[]string{cut}, 1, "ends too soon"},
-		"a broken line":                              {[]string{broken}, 1, "broken.log: line 2: not valid JSON"},
-		"a broken line that is known":                {[]string{"--skip-broken", broken}, 0, "line 2"},
-		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "not a kube-apiserver audit log"},
+		"a folder":                                   {[]string{sound, dir}, 1, dir},
+		"an empty file alone":                        {[]string{empty}, 1, ""},
+		"an empty file beside another":               {[]string{empty, sound}, 0, "empty.log"},
+		"a file of another kind":                     {[]string{sound, foreign}, 1, "foreign.log"},
+		"a compressed file that ends too soon":       {[]string{cut}, 1, "cut.log.gz"},
+		"a broken line":                              {[]string{broken}, 1, "broken.log: line 2"},
+		"a broken line that is known":                {[]string{"--skip-broken", broken}, 0, "broken.log"},
+		"a file of another kind is no such line":     {[]string{"--skip-broken", sound, foreign}, 1, "foreign.log"},
 		"a folder of reservations that is not there": {[]string{"--reservations", filepath.Join(dir, "absent"), sound}, 1, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			stdout, stderr := run(t, test.code, append([]string{"audit", "import"}, test.args...)...)
-			if !strings.Contains(stderr, test.says) {
-				t.Errorf("got %q, want it to say %q", stderr, test.says)
-			}
+			ran := harness.Run(t, append([]string{"audit", "import"}, test.args...)...).Require(t, test.code, test.says)
 			if slices.Contains(test.args, sound) && test.code == 1 && !strings.Contains(name, "reservations") &&
-				!strings.Contains(stdout, "Read 1 events") {
-				t.Errorf("what could be read is not reported: %q", stdout)
+				!strings.Contains(ran.Stdout, "Read 1 events") {
+				t.Errorf("what could be read is not reported: %q", ran.Stdout)
 			}
 		})
 	}
@@ -421,12 +349,13 @@ rules:
 
 // TestBodiesTellMoreAndNothingOfThemGetsOut lets the API server log bodies, while no guard is there.
 func TestBodiesTellMoreAndNothingOfThemGetsOut(t *testing.T) {
-	w, dir := bed.world, t.TempDir()
+	harness.Take(t)
+	w, dir := harness.Of(t).World, t.TempDir()
 	policy, log := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "audit.log")
 	if err := os.WriteFile(policy, []byte(bodiesPolicy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := bed.cluster.StartAPIServer(t.Context(), "--audit-policy-file="+policy, "--audit-log-path="+log); err != nil {
+	if err := harness.Of(t).Cluster.StartAPIServer(t.Context(), "--audit-policy-file="+policy, "--audit-log-path="+log); err != nil {
 		t.Fatal(err)
 	}
 	sent := begin(t, log)
@@ -455,10 +384,10 @@ func TestBodiesTellMoreAndNothingOfThemGetsOut(t *testing.T) {
 		t.Errorf("got %+v, want 3 writes of mallory, and nothing unclear", got.Writes)
 	}
 	for _, output := range []string{"table", "json", "yaml"} {
-		stdout, stderr := run(t, 3, "audit", "import", "-o", output, part)
-		requireNoValue(t, output, stdout+stderr)
+		ran := harness.Run(t, "audit", "import", "-o", output, part).Require(t, 3)
+		requireNoValue(t, output, ran.Stdout+ran.Stderr)
 	}
-	run(t, 0, "audit", "import", "--store", part)
+	harness.Run(t, "audit", "import", "--store", part).Require(t, 0)
 	stored, err := json.Marshal(records(t))
 	if err != nil {
 		t.Fatal(err)

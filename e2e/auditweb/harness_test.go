@@ -4,57 +4,30 @@
 package auditweb
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
 	"testing"
-	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/e2e/program"
-	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 )
 
-// shared is what all tests of this package use one after the other.
-var shared struct {
-	cluster *testbed.Cluster
-	program string
-	// withoutKind is what audit web did before the cluster knew audit records.
-	withoutKind ran
-}
+// withoutKind is a run of audit web on a cluster that does not serve audit records.
+var withoutKind harness.Ran
 
 func TestMain(m *testing.M) {
-	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
-		shared.program, shared.cluster = guardian, cluster
-		shared.withoutKind = run(ctx, "audit", "web")
-		return cluster.InstallCRDs(ctx)
-	}))
+	harness.Main(m, 1, func(ctx context.Context, bed *harness.Bed) error {
+		ran, err := harness.RunCommand(bed.Cluster.Command(ctx, bed.Program, "audit", "web"))
+		withoutKind = ran
+		return errors.Join(err, bed.Cluster.InstallCRDs(ctx))
+	})
 }
 
-// ran is one run of the program.
-type ran struct {
-	code           int
-	stdout, stderr string
-}
-
-// runTimeout ends a program that should have ended by itself.
-const runTimeout = time.Minute
-
-// run runs the program as the admin of the cluster.
-func run(ctx context.Context, args ...string) ran {
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
-	defer cancel()
-	command := shared.cluster.Command(ctx, shared.program, args...)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	_ = command.Run() // the exit code tells
-	return ran{code: command.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
-}
-
-// startReview runs audit web until the test ends, and wants it to end well.
+// startReview runs audit web until the test ends, and fails the test unless audit web exits with 0.
 func startReview(t *testing.T, flags ...string) *Review {
 	t.Helper()
-	review, err := StartReview(context.WithoutCancel(t.Context()), shared.cluster, shared.program, flags...)
+	bed := harness.Of(t)
+	review, err := StartReview(context.WithoutCancel(t.Context()), bed.Cluster, bed.Program, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,20 +12,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 )
 
 func TestBadStartsSayWhatIsWrong(t *testing.T) {
+	harness.Take(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	nobody := filepath.Join(t.TempDir(), "nobody.kubeconfig")
-	if err := testbed.WriteKubeconfig(nobody, shared.cluster.ConfigFor("nobody")); err != nil {
-		t.Fatal(err)
-	}
+	nobody := harness.Kubeconfig(t, "nobody")
 	broken := filepath.Join(t.TempDir(), "broken.kubeconfig")
 	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -35,36 +33,29 @@ func TestBadStartsSayWhatIsWrong(t *testing.T) {
 		code int
 		says string
 	}{
-		"no permission":                    {[]string{"--kubeconfig", nobody}, 1, `you lack the right to list auditrecords.guardian.apigw.io`},
+		"no permission":                    {[]string{"--kubeconfig", nobody}, 1, "list auditrecords.guardian.apigw.io"},
 		"a kubeconfig that is not there":   {[]string{"--kubeconfig", "/absent"}, 1, "/absent"},
 		"a kubeconfig that is none":        {[]string{"--kubeconfig", broken}, 1, broken},
-		"a context that is not there":      {[]string{"--context", "absent"}, 1, "absent"},
-		"a port in use":                    {[]string{"--port", port}, 1, "without --port, a free one is taken"},
-		"a port that there cannot be":      {[]string{"--port", "65536"}, 2, "1 to 65535"},
-		"a port below zero":                {[]string{"--port=-1"}, 2, "1 to 65535"},
-		"an argument that nobody asks for": {[]string{"now"}, 2, "takes no argument"},
+		"a context that is not there":      {[]string{"--context", "absent"}, 1, `"absent"`},
+		"a port in use":                    {[]string{"--port", port}, 1, "--port"},
+		"a port that there cannot be":      {[]string{"--port", "65536"}, 2, "65535"},
+		"a port below zero":                {[]string{"--port=-1"}, 2, "65535"},
+		"an argument that nobody asks for": {[]string{"now"}, 2, "now"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := run(t.Context(), append([]string{"audit", "web"}, test.args...)...)
-			got.require(t, test.code, test.says)
-			if got.stdout != "" {
-				t.Errorf("it printed an address: %s", got.stdout)
+			got := harness.Run(t, append([]string{"audit", "web"}, test.args...)...).Require(t, test.code, test.says)
+			if got.Stdout != "" {
+				t.Errorf("standard output: %s", got.Stdout)
 			}
 		})
 	}
 	t.Run("a cluster without the kind", func(t *testing.T) {
-		shared.withoutKind.require(t, 1, "install the chart with crds.enabled=true")
+		withoutKind.Require(t, 1, "crds.enabled=true")
 	})
 }
 
-func (r ran) require(t *testing.T, code int, says string) {
-	t.Helper()
-	if r.code != code || !strings.Contains(r.stderr, says) {
-		t.Errorf("exit code %d, want %d, and %q in: %s", r.code, code, says, r.stderr)
-	}
-}
-
 func TestItListensOnLoopbackOnly(t *testing.T) {
+	harness.Take(t)
 	review := startReview(t)
 	if host := review.Address.Hostname(); host != "127.0.0.1" {
 		t.Errorf("it serves on %s", host)
@@ -96,6 +87,7 @@ func TestItListensOnLoopbackOnly(t *testing.T) {
 
 // A command line can be read by every user of the machine, so the token must not be on the browser's.
 func TestOpenKeepsTheTokenFromOtherUsers(t *testing.T) {
+	harness.Take(t)
 	bin, seen := t.TempDir(), filepath.Join(t.TempDir(), "seen")
 	opener := "#!/bin/sh\necho \"$1\" > " + seen + ".part && mv " + seen + ".part " + seen + "\n"
 	if err := os.WriteFile(filepath.Join(bin, "xdg-open"), []byte(opener), 0o700); err != nil { //nolint:gosec // it is run
@@ -104,10 +96,10 @@ func TestOpenKeepsTheTokenFromOtherUsers(t *testing.T) {
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	review := startReview(t, "--open")
 	var path string
-	eventually(t, "the browser is opened", func() bool {
+	harness.Eventually(t, "the browser is opened", func() (bool, any) {
 		content, err := os.ReadFile(seen)
 		path = strings.TrimSpace(string(content))
-		return err == nil
+		return err == nil, err
 	})
 	if token := strings.Trim(review.Address.Path, "/"); strings.Contains(path, token) {
 		t.Errorf("the token is on the command line: %s", path)
@@ -127,15 +119,4 @@ func TestOpenKeepsTheTokenFromOtherUsers(t *testing.T) {
 	if _, err := os.Stat(filepath.Dir(path)); !os.IsNotExist(err) {
 		t.Errorf("it left %s: %v", path, err)
 	}
-}
-
-// eventually fails the test after half a minute.
-func eventually(t *testing.T, what string, isSo func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if isSo() {
-			return
-		}
-	}
-	t.Fatalf("not seen: %s", what)
 }

@@ -70,17 +70,9 @@ func parts() []part {
 		{"P5", (*bench).unrelatedWrites},
 		{"P8", (*bench).firstDenial},
 		{"P9", (*bench).countDenials},
-		{"P10", (*bench).reviewRecords},
+		{"P10", (*bench).listRecords},
 		{"P13", (*bench).besiege},
 	}
-}
-
-// reviewRecords opens the page over the records that it has listed.
-func (b *bench) reviewRecords(ctx context.Context) error {
-	if err := b.listRecords(ctx); err != nil {
-		return err
-	}
-	return b.openPage(ctx)
 }
 
 // choose returns the parts that are named, separated by spaces, or all where none is.

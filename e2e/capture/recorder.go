@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
 
@@ -60,12 +61,12 @@ func startRecorder(ctx context.Context, cluster *testbed.Cluster) (*recorder, er
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.New(server.Options{Listen: "127.0.0.1:0", GetCertificate: authority.GetCertificate})
-	if err != nil {
-		return nil, err
-	}
 	r := &recorder{ended: make(chan error, 1)}
-	s.Register(webhook.Path, r)
+	mux := http.NewServeMux()
+	mux.Handle(webhook.Path, r)
+	s := server.New(server.Options{
+		Listen: "127.0.0.1:0", Handler: mux, GetCertificate: authority.GetCertificate, Log: slog.New(slog.DiscardHandler),
+	})
 	serving, cancel := context.WithCancel(ctx)
 	r.cancel = cancel
 	go func() { r.ended <- s.Start(serving) }()

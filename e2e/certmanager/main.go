@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Certmanager runs cert-manager's own controllers of Certificates, as far as issuers of type selfSigned and CA need them,
-// against the cluster of $KUBECONFIG, until SIGTERM.
+// Certmanager runs cert-manager's controllers of Certificates, for issuers of type selfSigned and CA, against the cluster of
+// $KUBECONFIG until SIGTERM.
 //
-// It is a module of its own: cert-manager's program is in one that no proxy has, and its controllers bring along clients of
-// issuers, which are no business of the guard's go.mod.
+// It has a separate module: no proxy has the module of cert-manager's program, and the controllers require the clients of all
+// issuers.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/selfsigned"
 )
 
-// names are the controllers that run. Importing their packages has registered them.
+// names are the controllers that run. The import of a package registers its controller.
 var names = []string{
 	issuers.ControllerName,
 	trigger.ControllerName, keymanager.ControllerName, requestmanager.ControllerName, issuing.ControllerName,
@@ -40,7 +40,7 @@ var names = []string{
 	approver.ControllerName, requestsca.CRControllerName, requestsself.CRControllerName,
 }
 
-// workers of each controller: a testbed has a few Certificates.
+// workers is enough for each controller: a testbed has a few Certificates.
 const workers = 2
 
 func main() {

@@ -13,11 +13,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
-// presentTo makes the API server present a client certificate to the webhooks of a host, and restarts it for that. Without
-// files it presents none.
-func presentTo(t *testing.T, host string, files map[string][]byte) {
+// presentTo restarts the API server with a client certificate for the webhooks of a host.
+func presentTo(t *testing.T, world *scenario.World, host string, files map[string][]byte) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, data := range files {
@@ -47,29 +48,29 @@ plugins:
     kind: WebhookAdmissionConfiguration
     kubeConfigFile: %s
 `, kubeconfig))
-	if err := shared.cluster.StartAPIServer(t.Context(), "--admission-control-config-file="+configuration); err != nil {
+	if err := world.Cluster.StartAPIServer(t.Context(), "--admission-control-config-file="+configuration); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A guard with a client CA answers an API server that presents a certificate of it, and refuses everybody else at the
-// handshake; its authorities change without a restart.
+// A guard with a client CA answers API servers with a certificate of it, and refuses all other callers at the handshake. It reads a
+// changed client CA without a restart.
 func TestOnlyVerifiedCallersAreAnswered(t *testing.T) {
 	world := newWorld(t)
-	ours, strangers := newIssuer(t), newIssuer(t)
+	ours, others := newIssuer(t), newIssuer(t)
 	file := filepath.Join(t.TempDir(), "clients.crt")
-	trust := func(authority issuer) {
+	trust := func(ca issuer) {
 		t.Helper()
-		if err := os.WriteFile(file, authority.issue(t, time.Now(), time.Hour)["ca.crt"], 0o600); err != nil {
+		if err := os.WriteFile(file, ca.issue(t, time.Now(), time.Hour)["ca.crt"], 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	trust(ours)
-	guard := launch(t, "--client-ca="+file)
+	guard := launch(t, world, "--client-ca="+file)
 	awaitReady(t, guard)
 	host := strings.TrimPrefix(guard.URL(), "https://")
 	t.Cleanup(func() {
-		if err := shared.cluster.StartAPIServer(context.WithoutCancel(t.Context())); err != nil {
+		if err := world.Cluster.StartAPIServer(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -78,10 +79,10 @@ func TestOnlyVerifiedCallersAreAnswered(t *testing.T) {
 		_, got := denied(t.Context(), world)
 		return strings.Contains(got, "failed calling webhook")
 	})
-	presentTo(t, host, ours.issue(t, time.Now().Add(-time.Minute), time.Hour))
+	presentTo(t, world, host, ours.issue(t, time.Now().Add(-time.Minute), time.Hour))
 	awaitDenial(t, world)
 	for name, files := range map[string]map[string][]byte{
-		"no certificate": nil, "a stranger's certificate": strangers.issue(t, time.Now().Add(-time.Minute), time.Hour),
+		"no certificate": nil, "a certificate of another CA": others.issue(t, time.Now().Add(-time.Minute), time.Hour),
 		"an expired certificate": ours.issue(t, time.Now().Add(-time.Hour), time.Minute),
 	} {
 		if err := post(guard.URL(), files); err == nil {
@@ -91,18 +92,18 @@ func TestOnlyVerifiedCallersAreAnswered(t *testing.T) {
 	if err := post(guard.URL(), ours.issue(t, time.Now().Add(-time.Minute), time.Hour)); err != nil {
 		t.Errorf("a caller with a certificate: %v", err)
 	}
-	trust(strangers)
-	eventually(t, "the other authority counts", func() bool {
-		return post(guard.URL(), strangers.issue(t, time.Now().Add(-time.Minute), time.Hour)) == nil
+	trust(others)
+	eventually(t, "the guard reads the other CA", func() bool {
+		return post(guard.URL(), others.issue(t, time.Now().Add(-time.Minute), time.Hour)) == nil
 	})
 	if err := post(guard.URL(), ours.issue(t, time.Now().Add(-time.Minute), time.Hour)); err == nil {
-		t.Error("a caller of the authority before was answered")
+		t.Error("a caller of the earlier CA was answered")
 	}
 }
 
-// post sends something that is no review, and wants any answer.
+// post sends something that is no review, and accepts any answer.
 func post(url string, files map[string][]byte) error {
-	config := &tls.Config{InsecureSkipVerify: true} // the question is whom the guard answers
+	config := &tls.Config{InsecureSkipVerify: true} // the test is about the client certificate
 	if files != nil {
 		pair, err := tls.X509KeyPair(files["tls.crt"], files["tls.key"])
 		if err != nil {

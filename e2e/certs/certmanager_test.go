@@ -6,6 +6,7 @@ package certs
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,11 +18,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-// The leaf lives a minute and is renewed after half of it.
-const certificates = `
+const certManagerModule = "github.com/cert-manager/cert-manager"
+
+// certificates returns the manifests. The serving certificate is renewed after half of its lifetime.
+func certificates(lifetime time.Duration) string {
+	return fmt.Sprintf(`
 apiVersion: v1
 kind: Namespace
 metadata: {name: issued}
@@ -54,13 +59,14 @@ spec:
   secretName: serving
   ipAddresses: [127.0.0.1]
   usages: [server auth, digital signature]
-  duration: 60s
-  renewBefore: 30s
+  duration: %s
+  renewBefore: %s
   privateKey: {algorithm: ECDSA, size: 256, rotationPolicy: Always}
   issuerRef: {kind: Issuer, name: authority}
-`
+`, lifetime, lifetime/2)
+}
 
-// cmd runs a command to its end, which must be a good one.
+// cmd runs a command, which must succeed.
 func cmd(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), name, args...)
@@ -72,21 +78,38 @@ func cmd(t *testing.T, dir, name string, args ...string) string {
 	return strings.TrimSpace(string(output))
 }
 
-// applyFile applies manifests as the admin.
-func applyFile(t *testing.T, path string) {
+// applyFile applies manifests as the administrator.
+func applyFile(t *testing.T, world *scenario.World, path string) {
 	t.Helper()
-	if _, _, err := shared.cluster.Kubectl(t.Context(), "apply", "--server-side", "-f", path); err != nil {
+	if _, _, err := world.Cluster.Kubectl(t.Context(), "apply", "--server-side", "-f", path); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// startCertManager runs cert-manager's controllers until the test ends.
-func startCertManager(t *testing.T) {
+// buildCertManager returns the program of cert-manager's controllers. It lies in the testbed's cache, where the go command sees that it
+// is up to date and does not link it again.
+func buildCertManager(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "certmanager")
-	cmd(t, "../certmanager", "go", "build", "-ldflags=-s -w", "-o", program, ".")
-	process, err := shared.cluster.StartProgram(t.Context(), testbed.Program{
-		Name: "certmanager", Path: program, Env: []string{"KUBECONFIG=" + shared.cluster.Kubeconfig()},
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := cmd(t, "../certmanager", "go", "list", "-m", "-f", "{{.Version}}", certManagerModule)
+	dir := filepath.Join(cache, "apigw-guardian", "bin", "cert-manager-"+version)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "certmanager")
+	cmd(t, "../certmanager", "env", "GOTMPDIR="+dir, "go", "build", "-ldflags=-s -w", "-o", path, ".") // a rename replaces it
+	return path
+}
+
+// startCertManager runs cert-manager's controllers until the test ends.
+func startCertManager(t *testing.T, world *scenario.World) {
+	t.Helper()
+	program := buildCertManager(t)
+	process, err := world.Cluster.StartProgram(t.Context(), testbed.Program{
+		Name: "certmanager", Path: program, Env: []string{"KUBECONFIG=" + world.Cluster.Kubeconfig()},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -94,19 +117,18 @@ func startCertManager(t *testing.T) {
 	t.Cleanup(process.Stop)
 }
 
-// issued is the data of the serving certificate's Secret; nil where there is none, or nothing in it yet.
-func issued(ctx context.Context, t *testing.T) map[string][]byte {
+// issued returns the data of a Secret that cert-manager writes; nil if there is none yet.
+func issued(ctx context.Context, t *testing.T, world *scenario.World, name string) map[string][]byte {
 	t.Helper()
-	secret, err := clients(t).CoreV1().Secrets("issued").Get(ctx, "serving", metav1.GetOptions{})
+	secret, err := clients(t, world).CoreV1().Secrets("issued").Get(ctx, name, metav1.GetOptions{})
 	if err != nil || len(secret.Data["tls.crt"]) == 0 {
 		return nil
 	}
 	return secret.Data
 }
 
-// startKubelet mounts the Secret into the folder, and follows it until the test ends. Like kubelet, it leaves the files of a
-// Secret that is gone.
-func startKubelet(t *testing.T, dir string) {
+// startKubelet mounts the serving Secret until the test ends. Like kubelet, it keeps the files of a deleted Secret.
+func startKubelet(t *testing.T, world *scenario.World, dir string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -114,7 +136,7 @@ func startKubelet(t *testing.T, dir string) {
 	group.Go(func() {
 		var mounted []byte
 		for ; ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
-			data := issued(context.WithoutCancel(ctx), t)
+			data := issued(context.WithoutCancel(ctx), t, world, "serving")
 			if data != nil && !bytes.Equal(data["tls.crt"], mounted) {
 				mount(t, dir, data)
 				mounted = data["tls.crt"]
@@ -123,72 +145,91 @@ func startKubelet(t *testing.T, dir string) {
 	})
 }
 
-func deleteIssued(t *testing.T, name string) {
+func deleteIssued(t *testing.T, world *scenario.World, name string) {
 	t.Helper()
-	err := clients(t).CoreV1().Secrets("issued").Delete(t.Context(), name, metav1.DeleteOptions{})
+	err := clients(t, world).CoreV1().Secrets("issued").Delete(t.Context(), name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Fatal(err)
 	}
 }
 
-// cert-manager issues, renews, issues again after its Secret is deleted, and goes over to another authority, and no call notices.
+// cert-manager issues the certificate, renews it, issues it again after its Secret was deleted, and changes its CA. No call fails.
 func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	world := newWorld(t)
-	applyFile(t, filepath.Join(cmd(t, "../certmanager", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager"), "deploy", "crds"))
+	applyFile(t, world, filepath.Join(cmd(t, "../certmanager", "go", "list", "-m", "-f", "{{.Dir}}", certManagerModule), "deploy", "crds"))
 	manifests := filepath.Join(t.TempDir(), "certificates.yaml")
-	if err := os.WriteFile(manifests, []byte(certificates), 0o600); err != nil {
+	if err := os.WriteFile(manifests, []byte(certificates(full(time.Minute, 30*time.Second))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the API server knows Certificates", func() bool {
-		_, err := clients(t).Discovery().ServerResourcesForGroupVersion("cert-manager.io/v1")
+		_, err := clients(t, world).Discovery().ServerResourcesForGroupVersion("cert-manager.io/v1")
 		return err == nil
 	})
-	applyFile(t, manifests)
+	applyFile(t, world, manifests)
+	t.Cleanup(func() { // preflight and status of other tests read it
+		_, _, _ = world.Cluster.Kubectl(context.WithoutCancel(t.Context()), "delete", "certificate", "--namespace=issued", "--all")
+	})
 	for _, command := range []string{"status", "preflight"} {
-		if _, output := run(t, command); !strings.Contains(output, "Certificate issued/serving is not ready: cert-manager has not looked at it") {
+		if _, output := run(t, world, command); !strings.Contains(output, "Certificate issued/serving is not ready: cert-manager has not looked at it") {
 			t.Errorf("without cert-manager, %s says:\n%s", command, output)
 		}
 	}
-	startCertManager(t)
-	eventually(t, "the certificate is issued", func() bool { return issued(t.Context(), t) != nil })
+	startCertManager(t, world)
+	eventually(t, "the certificate is issued", func() bool { return issued(t.Context(), t, world, "serving") != nil })
 	dir := t.TempDir()
-	startKubelet(t, dir)
+	startKubelet(t, world, dir)
 	eventually(t, "the certificate is mounted", func() bool { _, err := os.Stat(filepath.Join(dir, "tls.crt")); return err == nil })
-	guard := launch(t, "--certs=files", "--cert-dir="+dir)
+	guard := launch(t, world, "--certs=files", "--cert-dir="+dir)
 	awaitReady(t, guard)
 	awaitDenial(t, world)
 	eventually(t, "preflight finds the certificate", func() bool {
-		_, output := run(t, "preflight")
+		_, output := run(t, world, "preflight")
 		return strings.Contains(output, "cert-manager has issued the guard's certificate")
 	})
 
-	before := failedCalls(t)
+	before := failedCalls(t, world)
 	flow := startLoad(t, world)
 	for _, change := range []struct {
-		what string
-		do   func()
+		what   string
+		do     func()
+		keepCA bool
 	}{
-		{"the certificate is renewed", func() {}},
-		{"the certificate is issued again", func() { deleteIssued(t, "serving") }},
-		{"the certificate is another authority's", func() { deleteIssued(t, "authority") }},
+		{"the certificate is renewed", func() {}, true},
+		{"the certificate is issued again", func() { deleteIssued(t, world, "serving") }, true},
+		{"the certificate is of another CA", func() { replaceCA(t, world) }, false},
 	} {
-		was := issued(t.Context(), t)
+		was := issued(t.Context(), t, world, "serving")
 		change.do()
 		eventually(t, change.what, func() bool {
-			is := issued(t.Context(), t)
-			sameAuthority := bytes.Equal(is["ca.crt"], was["ca.crt"])
-			return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]) && (sameAuthority != (change.what == "the certificate is another authority's"))
+			is := issued(t.Context(), t, world, "serving")
+			return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]) && bytes.Equal(is["ca.crt"], was["ca.crt"]) == change.keepCA
 		})
-		requireServed(t, guard, change.what)
+		requireServed(t, world, guard, change.what)
 	}
-	flow.require(t, before)
+	flow.require(t, world, before)
 }
 
-// requireServed waits until the guard serves what is in the Secret.
-func requireServed(t *testing.T, guard *testbed.Guard, when string) {
+// replaceCA makes cert-manager issue another CA. Without E2E_FULL=1, it does not leave the serving certificate to its next renewal:
+// then too little of a short lifetime would be left for the new CA to propagate.
+func replaceCA(t *testing.T, world *scenario.World) {
+	t.Helper()
+	was := issued(t.Context(), t, world, "authority")
+	deleteIssued(t, world, "authority")
+	if full(true, false) {
+		return
+	}
+	eventually(t, "the CA is issued again", func() bool {
+		is := issued(t.Context(), t, world, "authority")
+		return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"])
+	})
+	deleteIssued(t, world, "serving")
+}
+
+// requireServed waits until the guard serves the certificate of the Secret.
+func requireServed(t *testing.T, world *scenario.World, guard *testbed.Guard, when string) {
 	t.Helper()
 	eventually(t, when+", and served", func() bool {
-		leaf, err := handshake(guard, poolOf(issued(t.Context(), t)["ca.crt"]))
-		return err == nil && bytes.Contains(issued(t.Context(), t)["tls.crt"], encoded(leaf))
+		leaf, err := handshake(guard, poolOf(issued(t.Context(), t, world, "serving")["ca.crt"]))
+		return err == nil && bytes.Contains(issued(t.Context(), t, world, "serving")["tls.crt"], encoded(leaf))
 	})
 }

@@ -19,9 +19,10 @@ import (
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
-// issuer is an authority of the administrator's.
+// issuer is a CA of an administrator.
 type issuer struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -55,7 +56,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// issue makes a certificate that is valid from and for so long, as the three files of a folder.
+// issue makes the three files of a certificate that is valid from that moment for that long.
 func (i issuer) issue(t *testing.T, from time.Time, life time.Duration) map[string][]byte {
 	t.Helper()
 	key := newKey(t)
@@ -79,7 +80,7 @@ func (i issuer) issue(t *testing.T, from time.Time, life time.Duration) map[stri
 	}
 }
 
-// mount writes files as kubelet mounts a Secret: into a new folder, to which one symbolic link is then moved.
+// mount writes files as kubelet mounts a Secret: into a new directory, to which it then moves a symbolic link.
 func mount(t *testing.T, dir string, files map[string][]byte) {
 	t.Helper()
 	fresh := filepath.Join(dir, "..version-"+rand.Text())
@@ -101,81 +102,84 @@ func mount(t *testing.T, dir string, files map[string][]byte) {
 	}
 }
 
-// An expired certificate fails closed and is told everywhere, and its repair is taken up at once.
+// With an expired certificate, writes are refused, and status, readiness and metrics say so. A repair takes effect at once.
 func TestAnExpiredCertificateFailsClosedUntilItsRepair(t *testing.T) {
 	world := newWorld(t)
-	dir, authority := t.TempDir(), newIssuer(t)
-	mount(t, dir, authority.issue(t, time.Now().Add(-10*time.Minute), 10*time.Minute+45*time.Second))
+	dir, ca := t.TempDir(), newIssuer(t)
+	life := full(45*time.Second, 15*time.Second)
+	mount(t, dir, ca.issue(t, time.Now().Add(-10*time.Minute), 10*time.Minute+life))
 	front := newBalancer(t)
-	guard := launch(t, "--url="+front.url(), "--certs=files", "--cert-dir="+dir)
+	guard := launch(t, world, "--url="+front.url(), "--certs=files", "--cert-dir="+dir)
 	front.add(guard)
 	awaitReady(t, guard)
 	awaitDenial(t, world)
-	eventually(t, "the certificate's end is near, and told", func() bool {
-		_, output := run(t, "status")
+	eventually(t, "status says that the certificate is about to expire", func() bool {
+		_, output := run(t, world, "status")
 		return strings.Contains(output, "has not been renewed")
 	})
-	eventually(t, "the guard says that it is not ready", func() bool { return strings.Contains(readyz(guard), "[-]certificate") })
+	eventually(t, "the guard is not ready", func() bool { return strings.Contains(readyz(guard), "[-]certificate") })
 	front.cut() // a connection that is open stays good
 	ours, got := denied(t.Context(), world)
 	if ours || !strings.Contains(got, "certificate has expired") {
-		t.Errorf("with an expired certificate, a write came to: %s", got)
+		t.Errorf("with an expired certificate, the answer to a write was: %s", got)
 	}
 	if ends, found := metric(t, guard, "apigw_guardian_certificate_not_after_seconds", "leaf"); !found || ends > float64(time.Now().Unix()) {
-		t.Errorf("the metric says that the leaf ends at %v (found %v)", ends, found)
+		t.Errorf("the metric says that the leaf expires at %v (found %v)", ends, found)
 	}
-	code, output := run(t, "status")
+	code, output := run(t, world, "status")
 	if code != 3 || !strings.Contains(output, "has expired") {
 		t.Errorf("status exits %d:\n%s", code, output)
 	}
-	mount(t, dir, authority.issue(t, time.Now().Add(-time.Minute), time.Hour))
+	mount(t, dir, ca.issue(t, time.Now().Add(-time.Minute), time.Hour))
 	repaired := time.Now()
 	awaitDenial(t, world)
-	t.Logf("service was back %s after the repair", time.Since(repaired).Round(time.Millisecond))
+	if took := time.Since(repaired); took > 10*time.Second {
+		t.Errorf("the guard denied again %s after the repair, want at most 10s", took.Round(time.Millisecond))
+	}
 	awaitReady(t, guard)
 }
 
-// Certificates of a machine whose clock is an hour off, either way, are as good as any other.
+// API servers accept certificates of a machine whose clock is an hour late or early.
 func TestAnHourOfClockSkewDoesNoHarm(t *testing.T) {
 	world := newWorld(t)
 	for name, skew := range map[string]time.Duration{"an hour late": -time.Hour, "an hour early": time.Hour} {
-		t.Run("the authority's clock is "+name, func(t *testing.T) {
-			makeAuthority(t, skew)
-			guard := launch(t)
+		t.Run("the clock of the CA is "+name, func(t *testing.T) {
+			makeCA(t, world, skew)
+			guard := launch(t, world)
 			awaitReady(t, guard)
 			awaitDenial(t, world)
 		})
-		t.Run("the leaf's clock is "+name, func(t *testing.T) {
+		t.Run("the clock of the leaf is "+name, func(t *testing.T) {
 			dir := t.TempDir()
-			mount(t, dir, makeAuthority(t, skew))
-			guard := launch(t, "--certs=files", "--cert-dir="+dir)
+			mount(t, dir, makeCA(t, world, skew))
+			guard := launch(t, world, "--certs=files", "--cert-dir="+dir)
 			awaitReady(t, guard)
 			awaitDenial(t, world)
 		})
 	}
 }
 
-// Every wrong file is refused at the start, by a message of one line and exit code 1.
+// The guard does not start with wrong files: it exits with code 1 and the reason.
 func TestWrongFilesEndTheStart(t *testing.T) {
-	authority := newIssuer(t)
-	good := authority.issue(t, time.Now().Add(-time.Minute), time.Hour)
-	foreign := authority.issue(t, time.Now().Add(-time.Minute), time.Hour)
+	world, ca := newWorld(t), newIssuer(t)
+	good := ca.issue(t, time.Now().Add(-time.Minute), time.Hour)
+	other := ca.issue(t, time.Now().Add(-time.Minute), time.Hour)
 	cases := map[string]struct {
 		files map[string][]byte
 		host  string
 		says  string
 	}{
-		"a foreign key":     {map[string][]byte{"tls.crt": good["tls.crt"], "tls.key": foreign["tls.key"], "ca.crt": good["ca.crt"]}, "127.0.0.1", "tls.key is not the key of tls.crt"},
-		"another host":      {good, "127.0.0.2", "tls.crt is not for 127.0.0.2 (it is for [127.0.0.1])"},
-		"an expired one":    {authority.issue(t, time.Now().Add(-time.Hour), time.Minute), "127.0.0.1", "tls.crt has expired on"},
-		"without authority": {map[string][]byte{"tls.crt": good["tls.crt"], "tls.key": good["tls.key"]}, "127.0.0.1", "ca.crt is missing"},
-		"nothing":           {nil, "127.0.0.1", "tls.crt is missing"},
+		"another key":    {map[string][]byte{"tls.crt": good["tls.crt"], "tls.key": other["tls.key"], "ca.crt": good["ca.crt"]}, "127.0.0.1", "tls.key is not the key of tls.crt"},
+		"another host":   {good, "127.0.0.2", "tls.crt is not for 127.0.0.2 (it is for [127.0.0.1])"},
+		"an expired one": {ca.issue(t, time.Now().Add(-time.Hour), time.Minute), "127.0.0.1", "tls.crt has expired on"},
+		"without CA":     {map[string][]byte{"tls.crt": good["tls.crt"], "tls.key": good["tls.key"]}, "127.0.0.1", "ca.crt is missing"},
+		"nothing":        {nil, "127.0.0.1", "tls.crt is missing"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			mount(t, dir, tc.files)
-			code, output := run(t, "webhook", "--listen=127.0.0.1:0", "--probe-listen=0", "--metrics-listen=0",
+			code, output := run(t, world, "webhook", "--listen=127.0.0.1:0", "--probe-listen=0", "--metrics-listen=0",
 				"--url=https://"+tc.host+":1", "--certs=files", "--cert-dir="+dir)
 			if code != 1 || !strings.Contains(output, "Error: ") || !strings.Contains(output, tc.says) {
 				t.Errorf("exit %d:\n%s", code, output)
@@ -184,11 +188,11 @@ func TestWrongFilesEndTheStart(t *testing.T) {
 	}
 }
 
-// makeAuthority makes the guard's own authority and a leaf on a machine whose clock is off, and returns them as files.
-func makeAuthority(t *testing.T, skew time.Duration) map[string][]byte {
+// makeCA makes the built-in CA and a leaf on a machine whose clock is off, and returns them as files.
+func makeCA(t *testing.T, world *scenario.World, skew time.Duration) map[string][]byte {
 	t.Helper()
-	removeSecret(t)
-	authority, err := certs.LoadAuthority(t.Context(), clients(t).CoreV1(), certs.Options{
+	removeSecret(t, world)
+	authority, err := certs.LoadAuthority(t.Context(), clients(t, world).CoreV1(), certs.Options{
 		Namespace: namespace, Hosts: []string{"127.0.0.1"}, Now: func() time.Time { return time.Now().Add(skew) },
 	})
 	if err != nil {

@@ -1,23 +1,23 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certs tests from outside that certificates change, end and come back without a refused request that could have been
-// answered. It has a control plane of its own, as its tests take minutes, mostly of waiting.
+// Package certs tests from outside that certificates are rotated, expire and are repaired, and that no request is refused that the
+// guard can answer. Its tests mostly wait, so they run in parallel, each on a control plane that no other test uses meanwhile.
 package certs
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -28,49 +28,129 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// shared is what all tests of this package use one after the other. A test leaves it as it found it.
+// shared is what the tests share.
 var shared struct {
-	cluster *testbed.Cluster
 	program string
+	// clusters are the control planes that no test uses now.
+	clusters chan *testbed.Cluster
+	// turn is closed once every test that asked before has a control plane.
+	turn chan struct{}
 }
+
+// full returns the value for `make e2e`, or a smaller one for `make test`.
+func full[V any](value, smaller V) V {
+	if os.Getenv("E2E_FULL") != "" {
+		return value
+	}
+	return smaller
+}
+
+// controlPlanes is how many tests run at once. With E2E_FULL=1, the load of one test leaves no CPU time for another.
+func controlPlanes() int { return full(1, 3) }
 
 func TestMain(m *testing.M) {
-	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
-		shared.program, shared.cluster = guardian, cluster
-		return cluster.StartUnguarded(ctx)
-	}))
+	flag.Parse()
+	if err := flag.Set("test.parallel", "100"); err != nil { // tests wait for a control plane instead
+		panic(err) // package testing has this flag
+	}
+	shared.clusters = make(chan *testbed.Cluster, controlPlanes())
+	shared.turn = make(chan struct{})
+	close(shared.turn)
+	var more clusters
+	more.start(controlPlanes() - 1)
+	code := program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
+		shared.program = guardian
+		shared.clusters <- cluster
+		return errors.Join(cluster.StartUnguarded(ctx), more.await())
+	})
+	if err := more.stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
+// clusters are the control planes that program.Tests does not start.
+type clusters struct {
+	group   sync.WaitGroup
+	mu      sync.Mutex // guards the fields below
+	started []*testbed.Cluster
+	errs    []error
+}
+
+// start starts control planes in the background, and shares them.
+func (c *clusters) start(count int) {
+	for range count {
+		c.group.Go(func() {
+			cluster, err := testbed.Start(context.Background(), program.Config())
+			if err == nil {
+				err = cluster.StartUnguarded(context.Background())
+				shared.clusters <- cluster
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.started, c.errs = append(c.started, cluster), append(c.errs, err)
+		})
+	}
+}
+
+func (c *clusters) await() error {
+	c.group.Wait()
+	return errors.Join(c.errs...)
+}
+
+func (c *clusters) stop() error {
+	c.group.Wait()
+	errs := make([]error, len(c.started))
+	for i, cluster := range c.started {
+		if cluster != nil {
+			c.group.Go(func() { errs[i] = cluster.Stop() })
+		}
+	}
+	c.group.Wait()
+	return errors.Join(errs...)
+}
+
+// newWorld waits for a control plane, which the test uses alone until its end, and makes a world of it. Tests get one in the order of
+// their source, so long tests come first: until t.Parallel, package testing runs one test after the other.
 func newWorld(t *testing.T) *scenario.World {
 	t.Helper()
-	world, err := scenario.NewWorld(t.Context(), shared.cluster)
+	mine, hasCluster := shared.turn, make(chan struct{})
+	shared.turn = hasCluster
+	t.Parallel()
+	<-mine
+	cluster := <-shared.clusters
+	close(hasCluster)
+	t.Cleanup(func() { shared.clusters <- cluster })
+	world, err := scenario.NewWorld(t.Context(), cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return world
 }
 
-func clients(t *testing.T) kubernetes.Interface {
+func clients(t *testing.T, world *scenario.World) kubernetes.Interface {
 	t.Helper()
-	clientset, err := kubernetes.NewForConfig(shared.cluster.AdminConfig())
+	clientset, err := kubernetes.NewForConfig(world.Cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return clientset
 }
 
-// launch starts a guard that ends with the test, and takes its registration with it.
-func launch(t *testing.T, flags ...string) *testbed.Guard {
+// launch starts a guard. At the end of the test it stops the guard and deletes the webhook configuration.
+func launch(t *testing.T, world *scenario.World, flags ...string) *testbed.Guard {
 	t.Helper()
-	guard, err := shared.cluster.LaunchGuard(shared.program, flags...)
+	guard, err := world.Cluster.LaunchGuard(shared.program, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		guard.Stop()
-		removeRegistration(t)
+		removeWebhookConfiguration(t, world)
 		if t.Failed() {
 			log, err := guard.Log()
 			t.Logf("log of the guard: %v\n%s", err, log[max(0, len(log)-8<<10):])
@@ -79,26 +159,26 @@ func launch(t *testing.T, flags ...string) *testbed.Guard {
 	return guard
 }
 
-func removeRegistration(t *testing.T) {
+func removeWebhookConfiguration(t *testing.T, world *scenario.World) {
 	t.Helper()
-	err := clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+	err := clients(t, world).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Error(err)
 	}
 }
 
-// eventually waits for what must come about, for as long as a slow machine may take.
+// eventually waits for a condition, for as long as a slow machine may take.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !condition(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("waited 2 minutes in vain until %s", what)
 		}
 	}
 }
 
-// readyz is the guard's own word on whether it can serve; "" for ready.
+// readyz returns "" if the guard is ready, or else its answer.
 func readyz(guard *testbed.Guard) string {
 	response, err := http.Get(guard.ProbesURL() + "/readyz?verbose")
 	if err != nil {
@@ -120,7 +200,7 @@ func awaitReady(t *testing.T, guard *testbed.Guard) {
 	eventually(t, "the guard is ready", func() bool { return readyz(guard) == "" })
 }
 
-// denied says that the guard itself denied a write to a reserved resource, tried as a dry-run; else what came instead.
+// denied tries a dry-run of a reserved write. It reports whether the guard denied it, and the answer.
 func denied(ctx context.Context, world *scenario.World) (bool, string) {
 	answer, err := world.Guarded.Do(ctx, scenario.Delete(world.Role).DryRun())
 	if err != nil {
@@ -138,7 +218,7 @@ func awaitDenial(t *testing.T, world *scenario.World) {
 	})
 }
 
-// samples are the metrics of one name, by their labels.
+// samples returns the samples of one metric.
 func samples(t *testing.T, text io.Reader, name string) []*model.Sample {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -157,10 +237,10 @@ func samples(t *testing.T, text io.Reader, name string) []*model.Sample {
 	return vector
 }
 
-// failedCalls is the API server's own count of calls of the guard's webhooks that had no answer it could use.
-func failedCalls(t *testing.T) float64 {
+// failedCalls returns how many calls of webhooks failed, as the API server counts them.
+func failedCalls(t *testing.T, world *scenario.World) float64 {
 	t.Helper()
-	body, err := clients(t).AdmissionregistrationV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	body, err := clients(t, world).AdmissionregistrationV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +256,7 @@ func failedCalls(t *testing.T) float64 {
 	return failed
 }
 
-// metric is the value of one of the guard's metrics with the label; NaN-free: it fails where there is none.
+// metric returns one metric of the guard, by its label "certificate", and whether it exists.
 func metric(t *testing.T, guard *testbed.Guard, name, label string) (float64, bool) {
 	t.Helper()
 	response, err := http.Get(guard.MetricsURL() + "/metrics")
@@ -192,10 +272,10 @@ func metric(t *testing.T, guard *testbed.Guard, name, label string) (float64, bo
 	return 0, false
 }
 
-// run runs the program to its end.
-func run(t *testing.T, args ...string) (code int, output string) {
+// run runs the guard's program to its end.
+func run(t *testing.T, world *scenario.World, args ...string) (code int, output string) {
 	t.Helper()
-	command := shared.cluster.Command(t.Context(), shared.program, args...)
+	command := world.Cluster.Command(t.Context(), shared.program, args...)
 	combined, err := command.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

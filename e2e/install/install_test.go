@@ -5,17 +5,14 @@
 package install
 
 import (
-	"context"
 	"errors"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"k8s.io/apimachinery/pkg/util/wait"
-
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
@@ -129,16 +126,13 @@ func startCold(t *testing.T, n *node.Node) {
 // awaitDenial waits until the guard answers again.
 func awaitDenial(t *testing.T, n *node.Node) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), time.Second, 2*time.Minute, true, func(context.Context) (bool, error) {
+	harness.Eventually(t, "the guard denies a deletion", func() (bool, any) {
 		_, stderr, err := try(t, n, "kubectl", "delete", "clusterrole", role)
 		if err == nil {
-			return false, errors.New("the deletion went through")
+			t.Fatalf("the deletion succeeded\n%s", describe(t, n))
 		}
-		return strings.Contains(stderr, "is reserved by"), nil
+		return strings.Contains(stderr, "is reserved by"), stderr
 	})
-	if err != nil {
-		t.Fatalf("the guard does not come back: %v\n%s", err, describe(t, n))
-	}
 }
 
 // stopGuard ends the guard and leaves its registration.

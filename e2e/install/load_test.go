@@ -18,9 +18,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -140,11 +140,11 @@ func (l *load) requireRecorded(t *testing.T, n *node.Node, before int64) {
 	t.Helper()
 	least, most := before+int64(l.denied), before+int64(l.denied+l.failed)
 	var got int64
-	err := wait.PollUntilContextTimeout(t.Context(), time.Second, time.Minute, true, func(context.Context) (bool, error) {
+	harness.Eventually(t, fmt.Sprintf("the records count %d denials", least), func() (bool, any) {
 		got = recordedDenials(t, n)
-		return got >= least, nil
+		return got >= least, got
 	})
-	if err != nil || got > most {
+	if got > most {
 		t.Errorf("the records count %d denials more than before, want %d, and %d more at the most for calls that failed",
 			got-before, l.denied, l.failed)
 	}

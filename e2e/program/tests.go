@@ -14,8 +14,27 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 )
 
-// Tests runs the tests of one package, which share a guard that is built from the tree and a cluster of its own, and returns
-// the exit code for TestMain. prepare keeps both for the tests, and makes the cluster ready for them.
+// Build returns the path of the guard that tests run: the one that E2E_PROGRAM names, or one that it builds from the tree.
+// remove deletes what Build made.
+func Build() (path string, remove func() error, err error) {
+	if path := os.Getenv("E2E_PROGRAM"); path != "" {
+		return path, func() error { return nil }, nil
+	}
+	dir, err := os.MkdirTemp("", "apigw-guardian-e2e-")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a directory for the program: %w", err)
+	}
+	remove = func() error { return os.RemoveAll(dir) }
+	path = filepath.Join(dir, "apigw-guardian")
+	build := exec.Command("go", "build", "-o", path, "github.com/apigw-guardian/apigw-guardian/cmd/apigw-guardian")
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("build the program: %w\n%s", err, output), remove())
+	}
+	return path, remove, nil
+}
+
+// Tests runs the tests of one package, which share one guard binary and one cluster, and returns the exit code for TestMain.
+// prepare keeps both for the tests, and makes the cluster ready for them.
 func Tests(m interface{ Run() int }, prepare func(ctx context.Context, guardian string, cluster *testbed.Cluster) error) int {
 	code, err := runTests(m, prepare)
 	if err != nil {
@@ -28,16 +47,11 @@ func Tests(m interface{ Run() int }, prepare func(ctx context.Context, guardian 
 func runTests(
 	m interface{ Run() int }, prepare func(context.Context, string, *testbed.Cluster) error,
 ) (code int, err error) {
-	dir, err := os.MkdirTemp("", "apigw-guardian-e2e-")
+	guardian, remove, err := Build()
 	if err != nil {
-		return 1, fmt.Errorf("make a folder for the program: %w", err)
+		return 1, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	guardian := filepath.Join(dir, "apigw-guardian")
-	build := exec.Command("go", "build", "-o", guardian, "github.com/apigw-guardian/apigw-guardian/cmd/apigw-guardian")
-	if output, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the program: %w\n%s", err, output)
-	}
+	defer func() { err = errors.Join(err, remove()) }()
 	ctx := context.Background()
 	cluster, err := testbed.Start(ctx, Config())
 	if err != nil {

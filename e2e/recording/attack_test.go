@@ -7,12 +7,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -66,25 +64,26 @@ func makeUp(t *testing.T, r *replica, count int64, body func(n int64) string) {
 // recordsOf returns the records in a user's name.
 func recordsOf(t *testing.T, user string) []v1alpha1.AuditRecord {
 	t.Helper()
-	records, err := recordStore(t).List(t.Context(), audit.Filter{User: `"` + user + `"`})
+	records, err := harness.Records(t).List(t.Context(), audit.Filter{User: `"` + user + `"`})
 	must(t, err)
 	return records
 }
 
 func denyAs(t *testing.T, user string) {
 	t.Helper()
-	write := scenario.Delete(shared.world.Role)
+	write := scenario.Delete(harness.Of(t).World.Role)
 	write.As = scenario.Identity{User: user, Groups: []string{"system:masters"}}
 	deny(t, write)
 }
 
 func TestMadeUpReviewsHideNobody(t *testing.T) {
+	harness.Take(t)
 	for name, test := range map[string]struct {
 		count int64
 		body  func(n int64) string
 	}{
 		"1100 made-up users":             {1_100, func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("a", n), "g") }},
-		"20000 made-up users":            {20_000, func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("b", n), "g") }},
+		"very many made-up users":        {harness.Full[int64](20_000, 5_000), func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("b", n), "g") }},
 		"5000 reviews of a made-up user": {5_000, func(n int64) string { return fmt.Sprintf(madeUp, n, "made-up", fmt.Sprint("g", n)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -108,12 +107,13 @@ func TestMadeUpReviewsHideNobody(t *testing.T) {
 // editable reads and writes a record as another client.
 func editable(t *testing.T) dynamic.ResourceInterface {
 	t.Helper()
-	client, err := dynamic.NewForConfig(shared.world.Cluster.UnguardedConfig())
+	client, err := dynamic.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
 	must(t, err)
 	return client.Resource(v1alpha1.GroupVersion().WithResource("auditrecords"))
 }
 
 func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
+	harness.Take(t)
 	bobs := func(record *v1alpha1.AuditRecord) { record.Spec.User.Name = "bob" }
 	full := func(record *v1alpha1.AuditRecord) {
 		record.Spec.Count, record.Spec.Counts[0].Count = 1<<63-1, 1<<63-1
@@ -153,11 +153,11 @@ func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
 				_, err = editable(t).Update(t.Context(), forged, metav1.UpdateOptions{})
 				must(t, err)
 			}
-			eventually(t, "a denial", func() bool {
-				write := scenario.Delete(shared.world.Role)
+			harness.Eventually(t, "a denial", func() (bool, any) {
+				write := scenario.Delete(harness.Of(t).World.Role)
 				write.As = scenario.Identity{User: user, Groups: []string{"system:masters"}}
-				answer, err := shared.world.Guarded.Do(t.Context(), write)
-				return err == nil && answer.Code == http.StatusForbidden
+				answer, err := harness.Of(t).World.Guarded.Do(t.Context(), write)
+				return err == nil && answer.Code == http.StatusForbidden, fmt.Sprintf("%d %s %v", answer.Code, answer.Body, err)
 			})
 			awaitStored(t, replicas)
 			found := int64(0)
@@ -174,49 +174,42 @@ func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
 	}
 }
 
-// status returns what the command says as JSON, and its exit code.
+// status returns the field recorded of the command's JSON, and its exit code.
 func status(t *testing.T) (recorded *bool, code int) {
 	t.Helper()
-	output, err := shared.world.Cluster.Command(t.Context(), shared.program, "status", "-o", "json").Output()
-	if exit := (*exec.ExitError)(nil); err != nil {
-		if !errors.As(err, &exit) {
-			t.Fatal(err)
-		}
-		code = exit.ExitCode()
-	}
-	var answer struct {
-		Recorded *bool `json:"recorded"`
-	}
-	must(t, json.Unmarshal(output, &answer))
-	return answer.Recorded, code
+	ran := harness.Run(t, "status", "-o", "json")
+	var answer struct{ Recorded *bool }
+	ran.Into(t, &answer)
+	return answer.Recorded, ran.Code
 }
 
 func TestLossOfTheRecordStoreIsSeen(t *testing.T) {
+	harness.Take(t)
 	replicas := startReplicas(t, 1)
 	if recorded, code := status(t); recorded == nil || !*recorded || code != 0 {
 		t.Errorf("before: recorded %v, exit code %d", recorded, code)
 	}
-	client, err := dynamic.NewForConfig(shared.world.Cluster.UnguardedConfig())
+	client, err := dynamic.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
 	must(t, err)
 	definitions := client.Resource(schema.GroupVersionResource{
 		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
 	})
 	name := "auditrecords." + v1alpha1.Group
 	must(t, definitions.Delete(t.Context(), name, metav1.DeleteOptions{}))
-	t.Cleanup(func() { must(t, shared.world.Cluster.InstallCRDs(context.WithoutCancel(t.Context()))) })
-	eventually(t, "the definition is gone", func() bool {
-		_, err := definitions.Get(t.Context(), name, metav1.GetOptions{})
-		return apierrors.IsNotFound(err)
+	t.Cleanup(func() { must(t, harness.Of(t).Cluster.InstallCRDs(context.WithoutCancel(t.Context()))) })
+	harness.Eventually(t, "the definition is gone", func() (bool, any) {
+		live, err := definitions.Get(t.Context(), name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), live
 	})
 	denyAs(t, "mallory without a store")
-	eventually(t, "status says so", func() bool {
+	harness.Eventually(t, "status reports that denials are not recorded", func() (bool, any) {
 		recorded, code := status(t)
-		return recorded != nil && !*recorded && code == 3
+		return recorded != nil && !*recorded && code == 3, fmt.Sprintf("recorded %v, exit code %d", recorded, code)
 	})
 	if pending, err := replicas[0].guard.Metric(t.Context(), "apigw_guardian_audit_pending_records"); err != nil || pending == 0 {
 		t.Errorf("%v records pending (%v)", pending, err)
 	}
-	must(t, shared.world.Cluster.InstallCRDs(t.Context()))
+	must(t, harness.Of(t).Cluster.InstallCRDs(t.Context()))
 	awaitStored(t, replicas)
 	if records := recordsOf(t, "mallory without a store"); len(records) != 1 || records[0].Spec.Count != 1 {
 		t.Errorf("the denial meanwhile: %+v", records)

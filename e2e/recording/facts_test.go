@@ -19,20 +19,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // A record says who, what, when, which fields and why; the audit log and kubectl lead to it.
 func TestARecordSaysWhatHappened(t *testing.T) {
+	harness.Take(t)
 	replicas := startReplicas(t, 1)
 	from := startOfLog(t)
-	write := scenario.Merge(shared.world.Role, `{"metadata":{"labels":{"rbac.authorization.k8s.io/aggregate-to-admin":"true"}}}`)
+	write := scenario.Merge(harness.Of(t).World.Role, `{"metadata":{"labels":{"rbac.authorization.k8s.io/aggregate-to-admin":"true"}}}`)
 	write.As = scenario.Identity{User: "jane\u202e@example.com", Groups: []string{"system:masters", "team"}}
 	before := time.Now().Add(-time.Second)
 	deny(t, write)
@@ -41,7 +41,7 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	for record := range from.read(t).denials {
 		name = record
 	}
-	record, err := recordStore(t).Get(t.Context(), name)
+	record, err := harness.Records(t).Get(t.Context(), name)
 	must(t, err)
 	spec := record.Spec
 	if spec.FirstTime.Time.Before(before) || spec.LastTime != spec.FirstTime || spec.LastRequestUID == "" || len(spec.Counts) != 1 {
@@ -49,8 +49,10 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	}
 	spec.FirstTime, spec.LastTime, spec.LastRequestUID, spec.Counts, spec.Replica = metav1.MicroTime{}, metav1.MicroTime{}, "", nil, ""
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: "Denied", Operation: "UPDATE", Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
-		Changed: []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
+		Outcome: "Denied", Operation: "UPDATE",
+		Object:   v1alpha1.ObjectReference{Group: "rbac.authorization.k8s.io", Resource: "clusterroles", Name: "apigw-ingress-clusterrole"},
+		Resource: "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole",
+		Changed:  []string{"metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]"}, Reason: "ReservedUpdate",
 		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: metadata.labels[rbac.authorization.k8s.io/aggregate-to-admin]).`,
 		User:    v1alpha1.User{Name: "jane\ufffd@example.com", Groups: []string{"system:masters", "team", "system:authenticated"}},
 		Count:   1, Source: v1alpha1.SourceGuard,
@@ -58,11 +60,11 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	out, says, err := shared.world.Cluster.Kubectl(t.Context(), "get", "denials", name)
+	out, says, err := harness.Of(t).Cluster.Kubectl(t.Context(), "get", "denials", name)
 	if err != nil || !strings.Contains(out, "Denied") || !strings.Contains(out, "ReservedUpdate") {
 		t.Errorf("kubectl get denials: %v\n%s%s", err, out, says)
 	}
-	out, says, err = shared.world.Cluster.Kubectl(t.Context(), "get", "guardian", "--field-selector", "spec.user.name=nobody")
+	out, says, err = harness.Of(t).Cluster.Kubectl(t.Context(), "get", "guardian", "--field-selector", "spec.user.name=nobody")
 	if err != nil || strings.Contains(out, "Denied") {
 		t.Errorf("kubectl get guardian by a user who did nothing: %v\n%s%s", err, out, says)
 	}
@@ -72,46 +74,46 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 // requireEvent wants the denial among the Events of the denied object.
 func requireEvent(t *testing.T, record string) {
 	t.Helper()
-	clients, err := kubernetes.NewForConfig(shared.world.Cluster.AdminConfig())
-	must(t, err)
-	eventually(t, "an Event names the record", func() bool {
-		events, err := clients.CoreV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{
+	harness.Eventually(t, "an Event names the record", func() (bool, any) {
+		events, err := harness.Clients(t).CoreV1().Events(metav1.NamespaceDefault).List(t.Context(), metav1.ListOptions{
 			FieldSelector: "involvedObject.kind=ClusterRole,involvedObject.name=apigw-ingress-clusterrole",
 		})
 		if err != nil {
-			return false
+			return false, err
 		}
 		for i := range events.Items {
 			event := &events.Items[i]
 			if event.Type == corev1.EventTypeWarning && event.Reason == "ReservedUpdate" && strings.Contains(event.Message, record) {
-				return true
+				return true, nil
 			}
 		}
-		return false
+		return false, events.Items
 	})
 }
 
 func TestADryRunLeavesNoRecord(t *testing.T) {
+	harness.Take(t)
 	startReplicas(t, 1)
 	before := counts(t)
-	deny(t, scenario.Delete(shared.world.Binding).DryRun())
+	deny(t, scenario.Delete(harness.Of(t).World.Binding).DryRun())
 	if diff := cmp.Diff(before, counts(t)); diff != "" {
 		t.Errorf("-before +after:\n%s", diff)
 	}
 }
 
 func TestARestorationIsRecorded(t *testing.T) {
-	world := shared.world
+	harness.Take(t)
+	world := harness.Of(t).World
 	answer, err := world.Unguarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"wrong":"yes"}}}`))
 	if err != nil || answer.Code != http.StatusOK {
 		t.Fatalf("set the scene: %d %v", answer.Code, err)
 	}
 	startReplicas(t, 1)
-	eventually(t, "the label is gone by an allowed write", func() bool {
+	harness.Eventually(t, "the label is gone by an allowed write", func() (bool, any) {
 		answer, err := world.Guarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"wrong":null}}}`))
-		return err == nil && answer.Code == http.StatusOK
+		return err == nil && answer.Code == http.StatusOK, answer.Code
 	})
-	records, err := recordStore(t).List(t.Context(), audit.Filter{Outcome: "Restored"})
+	records, err := harness.Records(t).List(t.Context(), audit.Filter{Outcome: "Restored"})
 	must(t, err)
 	if len(records) != 1 || records[0].Spec.Count != 1 || records[0].Spec.Reason != "Restoration" {
 		t.Errorf("records of restorations: %+v", records)
@@ -122,7 +124,8 @@ func TestARestorationIsRecorded(t *testing.T) {
 const canary = "canary-7d3f1b"
 
 func TestValuesOfSecretsGoNowhere(t *testing.T) {
-	world := shared.world
+	harness.Take(t)
+	world := harness.Of(t).World
 	spool := filepath.Join(t.TempDir(), "spool")
 	replicas := startReplicas(t, 1, "--log-level=debug", "--audit-mode=batch", "--spool-dir="+spool)
 	value := base64.StdEncoding.EncodeToString([]byte(canary))
@@ -139,7 +142,7 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 		t.Errorf("the spool does not hold the denials: %s", spooled)
 	}
 	awaitStored(t, replicas)
-	places := map[string]string{"spool": string(spooled), "metrics": metricsOf(replicas[0])}
+	places := map[string]string{"spool": string(spooled), "metrics": bodyOf(replicas[0].guard.MetricsURL() + "/metrics")}
 	log, err := replicas[0].guard.Log()
 	must(t, err)
 	places["log"] = string(log)
@@ -148,7 +151,7 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 		must(t, err)
 	}
 	for _, args := range [][]string{{"list", "-o", "json"}, {"list", "-o", "wide"}, {"summary"}, {"export", "--format", "ocsf"}} {
-		output, err := world.Cluster.Command(t.Context(), shared.program, append([]string{"audit"}, args...)...).CombinedOutput()
+		output, err := world.Cluster.Command(t.Context(), harness.Of(t).Program, append([]string{"audit"}, args...)...).CombinedOutput()
 		must(t, err)
 		places["audit "+args[0]] = string(output)
 	}
@@ -168,7 +171,7 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 // pageOf returns what audit web serves to the page about all records.
 func pageOf(t *testing.T) string {
 	t.Helper()
-	command := shared.world.Cluster.Command(t.Context(), shared.program, "audit", "web")
+	command := harness.Of(t).Cluster.Command(t.Context(), harness.Of(t).Program, "audit", "web")
 	stdout, err := command.StdoutPipe()
 	must(t, err)
 	must(t, command.Start())
@@ -178,7 +181,7 @@ func pageOf(t *testing.T) string {
 	})
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		if address := strings.TrimSpace(lines.Text()); strings.HasPrefix(address, "http://") {
-			return get(address + "api/view")
+			return bodyOf(address + "api/view")
 		}
 	}
 	t.Fatal("audit web names no address")
@@ -187,7 +190,8 @@ func pageOf(t *testing.T) string {
 
 // What is too old goes, and of what is too much the noisiest user's; a leader sees to it.
 func TestRetention(t *testing.T) {
-	s := recordStore(t)
+	harness.Take(t)
+	s := harness.Records(t)
 	most := int64(len(counts(t))) + 100
 	now := time.Now()
 	var group sync.WaitGroup
@@ -197,11 +201,9 @@ func TestRetention(t *testing.T) {
 				n := worker*100 + i
 				fact := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
-					Resource: "configmaps/retention/x", Reason: "ReservedDelete", User: policy.User{Name: "noisy"},
+					Object: v1alpha1.ParseObjectReference("configmaps/retention/x"), Reason: "ReservedDelete", User: v1alpha1.User{Name: "noisy"},
 				}
-				record := fact.Record()
-				audit.Merge(record, fact.Counted("test", 1))
-				if _, err := s.Merge(t.Context(), record, nil); err != nil {
+				if _, err := s.Merge(t.Context(), fact.Record("test", 1), nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -222,10 +224,14 @@ func TestRetention(t *testing.T) {
 		t.Errorf("by number: %d deleted, %d remain, want 200 and 100 (%v)", deleted, remaining(), err)
 	}
 	startReplicas(t, 1, fmt.Sprintf("--audit-max-records=%d", most-50))
-	eventually(t, "the leader has trimmed half of the rest", func() bool { return remaining() <= 60 })
+	harness.Eventually(t, "the leader has trimmed half of the rest", func() (bool, any) {
+		count := remaining()
+		return count <= 60, count
+	})
 }
 
 func TestWrongUsage(t *testing.T) {
+	harness.Take(t)
 	for name, test := range map[string]struct {
 		args []string
 		code int
@@ -239,7 +245,7 @@ func TestWrongUsage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"webhook", "--url=https://127.0.0.1:1", "--listen=127.0.0.1:0"}, test.args...)
-			command := shared.world.Cluster.Command(t.Context(), shared.program, args...)
+			command := harness.Of(t).Cluster.Command(t.Context(), harness.Of(t).Program, args...)
 			output, err := command.CombinedOutput()
 			if command.ProcessState.ExitCode() != test.code || !strings.Contains(string(output), test.says) {
 				t.Errorf("exit code %d (%v), want %d and %q:\n%s", command.ProcessState.ExitCode(), err, test.code, test.says, output)
@@ -250,15 +256,13 @@ func TestWrongUsage(t *testing.T) {
 
 func deny(t *testing.T, write scenario.Write) {
 	t.Helper()
-	answer, err := shared.world.Guarded.Do(t.Context(), write)
+	answer, err := harness.Of(t).World.Guarded.Do(t.Context(), write)
 	if err != nil || answer.Code != http.StatusForbidden {
 		t.Fatalf("got %d %s %v, want a denial", answer.Code, answer.Body, err)
 	}
 }
 
-func recordStore(t *testing.T) *store.Store {
-	t.Helper()
-	s, err := store.New(shared.world.Cluster.AdminConfig())
-	must(t, err)
-	return s
+func bodyOf(url string) string {
+	_, body := harness.Get(url)
+	return body
 }

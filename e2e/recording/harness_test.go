@@ -5,45 +5,28 @@
 package recording
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"errors"
-	"io"
-	"net/http"
-	"os"
+	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
-
-	"github.com/apigw-guardian/apigw-guardian/e2e/program"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
-// shared is what all tests of this package use one after the other.
-var shared struct {
-	world   *scenario.World
-	program string
-}
-
+// Two beds: most tests wait, for the end of an outage or of a dead leader's lease.
 func TestMain(m *testing.M) {
-	os.Exit(program.Tests(m, func(ctx context.Context, guardian string, cluster *testbed.Cluster) error {
-		shared.program = guardian
-		if err := errors.Join(cluster.StartUnguarded(ctx), cluster.InstallCRDs(ctx)); err != nil {
+	harness.Main(m, 2, func(ctx context.Context, bed *harness.Bed) error {
+		if err := errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx)); err != nil {
 			return err
 		}
 		var err error
-		shared.world, err = scenario.NewWorld(ctx, cluster)
+		bed.World, err = scenario.NewWorld(ctx, bed.Cluster)
 		return err
-	}))
+	})
 }
 
 // replica is one place in which a guard runs, dies, and runs again: its spool stays.
@@ -62,7 +45,7 @@ func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 		t.Fatal(err)
 	}
 	t.Cleanup(front.Stop)
-	t.Cleanup(func() { removeRegistration(t) })
+	t.Cleanup(func() { harness.RemoveRegistration(t) })
 	replicas := make([]*replica, count)
 	for i := range replicas {
 		replicas[i] = &replica{t: t, front: front, flags: append([]string{
@@ -71,28 +54,17 @@ func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 		replicas[i].start()
 		t.Cleanup(replicas[i].stop)
 	}
-	eventually(t, "a forbidden write is denied", func() bool {
-		answer, err := shared.world.Guarded.Do(t.Context(), scenario.Delete(shared.world.Role).DryRun())
-		return err == nil && answer.Code == http.StatusForbidden
-	})
+	harness.Eventually(t, "a forbidden write is denied", harness.Denies(t, harness.Of(t).World))
 	return replicas
 }
 
 // start returns once the guard is ready, which is when it stands behind the front.
 func (r *replica) start() {
-	guard, err := shared.world.Cluster.LaunchGuard(shared.program, r.flags...)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	bed := harness.Of(r.t)
+	guard, err := bed.Cluster.LaunchGuard(bed.Program, r.flags...)
+	must(r.t, err)
 	r.guard = guard
-	eventually(r.t, "the guard is ready", func() bool {
-		response, err := http.Get(guard.ProbesURL() + "/readyz")
-		if err != nil {
-			return false
-		}
-		_ = response.Body.Close()
-		return response.StatusCode == http.StatusOK
-	})
+	harness.AwaitReady(r.t, guard)
 	r.front.Add(guard)
 }
 
@@ -106,36 +78,14 @@ func (r *replica) kill() {
 func (r *replica) stop() {
 	r.front.Remove(r.guard)
 	r.guard.Stop()
-	if r.t.Failed() {
-		log, err := r.guard.Log()
-		r.t.Logf("log of the guard: %v\n%s", err, log[max(0, len(log)-4<<10):])
-	}
-}
-
-func removeRegistration(t *testing.T) {
-	t.Helper()
-	clients, err := kubernetes.NewForConfig(shared.world.Cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().
-		Delete(context.WithoutCancel(t.Context()), guardian.WebhookConfiguration, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		t.Error(err)
-	}
+	harness.ShowLog(r.t, r.guard)
 }
 
 // counts returns what the records of the cluster count, by their names.
 func counts(t *testing.T) map[string]int64 {
 	t.Helper()
-	store, err := store.New(shared.world.Cluster.AdminConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := store.List(t.Context(), audit.Filter{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	records, err := harness.Records(t).List(t.Context(), audit.Filter{})
+	must(t, err)
 	result := map[string]int64{}
 	for i := range records {
 		result[records[i].Name] = records[i].Spec.Count
@@ -143,43 +93,14 @@ func counts(t *testing.T) map[string]int64 {
 	return result
 }
 
-func metricsOf(r *replica) string { return get(r.guard.MetricsURL() + "/metrics") }
-
-// get returns what stands at a URL, or why nothing does.
-func get(url string) string {
-	response, err := http.Get(url)
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err.Error()
-	}
-	return string(body)
-}
-
 // awaitStored waits until no guard has anything left to store.
 func awaitStored(t *testing.T, replicas []*replica) {
 	t.Helper()
 	for _, r := range replicas {
-		eventually(t, "all records are stored", func() bool {
+		harness.Eventually(t, "all records are stored", func() (bool, any) {
 			pending, err := r.guard.Metric(t.Context(), "apigw_guardian_audit_pending_records")
-			return err == nil && pending == 0
+			return err == nil && pending == 0, fmt.Sprintf("%v pending (%v)", pending, err)
 		})
-	}
-}
-
-// giveUp is how long something may take that must come about.
-const giveUp = 2 * time.Minute
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, giveUp, true, func(context.Context) (bool, error) {
-		return holds(), nil
-	})
-	if err != nil {
-		t.Fatalf("%s: not in %v", what, giveUp)
 	}
 }
 
@@ -187,7 +108,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 func unguardedKubeconfig(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	must(t, testbed.WriteKubeconfig(path, shared.world.Cluster.UnguardedConfig()))
+	must(t, testbed.WriteKubeconfig(path, harness.Of(t).Cluster.UnguardedConfig()))
 	return path
 }
 

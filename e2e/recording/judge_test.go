@@ -10,6 +10,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 )
@@ -17,7 +18,7 @@ import (
 // play sends a flood, of which no write may succeed, and returns what its clients saw.
 func play(ctx context.Context, t *testing.T, flood scenario.Flood) scenario.Tally {
 	t.Helper()
-	tally := flood.Run(ctx, shared.world)
+	tally := flood.Run(ctx, harness.Of(t).World)
 	if tally.Allowed > 0 {
 		t.Errorf("%d forbidden writes succeeded", tally.Allowed)
 	}
@@ -29,7 +30,7 @@ type log struct{ offset int64 }
 
 func startOfLog(t *testing.T) log {
 	t.Helper()
-	info, err := os.Stat(shared.world.Cluster.AuditLog())
+	info, err := os.Stat(harness.Of(t).Cluster.AuditLog())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func (v verdicts) total() int64 {
 
 func (l log) read(t *testing.T) verdicts {
 	t.Helper()
-	file, err := os.Open(shared.world.Cluster.AuditLog())
+	file, err := os.Open(harness.Of(t).Cluster.AuditLog())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ const (
 
 func kinds() []kind {
 	fact := func(operation admissionv1.Operation, resource string, reason policy.Reason, message string, changed ...string) audit.Event {
-		return audit.Event{Operation: operation, Resource: resource, Reason: string(reason), Message: message, Changed: changed}
+		return audit.Event{Operation: operation, Object: v1alpha1.ParseObjectReference(resource), Reason: string(reason), Message: message, Changed: changed}
 	}
 	return []kind{
 		{38, v1alpha1.Denied, fact("UPDATE", role, policy.ReservedUpdate,
@@ -88,8 +88,8 @@ func Lifelike(count int, end time.Time) []*v1alpha1.AuditRecord {
 }
 
 // user is one of some that come often, or of many that come once in a while.
-func user(chance *rand.Rand) policy.User {
-	often := []policy.User{
+func user(chance *rand.Rand) v1alpha1.User {
+	often := []v1alpha1.User{
 		{Name: "system:serviceaccount:argocd:argocd-application-controller", Groups: []string{"system:serviceaccounts"}},
 		{Name: "alice@example.com", Groups: []string{"platform", "system:authenticated"}},
 		{Name: "system:serviceaccount:kube-system:generic-garbage-collector", Groups: []string{"system:serviceaccounts"}},
@@ -101,6 +101,6 @@ func user(chance *rand.Rand) policy.User {
 	return person(chance.IntN(200))
 }
 
-func person(n int) policy.User {
-	return policy.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
+func person(n int) v1alpha1.User {
+	return v1alpha1.User{Name: fmt.Sprintf("user-%03d@example.com", n), Groups: []string{"developers", "system:authenticated"}}
 }

@@ -15,33 +15,36 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/records"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 func TestListIsEmptyWithoutRecords(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
-	if r := guardian(t, "audit", "list").require(t, 0, "No denials are recorded."); r.stdout != "" {
-		t.Errorf("got %q", r.stdout)
+	if r := harness.Run(t, "audit", "list").Require(t, 0, "No denials are recorded."); r.Stdout != "" {
+		t.Errorf("got %q", r.Stdout)
 	}
-	guardian(t, "audit", "list", "--user", "alice").require(t, 0, "No denials fit the filter.")
-	if r := guardian(t, "audit", "list", "-o", "json").require(t, 0); r.stdout != "{\n  \"items\": []\n}\n" {
-		t.Errorf("got %q", r.stdout)
+	harness.Run(t, "audit", "list", "--user", "alice").Require(t, 0, "filter")
+	if r := harness.Run(t, "audit", "list", "-o", "json").Require(t, 0); r.Stdout != "{\n  \"items\": []\n}\n" {
+		t.Errorf("got %q", r.Stdout)
 	}
-	guardian(t, "audit", "summary").require(t, 0, "No denials are recorded.")
-	guardian(t, "audit", "summary", "-o", "json").require(t, 0, `"byUser": []`)
-	if r := guardian(t, "audit", "export").require(t, 0); r.stdout != "" {
-		t.Errorf("got %q", r.stdout)
+	harness.Run(t, "audit", "summary").Require(t, 0, "No denials are recorded.")
+	harness.Run(t, "audit", "summary", "-o", "json").Require(t, 0, `"byUser": []`)
+	if r := harness.Run(t, "audit", "export").Require(t, 0); r.Stdout != "" {
+		t.Errorf("got %q", r.Stdout)
 	}
 }
 
 func TestListShowsTheNewestFirst(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	old := put(t, denial(48*time.Hour, nil))
 	newest := put(t, denial(time.Minute, nil))
 	middle := put(t, denial(time.Hour, nil))
-	lines := guardian(t, "audit", "list").require(t, 0).lines()
+	lines := harness.Run(t, "audit", "list").Require(t, 0).Lines()
 	if len(lines) != 4 || !strings.HasPrefix(lines[0], "LAST SEEN  OUTCOME") {
 		t.Fatalf("got %q", lines)
 	}
@@ -50,18 +53,19 @@ func TestListShowsTheNewestFirst(t *testing.T) {
 			t.Errorf("row %d is %s, want %s", i+1, lines[i+1], name)
 		}
 	}
-	if diff := cmp.Diff([]string{newest, middle}, namesOf(t, guardian(t, "audit", "list", "--limit", "2", "-o", "json"))); diff != "" {
+	if diff := cmp.Diff([]string{newest, middle}, namesOf(t, harness.Run(t, "audit", "list", "--limit", "2", "-o", "json"))); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
 // Scripts depend on these fields.
 func TestListAnswersInJSON(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
 	countMore(t, name)
 	var result map[string][]map[string]any
-	guardian(t, "audit", "list", "--limit", "5", "-o", "json").require(t, 0).into(t, &result)
+	harness.Run(t, "audit", "list", "--limit", "5", "-o", "json").Require(t, 0).Into(t, &result)
 	if keys := slices.Collect(maps.Keys(result)); len(keys) != 1 || len(result["items"]) != 1 {
 		t.Fatalf("got %v", result)
 	}
@@ -71,18 +75,19 @@ func TestListAnswersInJSON(t *testing.T) {
 		t.Errorf("got %v", item)
 	}
 	var record v1alpha1.AuditRecord
-	if err := yaml.UnmarshalStrict([]byte(guardian(t, "audit", "show", name, "-o", "yaml").require(t, 0).stdout), &record); err != nil || record.Spec.Count != 2 {
+	if err := yaml.UnmarshalStrict([]byte(harness.Run(t, "audit", "show", name, "-o", "yaml").Require(t, 0).Stdout), &record); err != nil || record.Spec.Count != 2 {
 		t.Errorf("got count %d, %v", record.Spec.Count, err)
 	}
 }
 
 func TestListReadsEveryPage(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	const count = 1203 // three pages
-	if err := records.Fill(t.Context(), shared.cluster.AdminConfig(), count); err != nil {
+	if err := records.Fill(t.Context(), harness.Of(t).Cluster.AdminConfig(), count); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := csv.NewReader(strings.NewReader(guardian(t, "audit", "list", "-o", "csv").require(t, 0).stdout)).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(harness.Run(t, "audit", "list", "-o", "csv").Require(t, 0).Stdout)).ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +109,7 @@ func TestListReadsEveryPage(t *testing.T) {
 }
 
 func TestListFilters(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	all := map[string]string{
 		"old":      put(t, denial(8*24*time.Hour, nil)),
@@ -111,7 +117,9 @@ func TestListFilters(t *testing.T) {
 		"bob":      put(t, denial(2*time.Hour, func(f *audit.Event) { f.User.Name = "bob@Example.com" })),
 		"delete":   put(t, denial(3*time.Hour, func(f *audit.Event) { f.Operation, f.Reason = "DELETE", "ReservedDelete" })),
 		"observed": put(t, denial(4*time.Hour, func(f *audit.Event) { f.Outcome = v1alpha1.WouldDeny })),
-		"role":     put(t, denial(5*time.Hour, func(f *audit.Event) { f.Resource = "clusterroles.rbac.authorization.k8s.io/reserved" })),
+		"role": put(t, denial(5*time.Hour, func(f *audit.Event) {
+			f.Object = v1alpha1.ParseObjectReference("clusterroles.rbac.authorization.k8s.io/reserved")
+		})),
 		"imported": put(t, denial(6*time.Hour, func(f *audit.Event) { f.Outcome, f.Reason = v1alpha1.Unguarded, "GuardNotAsked" })),
 	}
 	for name, test := range map[string]struct {
@@ -138,16 +146,16 @@ func TestListFilters(t *testing.T) {
 			for _, which := range test.want {
 				want = append(want, all[which])
 			}
-			list := guardian(t, append([]string{"audit", "list", "-o", "json"}, test.flags...)...)
+			list := harness.Run(t, append([]string{"audit", "list", "-o", "json"}, test.flags...)...)
 			if diff := cmp.Diff(sorted(want), sorted(namesOf(t, list))); diff != "" {
 				t.Errorf("list (-want +got)\n%s", diff)
 			}
-			exported := guardian(t, append([]string{"audit", "export"}, test.flags...)...).require(t, 0)
-			if got := strings.Count(exported.stdout, "\n"); got != len(want) {
+			exported := harness.Run(t, append([]string{"audit", "export"}, test.flags...)...).Require(t, 0)
+			if got := strings.Count(exported.Stdout, "\n"); got != len(want) {
 				t.Errorf("export has %d records, want %d", got, len(want))
 			}
 			var summary audit.Summary
-			guardian(t, append([]string{"audit", "summary", "-o", "json"}, test.flags...)...).require(t, 0).into(t, &summary)
+			harness.Run(t, append([]string{"audit", "summary", "-o", "json"}, test.flags...)...).Require(t, 0).Into(t, &summary)
 			if summary.Records != len(want) {
 				t.Errorf("summary has %d records, want %d", summary.Records, len(want))
 			}
@@ -156,17 +164,19 @@ func TestListFilters(t *testing.T) {
 }
 
 func TestWideTableShowsWhatTheOthersLeaveOut(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	put(t, denial(time.Minute, nil))
-	guardian(t, "audit", "list", "-o", "wide").require(t, 0, "CHANGED", "data.token", "FIRST SEEN", "REQUEST UID", "GROUPS", "system:authenticated")
+	harness.Run(t, "audit", "list", "-o", "wide").Require(t, 0, "CHANGED", "data.token", "FIRST SEEN", "REQUEST UID", "GROUPS", "system:authenticated")
 }
 
 // kubectl needs nothing but the custom resource.
 func TestKubectlGetDenials(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
 	for _, kind := range []string{"denials", "guardian", "auditrecords"} {
-		out, _, err := shared.cluster.Kubectl(t.Context(), "get", kind, "--field-selector", "spec.user.name=alice,spec.outcome=Denied")
+		out, _, err := harness.Of(t).Cluster.Kubectl(t.Context(), "get", kind, "--field-selector", "spec.user.name=alice,spec.outcome=Denied")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,6 +190,7 @@ func TestKubectlGetDenials(t *testing.T) {
 
 // Whoever has the right can store any text. None may reach a terminal, or a spreadsheet, as it is.
 func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	const hostile = "\x1b]0;owned\x07\x1b[2J\u202e"
 	record := denial(time.Minute, nil)
@@ -187,6 +198,7 @@ func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
 	spec := &record.Spec
 	spec.User = v1alpha1.User{Name: "=cmd" + hostile, UID: hostile, Groups: []string{hostile}}
 	spec.Message, spec.Resource, spec.Reason, spec.Changed = hostile, hostile, hostile, []string{hostile}
+	spec.Object = v1alpha1.ObjectReference{Group: hostile, Resource: hostile, Namespace: hostile, Name: hostile}
 	spec.LastRequestUID, spec.Replica, spec.Operation = hostile, hostile, "\x1b[2J"
 	spec.Counts = []v1alpha1.ReplicaCount{{Replica: hostile, Count: 1}, {Replica: hostile + "2", Count: 1}}
 	name := put(t, record)
@@ -206,7 +218,7 @@ func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
 		{"export", "--format", "ocsf"},
 		{"export", "--format", "cloudevents"},
 	} {
-		out := guardian(t, append([]string{"audit"}, args...)...).require(t, 0).stdout
+		out := harness.Run(t, append([]string{"audit"}, args...)...).Require(t, 0).Stdout
 		if strings.ContainsAny(out, "\x1b\x07\u202e") || strings.Contains(out, `\u001b`) || strings.Contains(out, ",=cmd") {
 			t.Errorf("audit %s: %q", strings.Join(args, " "), out)
 		}
@@ -214,6 +226,7 @@ func TestAHostileRecordIsHarmlessInEveryForm(t *testing.T) {
 }
 
 func TestExportIsOneEventToALineOldestFirst(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	newer := put(t, denial(time.Minute, nil))
 	older := put(t, denial(time.Hour, nil))
@@ -221,7 +234,7 @@ func TestExportIsOneEventToALineOldestFirst(t *testing.T) {
 		"jsonl": {"metadata", "name"}, "ocsf": {"unmapped", "record"}, "cloudevents": {"data", "metadata", "name"},
 	} {
 		var names []string
-		for _, line := range guardian(t, "audit", "export", "--format", format).require(t, 0).lines() {
+		for _, line := range harness.Run(t, "audit", "export", "--format", format).Require(t, 0).Lines() {
 			var value any
 			if err := json.Unmarshal([]byte(line), &value); err != nil {
 				t.Fatal(err)

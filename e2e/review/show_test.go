@@ -7,41 +7,45 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 func TestShowSaysAllAndWhatToDo(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
 	mint := put(t, denial(time.Minute, func(f *audit.Event) { f.Reason = "TokenMint" }))
-	guardian(t, "audit", "show", name).require(t, 0, name, "Denied", "UPDATE", "secrets/kube-system/reserved", "data.token", "ReservedUpdate",
+	harness.Run(t, "audit", "show", name).Require(t, 0, name, "Denied", "UPDATE", "secrets/kube-system/reserved", "data.token", "ReservedUpdate",
 		`Secret "reserved" must not be updated`, "alice", "system:authenticated", "s ago)", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "What to do", "Ask this user")
-	guardian(t, "audit", "show", mint).require(t, 0, "Treat it as an attack", "apigw-guardian audit list --user alice")
+	harness.Run(t, "audit", "show", mint).Require(t, 0, "Treat it as an attack", "apigw-guardian audit list --user alice")
 }
 
 func TestShowFindsARecordByAPartOfItsName(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
 	other := put(t, denial(time.Hour, func(f *audit.Event) { f.User.Name = "bob" }))
-	guardian(t, "audit", "show", name[len(name)-8:]).require(t, 0, name, "alice")
-	guardian(t, "audit", "show", "update").require(t, 1, "2 records have \"update\" in their names", name, other)
-	guardian(t, "audit", "show", name+"0").require(t, 1, "no such audit record", "near it: ", name)
-	guardian(t, "audit", "show", "nonsense").require(t, 1, "no such audit record", "apigw-guardian audit list")
-	guardian(t, "audit", "show", "../secrets").require(t, 1, "no such audit record")
-	guardian(t, "audit", "show").require(t, 2, "give the name of one record")
-	guardian(t, "audit", "show", "").require(t, 2, "give the name of one record")
+	harness.Run(t, "audit", "show", name[len(name)-8:]).Require(t, 0, name, "alice")
+	harness.Run(t, "audit", "show", "update").Require(t, 1, name, other)
+	harness.Run(t, "audit", "show", name+"0").Require(t, 1, name)
+	harness.Run(t, "audit", "show", "nonsense").Require(t, 1, "apigw-guardian audit list")
+	harness.Run(t, "audit", "show", "../secrets").Require(t, 1)
+	harness.Run(t, "audit", "show").Require(t, 2)
+	harness.Run(t, "audit", "show", "").Require(t, 2)
 }
 
 func TestSummaryCountsWrites(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
 	countMore(t, name)
 	countMore(t, name)
 	put(t, denial(48*time.Hour, func(f *audit.Event) { f.User.Name = "bob" }))
-	guardian(t, "audit", "summary").require(t, 0, "4 writes in 2 records", "By user", "alice  3  ########", "bob    1  ####", "By resource", "By day",
+	harness.Run(t, "audit", "summary").Require(t, 0, "4 writes in 2 records", "By user", "alice  3  ########", "bob    1  ####", "By resource", "By day",
 		time.Now().UTC().Add(-24*time.Hour).Format(time.DateOnly)+"  0\n")
 	var summary audit.Summary
-	guardian(t, "audit", "summary", "-o", "json").require(t, 0).into(t, &summary)
+	harness.Run(t, "audit", "summary", "-o", "json").Require(t, 0).Into(t, &summary)
 	if summary.Writes != 4 || len(summary.ByUser) != 2 || summary.ByUser[0] != (audit.Tally{Name: "alice", Count: 3}) || len(summary.ByDay) != 3 {
 		t.Errorf("got %+v", summary)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
@@ -41,7 +43,7 @@ func onTerminal(t *testing.T, columns uint16, environment []string, args ...stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := commandOf(t, shared.cluster.Kubeconfig(), args...)
+	command := harness.Command(t, harness.Of(t).Cluster.Kubeconfig(), args...)
 	command.Env = append(command.Env, append([]string{"TERM=xterm", "NO_COLOR="}, environment...)...)
 	command.Stdout = terminal
 	if err := command.Start(); err != nil {
@@ -58,11 +60,12 @@ func onTerminal(t *testing.T, columns uint16, environment []string, args ...stri
 var colour = regexp.MustCompile(`\x1b\[\d*m`)
 
 func TestATerminalIsFilledAndNotOverflown(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	for i := range 3 {
 		put(t, denial(time.Duration(i)*time.Hour, func(f *audit.Event) {
 			f.User.Name = "system:serviceaccount:argocd:argocd-application-controller"
-			f.Resource = "clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole"
+			f.Object = v1alpha1.ParseObjectReference("clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole")
 		}))
 	}
 	for _, columns := range []uint16{60, 80, 120, 240} {
@@ -84,6 +87,7 @@ func TestATerminalIsFilledAndNotOverflown(t *testing.T) {
 }
 
 func TestColourIsOnlyForThoseWhoWantIt(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	name := put(t, denial(time.Minute, nil))
 	for _, args := range [][]string{{"audit", "list"}, {"audit", "show", name}, {"audit", "summary"}} {
@@ -92,8 +96,8 @@ func TestColourIsOnlyForThoseWhoWantIt(t *testing.T) {
 				t.Errorf("%s: %q", environment, shown)
 			}
 		}
-		if piped := guardian(t, args...).require(t, 0); strings.Contains(piped.stdout, "\x1b") {
-			t.Errorf("in a pipe: %q", piped.stdout)
+		if piped := harness.Run(t, args...).Require(t, 0); strings.Contains(piped.Stdout, "\x1b") {
+			t.Errorf("in a pipe: %q", piped.Stdout)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
@@ -27,7 +28,7 @@ type watching struct {
 
 func watch(t *testing.T, flags ...string) *watching {
 	t.Helper()
-	w := &watching{t: t, command: commandOf(t, shared.cluster.Kubeconfig(), append([]string{"audit", "list", "--watch"}, flags...)...)}
+	w := &watching{t: t, command: harness.Command(t, harness.Of(t).Cluster.Kubeconfig(), append([]string{"audit", "list", "--watch"}, flags...)...)}
 	stdout, err := w.command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +69,7 @@ func (w *watching) interrupt() {
 }
 
 func TestWatchPrintsWhatComesAndWhatCountsMore(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	old := put(t, denial(48*time.Hour, nil))
 	first := put(t, denial(time.Hour, nil))
@@ -82,7 +84,7 @@ func TestWatchPrintsWhatComesAndWhatCountsMore(t *testing.T) {
 	w.next(first, "  2  ")
 	record := &v1alpha1.AuditRecord{}
 	record.Name = second
-	if err := shared.client.Delete(t.Context(), record); err != nil {
+	if err := recordClient(t).Delete(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
 	put(t, denial(time.Minute, nil))
@@ -91,6 +93,7 @@ func TestWatchPrintsWhatComesAndWhatCountsMore(t *testing.T) {
 }
 
 func TestWatchBeginsWithTheNewestSoMany(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	put(t, denial(48*time.Hour, nil))
 	newest := put(t, denial(time.Hour, nil))
@@ -101,6 +104,7 @@ func TestWatchBeginsWithTheNewestSoMany(t *testing.T) {
 }
 
 func TestWatchPrintsJSONLines(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	want := []string{put(t, denial(time.Hour, nil))}
 	w := watch(t, "-o", "json")
@@ -119,13 +123,14 @@ func TestWatchPrintsJSONLines(t *testing.T) {
 
 // The records that come while the API server is away are printed when it is back.
 func TestWatchOutlastsTheAPIServer(t *testing.T) {
+	harness.Take(t)
 	noRecords(t)
 	first := put(t, denial(time.Hour, nil))
 	w := watch(t)
 	w.next("TIME")
 	w.next(first)
-	shared.cluster.StopAPIServer()
-	if err := shared.cluster.StartAPIServer(t.Context()); err != nil {
+	harness.Of(t).Cluster.StopAPIServer()
+	if err := harness.Of(t).Cluster.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	second := put(t, denial(time.Minute, nil))

@@ -198,10 +198,14 @@ func (c *Cluster) run(l launch) (*process, error) {
 }
 
 // environment is that of every child: nothing of the caller's that could change what a program does (ETCD_*,
-// KUBECONFIG, proxies), and a home folder that ends with the cluster.
+// KUBECONFIG, proxies), and a home directory that ends with the cluster. A guard built with -cover needs GOCOVERDIR.
 func (c *Cluster) environment() []string {
 	home := filepath.Join(c.dir, "home")
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home}
+	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home}
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
+		environment = append(environment, "GOCOVERDIR="+dir)
+	}
+	return environment
 }
 
 // probeOK asks a URL and wants status 200.

@@ -32,8 +32,8 @@ func identity(record *v1alpha1.AuditRecord) v1alpha1.AuditRecordSpec {
 	user := spec.User
 	user.Groups = slices.Sorted(slices.Values(user.Groups)) // a login may have them in another order
 	return v1alpha1.AuditRecordSpec{
-		Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Changed: spec.Changed, Reason: spec.Reason,
-		User: user, Source: cmp.Or(spec.Source, v1alpha1.SourceGuard), Caller: spec.Caller,
+		Outcome: spec.Outcome, Operation: spec.Operation, Object: spec.Object, Resource: spec.Resource, Changed: spec.Changed,
+		Reason: spec.Reason, User: user, Source: cmp.Or(spec.Source, v1alpha1.SourceGuard), Caller: spec.Caller,
 	}
 }
 

@@ -17,8 +17,7 @@ import (
 // counted returns the record of a fact that two replicas have counted.
 func counted() *v1alpha1.AuditRecord {
 	f := fact(time.Date(2026, 11, 25, 8, 27, 0, 0, time.UTC))
-	record := f.Record()
-	Merge(record, f.Counted("a", 3))
+	record := f.Record("a", 3)
 	Merge(record, f.Counted("b", 4))
 	return record
 }
@@ -33,6 +32,7 @@ func TestRecordsThatAgreeMayBeMerged(t *testing.T) {
 		"outcome":         {func(s *v1alpha1.AuditRecordSpec) { s.Outcome = v1alpha1.Restored }, false},
 		"operation":       {func(s *v1alpha1.AuditRecordSpec) { s.Operation = "CREATE" }, false},
 		"resource":        {func(s *v1alpha1.AuditRecordSpec) { s.Resource = "secrets/x" }, false},
+		"object":          {func(s *v1alpha1.AuditRecordSpec) { s.Object.Name = "y" }, false},
 		"changed":         {func(s *v1alpha1.AuditRecordSpec) { s.Changed = []string{"x"} }, false},
 		"reason":          {func(s *v1alpha1.AuditRecordSpec) { s.Reason = "TokenMint" }, false},
 		"user":            {func(s *v1alpha1.AuditRecordSpec) { s.User.Name = "bob" }, false},

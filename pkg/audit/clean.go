@@ -23,6 +23,7 @@ func Clean(record *v1alpha1.AuditRecord) {
 	cleanEach(maxName, (*string)(&spec.Outcome), (*string)(&spec.Source), (*string)(&spec.Caller), &spec.Reason, &spec.User.Name,
 		&spec.User.UID, &spec.Replica)
 	cleanEach(maxOperation, (*string)(&spec.Operation))
+	cleanObject(&spec.Object)
 	cleanEach(maxResource, &spec.Resource)
 	cleanEach(maxMessage, &spec.Message)
 	cleanEach(maxUID, &spec.LastRequestUID)
@@ -31,6 +32,11 @@ func Clean(record *v1alpha1.AuditRecord) {
 	for i := range spec.Counts {
 		cleanEach(maxName, &spec.Counts[i].Replica)
 	}
+}
+
+func cleanObject(object *v1alpha1.ObjectReference) {
+	cleanEach(maxName, &object.Group, &object.Name)
+	cleanEach(maxLabel, &object.Resource, &object.Namespace)
 }
 
 func cleanEach(most int, texts ...*string) {

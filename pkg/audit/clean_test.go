@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // hostile clears a screen, turns the direction of writing, and is not UTF-8.
@@ -45,10 +44,10 @@ func TestCleanLeavesWhatTheGuardWroteAsItIs(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ä\x1b", 5000)
 	fact := Event{
-		Time: time.Now(), RequestUID: long, Operation: admissionv1.Operation(long), Resource: long, Reason: "ReservedUpdate", Message: long,
-		Changed: []string{long}, User: policy.User{Name: long, UID: long, Groups: []string{long}},
+		Time: time.Now(), RequestUID: long, Operation: admissionv1.Operation(long), Object: v1alpha1.ParseObjectReference(long), Reason: "ReservedUpdate", Message: long,
+		Changed: []string{long}, User: v1alpha1.User{Name: long, UID: long, Groups: []string{long}},
 	}
-	record, want := fact.Record(), fact.Record()
+	record, want := fact.Record("a", 1), fact.Record("a", 1)
 	Clean(record)
 	if diff := cmp.Diff(want, record); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

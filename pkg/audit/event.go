@@ -20,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
@@ -34,13 +33,12 @@ type Event struct {
 	RequestUID string
 	Outcome    v1alpha1.Outcome
 	Operation  admissionv1.Operation
-	// Resource is the written object, as AuditRecordSpec.Resource has it.
-	Resource string
-	Reason   string
+	Object     v1alpha1.ObjectReference
+	Reason     string
 	// Message is the sentence for the person who was denied.
 	Message string
 	Changed []string
-	User    policy.User
+	User    v1alpha1.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
 	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
@@ -48,42 +46,6 @@ type Event struct {
 
 	// flood is how long the window of a record is that unequal facts share; zero for a record of equal facts.
 	flood time.Duration
-}
-
-// NewEvent is the fact of a decision that has an outcome.
-func NewEvent(request *policy.Request, decision policy.Decision, at time.Time) Event {
-	return Event{
-		Time:       at,
-		RequestUID: request.UID,
-		Outcome:    v1alpha1.Outcome(decision.Outcome),
-		Operation:  request.Operation,
-		Resource:   resourceOf(request, decision),
-		Reason:     string(decision.Reason),
-		Message:    decision.Sentence(),
-		Changed:    decision.Changed,
-		User:       request.User,
-		Source:     v1alpha1.SourceGuard,
-	}
-}
-
-// resourceOf falls back to what the head of the review says, where the objects could not be read.
-func resourceOf(request *policy.Request, decision policy.Decision) string {
-	if decision.Resource != nil {
-		return decision.ObjectName()
-	}
-	return ResourcePath(request.GVR.GroupResource().String(), request.Namespace, request.Name)
-}
-
-// ResourcePath joins what names an object: "secrets/kube-system/NAME", or "clusterroles.rbac.authorization.k8s.io/NAME" where
-// the namespace is empty. Empty parts are left out.
-func ResourcePath(parts ...string) string {
-	path := make([]string, 0, len(parts))
-	for _, part := range parts {
-		if part != "" {
-			path = append(path, part)
-		}
-	}
-	return strings.Join(path, "/")
 }
 
 // FloodReason is the reason of a record that unequal facts share.
@@ -97,7 +59,7 @@ const floodWindow = time.Minute
 func (f *Event) FloodedByUser() Event {
 	flooded := f.FloodedOfUser()
 	flooded.Operation = f.Operation
-	flooded.Resource, _, _ = strings.Cut(f.Resource, "/")
+	flooded.Object = v1alpha1.ObjectReference{Group: f.Object.Group, Resource: f.Object.Resource}
 	return flooded
 }
 
@@ -169,7 +131,8 @@ const digestBytes = 10
 func (f *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
-		string(f.Outcome), string(f.Operation), f.Resource, f.Reason, f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
+		string(f.Outcome), string(f.Operation), f.Object.Group, f.Object.Resource, f.Object.Namespace, f.Object.Name, f.Reason,
+		f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
 	} {
 		writeText(sum, text)
 	}
@@ -201,16 +164,18 @@ func (f *Event) groups() []string {
 	return slices.Sorted(slices.Values(f.User.Groups))
 }
 
-// Record returns the record that the fact belongs to. It counts nothing yet: merge what Counted returns.
-func (f *Event) Record() *v1alpha1.AuditRecord {
-	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
-	return &v1alpha1.AuditRecord{
+// Record returns the record of count writes like this one, all counted by one replica.
+func (f *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
+	object := f.Object
+	cleanObject(&object)
+	record := &v1alpha1.AuditRecord{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   f.Outcome,
 			Operation: admissionv1.Operation(Printable(string(f.Operation), maxOperation)),
-			Resource:  Printable(f.Resource, maxResource),
+			Object:    object,
+			Resource:  object.String(),
 			Changed:   printables(f.Changed, maxPath),
 			Reason:    f.Reason,
 			Message:   Printable(f.Message, maxMessage),
@@ -219,10 +184,13 @@ func (f *Event) Record() *v1alpha1.AuditRecord {
 				UID:    Printable(f.User.UID, maxName),
 				Groups: printables(f.groups(), maxName),
 			},
-			FirstTime: at,
-			LastTime:  at,
-			Source:    f.Source,
-			Caller:    f.Caller,
+			Source: f.Source,
+			Caller: f.Caller,
 		},
 	}
+	counted := f.Counted(replica, count).Spec
+	record.Spec.FirstTime, record.Spec.LastTime = counted.FirstTime, counted.LastTime
+	record.Spec.Count, record.Spec.Counts = count, counted.Counts
+	record.Spec.LastRequestUID, record.Spec.Replica = counted.LastRequestUID, replica
+	return record
 }

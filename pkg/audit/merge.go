@@ -22,6 +22,7 @@ func (f *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 		LastTime:       at,
 		LastRequestUID: Printable(f.RequestUID, maxUID),
 		Replica:        replica,
+		Count:          count,
 		Counts:         []v1alpha1.ReplicaCount{{Replica: replica, Count: count}},
 	}}
 }

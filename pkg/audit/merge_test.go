@@ -13,13 +13,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 func fact(at time.Time) Event {
 	return Event{
 		Time: at, RequestUID: "uid-" + at.Format("150405"), Outcome: v1alpha1.Denied, Operation: "UPDATE",
-		Resource: "secrets/kube-system/x", Reason: "ReservedUpdate", Changed: []string{"data"}, User: policy.User{Name: "jane"},
+		Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"), Reason: "ReservedUpdate", Changed: []string{"data"}, User: v1alpha1.User{Name: "jane"},
 	}
 }
 
@@ -34,7 +33,7 @@ func TestMergesComeToTheSameInAnyOrder(t *testing.T) {
 			states = append(states, f.Counted(fmt.Sprintf("replica-%d", replica), int64(count+1)))
 		}
 	}
-	want := f.Record()
+	want := f.Record("replica-0", 1)
 	for _, state := range states {
 		Merge(want, state)
 	}
@@ -43,7 +42,7 @@ func TestMergesComeToTheSameInAnyOrder(t *testing.T) {
 	}
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		got := f.Record()
+		got := f.Record("replica-0", 1)
 		deliveries := slices.Concat(states, states)
 		random.Shuffle(len(deliveries), func(i, j int) { deliveries[i], deliveries[j] = deliveries[j], deliveries[i] })
 		for _, state := range deliveries {
@@ -77,11 +76,11 @@ func TestFactsShareARecord(t *testing.T) {
 		"by another user":                               {func(f *Event) { f.User.Name = "joe" }, false},
 		"of another outcome":                            {func(f *Event) { f.Outcome = v1alpha1.WouldDeny }, false},
 		"of another reason":                             {func(f *Event) { f.Reason = "ReservedDelete" }, false},
-		"to another resource":                           {func(f *Event) { f.Resource = "secrets/kube-system/y" }, false},
+		"to another resource":                           {func(f *Event) { f.Object.Name = "y" }, false},
 		"by another operation":                          {func(f *Event) { f.Operation = "DELETE" }, false},
 		"to another field":                              {func(f *Event) { f.Changed = []string{"type"} }, false},
 		"to a field more":                               {func(f *Event) { f.Changed = []string{"data", "type"} }, false},
-		"with a boundary moved in its texts":            {func(f *Event) { f.Resource, f.Reason = "secrets/kube-system/xR", "eservedUpdate" }, false},
+		"with a boundary moved in its texts":            {func(f *Event) { f.Object.Name, f.Reason = "xR", "eservedUpdate" }, false},
 		"asked by a verified caller":                    {func(f *Event) { f.Caller = v1alpha1.CallerVerified }, false},
 		"imported":                                      {func(f *Event) { f.Source = v1alpha1.SourceImport }, false},
 	} {
@@ -106,7 +105,7 @@ func TestNamesAreInOrderOfTime(t *testing.T) {
 func TestAFloodSharesOneRecordAMinute(t *testing.T) {
 	at := time.Date(2026, 11, 25, 8, 27, 59, 0, time.UTC)
 	one, other := fact(at), fact(at)
-	other.User.Name, other.Resource = "joe", "x"
+	other.User.Name, other.Object.Name = "joe", "z"
 	first, second := one.Flooded(), other.Flooded()
 	if first.Name() != second.Name() {
 		t.Errorf("two records: %s and %s", first.Name(), second.Name())
@@ -121,18 +120,18 @@ func TestAFloodOfOneUserKeepsUserOperationAndKind(t *testing.T) {
 	at := time.Date(2026, 11, 25, 8, 27, 59, 0, time.UTC)
 	one, other, third := fact(at), fact(at.Add(time.Second)), fact(at)
 	one.Caller, other.Caller = v1alpha1.CallerUnverified, v1alpha1.CallerUnverified
-	other.Resource, third.User.Name = "secrets/kube-system/other", "joe"
+	other.Object.Name, third.User.Name = "other", "joe"
 	first, second, foreign := one.FloodedByUser(), other.FloodedByUser(), third.FloodedByUser()
 	if first.Name() != second.Name() || first.Name() == foreign.Name() {
 		t.Errorf("got %s, %s and of another user %s", first.Name(), second.Name(), foreign.Name())
 	}
-	got := first.Record().Spec
+	got := first.Record("a", 1).Spec
 	if got.User.Name != one.User.Name || got.Operation != one.Operation || got.Resource != "secrets" || got.Reason != FloodReason ||
 		got.Caller != v1alpha1.CallerUnverified {
 		t.Errorf("got %+v", got)
 	}
 	user := one.FloodedOfUser()
-	if got := user.Record().Spec; got.User.Name != one.User.Name || got.Operation != "" || got.Resource != "" {
+	if got := user.Record("a", 1).Spec; got.User.Name != one.User.Name || got.Operation != "" || got.Resource != "" {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -14,7 +14,8 @@ import (
 // Bounds of the texts of a record, in bytes, below those of the custom resource's schema, which count characters.
 const (
 	maxOperation = 16
-	maxResource  = 600
+	maxLabel     = 64
+	maxResource  = 2*(maxName+1+maxLabel) + 1
 	maxPath      = 200
 	maxMessage   = 2048
 	maxName      = 256

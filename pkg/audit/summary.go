@@ -16,6 +16,8 @@ import (
 type Tally struct {
 	Name  string `json:"name"`
 	Count int64  `json:"count"`
+	// Object is what Name names, in Summary.ByResource only.
+	Object *v1alpha1.ObjectReference `json:"object,omitempty"`
 }
 
 // Summary counts writes, not records.
@@ -35,6 +37,7 @@ type Summary struct {
 // begin and end in the given place.
 func Summarize(records []v1alpha1.AuditRecord, place *time.Location) Summary {
 	users, resources := map[string]int64{}, map[string]int64{}
+	objects := map[string]*v1alpha1.ObjectReference{}
 	reasons, outcomes, days := map[string]int64{}, map[string]int64{}, map[string]int64{}
 	summary := Summary{Records: len(records)}
 	for i := range records {
@@ -42,11 +45,15 @@ func Summarize(records []v1alpha1.AuditRecord, place *time.Location) Summary {
 		summary.Writes += spec.Count
 		users[spec.User.Name] += spec.Count
 		resources[spec.Resource] += spec.Count
+		objects[spec.Resource] = &spec.Object
 		reasons[spec.Reason] += spec.Count
 		outcomes[string(spec.Outcome)] += spec.Count
 		days[spec.LastTime.In(place).Format(time.DateOnly)] += spec.Count
 	}
 	summary.ByUser, summary.ByResource = tallies(users), tallies(resources)
+	for i := range summary.ByResource {
+		summary.ByResource[i].Object = objects[summary.ByResource[i].Name]
+	}
 	summary.ByReason, summary.ByOutcome = tallies(reasons), tallies(outcomes)
 	summary.ByDay = everyDay(days)
 	return summary

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -81,9 +81,9 @@ func New(set *reserved.Set, cluster Cluster) (*Authorizer, error) {
 	return &Authorizer{set: set, cluster: cluster, connect: connect}, nil
 }
 
-// facts looks up what the guard looks up, so that both come to the same answer.
-func (a *Authorizer) facts() facts.Cluster {
-	return facts.Cluster{Client: a.cluster.Client, Config: a.cluster.Config, Set: a.set, Namespace: a.cluster.Namespace}
+// lookups reads what the guard looks up, so that both come to the same answer.
+func (a *Authorizer) lookups() lookup.Reader {
+	return lookup.Reader{Client: a.cluster.Client, Config: a.cluster.Config, Namespace: a.cluster.Namespace}
 }
 
 // Options are the choices of one run. The zero Options enforce private network access, repair nothing, wait DefaultWait

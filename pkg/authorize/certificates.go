@@ -11,17 +11,28 @@ import (
 	"strings"
 	"time"
 
-	apiutil "github.com/cert-manager/cert-manager/pkg/api/util"
-	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
-	certmanagermetav1 "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
-	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/util/cert"
 )
 
 // certificateSelector finds the Certificates that the chart makes.
 const certificateSelector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
+
+// certificateResource is cert-manager's.
+var certificateResource = schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
+
+// issuedCertificate is the part of cert-manager's Certificate that says whether it is issued.
+type issuedCertificate struct {
+	metav1.ObjectMeta `json:"metadata"`
+
+	Status struct {
+		Conditions []metav1.Condition `json:"conditions"`
+	} `json:"status"`
+}
 
 // Certificates is how it stands with what API servers trust the guard by.
 type Certificates struct {
@@ -58,7 +69,7 @@ func (a *Authorizer) certificates(ctx context.Context) Certificates {
 func lastEnd(live *admissionregistrationv1.ValidatingWebhookConfiguration) *time.Time {
 	var last *time.Time
 	for _, webhook := range live.Webhooks {
-		authorities, err := pki.DecodeX509CertificateSetBytes(webhook.ClientConfig.CABundle)
+		authorities, err := cert.ParseCertsPEM(webhook.ClientConfig.CABundle)
 		if err != nil {
 			continue // the API server cannot read it either, and a tried write says so
 		}
@@ -73,15 +84,14 @@ func lastEnd(live *admissionregistrationv1.ValidatingWebhookConfiguration) *time
 
 // chartCertificates returns the Certificates that the chart has made; none where cert-manager is not installed, or where they
 // may not be listed.
-func (a *Authorizer) chartCertificates(ctx context.Context) []certmanagerv1.Certificate {
-	resource := certmanagerv1.SchemeGroupVersion.WithResource("certificates")
-	list, err := a.cluster.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
+func (a *Authorizer) chartCertificates(ctx context.Context) []issuedCertificate {
+	list, err := a.cluster.Dynamic.Resource(certificateResource).List(ctx, metav1.ListOptions{LabelSelector: certificateSelector})
 	if err != nil {
 		return nil
 	}
-	var certificates []certmanagerv1.Certificate
+	var certificates []issuedCertificate
 	for _, item := range list.Items {
-		var certificate certmanagerv1.Certificate
+		var certificate issuedCertificate
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &certificate); err == nil {
 			certificates = append(certificates, certificate)
 		}
@@ -92,17 +102,17 @@ func (a *Authorizer) chartCertificates(ctx context.Context) []certmanagerv1.Cert
 // notReady says what keeps cert-manager from issuing a Certificate, or nothing where it is ready:
 //
 //	Certificate guard/apigw-guardian is not ready: DoesNotExist: Issuing certificate as Secret does not exist.
-func notReady(certificate *certmanagerv1.Certificate) string {
+func notReady(certificate *issuedCertificate) string {
 	name := "Certificate " + certificate.Namespace + "/" + certificate.Name
-	ready := apiutil.GetCertificateCondition(certificate, certmanagerv1.CertificateConditionReady)
+	ready := meta.FindStatusCondition(certificate.Status.Conditions, "Ready")
 	if ready == nil {
 		return name + " is not ready: cert-manager has not looked at it. Does cert-manager run?"
 	}
-	if ready.Status == certmanagermetav1.ConditionTrue {
+	if ready.Status == metav1.ConditionTrue {
 		return ""
 	}
 	text := name + " is not ready: " + ready.Reason + ": " + ready.Message
-	issuing := apiutil.GetCertificateCondition(certificate, certmanagerv1.CertificateConditionIssuing)
+	issuing := meta.FindStatusCondition(certificate.Status.Conditions, "Issuing")
 	if issuing != nil && issuing.Message != "" && issuing.Message != ready.Message {
 		text = sentence(text) + " " + issuing.Reason + ": " + issuing.Message
 	}

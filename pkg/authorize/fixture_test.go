@@ -9,7 +9,6 @@ import (
 	"slices"
 	"testing"
 
-	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -93,7 +92,7 @@ func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.
 	t.Helper()
 	client := fake.NewClientset(typed...)
 	dynamicClient := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{certmanagerv1.SchemeGroupVersion.WithResource("certificates"): "CertificateList"}, dynamic...)
+		map[schema.GroupVersionResource]string{certificateResource: "CertificateList"}, dynamic...)
 	a, err := New(setOf(t, shop), Cluster{Client: client, Dynamic: dynamicClient, Config: &rest.Config{}})
 	if err != nil {
 		t.Fatal(err)

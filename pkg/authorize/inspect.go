@@ -105,10 +105,7 @@ func (f found) name() string {
 
 // nameOf names the one object that the manifest describes, where the entry's String names all that it reserves.
 func nameOf(entry *reserved.Resource) string {
-	if entry.Namespace == "" {
-		return entry.GVR.GroupResource().String() + "/" + entry.Name
-	}
-	return entry.GVR.GroupResource().String() + "/" + entry.Namespace + "/" + entry.Name
+	return entry.Reference(entry.Namespace, entry.Name).String()
 }
 
 // irreparable returns those of the differing paths that no update puts right, so that the object has to go first.

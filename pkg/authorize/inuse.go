@@ -18,7 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -32,7 +32,7 @@ func (a *Authorizer) leaveInUse(ctx context.Context, f found) error {
 	if err != nil || account == nil {
 		return err
 	}
-	credential := facts.Credential{
+	credential := lookup.Credential{
 		Namespace: f.entry.Namespace, Account: f.entry.Account, AccountUID: string(account.UID),
 		Secret: cmp.Or(f.inUse(), f.entry.Name),
 	}
@@ -49,7 +49,7 @@ func (a *Authorizer) leaveInUse(ctx context.Context, f found) error {
 }
 
 // leaveInNewNamespace leaves nothing where the caller may not create namespaces.
-func (a *Authorizer) leaveInNewNamespace(ctx context.Context, credential facts.Credential) error {
+func (a *Authorizer) leaveInNewNamespace(ctx context.Context, credential lookup.Credential) error {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.cluster.Namespace}}
 	options := metav1.CreateOptions{FieldManager: guardian.FieldManager}
 	_, err := a.cluster.Client.CoreV1().Namespaces().Create(ctx, namespace, options)
@@ -63,19 +63,19 @@ func (a *Authorizer) leaveInNewNamespace(ctx context.Context, credential facts.C
 }
 
 // leave keeps what the ConfigMap says of other accounts. It fails with a conflict if the ConfigMap changes meanwhile.
-func (a *Authorizer) leave(ctx context.Context, credential facts.Credential) error {
+func (a *Authorizer) leave(ctx context.Context, credential lookup.Credential) error {
 	value, err := json.Marshal(credential)
 	if err != nil {
 		return fmt.Errorf("encode the token secret in use: %w", err)
 	}
 	configMaps := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace)
-	wanted := applycorev1.ConfigMap(facts.CredentialsName, a.cluster.Namespace)
-	stored, err := configMaps.Get(ctx, facts.CredentialsName, metav1.GetOptions{})
+	wanted := applycorev1.ConfigMap(lookup.CredentialsName, a.cluster.Namespace)
+	stored, err := configMaps.Get(ctx, lookup.CredentialsName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		stored = &corev1.ConfigMap{}
 	case err != nil:
-		return fmt.Errorf("read configmap %s/%s: %w", a.cluster.Namespace, facts.CredentialsName, err)
+		return fmt.Errorf("read configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
 	default:
 		wanted.WithResourceVersion(stored.ResourceVersion)
 	}
@@ -85,7 +85,7 @@ func (a *Authorizer) leave(ctx context.Context, credential facts.Credential) err
 	data := maps.Clone(stored.Data)
 	wanted.WithData(data).WithData(map[string]string{credential.Key(): string(value)})
 	if _, err := configMaps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}); err != nil {
-		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, facts.CredentialsName, err)
+		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (a *Authorizer) leave(ctx context.Context, credential facts.Credential) err
 // leftInUse returns the older token Secret that an earlier run left as in use for the account as it lives now; "" where there
 // is none.
 func (a *Authorizer) leftInUse(ctx context.Context, entry *reserved.Resource, account *corev1.ServiceAccount) (string, error) {
-	credential, err := a.facts().Credential(ctx, entry.Namespace, entry.Account)
+	credential, err := a.lookups().Credential(ctx, entry.Namespace, entry.Account)
 	if apierrors.IsForbidden(err) {
 		return "", nil // who may not know it can use none
 	}
@@ -112,7 +112,7 @@ func (a *Authorizer) leavePermissions() []permission {
 	var all []permission
 	for _, verb := range []string{"get", "create", "patch"} {
 		all = append(all, permission{
-			verb: verb, resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: facts.CredentialsName,
+			verb: verb, resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: lookup.CredentialsName,
 		})
 	}
 	return all

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/facts"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
 const guardNamespace = "guard-system"
@@ -33,7 +33,7 @@ func refuseSecrets(client *fake.Clientset) {
 
 func left(data map[string]string) *corev1.ConfigMap {
 	stored := &corev1.ConfigMap{Data: data}
-	stored.Namespace, stored.Name = guardNamespace, facts.CredentialsName
+	stored.Namespace, stored.Name = guardNamespace, lookup.CredentialsName
 	return stored
 }
 
@@ -105,7 +105,7 @@ func TestTheGuardIsToldWhichTokenSecretIsInUse(t *testing.T) {
 			if diff := cmp.Diff(test.line, line); diff != "" {
 				t.Errorf("line: -want +got:\n%s", diff)
 			}
-			stored, err := client.CoreV1().ConfigMaps(guardNamespace).Get(t.Context(), facts.CredentialsName, metav1.GetOptions{})
+			stored, err := client.CoreV1().ConfigMaps(guardNamespace).Get(t.Context(), lookup.CredentialsName, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

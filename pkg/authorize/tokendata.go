@@ -57,7 +57,7 @@ func (a *Authorizer) isRightData(ctx context.Context, secret *corev1.Secret, key
 	case len(value) == 0:
 		return true, nil
 	}
-	isOurs, err := a.facts().IsClusterCA(ctx, value)
+	isOurs, err := a.lookups().IsClusterCA(ctx, value)
 	if err != nil {
 		return false, fmt.Errorf("compare %s of secret %s/%s with the CA of the cluster: %w", rootCAPath, secret.Namespace, secret.Name, err)
 	}

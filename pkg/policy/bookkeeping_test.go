@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
 const lastAppliedPath = "metadata.annotations[kubectl.kubernetes.io/last-applied-configuration]"
@@ -78,7 +80,7 @@ func TestLastAppliedConfigurationIsJudgedByWhatItSays(t *testing.T) {
 			new := withMetadata(t, test.kind, map[string]any{"annotations": map[string]any{
 				"kubectl.kubernetes.io/last-applied-configuration": test.applied,
 			}})
-			admin := User{Name: "admin"}
+			admin := v1alpha1.User{Name: "admin"}
 			wantReason, wantChanged := NoChange, []string(nil)
 			if !test.harmless {
 				wantReason, wantChanged = ReservedUpdate, []string{lastAppliedPath}
@@ -131,7 +133,7 @@ func TestManagedFieldsThatGiveAwaySystemFields(t *testing.T) {
 			t.Parallel()
 			old := withMetadata(t, tc.kind, map[string]any{"managedFields": json.RawMessage(tc.old)})
 			new := withMetadata(t, tc.kind, map[string]any{"managedFields": json.RawMessage(tc.new)})
-			got := decide(builtInPolicy(t).Review(updateOf(t, tc.kind, old, new, User{Name: "admin"})), true)
+			got := decide(builtInPolicy(t).Review(updateOf(t, tc.kind, old, new, v1alpha1.User{Name: "admin"})), true)
 			if got.Allowed == tc.denied || tc.denied && !slices.Equal(got.Changed, []string{"metadata.managedFields"}) {
 				t.Errorf("update: got allowed=%t %s %q", got.Allowed, got.Reason, got.Changed)
 			}
@@ -156,7 +158,7 @@ func TestARestorationGivesNothingAway(t *testing.T) {
 		"a label is removed":                              {withMetadata(t, "Secret", nil), true},
 		"a label is removed, and the token is given away": {withMetadata(t, "Secret", map[string]any{"managedFields": poisoned}), false},
 	} {
-		got := decide(builtInPolicy(t).Review(updateOf(t, "Secret", old, test.new, User{Name: "admin"})), true)
+		got := decide(builtInPolicy(t).Review(updateOf(t, "Secret", old, test.new, v1alpha1.User{Name: "admin"})), true)
 		if got.Allowed != test.allowed {
 			t.Errorf("%s: got allowed=%t %s %q", name, got.Allowed, got.Reason, got.Changed)
 		}

@@ -8,7 +8,10 @@
 // other write is not, but for a known system writer that makes exactly its own change.
 package policy
 
-import "github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
 
 // Reason is why a decision is what it is; a closed list, fit for a metric's label.
 type Reason string
@@ -59,17 +62,6 @@ func RecordedReasons() []Reason {
 	}
 }
 
-// Outcome is what the record of a decision says. The empty Outcome stands for a decision that needs no record.
-type Outcome string
-
-// Outcomes that are recorded.
-const (
-	Denied    Outcome = "Denied"
-	WouldDeny Outcome = "WouldDeny"
-	Restored  Outcome = "Restored"
-	Allowed   Outcome = "Allowed"
-)
-
 // Mode says what becomes of a write that is to be denied.
 type Mode string
 
@@ -83,16 +75,17 @@ const (
 type Decision struct {
 	Allowed bool
 	Reason  Reason
-	Outcome Outcome
+	// Outcome is what the record of the decision says; empty for a decision that needs no record.
+	Outcome v1alpha1.Outcome
 	// Resource is the entry that the write concerns; nil where it concerns none, or none could be made out.
 	Resource *reserved.Resource
-	// Object is what the written object is known by; zero where Resource is nil.
-	Object reserved.Identity
+	// Object is the written object, with its name shortened; zero where Resource is nil.
+	Object v1alpha1.ObjectReference
 	// Changed are the paths of the fields that the write changes; never a value.
 	Changed []string
 }
 
 // Deny is the decision about a review that could not be read: Reason is Unreadable, TooLarge or Overloaded.
 func Deny(reason Reason) Decision {
-	return Decision{Reason: reason, Outcome: Denied}
+	return Decision{Reason: reason, Outcome: v1alpha1.Denied}
 }

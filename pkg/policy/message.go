@@ -40,7 +40,7 @@ func (d Decision) Sentence() string {
 	case d.Resource == nil:
 		return "The request cannot be judged, and is denied as it may concern a reserved resource."
 	}
-	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(shorten(d.Object.Name, maxName)))
+	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(d.Object.Name))
 	switch d.Reason {
 	case ReservedDelete, NamespaceTerminating:
 		if d.Resource.Guard == reserved.GuardExistence {
@@ -58,18 +58,6 @@ func (d Decision) Sentence() string {
 		return fmt.Sprintf("%s is reserved by %s and must not be updated (changed: %s).",
 			object, d.Resource.Owner, list(d.Changed))
 	}
-}
-
-// ObjectName names the written object for audit events: "secrets/kube-system/name", or "" where none is reserved.
-func (d Decision) ObjectName() string {
-	if d.Resource == nil {
-		return ""
-	}
-	name := shorten(d.Object.Name, maxName)
-	if d.Object.Namespace != "" {
-		name = d.Object.Namespace + "/" + name
-	}
-	return d.Resource.GVR.GroupResource().String() + "/" + name
 }
 
 func (d Decision) foreign(object string) string {

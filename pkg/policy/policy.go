@@ -8,6 +8,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -38,7 +39,7 @@ type write struct {
 type permit struct {
 	reason Reason
 	// outcome is empty for a write that needs no record.
-	outcome Outcome
+	outcome v1alpha1.Outcome
 	lookups []Lookup
 }
 
@@ -89,7 +90,7 @@ func (p *Policy) permit(w *write) permit {
 		return rule
 	}
 	if w.isRestoration() {
-		return permit{reason: Restoration, outcome: Restored, lookups: w.restorationLookups()}
+		return permit{reason: Restoration, outcome: v1alpha1.Restored, lookups: w.restorationLookups()}
 	}
 	return permit{} // an active unlock comes here
 }
@@ -111,9 +112,9 @@ func (c *Case) Decide(holds []bool) Decision {
 		}
 		return w.allow(c.permit.reason, c.permit.outcome)
 	case c.mode == Observe:
-		return w.allow(w.denialReason(), WouldDeny)
+		return w.allow(w.denialReason(), v1alpha1.WouldDeny)
 	default:
-		return w.decide(Decision{Reason: w.denialReason(), Outcome: Denied})
+		return w.decide(Decision{Reason: w.denialReason(), Outcome: v1alpha1.Denied})
 	}
 }
 
@@ -230,15 +231,17 @@ func (w *write) denialReason() Reason {
 	}
 }
 
-func (w *write) allow(reason Reason, outcome Outcome) Decision {
+func (w *write) allow(reason Reason, outcome v1alpha1.Outcome) Decision {
 	return w.decide(Decision{Allowed: true, Reason: reason, Outcome: outcome})
 }
 
 func (w *write) decide(d Decision) Decision {
-	d.Resource, d.Object, d.Changed = w.resource, w.new, w.changedPaths()
+	id := w.new
 	if w.Operation == admissionv1.Delete {
-		d.Object = w.old
+		id = w.old
 	}
+	d.Resource, d.Changed = w.resource, w.changedPaths()
+	d.Object = w.resource.Reference(id.Namespace, shorten(id.Name, maxName))
 	return d
 }
 

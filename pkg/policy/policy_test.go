@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -74,7 +75,7 @@ func decode(tb testing.TB, data []byte) *Request {
 	return &Request{
 		UID: string(in.UID), GVR: schema.GroupVersionResource(in.Resource), Kind: in.Kind.Kind, Subresource: in.SubResource,
 		Operation: in.Operation, Namespace: in.Namespace, Name: in.Name, DryRun: *in.DryRun,
-		User:   User{Name: in.UserInfo.Username, UID: in.UserInfo.UID, Groups: in.UserInfo.Groups},
+		User:   v1alpha1.User{Name: in.UserInfo.Username, UID: in.UserInfo.UID, Groups: in.UserInfo.Groups},
 		Object: object(in.Object), OldObject: object(in.OldObject),
 	}
 }
@@ -137,7 +138,7 @@ func TestFactsHelpControllersOnly(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
-		request.User = User{Name: "eve", Groups: []string{"system:masters", "system:serviceaccounts"}}
+		request.User = v1alpha1.User{Name: "eve", Groups: []string{"system:masters", "system:serviceaccounts"}}
 		for _, lookup := range p.Review(request).Lookups() {
 			if lookup.Subject != Live && lookup.Subject != OnlyToken {
 				t.Errorf("%s: lookup %v for eve", c.Name, lookup)
@@ -228,7 +229,7 @@ func TestObserveLetsPassAndRecords(t *testing.T) {
 		if !observed.Allowed {
 			t.Errorf("%s: denied", c.Name)
 		}
-		if !enforced.Allowed && (observed.Outcome != WouldDeny || observed.Reason != enforced.Reason) {
+		if !enforced.Allowed && (observed.Outcome != v1alpha1.WouldDeny || observed.Reason != enforced.Reason) {
 			t.Errorf("%s: got %s %s, want WouldDeny %s", c.Name, observed.Outcome, observed.Reason, enforced.Reason)
 		}
 		if enforced.Allowed && observed.Outcome != enforced.Outcome {
@@ -292,7 +293,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			request := &Request{Operation: test.operation, User: User{Name: test.user}}
+			request := &Request{Operation: test.operation, User: v1alpha1.User{Name: test.user}}
 			request.GVR.Version, request.GVR.Resource = "v1", test.resource
 			request.Object, request.OldObject = []byte(test.new), []byte(test.old)
 			got := decide(edgePolicy(t).Review(request), test.holds)
@@ -308,7 +309,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 
 func TestLookupOfTheNamespaceController(t *testing.T) {
 	t.Parallel()
-	request := &Request{Operation: "DELETE", User: User{Name: DefaultNamespaceController}}
+	request := &Request{Operation: "DELETE", User: v1alpha1.User{Name: DefaultNamespaceController}}
 	request.GVR.Version, request.GVR.Resource = "v1", "configmaps"
 	request.OldObject = []byte(`{"metadata":{"namespace":"edge-system","name":"edge-router"}}`)
 	want := []Lookup{{Subject: NamespaceGoing, Name: "edge-system"}}
@@ -318,7 +319,7 @@ func TestLookupOfTheNamespaceController(t *testing.T) {
 }
 
 // updateOf is an update of the built-in reserved resource of a kind.
-func updateOf(t *testing.T, kind, old, new string, user User) *Request {
+func updateOf(t *testing.T, kind, old, new string, user v1alpha1.User) *Request {
 	t.Helper()
 	return &Request{
 		Operation: "UPDATE", GVR: builtIn(t, kind).GVR, User: user, Object: []byte(new), OldObject: []byte(old),
@@ -339,24 +340,24 @@ func TestNearMissesAreDenied(t *testing.T) {
 		unfilled = `{"metadata":{"namespace":"kube-system","name":"x","annotations":{"kubernetes.io/service-account.name":"other"}},"type":"kubernetes.io/service-account-token"}`
 		minting  = `{"metadata":{"namespace":"kube-system","name":"x","annotations":{"kubernetes.io/service-account.name":"apigw-ingress"}},"type":"kubernetes.io/service-account-token"}`
 	)
-	controller := User{Name: DefaultControllerManager}
-	apiServer := User{Name: "system:apiserver", Groups: []string{"system:masters"}}
+	controller := v1alpha1.User{Name: DefaultControllerManager}
+	apiServer := v1alpha1.User{Name: "system:apiserver", Groups: []string{"system:masters"}}
 	for name, test := range map[string]struct {
 		kind, old, new string
-		user           User
+		user           v1alpha1.User
 		reason         Reason
 		allowed        bool
 	}{
 		"one reference dropped":              {"ServiceAccount", account, dropped, controller, SystemWrite, true},
-		"one reference dropped by another":   {"ServiceAccount", account, dropped, User{Name: "eve"}, ReservedUpdate, false},
+		"one reference dropped by another":   {"ServiceAccount", account, dropped, v1alpha1.User{Name: "eve"}, ReservedUpdate, false},
 		"one dropped and a label added":      {"ServiceAccount", account, labelled, controller, ReservedUpdate, false},
 		"all references dropped at once":     {"ServiceAccount", account, emptied, controller, ReservedUpdate, false},
 		"references in another order":        {"ServiceAccount", account, swapped, controller, ReservedUpdate, false},
 		"last use by the API server":         {"Secret", token, used, apiServer, SystemWrite, true},
-		"last use by the name alone":         {"Secret", token, used, User{Name: "system:apiserver"}, ReservedUpdate, false},
+		"last use by the name alone":         {"Secret", token, used, v1alpha1.User{Name: "system:apiserver"}, ReservedUpdate, false},
 		"last use removed by the API server": {"Secret", used, token, apiServer, ReservedUpdate, false},
-		"an unfilled Secret is re-pointed":   {"Secret", unfilled, minting, User{Name: "eve"}, TokenMint, false},
-		"and back":                           {"Secret", minting, unfilled, User{Name: "eve"}, ReservedUpdate, false},
+		"an unfilled Secret is re-pointed":   {"Secret", unfilled, minting, v1alpha1.User{Name: "eve"}, TokenMint, false},
+		"and back":                           {"Secret", minting, unfilled, v1alpha1.User{Name: "eve"}, ReservedUpdate, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
@@ -22,14 +23,8 @@ type Request struct {
 	Operation   admissionv1.Operation
 	// Namespace and Name are those of the AdmissionRequest, for logs. Either may be empty: a decision reads them from the objects.
 	Namespace, Name string
-	User            User
+	User            v1alpha1.User
 	DryRun          bool
 	// Object and OldObject are nil where the operation has none. They share the bytes of the review.
 	Object, OldObject rawjson.Value
-}
-
-// User is the caller as the API server authenticated or impersonated it.
-type User struct {
-	Name, UID string
-	Groups    []string
 }

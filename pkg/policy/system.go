@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -96,7 +97,7 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 	case w.resource.IsTokenSecret() && w.Operation == admissionv1.Delete && w.old.Account != "":
 		isLive := w.isLive(w.old)
 		isLive.OnError = true // the guard may not read Secrets under other names, and every deletion is recorded
-		return permit{reason: SystemDelete, outcome: Allowed, lookups: []Lookup{isLive, {
+		return permit{reason: SystemDelete, outcome: v1alpha1.Allowed, lookups: []Lookup{isLive, {
 			Subject: AccountGone, Namespace: w.old.Namespace, Name: w.old.Account, UID: w.trueUID(),
 		}}}, true
 	case w.isAccount() && w.Operation == admissionv1.Update:
@@ -113,7 +114,7 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 // would leave it Terminating for ever.
 func (p *Policy) namespaceEnd(w *write) (permit, bool) {
 	fits := w.Operation == admissionv1.Delete && w.isInNamespaceOfItsOwn() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
-	return permit{reason: NamespaceTerminating, outcome: WouldDeny, lookups: []Lookup{{
+	return permit{reason: NamespaceTerminating, outcome: v1alpha1.WouldDeny, lookups: []Lookup{{
 		Subject: NamespaceGoing, Name: w.resource.Namespace,
 	}}}, fits
 }

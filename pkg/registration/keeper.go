@@ -4,49 +4,66 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// The pace of repeated attempts while the API server refuses.
+// The pauses between attempts while the API server refuses.
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 10 * time.Second
 )
 
-// Keeper puts the webhook configuration in place once the guard answers, and puts it back as soon as another client deletes or
-// edits it. Where leaders are elected, only the leader runs it: during an upgrade, the old and the new version would undo each
-// other's webhook configuration. Every replica runs a Patrol.
+// Changes tells a Keeper that its Repairer's Build may return another result than before. It is safe for concurrent use.
+type Changes chan event.GenericEvent
+
+// NewChanges returns a Changes that outlives Keepers, which use it one after the other.
+func NewChanges() Changes { return make(Changes, 1) }
+
+// Notify never blocks.
+func (c Changes) Notify() {
+	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	configuration.Name = guardian.WebhookConfiguration
+	select {
+	case c <- event.GenericEvent{Object: configuration}:
+	default: // a change is pending already
+	}
+}
+
+// Keeper applies the webhook configuration once the guard answers, and repairs it as soon as another client deletes or edits it.
+// Only the leader runs it: during an upgrade, the old and the new version would undo each other's changes. Every replica runs a
+// Patrol.
 type Keeper struct {
 	Repairer *Repairer
 	// Ready is closed when the guard answers reviews. A webhook configuration before that would refuse every write it covers.
-	Ready <-chan struct{}
-	// Changed says that Build may return something else than before; nil for never.
-	Changed <-chan struct{}
+	Ready   <-chan struct{}
+	Changes Changes
 }
 
 var _ reconcile.Reconciler = (*Keeper)(nil)
 
-// SetupWithManager lets the manager run the keeper. The manager's cache must hold no other webhook configuration than Name.
+// SetupWithManager lets the manager run the Keeper. The manager's cache must hold no other webhook configuration than the guard's.
 func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
+	k.Changes.Notify() // a webhook configuration that does not exist raises no event
 	err := ctrl.NewControllerManagedBy(manager).
 		Named("registration").
 		For(&admissionregistrationv1.ValidatingWebhookConfiguration{}).
-		WatchesRawSource(source.Func(k.enqueueWhenReady)).
+		WatchesRawSource(source.Channel(k.Changes, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
-			SkipNameValidation: new(true), // a process may have several terms of leadership, each with its keeper
+			SkipNameValidation: new(true), // a process may lead several times, each with its Keeper
 			RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
 		}).
 		Complete(k)
@@ -56,15 +73,17 @@ func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
 	return nil
 }
 
-// enqueueWhenReady starts the first round, as a webhook configuration that does not exist raises no event, and one for each change
-// of what is wanted.
-func (k *Keeper) enqueueWhenReady(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	go func() {
-		for again := waitFor(ctx, k.Ready); again; again = waitFor(ctx, k.Changed) {
-			queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: guardian.WebhookConfiguration}})
-		}
-	}()
-	return nil
+// Reconcile waits for Ready, and then makes the live webhook configuration as it is wanted. While the owner is gone, it asks again:
+// the owner may come back.
+func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	if request.Name != guardian.WebhookConfiguration || !waitFor(ctx, k.Ready) {
+		return reconcile.Result{}, nil
+	}
+	err := k.Repairer.Keep(ctx)
+	if errors.Is(err, ErrOwnerGone) {
+		return reconcile.Result{RequeueAfter: lookInterval}, nil
+	}
+	return reconcile.Result{}, err
 }
 
 // waitFor reports whether ready came before the end of ctx.
@@ -75,17 +94,4 @@ func waitFor(ctx context.Context, ready <-chan struct{}) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// Reconcile compares the live webhook configuration with what it must be, and writes only where they differ. While the owner is
-// gone it asks again: the owner may come back.
-func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	if request.Name != guardian.WebhookConfiguration || !waitFor(ctx, k.Ready) {
-		return reconcile.Result{}, nil
-	}
-	err := k.Repairer.Keep(ctx)
-	if errors.Is(err, ErrOwnerGone) {
-		return reconcile.Result{RequeueAfter: lookInterval}, nil
-	}
-	return reconcile.Result{}, err
 }

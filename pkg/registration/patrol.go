@@ -19,8 +19,9 @@ const (
 	lookTimeout = 10 * time.Second
 	// patience is how long a replica leaves a repair to the leader, which makes it within a second.
 	patience = 15 * time.Second
-	// upgradePatience is how long a replica leaves another revision in place, and where certificates are provided as files another
-	// CA bundle: longer than a rolling upgrade has two versions, and than kubelets differ in a mounted Secret (about 90 s).
+	// upgradePatience is how long a replica leaves another revision, a CA bundle with more CAs than its own, and with provided files
+	// any other CA bundle: longer than a rolling upgrade has two versions, than kubelets differ in a mounted Secret (about 90 s), and
+	// than replicas that made their own CA at the same time take to agree on one.
 	upgradePatience = 2 * time.Minute
 )
 
@@ -42,23 +43,22 @@ type Patrol struct {
 	said string
 }
 
-// Start looks until ctx ends.
-func (p *Patrol) Start(ctx context.Context) error {
+// Run looks until ctx ends.
+func (p *Patrol) Run(ctx context.Context) {
 	if !waitFor(ctx, p.Ready) {
-		return nil
+		return
 	}
 	for ctx.Err() == nil {
-		p.Round(ctx)
+		p.round(ctx)
 		select {
 		case <-ctx.Done():
 		case <-time.After(lookInterval):
 		}
 	}
-	return nil
 }
 
-// Round looks once, and repairs if the webhook configuration has not been in place for long enough. Start calls it.
-func (p *Patrol) Round(ctx context.Context) {
+// round looks once, and repairs if the webhook configuration has not been in place for long enough.
+func (p *Patrol) round(ctx context.Context) {
 	p.Repairer.mu.Lock()
 	defer p.Repairer.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
@@ -98,7 +98,7 @@ func (p *Patrol) judge(live, want *admissionregistrationv1.ValidatingWebhookConf
 }
 
 func (p *Patrol) patience(found state) time.Duration {
-	if found == otherRevision || found == otherCA && p.FilesDiffer {
+	if found == otherRevision || found == moreCAs || found == otherCA && p.FilesDiffer {
 		return upgradePatience
 	}
 	return patience

@@ -23,7 +23,6 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/utils/ptr"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -175,10 +174,10 @@ func entry(reservation *reserved.Reservation, group []*reserved.Resource, option
 		ClientConfig:            options.Endpoint.clientConfig(options.CABundle),
 		Rules:                   []admissionregistrationv1.RuleWithOperations{rule(group)},
 		FailurePolicy:           new(options.FailurePolicy),
-		MatchPolicy:             ptr.To(admissionregistrationv1.Equivalent),
+		MatchPolicy:             new(admissionregistrationv1.Equivalent),
 		NamespaceSelector:       &metav1.LabelSelector{},
 		ObjectSelector:          &metav1.LabelSelector{},
-		SideEffects:             ptr.To(admissionregistrationv1.SideEffectClassNoneOnDryRun),
+		SideEffects:             new(admissionregistrationv1.SideEffectClassNoneOnDryRun),
 		TimeoutSeconds:          new(int32(TimeoutSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
 		MatchConditions:         matchConditions(group),

@@ -205,8 +205,7 @@ func (r *Repairer) finding(live, want *admissionregistrationv1.ValidatingWebhook
 	case r.last != nil:
 		return repair, len(differences(live, r.last)) > 0 && len(repair.Changed) > 0
 	default:
-		written := live.Annotations[guardian.RevisionAnnotation]
-		return repair, len(live.Finalizers) > 0 || written != "" && written != revision(live.Webhooks)
+		return repair, len(live.Finalizers) > 0 || live.Annotations[guardian.RevisionAnnotation] != revision(live.Webhooks)
 	}
 }
 

@@ -88,7 +88,7 @@ type replica struct {
 
 func newReplica(t *testing.T, a *api) *replica {
 	t.Helper()
-	r := &replica{api: a, want: wanted(t, "bundle")}
+	r := &replica{api: a, want: wanted(t, wantedCA)}
 	var err error
 	r.Repairer, err = NewRepairer(RepairerOptions{
 		Client: a, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
@@ -128,7 +128,7 @@ var edits = map[string]func(*configuration){
 }
 
 func urlConfig(url string) admissionregistrationv1.WebhookClientConfig {
-	return admissionregistrationv1.WebhookClientConfig{URL: new(url), CABundle: []byte("bundle")}
+	return admissionregistrationv1.WebhookClientConfig{URL: new(url), CABundle: []byte(wantedCA)}
 }
 
 func selector() *metav1.LabelSelector {
@@ -137,7 +137,7 @@ func selector() *metav1.LabelSelector {
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	want := wanted(t, "bundle")
+	want := wanted(t, wantedCA)
 	if got := judge(nil, want); got != absent {
 		t.Errorf("none: got %q, want %q", got, absent)
 	}
@@ -152,8 +152,8 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s with the digest made to fit: got %q, want %q", name, judge(live, want), expected)
 		}
 		delete(live.Annotations, guardian.RevisionAnnotation)
-		if expected := forged(name); judge(live, want) != expected {
-			t.Errorf("%s without a digest: got %q, want %q", name, judge(live, want), expected)
+		if got := judge(live, want); got != tampered {
+			t.Errorf("%s without a digest: got %q, want %q", name, got, tampered)
 		}
 	}
 	for name, test := range map[string]struct {
@@ -165,6 +165,9 @@ func TestJudge(t *testing.T) {
 		"an annotation removed":    {func(c *configuration) { c.Annotations = nil }, inPlace},
 		"another CA bundle":        {func(c *configuration) { c.Webhooks[0].ClientConfig.CABundle = []byte("x") }, otherCA},
 		"no CA bundle":             {func(c *configuration) { c.Webhooks[3].ClientConfig.CABundle = nil }, otherCA},
+		"more CAs":                 {trust(wantedCA + otherCAs), moreCAs},
+		"other CAs":                {trust(otherCAs), otherCA},
+		"more CAs in one webhook":  {func(c *configuration) { c.Webhooks[0].ClientConfig.CABundle = []byte(wantedCA + otherCAs) }, otherCA},
 		"another owner":            {func(c *configuration) { c.OwnerReferences[0].UID = "2" }, tampered},
 		"no owner":                 {func(c *configuration) { c.OwnerReferences = nil }, tampered},
 		"a finalizer":              {func(c *configuration) { c.Finalizers = []string{"example.com/x"} }, tampered},
@@ -177,6 +180,21 @@ func TestJudge(t *testing.T) {
 		test.edit(live)
 		if got := judge(live, want); got != test.want {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// Two CA bundles in PEM; nothing here parses the certificates.
+const (
+	wantedCA = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	otherCAs = "-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n"
+)
+
+// trust sets the CA bundle of all webhooks.
+func trust(bundle string) func(*configuration) {
+	return func(c *configuration) {
+		for i := range c.Webhooks {
+			c.Webhooks[i].ClientConfig.CABundle = []byte(bundle)
 		}
 	}
 }
@@ -219,7 +237,7 @@ func patrolling(t *testing.T, patrol Patrol) (*replica, func()) {
 	ready := make(chan struct{})
 	close(ready)
 	patrol.Repairer, patrol.Ready = r.Repairer, ready
-	return r, func() { go func() { _ = patrol.Start(t.Context()) }() }
+	return r, func() { go patrol.Run(t.Context()) }
 }
 
 // requireRepairedAfter wants the webhook configuration not in place until a time is over, and in place soon after.
@@ -252,6 +270,7 @@ func TestThePatrolWaitsFor(t *testing.T) {
 		after  time.Duration
 	}{
 		"an upgrade":                        {Patrol{}, func(c *configuration) { c.Webhooks = c.Webhooks[1:]; seal(c) }, upgradePatience},
+		"replicas to agree on one CA":       {Patrol{}, trust(wantedCA + otherCAs), upgradePatience},
 		"kubelets that renew files":         {Patrol{FilesDiffer: true}, noBundle, upgradePatience},
 		"the leader, with a CA of its own":  {Patrol{}, noBundle, patience},
 		"the leader, where files differ":    {Patrol{FilesDiffer: true}, func(c *configuration) { c.Webhooks = nil }, patience},

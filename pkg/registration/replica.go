@@ -42,14 +42,14 @@ type Publisher struct {
 }
 
 // Run publishes the key, and publishes it again where it is missing, until ctx ends.
-func (p *Publisher) Run(ctx context.Context) error {
+func (p *Publisher) Run(ctx context.Context) {
 	for {
 		if err := p.Publish(ctx); err != nil && ctx.Err() == nil {
 			p.Log.Warn("failed to publish the key of this replica", slog.Any("err", err))
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(publishPoll):
 		}
 	}

@@ -4,15 +4,17 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // revision returns the digest of webhooks. The CA bundle does not count: it rotates.
@@ -29,22 +31,25 @@ func revision(webhooks []admissionregistrationv1.ValidatingWebhook) string {
 	return hex.EncodeToString(sum[:10])
 }
 
-// state is what a replica thinks of the live webhook configuration.
+// state is the result of a comparison with the wanted webhook configuration.
 type state string
 
 const (
 	inPlace  state = "in place"
 	absent   state = "absent"
 	tampered state = "tampered with"
-	// otherCA: the CA bundle alone differs.
+	// otherCA: only the CA bundle differs.
 	otherCA state = "with another CA bundle"
-	// otherRevision: another replica wrote it, or a client that knows the digest, and it lets writes pass that this replica would
-	// be asked about.
+	// moreCAs: only the CA bundle differs, and it holds all of the wanted one.
+	moreCAs state = "with more CAs in the CA bundle"
+	// otherRevision: another version of the guard wrote it, or a client that knows the digest, and it lets writes pass that this
+	// replica would be asked about.
 	otherRevision state = "of another revision that protects less"
 )
 
 // judge compares the live webhook configuration, nil where there is none, with the wanted one. Labels, annotations, and a newer
-// revision that protects as much, are as good as in place.
+// revision that protects as much, are as good as in place. Every version of the guard writes its revision, so that one without it is
+// tampered with.
 func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
 	switch {
 	case live == nil:
@@ -53,13 +58,11 @@ func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) s
 		!equality.Semantic.DeepEqual(live.OwnerReferences, want.OwnerReferences):
 		return tampered
 	}
-	actual, written := revision(live.Webhooks), live.Annotations[guardian.RevisionAnnotation]
+	actual := revision(live.Webhooks)
 	switch {
-	case actual == revision(want.Webhooks) && !sameBundles(live, want):
-		return otherCA
 	case actual == revision(want.Webhooks):
-		return inPlace
-	case written != "" && written != actual:
+		return judgeBundle(live, want)
+	case actual != live.Annotations[guardian.RevisionAnnotation]:
 		return tampered
 	case !protectsAsMuch(live, want):
 		return otherRevision
@@ -67,10 +70,31 @@ func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) s
 	return inPlace
 }
 
-func sameBundles(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
-	return slices.EqualFunc(live.Webhooks, want.Webhooks, func(a, b admissionregistrationv1.ValidatingWebhook) bool {
-		return string(a.ClientConfig.CABundle) == string(b.ClientConfig.CABundle)
+func judgeBundle(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
+	isSame := slices.EqualFunc(live.Webhooks, want.Webhooks, func(a, b admissionregistrationv1.ValidatingWebhook) bool {
+		return bytes.Equal(a.ClientConfig.CABundle, b.ClientConfig.CABundle)
 	})
+	switch {
+	case isSame:
+		return inPlace
+	case holdsAll(Bundle(live), Bundle(want)):
+		return moreCAs
+	}
+	return otherCA
+}
+
+// holdsAll reports whether each certificate of some is in all. The guard writes bundles as pem.Encode does.
+func holdsAll(all, some []byte) bool {
+	block, rest := pem.Decode(some)
+	if block == nil {
+		return false
+	}
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		if !bytes.Contains(all, pem.EncodeToMemory(block)) {
+			return false
+		}
+	}
+	return true
 }
 
 // protectsAsMuch reports whether for each wanted webhook there is a live one that sends the guard at least the same requests.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
@@ -76,8 +77,12 @@ func (r *Resource) Object() *unstructured.Unstructured {
 // IsTokenSecret reports whether the resource is a Secret that holds a credential of a ServiceAccount.
 func (r *Resource) IsTokenSecret() bool { return r.Account != "" }
 
-// String names the resource for people and logs: "serviceaccounts/kube-system/name",
-// "clusterroles.rbac.authorization.k8s.io/name", a name prefix with a trailing "*".
+// Reference identifies an object of the resource's type.
+func (r *Resource) Reference(namespace, name string) v1alpha1.ObjectReference {
+	return v1alpha1.ObjectReference{Group: r.GVR.Group, Resource: r.GVR.Resource, Namespace: namespace, Name: name}
+}
+
+// String returns the reference to the resource as text; a name prefix has a trailing "*".
 func (r *Resource) String() string {
 	name := r.Name
 	if r.NamePrefix != "" {
@@ -86,10 +91,7 @@ func (r *Resource) String() string {
 	if r.Guard == GuardTokens {
 		name = "*"
 	}
-	if r.Namespace == "" {
-		return r.GVR.GroupResource().String() + "/" + name
-	}
-	return r.GVR.GroupResource().String() + "/" + r.Namespace + "/" + name
+	return r.Reference(r.Namespace, name).String()
 }
 
 // Identity is what a stored object is known by. For a Secret, Account is the ServiceAccount that its annotation

@@ -60,12 +60,12 @@ type rooms struct {
 	maxBody      int64
 }
 
-func newRooms(opts Options) *rooms {
+func newRooms(limits limits) *rooms {
 	return &rooms{
-		small:   &budget{free: smallBudget, patience: patience, maxQueue: opts.MaxConnections},
-		large:   &budget{free: copies * opts.MaxBodyBytes, grace: largeGrace, patience: patience, maxQueue: maxLargeQueue},
+		small:   &budget{free: smallBudget, patience: patience, maxQueue: limits.connections},
+		large:   &budget{free: copies * limits.bodyBytes, grace: largeGrace, patience: patience, maxQueue: maxLargeQueue},
 		drains:  &pace{},
-		maxBody: opts.MaxBodyBytes,
+		maxBody: limits.bodyBytes,
 	}
 }
 

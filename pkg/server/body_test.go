@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server_test
+package server
 
 import (
 	"errors"
@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
@@ -73,8 +72,8 @@ func (h *harness) holdOpen(t *testing.T, n int) {
 // Who asks for what stands ahead in a review. What is refused is read to its end: else the API server fails to send it, and
 // never sees the answer.
 func TestAHandlerGetsTheBodyOrItsHeadAndTheReason(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(telling))
-	const most = server.DefaultMaxBodyBytes
+	h := start(t, limits{}, http.HandlerFunc(telling))
+	const most = webhook.MaxBytes
 	for name, tc := range map[string]struct {
 		bytes   int
 		chunked bool
@@ -103,7 +102,7 @@ func TestAHandlerGetsTheBodyOrItsHeadAndTheReason(t *testing.T) {
 func TestABodyThatIsHeldOpenMakesRoomForAnother(t *testing.T) {
 	for name, chunked := range map[string]bool{"of known length": false, "in chunks": true} {
 		t.Run(name, func(t *testing.T) {
-			h := start(t, server.Options{MaxInFlight: 1}, http.HandlerFunc(telling))
+			h := start(t, limits{inFlight: 1}, http.HandlerFunc(telling))
 			h.holdOpen(t, large)
 			h.holdOpen(t, large)
 			if got, want := h.send(t, large, chunked), whole(large); got != want {
@@ -119,7 +118,7 @@ func TestABodyThatIsHeldOpenMakesRoomForAnother(t *testing.T) {
 // The first body is whole, so that it is not cut, and stays in memory until it is answered.
 func TestABodyWithoutRoomIsRefusedAndASmallOneIsNot(t *testing.T) {
 	entered, gate := make(chan struct{}), make(chan struct{})
-	h := start(t, server.Options{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := start(t, limits{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery == "first" {
 			close(entered)
 			<-gate
@@ -153,7 +152,7 @@ func TestABodyWithoutRoomIsRefusedAndASmallOneIsNot(t *testing.T) {
 }
 
 func TestTrailersAreRefused(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(telling))
+	h := start(t, limits{}, http.HandlerFunc(telling))
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+h.Addr().String()+"/review", reader{strings.NewReader("x")})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +170,7 @@ func TestTrailersAreRefused(t *testing.T) {
 
 // What follows a request before its answer would be kept unread, or read without a bound: the connection ends.
 func TestARequestThatFollowsBeforeTheAnswerIsNotServed(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(telling))
+	h := start(t, limits{}, http.HandlerFunc(telling))
 	conn := h.dial(t)
 	const request = "POST /review HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
 	if _, err := io.WriteString(conn, request+request); err != nil {

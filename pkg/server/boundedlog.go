@@ -7,31 +7,30 @@ import (
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
-	// noiseLines is how many lines per noiseWindow strangers may cause: enough to see
-	// what goes on. A port scanner causes thousands.
-	noiseLines = 10
-	// noiseWindow is the span that noiseLines counts for.
+	// noiseLines is how many lines clients may cause at once, and per noiseWindow. A port scanner causes thousands.
+	noiseLines  = 10
 	noiseWindow = time.Minute
-	// noiseBytes bounds the text of one line: a TLS error repeats what the client
-	// sent, such as 64 KiB of protocol names.
+	// noiseBytes bounds the text of one line: a TLS error repeats what the client sent, such as 64 KiB of protocol names.
 	noiseBytes = 512
 )
 
-// boundedLog writes at most noiseLines lines per noiseWindow, and later how many it
-// left out. The count comes with the first line of a later window, or by flush. It
-// is an io.Writer for the log.Logger of net/http. Safe for concurrent use.
+// boundedLog writes the lines that any client on the network can cause, within bounds, and counts those that it leaves out. It is
+// an io.Writer for the log.Logger of net/http. Safe for concurrent use.
 type boundedLog struct {
-	log *slog.Logger
+	log     *slog.Logger
+	limit   *rate.Limiter
+	dropped atomic.Int64
+}
 
-	mu      sync.Mutex
-	since   time.Time // start of the window
-	lines   int       // written in the window
-	dropped int       // left out in the window
+func newBoundedLog(log *slog.Logger) *boundedLog {
+	return &boundedLog{log: log, limit: rate.NewLimiter(rate.Every(noiseWindow/noiseLines), noiseLines)}
 }
 
 // Write logs one line of net/http, which is about a connection, never about a body.
@@ -45,41 +44,19 @@ func printable(text string) string {
 	return strings.ToValidUTF8(strings.TrimSpace(text[:min(len(text), noiseBytes)]), "?")
 }
 
-// warn logs msg, if the window has room for it.
+// warn logs msg if the limit allows it.
 func (b *boundedLog) warn(msg string, attrs ...slog.Attr) {
-	if b.admit(time.Now()) {
-		b.log.LogAttrs(context.Background(), slog.LevelWarn, msg, attrs...) //nolint:sloglint // the callers' messages are constants
-	}
-}
-
-// flush tells what has been left out so far.
-func (b *boundedLog) flush() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.tell()
-}
-
-// admit counts a line and says whether it is to be written.
-func (b *boundedLog) admit(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if now.Sub(b.since) >= noiseWindow {
-		b.tell()
-		b.since, b.lines = now, 0
-	}
-	if b.lines == noiseLines {
-		b.dropped++
-		return false
-	}
-	b.lines++
-	return true
-}
-
-// tell writes the count. The caller holds mu.
-func (b *boundedLog) tell() {
-	if b.dropped == 0 {
+	if !b.limit.Allow() {
+		b.dropped.Add(1)
 		return
 	}
-	b.log.Warn("connection errors left out of the log", slog.Int("count", b.dropped))
-	b.dropped = 0
+	b.flush()
+	b.log.LogAttrs(context.Background(), slog.LevelWarn, msg, attrs...) //nolint:sloglint // the callers' messages are constants
+}
+
+// flush logs how many lines were left out since the last flush.
+func (b *boundedLog) flush() {
+	if dropped := b.dropped.Swap(0); dropped > 0 {
+		b.log.Warn("connection errors left out of the log", slog.Int64("count", dropped))
+	}
 }

@@ -1,11 +1,10 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server_test
+package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -13,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 // blocking is a handler that reports its entry, waits, and then tells what became of
@@ -39,27 +36,27 @@ func (b *blocking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestReadinessEndsAtOnceWithTheContext(t *testing.T) {
-	h := start(t, server.Options{DrainPeriod: time.Hour}, http.HandlerFunc(ok))
-	ready := h.ReadyChecker()
+	h := start(t, limits{}, http.HandlerFunc(ok), slowDrain)
+	ready := h.Ready
 	if err := ready(nil); err != nil {
 		t.Errorf("while serving: %v, want ready", err)
 	}
 	h.cancel()
-	if err := ready(nil); !errors.Is(err, server.ErrDraining) {
+	if err := ready(nil); !errors.Is(err, errDraining) {
 		t.Errorf("right after the cancellation: %v, want ErrDraining", err)
 	}
 	h.endDrain()
 	if err := await(t, h.ended, "the end of Start"); err != nil {
 		t.Errorf("Start: %v, want nil", err)
 	}
-	if err := ready(nil); !errors.Is(err, server.ErrStopped) {
+	if err := ready(nil); !errors.Is(err, errStopped) {
 		t.Errorf("after the end: %v, want ErrStopped", err)
 	}
 }
 
 func TestARequestInFlightAtTheCancellationIsAnswered(t *testing.T) {
 	hook := newBlocking()
-	h := start(t, server.Options{DrainPeriod: time.Hour}, hook)
+	h := start(t, limits{}, hook, slowDrain)
 	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
 	h.cancel()
@@ -71,11 +68,11 @@ func TestARequestInFlightAtTheCancellationIsAnswered(t *testing.T) {
 }
 
 func TestNewRequestsAreServedDuringTheDrainAndToldToLeave(t *testing.T) {
-	h := start(t, server.Options{DrainPeriod: time.Hour}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := start(t, limits{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery != "silent" {
 			ok(w, r)
 		}
-	}))
+	}), slowDrain)
 	old := h.client(t)
 	if got, want := h.post(old, "", ""), (reply{status: http.StatusOK, body: "ok"}); got != want {
 		t.Fatalf("before the drain: %+v, want %+v", got, want)
@@ -102,7 +99,7 @@ func TestNewRequestsAreServedDuringTheDrainAndToldToLeave(t *testing.T) {
 
 func TestAfterTheDrainThePortIsClosedAndTheLastRequestAnswered(t *testing.T) {
 	hook := newBlocking()
-	h := start(t, server.Options{DrainPeriod: time.Hour}, hook)
+	h := start(t, limits{}, hook, slowDrain)
 	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
 	h.cancel()
@@ -137,7 +134,7 @@ func awaitRefusal(t *testing.T, addr string) {
 }
 
 func TestWithoutADrainPeriodTheShutdownFollowsAtOnce(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(ok))
+	h := start(t, limits{}, http.HandlerFunc(ok))
 	h.cancel()
 	if err := await(t, h.ended, "the end of Start"); err != nil {
 		t.Errorf("Start: %v, want nil", err)
@@ -146,7 +143,7 @@ func TestWithoutADrainPeriodTheShutdownFollowsAtOnce(t *testing.T) {
 
 func TestAShutdownIsBounded(t *testing.T) {
 	hook := newBlocking()
-	h := start(t, server.Options{ShutdownTimeout: 50 * time.Millisecond}, hook)
+	h := start(t, limits{shutdown: 50 * time.Millisecond}, hook)
 	t.Cleanup(func() { close(hook.release) })
 	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
@@ -157,54 +154,4 @@ func TestAShutdownIsBounded(t *testing.T) {
 	if got := await(t, inFlight, "the cut"); got.err == nil {
 		t.Errorf("answer %+v, want an error", got)
 	}
-}
-
-func TestStartedCheckerProvesTheHandshake(t *testing.T) {
-	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
-	idle, err := server.New(server.Options{Listen: "127.0.0.1:0", GetCertificate: certificate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := idle.StartedChecker()(nil); !errors.Is(err, server.ErrNotStarted) {
-		t.Errorf("before Start: %v, want ErrNotStarted", err)
-	}
-
-	h := start(t, server.Options{DrainPeriod: time.Hour}, http.HandlerFunc(ok))
-	started := h.StartedChecker()
-	if err := started(nil); err != nil {
-		t.Errorf("while serving: %v, want nil", err)
-	}
-	h.cancel()
-	if err := started(nil); err != nil {
-		t.Errorf("while draining: %v, want nil", err)
-	}
-	h.endDrain()
-	await(t, h.ended, "the end of Start")
-	if err := started(nil); !errors.Is(err, server.ErrStopped) {
-		t.Errorf("after the end: %v, want ErrStopped", err)
-	}
-}
-
-func TestStartedCheckerHonoursTheRequestsContextAndBlocksNoOther(t *testing.T) {
-	h := start(t, server.Options{HandshakeTimeout: time.Hour}, http.HandlerFunc(ok))
-	h.hold()
-	defer h.letGo()
-	waiting, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	gone, goneCancel := context.WithCancel(t.Context())
-	goneCancel()
-	started := h.StartedChecker()
-	hung := make(chan error, 1)
-	go func() { hung <- started(request(waiting)) }()
-	if err := started(request(gone)); !errors.Is(err, context.Canceled) {
-		t.Errorf("with a cancelled context: %v, want Canceled", err)
-	}
-	cancel()
-	if err := await(t, hung, "the other check"); err == nil {
-		t.Error("a check without an answer passed")
-	}
-}
-
-func request(ctx context.Context) *http.Request {
-	return (&http.Request{}).WithContext(ctx)
 }

@@ -16,13 +16,13 @@ import (
 // handler is what stands between the socket and the mux, from the outside inwards: the body's way into memory, the panic
 // fence, the wait for a slot.
 func (s *Server) handler() http.Handler {
-	return s.receiving(s.fenced(s.admitted(s.mux)))
+	return s.receiving(s.fenced(s.admitted(s.opts.Handler)))
 }
 
 // fenced turns a panic into an answer.
 func (s *Server) fenced(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := &answer{ResponseWriter: w, last: func() bool { return s.state() != nil }}
+		out := &answer{ResponseWriter: w, last: func() bool { return s.Ready(nil) != nil }}
 		defer s.recoverPanic(out, r)
 		next.ServeHTTP(out, r)
 		if !out.sent { // net/http would send the head past out
@@ -98,23 +98,23 @@ func (s *Server) acquire(ctx context.Context, patience time.Duration) bool {
 // refuse answers that the server is busy. The API server treats it as a failed call,
 // which the registration's failurePolicy turns into a refused write.
 func (s *Server) refuse(w http.ResponseWriter) {
-	s.noise.warn("request refused: too many in flight", slog.Int("limit", s.opts.MaxInFlight))
+	s.noise.warn("request refused: too many in flight", slog.Int("limit", s.limits.inFlight))
 	w.Header().Set("Retry-After", "1")
-	http.Error(w, fmt.Sprintf("busy: %d requests are in flight, try again", s.opts.MaxInFlight),
+	http.Error(w, fmt.Sprintf("busy: %d requests are in flight, try again", s.limits.inFlight),
 		http.StatusServiceUnavailable)
 }
 
 // reviewTimeout is the caller's own timeout, which the API server puts into the URL
-// as "?timeout=5s", if it is above zero and below Options.ReviewTimeout.
+// as "?timeout=5s", if it is above zero and below limits.review.
 func (s *Server) reviewTimeout(r *http.Request) time.Duration {
 	if r.URL.RawQuery == "" {
-		return s.opts.ReviewTimeout
+		return s.limits.review
 	}
 	asked, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || asked <= 0 {
-		return s.opts.ReviewTimeout
+		return s.limits.review
 	}
-	return min(asked, s.opts.ReviewTimeout)
+	return min(asked, s.limits.review)
 }
 
 // answer is a ResponseWriter that knows whether its head has been sent, and that adds

@@ -5,7 +5,6 @@ package server
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -19,7 +18,7 @@ import (
 func TestAFloodOfConnectionErrorsIsCountedNotLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		noise := &boundedLog{log: slog.New(slog.NewJSONHandler(&out, nil))}
+		noise := newBoundedLog(slog.New(slog.NewJSONHandler(&out, nil)))
 		burst := func(n int) string {
 			out.Reset()
 			for range n {
@@ -28,18 +27,19 @@ func TestAFloodOfConnectionErrorsIsCountedNotLogged(t *testing.T) {
 			return out.String()
 		}
 		if got := strings.Count(burst(1000), "TLS handshake"); got != noiseLines {
-			t.Errorf("first minute: %d lines, want %d", got, noiseLines)
+			t.Errorf("first burst: %d lines, want %d", got, noiseLines)
 		}
-		time.Sleep(noiseWindow - 1)
+		time.Sleep(noiseWindow/noiseLines - 1)
 		if got := burst(5); got != "" {
-			t.Errorf("at the end of the minute: %q, want nothing", got)
+			t.Errorf("just before the next line: %q, want nothing", got)
 		}
 		time.Sleep(time.Nanosecond)
 		want := fmt.Sprintf(`"count":%d`, 1000-noiseLines+5)
 		if got := burst(1); !strings.Contains(got, want) || !strings.Contains(got, "TLS handshake") {
-			t.Errorf("next minute: %q, want %s and the new line", got, want)
+			t.Errorf("next line: %q, want %s and the line", got, want)
 		}
-		burst(noiseLines + 1)
+		time.Sleep(noiseWindow)
+		burst(noiseLines + 2)
 		out.Reset()
 		noise.flush()
 		noise.flush()
@@ -51,7 +51,7 @@ func TestAFloodOfConnectionErrorsIsCountedNotLogged(t *testing.T) {
 
 func TestALineOfForeignTextIsBounded(t *testing.T) {
 	var out bytes.Buffer
-	noise := &boundedLog{log: slog.New(slog.NewJSONHandler(&out, nil))}
+	noise := newBoundedLog(slog.New(slog.NewJSONHandler(&out, nil)))
 	line := strings.Repeat("é", noiseBytes)
 	if n, err := noise.Write([]byte(line)); n != len(line) || err != nil {
 		t.Errorf("Write: %d, %v, want %d bytes taken", n, err, len(line))
@@ -80,7 +80,7 @@ func TestARequestWaitsForASlotForHalfOfItsTimeout(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := bare(t, Options{MaxInFlight: 1, ReviewTimeout: 6 * time.Second})
+				s := bare(limits{inFlight: 1, review: 6 * time.Second}, ok)
 				s.slots <- struct{}{}
 				go func() {
 					time.Sleep(tc.free)
@@ -99,12 +99,11 @@ func TestARequestWaitsForASlotForHalfOfItsTimeout(t *testing.T) {
 
 func TestAHandlersContextEndsWithTheCallersTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := bare(t, Options{})
 		var left time.Duration
-		s.Register("/deadline", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s := bare(limits{}, func(_ http.ResponseWriter, r *http.Request) {
 			deadline, _ := r.Context().Deadline()
 			left = time.Until(deadline)
-		}))
+		})
 		s.handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/deadline?timeout=5s", http.NoBody))
 		if left != 5*time.Second {
 			t.Errorf("the deadline is %s away, want 5s", left)
@@ -112,15 +111,7 @@ func TestAHandlersContextEndsWithTheCallersTimeout(t *testing.T) {
 	})
 }
 
-// bare returns a server without a socket, that answers 200 on /review.
-func bare(t *testing.T, opts Options) *Server {
-	t.Helper()
-	opts.Listen = "127.0.0.1:0"
-	opts.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
-	s, err := New(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Register("/review", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	return s
+// bare returns a server without a socket.
+func bare(bounds limits, hook http.HandlerFunc) *Server {
+	return newServer(Options{Handler: hook, Log: slog.New(slog.DiscardHandler)}, orDefault(bounds))
 }

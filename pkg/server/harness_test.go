@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server_test
+package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,57 +18,66 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 // giveUp ends a test that would hang; no test waits for it to pass.
 const giveUp = 20 * time.Second
 
-// harness is a server on a loopback port, and what a test needs to play with it.
+// harness is a server on a loopback port, and what a test needs to use it.
 type harness struct {
-	*server.Server
+	*Server
+	Mux      *http.ServeMux
 	logs     *buffer
 	roots    *x509.CertPool
 	cancel   context.CancelFunc // the SIGTERM
 	endDrain func()             // ends the drain period
 	ended    <-chan error       // what Start returned
-	holding  sync.RWMutex       // locked, no handshake goes on
 }
 
-// hold makes every handshake wait, until letGo.
-func (h *harness) hold()  { h.holding.Lock() }
-func (h *harness) letGo() { h.holding.Unlock() }
+// slowDrain makes the drain last until endDrain.
+func slowDrain(o *Options) { o.DrainPeriod = time.Hour }
 
-// start serves hook on /review with opts, and stops it with the test.
-func start(t *testing.T, opts server.Options, hook http.Handler) *harness {
+// start serves hook on /review, and stops it with the test. Limits that are zero are those of New.
+func start(t *testing.T, bounds limits, hook http.Handler, change ...func(*Options)) *harness {
 	t.Helper()
-	logs := &buffer{}
 	certificate, roots := serving(t)
-	opts.Listen = "127.0.0.1:0"
-	opts.Log = slog.New(slog.NewJSONHandler(logs, nil))
-	h := &harness{}
-	opts.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		h.holding.RLock()
-		defer h.holding.RUnlock()
-		return certificate, nil
+	h := &harness{logs: &buffer{}, roots: roots, Mux: http.NewServeMux()}
+	h.Mux.Handle("/review", hook)
+	opts := Options{
+		Listen: "127.0.0.1:0", Handler: h.Mux, Log: slog.New(slog.NewJSONHandler(h.logs, nil)),
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
 	}
-	srv, err := server.New(opts)
-	if err != nil {
-		t.Fatal(err)
+	for _, f := range change {
+		f(&opts)
 	}
+	h.Server = newServer(opts, orDefault(bounds))
 	drained := make(chan time.Time)
-	srv.SetAfter(func(time.Duration) <-chan time.Time { return drained })
-	srv.Register("/review", hook)
-
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Start(ctx) }()
-	h.Server, h.logs, h.roots, h.cancel, h.ended = srv, logs, roots, cancel, ended
+	h.after = func(period time.Duration) <-chan time.Time {
+		if period == 0 {
+			return time.After(0)
+		}
+		return drained
+	}
 	h.endDrain = sync.OnceFunc(func() { close(drained) })
-	t.Cleanup(func() { cancel(); h.endDrain() })
-	await(t, srv.Listening(), "the bound address")
+	var ctx context.Context
+	ctx, h.cancel = context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Start(ctx) }()
+	h.ended = ended
+	t.Cleanup(func() { h.cancel(); h.endDrain() })
+	await(t, h.Listening(), "the bound address")
 	return h
+}
+
+// orDefault fills in the limits that are zero.
+func orDefault(l limits) limits {
+	d := defaultLimits()
+	return limits{
+		handshake: cmp.Or(l.handshake, d.handshake), readHeader: cmp.Or(l.readHeader, d.readHeader), read: cmp.Or(l.read, d.read),
+		review: cmp.Or(l.review, d.review), write: cmp.Or(l.write, d.write), idle: cmp.Or(l.idle, d.idle),
+		shutdown: cmp.Or(l.shutdown, d.shutdown), connections: cmp.Or(l.connections, d.connections),
+		inFlight: cmp.Or(l.inFlight, d.inFlight), headBytes: cmp.Or(l.headBytes, d.headBytes), bodyBytes: cmp.Or(l.bodyBytes, d.bodyBytes),
+	}
 }
 
 // serving borrows the certificate of net/http/httptest, made for 127.0.0.1.

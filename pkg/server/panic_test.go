@@ -1,15 +1,13 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server_test
+package server
 
 import (
 	"io"
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 func TestAPanicCostsOneRequestOnly(t *testing.T) {
@@ -41,8 +39,8 @@ func TestAPanicCostsOneRequestOnly(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			h := start(t, server.Options{MaxInFlight: 1}, tc.hook)
-			h.WebhookMux().HandleFunc("/next", ok)
+			h := start(t, limits{inFlight: 1}, tc.hook)
+			h.Mux.HandleFunc("/next", ok)
 			got := h.post(h.client(t), "", "")
 			if (tc.status == 0) != (got.err != nil) || (tc.status != 0 && got.status != tc.status) {
 				t.Errorf("answer %+v, want status %d", got, tc.status)
@@ -64,14 +62,4 @@ func TestAPanicCostsOneRequestOnly(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTwoHooksOnOnePathPanic(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(ok))
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic, want one as controller-runtime's interface says")
-		}
-	}()
-	h.Register("/review", http.HandlerFunc(ok))
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server_test
+package server
 
 import (
 	"errors"
@@ -11,18 +11,15 @@ import (
 	"net/http"
 	"syscall"
 	"testing"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 func TestAPlainServerAnswersUnderAnyNumberOfSlowClients(t *testing.T) {
-	plain, err := server.NewPlain(t.Context(), "127.0.0.1:0", http.HandlerFunc(ok), slog.New(slog.DiscardHandler))
+	plain, err := NewPlain(t.Context(), "127.0.0.1:0", http.HandlerFunc(ok), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = plain.Server.Serve(plain.Listener) }()
-	t.Cleanup(func() { _ = plain.Server.Close() })
-	address := plain.Listener.Addr().String()
+	go func() { _ = plain.Serve(t.Context()) }()
+	address := plain.listener.Addr().String()
 	for _, text := range []string{"", "GET / HTTP/1.1\r\nHost: x\r\n", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"} {
 		for range 300 {
 			conn, err := net.Dial("tcp", address)
@@ -47,12 +44,12 @@ func TestAPlainServerAnswersUnderAnyNumberOfSlowClients(t *testing.T) {
 }
 
 func TestAPlainServersAddressIsNamedIfItCannotBeBound(t *testing.T) {
-	plain, err := server.NewPlain(t.Context(), "127.0.0.1:0", http.HandlerFunc(ok), slog.New(slog.DiscardHandler))
+	plain, err := NewPlain(t.Context(), "127.0.0.1:0", http.HandlerFunc(ok), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = plain.Listener.Close() })
-	if _, err := server.NewPlain(t.Context(), plain.Listener.Addr().String(), nil, nil); !errors.Is(err, syscall.EADDRINUSE) {
+	t.Cleanup(func() { _ = plain.listener.Close() })
+	if _, err := NewPlain(t.Context(), plain.listener.Addr().String(), nil, nil); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("got %v, want EADDRINUSE", err)
 	}
 }

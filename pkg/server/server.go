@@ -1,12 +1,11 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server serves the guard's admission webhooks over TLS: bounded in time,
-// size and number, and stopped without losing an answer.
+// Package server serves the guard's admission webhook over TLS, bounded in time, size and number, and stops without losing an
+// answer.
 //
-// It takes the place of controller-runtime's webhook server, whose request
-// contexts end at SIGTERM, which closes its port at once, bounds neither reading
-// nor writing, and closes idle connections at the same moment as the API server.
+// controller-runtime's webhook server does not fit: its request contexts end at SIGTERM, it closes its port at once, it bounds
+// neither reading nor writing, and it closes idle connections at the same moment as the API server.
 package server
 
 import (
@@ -22,22 +21,22 @@ import (
 	"time"
 )
 
-// ErrAlreadyStarted is what Start returns when it is called a second time.
-var ErrAlreadyStarted = errors.New("the server has already been started: make a new one with New")
+// The reasons of Ready.
+var (
+	errNotStarted = errors.New("the webhook server has not started")
+	errDraining   = errors.New("the webhook server is draining")
+	errStopped    = errors.New("the webhook server has stopped")
+)
 
-// Server is a TLS server for admission webhooks. It implements the Server interface
-// of controller-runtime's webhook package, and also runs without a manager. New makes
-// one; the zero value is not usable. Its methods may be called concurrently; Start
-// works once.
+// Server is a TLS server for admission webhooks. New makes one. Its methods may be called concurrently; Start works once.
 type Server struct {
 	opts        Options
-	mux         *http.ServeMux
+	limits      limits
 	connections *connections
 	rooms       *rooms
 	slots       chan struct{} // one element per request in a handler
-	noise       *boundedLog   // for lines that strangers on the network can cause
+	noise       *boundedLog
 	listening   chan struct{} // closed once run is set
-	started     atomic.Bool
 	stopped     atomic.Bool
 	run         atomic.Pointer[run]
 
@@ -51,34 +50,21 @@ type run struct {
 	cancel <-chan struct{} // closed when the server is to stop
 }
 
-// New returns a Server that is not yet started. Its error wraps ErrInvalidOptions.
-func New(opts Options) (*Server, error) {
-	opts = opts.withDefaults()
-	if err := opts.validate(); err != nil {
-		return nil, err
-	}
+// New returns a Server that is not yet started.
+func New(opts Options) *Server { return newServer(opts, defaultLimits()) }
+
+func newServer(opts Options, limits limits) *Server {
 	return &Server{
 		opts:        opts,
-		mux:         http.NewServeMux(),
-		connections: newConnections(opts.MaxConnections),
-		rooms:       newRooms(opts),
-		slots:       make(chan struct{}, opts.MaxInFlight),
-		noise:       &boundedLog{log: opts.Log},
+		limits:      limits,
+		connections: newConnections(limits.connections),
+		rooms:       newRooms(limits),
+		slots:       make(chan struct{}, limits.inFlight),
+		noise:       newBoundedLog(opts.Log),
 		listening:   make(chan struct{}),
 		after:       time.After,
-	}, nil
+	}
 }
-
-// NeedLeaderElection is false: every replica serves.
-func (s *Server) NeedLeaderElection() bool { return false }
-
-// Register makes hook serve path, a pattern of http.ServeMux. It panics if the path
-// is taken. The hook gets the ResponseWriter's three methods and no more: no
-// Flusher, no Hijacker.
-func (s *Server) Register(path string, hook http.Handler) { s.mux.Handle(path, hook) }
-
-// WebhookMux returns the mux behind Register.
-func (s *Server) WebhookMux() *http.ServeMux { return s.mux }
 
 // Listening is closed once the address is bound. It stays open if Start fails.
 func (s *Server) Listening() <-chan struct{} { return s.listening }
@@ -98,27 +84,41 @@ func (s *Server) Closed() int {
 	return s.connections.closed
 }
 
-// Start serves until ctx ends, then drains, and returns nil when every accepted
-// request has had its answer:
+// Ready is a check for /readyz. It returns nil from the moment that the address is bound until the context of Start ends. It
+// never blocks, so that a flood of connections cannot make the guard unready. It does not use the request.
 //
-//  1. At once, ReadyChecker fails, so that a Service sends no new connections.
-//  2. For Options.DrainPeriod all requests are still served, and each answer says
-//     "Connection: close": a client moves to another replica between two requests.
-//  3. The port is closed, and requests in a handler get Options.ShutdownTimeout.
-//
-// The context of a request has the values of ctx and not its end, so a review that
-// is under way at SIGTERM can still be recorded. Start returns an error that names
-// the address if it cannot be bound (errors.Is finds the system's error), one that
-// wraps context.DeadlineExceeded if requests were cut at the end, and
-// ErrAlreadyStarted on a second call.
-func (s *Server) Start(ctx context.Context) error {
-	if !s.started.CompareAndSwap(false, true) {
-		return ErrAlreadyStarted
+// It reads the channel of Start's context itself: a flag that a goroutine sets at its end would be late.
+func (s *Server) Ready(*http.Request) error {
+	r := s.run.Load()
+	if r == nil {
+		return errNotStarted
 	}
+	if s.stopped.Load() {
+		return errStopped
+	}
+	select {
+	case <-r.cancel:
+		return errDraining
+	default:
+		return nil
+	}
+}
+
+// Start serves until ctx ends, then drains, and returns nil when every accepted request has its answer:
+//
+//  1. At once, Ready fails, so that a Service sends no new connections.
+//  2. For Options.DrainPeriod all requests are still served, and each answer says "Connection: close": a client moves to another
+//     replica between two requests.
+//  3. The port is closed, and requests in a handler get ShutdownTimeout.
+//
+// The context of a request has the values of ctx and not its end, so that a review that is under way at SIGTERM can still be
+// recorded. Start returns an error that names the address if it cannot be bound, and one that wraps context.DeadlineExceeded if
+// requests were cut at the end.
+func (s *Server) Start(ctx context.Context) error {
 	defer s.noise.flush()
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.opts.Listen)
+	listener, err := bind(ctx, s.opts.Listen)
 	if err != nil {
-		return fmt.Errorf("bind webhook address %q: %w: free the address, or listen on another", s.opts.Listen, err)
+		return err
 	}
 	defer s.stopped.Store(true)
 
@@ -127,52 +127,51 @@ func (s *Server) Start(ctx context.Context) error {
 	srv := s.httpServer(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- srv.Serve(listen(listener, s.tlsConfig(), s.opts.HandshakeTimeout, guests{s.connections, s.noise}))
+		ended <- srv.Serve(listen(listener, s.tlsConfig(), s.limits.handshake, guests{s.connections, s.noise}))
 	}()
 	s.opts.Log.InfoContext(ctx, "serving webhooks", slog.String("address", listener.Addr().String()))
 	return s.finish(ctx, srv, ended)
 }
 
-// finish sees the server through its two ways to end: of itself, which is an error,
-// or drained after ctx has ended.
-func (s *Server) finish(ctx context.Context, srv *http.Server, ended <-chan error) error {
-	select {
-	case err := <-ended:
-		return s.unexpectedEnd(srv, err)
-	case <-ctx.Done():
+func bind(ctx context.Context, address string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("bind address %q: %w: free the address, or listen on another", address, err)
 	}
-	s.opts.Log.InfoContext(ctx, "draining: not ready, still serving", slog.String("period", s.opts.DrainPeriod.String()))
-	if s.opts.DrainPeriod > 0 {
-		select {
-		case err := <-ended:
-			return s.unexpectedEnd(srv, err)
-		case <-s.after(s.opts.DrainPeriod):
-		}
-	}
-	return s.shutdown(context.WithoutCancel(ctx), srv)
+	return listener, nil
 }
 
-// unexpectedEnd reports that serving ended without having been asked to.
-func (s *Server) unexpectedEnd(srv *http.Server, cause error) error {
-	return fmt.Errorf("serve webhooks on %s: %w", s.Addr(), errors.Join(cause, srv.Close()))
+// finish returns when serving has failed, or when the server is drained after the end of ctx.
+func (s *Server) finish(ctx context.Context, srv *http.Server, ended <-chan error) error {
+	draining := ctx.Done()
+	var drained <-chan time.Time
+	for {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("serve webhooks on %s: %w", s.Addr(), errors.Join(err, srv.Close()))
+		case <-draining:
+			s.opts.Log.InfoContext(ctx, "draining: not ready, still serving", slog.String("period", s.opts.DrainPeriod.String()))
+			draining, drained = nil, s.after(s.opts.DrainPeriod)
+		case <-drained:
+			return s.shutdown(context.WithoutCancel(ctx), srv)
+		}
+	}
 }
 
 // shutdown closes the port and waits, within bounds, for the last answers.
 func (s *Server) shutdown(ctx context.Context, srv *http.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.ShutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.limits.shutdown)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
 		return fmt.Errorf("shut down webhooks on %s within %s: %w: requests in flight were cut off, find what they wait for",
-			s.Addr(), s.opts.ShutdownTimeout, errors.Join(err, srv.Close()))
+			s.Addr(), s.limits.shutdown, errors.Join(err, srv.Close()))
 	}
 	s.opts.Log.InfoContext(ctx, "webhooks drained")
 	return nil
 }
 
-// httpServer builds the server behind the socket.
 func (s *Server) httpServer(ctx context.Context) *http.Server {
-	// A Service-routed webhook is called over HTTP/1.1 anyway, and its "Connection:
-	// close" is what the drain needs.
+	// The API server calls a webhook behind a Service over HTTP/1.1 anyway, and its "Connection: close" is what the drain needs.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	base := context.WithoutCancel(ctx)
@@ -182,17 +181,16 @@ func (s *Server) httpServer(ctx context.Context) *http.Server {
 		ConnContext:       withConn,
 		ConnState:         followState,
 		Protocols:         protocols,
-		ReadHeaderTimeout: s.opts.ReadHeaderTimeout,
-		ReadTimeout:       s.opts.ReadTimeout,
-		WriteTimeout:      s.opts.WriteTimeout,
-		IdleTimeout:       s.opts.IdleTimeout,
-		MaxHeaderBytes:    s.opts.MaxHeaderBytes,
+		ReadHeaderTimeout: s.limits.readHeader,
+		ReadTimeout:       s.limits.read,
+		WriteTimeout:      s.limits.write,
+		IdleTimeout:       s.limits.idle,
+		MaxHeaderBytes:    s.limits.headBytes,
 		ErrorLog:          log.New(s.noise, "", 0),
 	}
 }
 
-// tlsConfig needs no cipher suites: those of TLS 1.3 are not configurable. Every API
-// server since 1.19 (built with Go 1.12 or later) speaks TLS 1.3.
+// tlsConfig sets no cipher suites: those of TLS 1.3 are not configurable. Every API server since 1.19 speaks TLS 1.3.
 func (s *Server) tlsConfig() *tls.Config {
 	config := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
@@ -206,7 +204,7 @@ func (s *Server) tlsConfig() *tls.Config {
 	if s.opts.ClientCertOptional {
 		config.ClientAuth = tls.VerifyClientCertIfGiven
 	}
-	// A resumed session would not look at the authorities of now.
+	// A resumed session would skip the check against the current CAs.
 	config.SessionTicketsDisabled = true
 	base := config.Clone()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {

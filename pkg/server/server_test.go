@@ -1,13 +1,14 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package server_test
+package server
 
 import (
 	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -15,50 +16,19 @@ import (
 	"testing"
 	"time"
 
-	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
-
-// The server takes the place of controller-runtime's own.
-var _ ctrlwebhook.Server = (*server.Server)(nil)
-
-func TestNewRefusesWhatCanOnlyBeAMistake(t *testing.T) {
-	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
-	cases := map[string]struct {
-		opts server.Options
-		want error
-	}{
-		"the two required fields are enough": {server.Options{Listen: ":0", GetCertificate: certificate}, nil},
-		"an address is required":             {server.Options{GetCertificate: certificate}, server.ErrInvalidOptions},
-		"a certificate is required":          {server.Options{Listen: ":0"}, server.ErrInvalidOptions},
-		"a time is not negative": {
-			server.Options{Listen: ":0", GetCertificate: certificate, DrainPeriod: -1}, server.ErrInvalidOptions,
-		},
-		"a bound is not negative": {
-			server.Options{Listen: ":0", GetCertificate: certificate, MaxInFlight: -1}, server.ErrInvalidOptions,
-		},
-	}
-	for name, tc := range cases {
-		t.Run(name, func(t *testing.T) {
-			if _, err := server.New(tc.opts); !errors.Is(err, tc.want) {
-				t.Errorf("New: error %v, want %v", err, tc.want)
-			}
-		})
-	}
-}
 
 func TestTheIdleTimeoutIsLongerThanThatOfTheAPIServersClient(t *testing.T) {
 	// The API server's transport takes its timeout from net/http's.
 	client := http.DefaultTransport.(*http.Transport).IdleConnTimeout
-	if server.DefaultIdleTimeout <= client {
-		t.Errorf("DefaultIdleTimeout %s is not above the client's %s", server.DefaultIdleTimeout, client)
+	if idle := defaultLimits().idle; idle <= client {
+		t.Errorf("idle timeout %s is not above the client's %s", idle, client)
 	}
 }
 
 func TestOnlyTLS13AndHTTP11AreSpoken(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(ok))
+	h := start(t, limits{}, http.HandlerFunc(ok))
 	cases := map[string]struct {
 		maxVersion uint16
 		offer      []string
@@ -97,19 +67,19 @@ func TestAClientThatKeepsTheServerWaitingIsCut(t *testing.T) {
 	// Short for a client that waits for it, and long enough for one that shakes hands on a busy machine.
 	const short = 2 * time.Second
 	cases := map[string]struct {
-		opts server.Options
-		send string
+		limits limits
+		send   string
 	}{
-		"in the head of a request": {server.Options{ReadHeaderTimeout: short}, "POST /review HTTP/1.1\r\nHost: x\r\n"},
-		"in the body of a request": {server.Options{ReadTimeout: short}, "POST /review HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"},
-		"between two requests":     {server.Options{IdleTimeout: short}, "GET /review HTTP/1.1\r\nHost: x\r\n\r\n"},
-		"by taking no answer":      {server.Options{WriteTimeout: short}, "GET /review?flood HTTP/1.1\r\nHost: x\r\n\r\n"},
+		"in the head of a request": {limits{readHeader: short}, "POST /review HTTP/1.1\r\nHost: x\r\n"},
+		"in the body of a request": {limits{read: short}, "POST /review HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"},
+		"between two requests":     {limits{idle: short}, "GET /review HTTP/1.1\r\nHost: x\r\n\r\n"},
+		"by taking no answer":      {limits{write: short}, "GET /review?flood HTTP/1.1\r\nHost: x\r\n\r\n"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			failed := make(chan error, 1)
-			h := start(t, patientElse(tc.opts), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h := start(t, patientElse(tc.limits), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if _, err := io.ReadAll(r.Body); err != nil {
 					return
 				}
@@ -134,19 +104,18 @@ func TestAClientThatKeepsTheServerWaitingIsCut(t *testing.T) {
 	}
 }
 
-// patientElse makes every timeout that is not set so long that it cannot stand in for
-// the one under test.
-func patientElse(o server.Options) server.Options {
-	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, time.Hour)
-	o.ReadHeaderTimeout = cmp.Or(o.ReadHeaderTimeout, time.Hour)
-	o.ReadTimeout = cmp.Or(o.ReadTimeout, time.Hour)
-	o.WriteTimeout = cmp.Or(o.WriteTimeout, time.Hour)
-	o.IdleTimeout = cmp.Or(o.IdleTimeout, time.Hour)
-	return o
+// patientElse makes every timeout that is not set so long that the test of another one cannot meet it.
+func patientElse(l limits) limits {
+	l.handshake = cmp.Or(l.handshake, time.Hour)
+	l.readHeader = cmp.Or(l.readHeader, time.Hour)
+	l.read = cmp.Or(l.read, time.Hour)
+	l.write = cmp.Or(l.write, time.Hour)
+	l.idle = cmp.Or(l.idle, time.Hour)
+	return l
 }
 
 func TestAClientThatNeverShakesHandsIsCut(t *testing.T) {
-	h := start(t, patientElse(server.Options{HandshakeTimeout: 50 * time.Millisecond}), http.HandlerFunc(ok))
+	h := start(t, patientElse(limits{handshake: 50 * time.Millisecond}), http.HandlerFunc(ok))
 	conn := h.dialSilently(t)
 	if _, err := io.ReadAll(conn); isTimeout(err) {
 		t.Errorf("the connection was still open after %s", giveUp)
@@ -168,7 +137,7 @@ func isTimeout(err error) bool {
 }
 
 func TestHeadAndBodyAreBounded(t *testing.T) {
-	h := start(t, server.Options{MaxHeaderBytes: 1 << 10, MaxBodyBytes: 8}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := start(t, limits{headBytes: 1 << 10, bodyBytes: 8}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(r.Body); errors.Is(err, webhook.ErrTooLarge) {
 			http.Error(w, "too long", http.StatusTeapot)
 		}
@@ -192,7 +161,7 @@ func TestHeadAndBodyAreBounded(t *testing.T) {
 
 func TestAConnectionInUseIsNotClosedForANewOne(t *testing.T) {
 	hook := newBlocking()
-	h := start(t, server.Options{MaxConnections: 1}, hook)
+	h := start(t, limits{connections: 1}, hook)
 	inFlight := h.postAsync(h.client(t))
 	await(t, hook.entered, "the request")
 	if conn, err := tls.Dial("tcp", h.Addr().String(), h.tlsConfig()); err == nil {
@@ -221,7 +190,7 @@ func TestAnyNumberOfSlowClientsLeavesRoomForANewConnection(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			h := start(t, patientElse(server.Options{MaxConnections: 8, MaxInFlight: 1}), http.HandlerFunc(ok))
+			h := start(t, patientElse(limits{connections: 8, inFlight: 1}), http.HandlerFunc(ok))
 			used := h.client(t)
 			if got := h.post(used, "", "x"); got.status != http.StatusOK {
 				t.Fatalf("before: %+v, want 200", got)
@@ -249,7 +218,7 @@ func TestAnyNumberOfSlowClientsLeavesRoomForANewConnection(t *testing.T) {
 }
 
 func TestAHeadOfManyLinesIsCut(t *testing.T) {
-	h := start(t, patientElse(server.Options{}), http.HandlerFunc(ok))
+	h := start(t, patientElse(limits{}), http.HandlerFunc(ok))
 	for name, text := range map[string]string{
 		"in the first request":  "",
 		"in the second request": "GET /review HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -267,7 +236,7 @@ func TestAHeadOfManyLinesIsCut(t *testing.T) {
 }
 
 func TestAHelloThatIsTooLongIsCut(t *testing.T) {
-	h := start(t, patientElse(server.Options{}), http.HandlerFunc(ok))
+	h := start(t, patientElse(limits{}), http.HandlerFunc(ok))
 	conn := h.dialSilently(t)
 	// Records of a ClientHello that says to have 60,000 bytes.
 	record := append([]byte{22, 3, 1, 0x20, 0}, make([]byte, 0x2000)...)
@@ -285,7 +254,7 @@ func TestAHelloThatIsTooLongIsCut(t *testing.T) {
 
 func TestNoMoreRequestsThanTheBoundAreHandled(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	h := start(t, server.Options{MaxInFlight: 1}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	h := start(t, limits{inFlight: 1}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		entered <- struct{}{}
 		<-release
 	}))
@@ -306,27 +275,16 @@ func TestNoMoreRequestsThanTheBoundAreHandled(t *testing.T) {
 }
 
 func TestAnAddressThatCannotBeBoundIsAnErrorThatNamesIt(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(ok))
-	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }
-	second, err := server.New(server.Options{Listen: h.Addr().String(), GetCertificate: certificate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = second.Start(t.Context())
+	h := start(t, limits{}, http.HandlerFunc(ok))
+	second := New(Options{Listen: h.Addr().String(), Log: slog.New(slog.DiscardHandler)})
+	err := second.Start(t.Context())
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), h.Addr().String()) {
 		t.Errorf("Start: %v, want EADDRINUSE and the address", err)
 	}
 	if second.Addr() != nil {
 		t.Errorf("Addr %s, want nil", second.Addr())
 	}
-	if err := second.ReadyChecker()(nil); !errors.Is(err, server.ErrNotStarted) {
+	if err := second.Ready(nil); !errors.Is(err, errNotStarted) {
 		t.Errorf("ready: %v, want ErrNotStarted", err)
-	}
-}
-
-func TestAServerStartsOnce(t *testing.T) {
-	h := start(t, server.Options{}, http.HandlerFunc(ok))
-	if err := h.Start(t.Context()); !errors.Is(err, server.ErrAlreadyStarted) {
-		t.Errorf("second Start: %v, want ErrAlreadyStarted", err)
 	}
 }

@@ -52,12 +52,16 @@ func newHandler(tb testing.TB, log io.Writer, holds bool) *Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &Handler{
+	handler, err := NewHandler(Options{
 		Policy:  &policy.Policy{Set: set, Writers: policy.DefaultWriters()},
 		Lookup:  lookup(holds),
 		Log:     slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: metrics,
+	})
+	if err != nil {
+		tb.Fatal(err)
 	}
+	return handler
 }
 
 func post(tb testing.TB, handler http.Handler, body []byte) *httptest.ResponseRecorder {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
@@ -172,7 +173,7 @@ func (s *strict) readObject(value rawjson.Value) rawjson.Value {
 
 func isAbsent(value rawjson.Value) bool { return len(value) == 0 || string(value) == "null" }
 
-func decodeUser(in *strict, info rawjson.Value, u *policy.User) {
+func decodeUser(in *strict, info rawjson.Value, u *v1alpha1.User) {
 	in.read(info.Get("username"), &u.Name)
 	in.read(info.Get("uid"), &u.UID)
 	groups := info.Get("groups")

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
@@ -35,7 +36,7 @@ func TestDecodeAgreesWithTheTypes(t *testing.T) {
 			if diff := cmp.Diff(&policy.Request{
 				UID: string(want.UID), Kind: want.Kind.Kind, Subresource: want.SubResource, Operation: want.Operation,
 				Namespace: want.Namespace, Name: want.Name, DryRun: *want.DryRun, GVR: got.GVR,
-				User:   policy.User{Name: want.UserInfo.Username, UID: want.UserInfo.UID, Groups: want.UserInfo.Groups},
+				User:   v1alpha1.User{Name: want.UserInfo.Username, UID: want.UserInfo.UID, Groups: want.UserInfo.Groups},
 				Object: notNull(want.Object.Raw), OldObject: notNull(want.OldObject.Raw),
 			}, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)

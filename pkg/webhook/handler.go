@@ -9,10 +9,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
@@ -38,24 +40,33 @@ type Recorder interface {
 	Record(ctx context.Context, fact audit.Event) string
 }
 
-// Handler answers reviews. It holds no lock and no state: it is safe for concurrent use.
-type Handler struct {
-	// Policy decides.
+// Options are the parts of a Handler. Policy, Log and Metrics are required.
+type Options struct {
 	Policy *policy.Policy
-	// Lookup may be nil: then nothing is known, and what needs to be known is denied.
+	// Lookup answers the lookups of decisions. Without it, the handler denies every write that needs a lookup.
 	Lookup Lookup
-	// AsksCallers says that the listener asks callers for a client certificate: who presents none is not verified.
+	// AsksCallers says that the listener asks for a client certificate: a caller without one is not verified.
 	AsksCallers bool
-	// Recorder may be nil: then the log is all there is.
+	// Recorder stores audit records. Without it, the log is the only trace of a decision.
 	Recorder Recorder
-	// Replica signs denials of probes; nil signs none.
+	// Replica signs denials of probes. Without it, probes get no signature.
 	Replica *probe.Replica
-	// Log takes one line for each denial, and for each write that is let through on purpose.
-	Log *slog.Logger
-	// Metrics counts.
+	// Log takes one line for each review. Allowed writes that need no record have level debug.
+	Log     *slog.Logger
 	Metrics *Metrics
 	// Hint is the second line of a denial; empty for none.
 	Hint string
+}
+
+// Handler answers reviews. Make one by NewHandler. It is safe for concurrent use.
+type Handler struct{ Options }
+
+// NewHandler returns an error for options without a required part.
+func NewHandler(options Options) (*Handler, error) {
+	if options.Policy == nil || options.Log == nil || options.Metrics == nil {
+		return nil, errors.New("webhook handler: Policy, Log and Metrics are required")
+	}
+	return &Handler{options}, nil
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -157,28 +168,27 @@ func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decisi
 }
 
 func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) Response {
-	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(decision, record)}
+	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
 	switch {
 	case !decision.Allowed:
 		r.Message = decision.Message(h.Hint) + h.prove(request, decision)
-	case decision.Outcome == policy.WouldDeny:
+	case decision.Outcome == v1alpha1.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}
 	return r
 }
 
-// annotations go into the API server's audit event, for each decision that concerns a reserved resource.
-func annotations(decision policy.Decision, record string) map[string]string {
+// annotations returns the keys of the API server's audit event, for each decision about a reserved resource. An empty value
+// has no key: outcome and record of a decision without a record, operation and resource of an unreadable request.
+func annotations(request *policy.Request, decision policy.Decision, record string) map[string]string {
 	if decision.Reason == policy.NotReserved {
 		return nil
 	}
-	a := map[string]string{"decision": verdict(decision), "reason": string(decision.Reason)}
-	if decision.Resource != nil {
-		a["resource"] = decision.ObjectName()
+	a := map[string]string{
+		"decision": verdict(decision), "reason": string(decision.Reason), "operation": bounded(string(request.Operation)),
+		"outcome": string(decision.Outcome), "resource": decision.Object.String(), "record": record,
 	}
-	if record != "" {
-		a["record"] = record
-	}
+	maps.DeleteFunc(a, func(_, value string) bool { return value == "" })
 	return a
 }
 

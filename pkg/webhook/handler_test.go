@@ -321,3 +321,19 @@ func TestObserveWarnsThePerson(t *testing.T) {
 		t.Errorf("got allowed=%t, warnings %q", answer.Allowed, answer.Warnings)
 	}
 }
+
+func TestAHandlerWithoutARequiredPartIsAnError(t *testing.T) {
+	t.Parallel()
+	whole := newHandler(t, io.Discard, false).Options
+	for name, drop := range map[string]func(*Options){
+		"Policy":  func(o *Options) { o.Policy = nil },
+		"Log":     func(o *Options) { o.Log = nil },
+		"Metrics": func(o *Options) { o.Metrics = nil },
+	} {
+		options := whole
+		drop(&options)
+		if _, err := NewHandler(options); err == nil {
+			t.Errorf("no error without %s", name)
+		}
+	}
+}

@@ -37,9 +37,30 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
 	}
-	fact := audit.NewEvent(request, decision, time.Now())
-	fact.Caller, fact.Peer = h.callerOf(r), r.RemoteAddr
-	return h.Recorder.Record(r.Context(), fact)
+	return h.Recorder.Record(r.Context(), audit.Event{
+		Time:       time.Now(),
+		RequestUID: request.UID,
+		Outcome:    decision.Outcome,
+		Operation:  request.Operation,
+		Object:     objectOf(request, decision),
+		Reason:     string(decision.Reason),
+		Message:    decision.Sentence(),
+		Changed:    decision.Changed,
+		User:       request.User,
+		Caller:     h.callerOf(r),
+		Source:     v1alpha1.SourceGuard,
+		Peer:       r.RemoteAddr,
+	})
+}
+
+// objectOf returns the written object. Without a decision about an object, it is the one that the review's head names.
+func objectOf(request *policy.Request, decision policy.Decision) v1alpha1.ObjectReference {
+	if decision.Resource != nil {
+		return decision.Object
+	}
+	return v1alpha1.ObjectReference{
+		Group: request.GVR.Group, Resource: request.GVR.Resource, Namespace: request.Namespace, Name: request.Name,
+	}
 }
 
 func (h *Handler) callerOf(r *http.Request) v1alpha1.Caller {
@@ -65,18 +86,15 @@ func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision
 }
 
 func attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
-	name, namespace := request.Name, request.Namespace
-	if decision.Resource != nil {
-		name, namespace = decision.Object.Name, decision.Object.Namespace
-	}
+	object := objectOf(request, decision)
 	attributes := []slog.Attr{
 		slog.String(keyRequestUID, bounded(request.UID)),
 		slog.String(keyUser, bounded(request.User.Name)),
 		slog.String(keyOperation, bounded(string(request.Operation))),
-		slog.String(keyGroup, bounded(request.GVR.Group)),
-		slog.String(keyResource, bounded(request.GVR.Resource)),
-		slog.String(keyNamespace, bounded(namespace)),
-		slog.String(keyName, bounded(name)),
+		slog.String(keyGroup, bounded(object.Group)),
+		slog.String(keyResource, bounded(object.Resource)),
+		slog.String(keyNamespace, bounded(object.Namespace)),
+		slog.String(keyName, bounded(object.Name)),
 		slog.String(keySubresource, bounded(request.Subresource)),
 		slog.Bool(keyDryRun, request.DryRun),
 		slog.String(keyDecision, verdict(decision)),

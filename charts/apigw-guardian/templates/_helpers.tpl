@@ -12,7 +12,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: webhook
 {{- end }}
 
-{{- /* The registration has one name in a cluster, and so has all that belongs to it. */}}
+{{- /* The webhook configuration is cluster-scoped and has one name, so every object of the chart does too. */}}
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
 {{- define "guardian.image" -}}
@@ -44,9 +44,8 @@ app.kubernetes.io/component: webhook
 {{- toJson $all }}
 {{- end }}
 
-{{- /* The writes to a reserved resource of a kind that `helm test` may try. Whoever may patch or read a Secret gets its token,
-       and RBAC refuses every update of a role or binding to whoever does not hold what it grants: there, a delete is all there
-       is to try. */}}
+{{- /* The verbs that `helm test` may use on a kind of reserved resource. Reading or patching a Secret returns its token. RBAC
+       refuses an update of a role or binding by a user without the granted rights, so that update cannot reach the guard. */}}
 {{- define "guardian.attackVerbs" -}}
 {{- if eq . "Secret" }}["delete"]
 {{- else if has . (list "ClusterRole" "ClusterRoleBinding" "Role" "RoleBinding") }}["get", "delete"]
@@ -54,10 +53,10 @@ app.kubernetes.io/component: webhook
 {{- end }}
 {{- end }}
 
-{{- /* Grants on each reserved resource by its name: a ClusterRole for cluster-scoped ones, a Role in each namespace for the
-       others, and their bindings to one ServiceAccount. Takes root, role (also the account's name unless account is given),
-       annotations, and either verbs (a list) or attacks; escalates adds what it takes to grant the reserved roles, and
-       clusterRules are further rules of the ClusterRole. */}}
+{{- /* Grants on each reserved resource by name: a ClusterRole for cluster-scoped resources, a Role in each namespace for the
+       others, and their bindings to one ServiceAccount. Parameters: root; role, the name of the roles; account, the
+       ServiceAccount (default: role); annotations; verbs, a list; attacks, to use guardian.attackVerbs instead of verbs;
+       escalates, to add the verbs that grant the reserved roles; clusterRules, more rules of the ClusterRole. */}}
 {{- define "guardian.grants" -}}
 {{- $root := .root }}
 {{- $reserved := include "guardian.reserved" $root | fromJsonArray }}
@@ -115,8 +114,8 @@ subjects:
 {{- end }}
 {{- end }}
 
-{{- /* A Role in kube-system to read the cluster's CA, which a token Secret must hold, and its binding. Takes root, account,
-       annotations. */}}
+{{- /* A Role in kube-system to read the cluster's CA, which a token Secret must contain, and its binding. Parameters: root,
+       account, annotations. */}}
 {{- define "guardian.clusterCA" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -128,7 +127,7 @@ metadata:
   annotations: {{- toYaml . | nindent 4 }}
   {{- end }}
 rules:
-# The CA that kube-controller-manager publishes: a token Secret with another one would lead its reader to another API server.
+# The CA that kube-controller-manager publishes. With another CA in the token Secret, API Gateway would trust another API server.
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [kube-root-ca.crt]
@@ -148,7 +147,7 @@ subjects:
 - {kind: ServiceAccount, namespace: {{ .root.Release.Namespace }}, name: {{ .account }}}
 {{- end }}
 
-{{- /* What is the same of every Pod. Takes root. */}}
+{{- /* The security context of every Pod. */}}
 {{- define "guardian.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -196,7 +195,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* The same for a Pod that has no other volume. */}}
+{{- /* The volume mounts of a Pod that mounts only the reservations. */}}
 {{- define "guardian.reservationMounts" -}}
 {{- with include "guardian.reservationMount" . }}
 volumeMounts: {{- . }}
@@ -209,14 +208,14 @@ volumes: {{- . }}
 {{- end }}
 {{- end }}
 
-{{- /* The host name by which the API server calls the guard. */}}
+{{- /* The host name with which the API server calls the guard. */}}
 {{- define "guardian.host" -}}{{ include "guardian.name" . }}.{{ .Release.Namespace }}.svc{{- end }}
 
-{{- /* The Secret whose certificate is mounted; "" where the guard makes its own. */}}
+{{- /* The Secret that holds the serving certificate; "" for the built-in CA. */}}
 {{- define "guardian.certSecret" -}}
 {{- with .Values.certs }}
 {{- if eq .mode "cert-manager" }}{{ include "guardian.name" $ }}-serving
-{{- else if eq .mode "provided" }}{{ required "certs.mode is provided: name the Secret in certs.secretName" .secretName }}
+{{- else if eq .mode "provided" }}{{ required "certs.secretName is required when certs.mode is provided" .secretName }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -259,7 +258,7 @@ volumes: {{- . }}
 {{- end }}
 {{- end }}
 
-{{- /* Seconds of a duration such as 36h. */}}
+{{- /* A duration such as 36h in seconds. */}}
 {{- define "guardian.seconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 }}
 {{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[hms]$" .)) }}

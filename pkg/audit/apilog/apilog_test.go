@@ -67,7 +67,7 @@ func told(t *testing.T, set *reserved.Set, content []byte) []string {
 		for _, finding := range Judge(set, event) {
 			fact := finding.Fact
 			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
-				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Resource, " ", fact.Reason, " ", fact.User.Name)), " "))
+				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Object, " ", fact.Reason, " ", fact.User.Name)), " "))
 		}
 	}
 	return lines
@@ -153,16 +153,21 @@ func line(t *testing.T, edits ...edit) []byte {
 }
 
 // decision is what the guard notes.
-func decision(entry, verdict, reason, record string) edit {
-	e := edit{
-		"annotations>" + entry + ".apigw-guardian.io/decision": verdict,
-		"annotations>" + entry + ".apigw-guardian.io/reason":   reason,
-		"annotations>" + entry + ".apigw-guardian.io/resource": role,
-	}
-	if record != "" {
-		e["annotations>"+entry+".apigw-guardian.io/record"] = record
+func decision(entry, verdict, reason, outcome, record string) edit {
+	e := edit{}
+	for key, value := range map[string]string{
+		"decision": verdict, "reason": reason, "outcome": outcome, "operation": "UPDATE", "resource": role, "record": record,
+	} {
+		if value != "" {
+			e["annotations>"+entry+".apigw-guardian.io/"+key] = value
+		}
 	}
 	return e
+}
+
+// operation is the operation that the guard notes.
+func operation(operation string) edit {
+	return edit{"annotations>clusterroles.apigw-guardian.io/operation": operation}
 }
 
 // secret makes the event one about a Secret.
@@ -208,33 +213,33 @@ func TestJudgments(t *testing.T) {
 			[]edit{{"impersonatedUser": map[string]any{"username": "eve"}}}, []string{"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve"},
 		},
 		"a denial": {
-			[]edit{decision("clusterroles", "deny", "ReservedUpdate", record), code(403, denial)},
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", record), code(403, denial)},
 			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"a denial behind another webhook's": {
-			[]edit{decision("clusterroles", "deny", "ReservedUpdate", record), code(403, "no, says another")},
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", record), code(403, "no, says another")},
 			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"a denial of what a patch would create": {
-			[]edit{decision("clusterroles", "deny", "TokenMint", "20261125t0820-create-0123456789abcdef0123"), code(403, denial)},
+			[]edit{decision("clusterroles", "deny", "TokenMint", "Denied", record), operation("CREATE"), code(403, denial)},
 			[]string{"Owed Denied CREATE " + role + " TokenMint alice"},
 		},
 		"denials by two entries": {
-			[]edit{decision("clusterroles", "deny", "ReservedUpdate", record), decision("clusterroles.edge", "deny", "ReservedUpdate", record)},
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", record), decision("clusterroles.edge", "deny", "ReservedUpdate", "Denied", record)},
 			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice", "Owed Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"an observed write": {
-			[]edit{decision("clusterroles", "allow", "ReservedUpdate", record)}, []string{"Owed WouldDeny UPDATE " + role + " ReservedUpdate alice"},
+			[]edit{decision("clusterroles", "allow", "ReservedUpdate", "WouldDeny", record)}, []string{"Owed WouldDeny UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"the control plane's own write": {
-			[]edit{decision("clusterroles", "allow", "SystemWrite", "")}, []string{"Passed UPDATE " + role + " SystemWrite alice"},
+			[]edit{decision("clusterroles", "allow", "SystemWrite", "", "")}, []string{"Passed UPDATE " + role + " SystemWrite alice"},
 		},
 		"a deletion for which the guard made no record was a dry run": {
-			[]edit{{"verb": "delete"}, decision("clusterroles", "deny", "ReservedDelete", ""), code(403, denial)},
+			[]edit{{"verb": "delete"}, decision("clusterroles", "deny", "ReservedDelete", "Denied", ""), operation("DELETE"), code(403, denial)},
 			[]string{"DryRun DELETE " + role + " ReservedDelete alice"},
 		},
 		"an update for which the guard made no record is owed one": {
-			[]edit{decision("clusterroles", "deny", "ReservedUpdate", ""), code(403, denial)},
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", ""), code(403, denial)},
 			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"a dry run that its body asks for": {
@@ -242,8 +247,16 @@ func TestJudgments(t *testing.T) {
 			[]string{"DryRun DELETE " + role + " alice"},
 		},
 		"a message of a denial without the decision": {
-			[]edit{decision("clusterroles", "allow", "Restoration", record), code(403, denial)},
+			[]edit{decision("clusterroles", "allow", "Restoration", "Restored", record), code(403, denial)},
 			[]string{"Owed Restored UPDATE " + role + " Restoration alice", "Unclear UPDATE " + role + " alice"},
+		},
+		"a write that was admitted twice, and denied the second time": {
+			[]edit{decision("clusterroles", "allow", "SystemWrite", "Denied", record), code(403, denial)},
+			[]string{"Owed Denied UPDATE " + role + " SystemWrite alice"},
+		},
+		"an outcome and an operation that no guard writes": {
+			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Lost", record), operation("EAT")},
+			[]string{"Passed UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"a failed call": {[]edit{code(500, failed)}, []string{"Failed UPDATE " + role + " alice"}},
 		"a failed call in another's words": {
@@ -469,10 +482,9 @@ func recordOf(name string, count int64, first, last string) v1alpha1.AuditRecord
 		return parsed
 	}
 	fact := audit.Event{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
-	record := fact.Record()
+	record := fact.Record("a", count)
 	record.Name = name
 	record.Spec.LastTime.Time = parse(last)
-	record.Spec.Count, record.Spec.Counts = count, []v1alpha1.ReplicaCount{{Replica: "a", Count: count}}
 	return *record
 }
 
@@ -495,7 +507,7 @@ func brief(report *Report) []string {
 func TestComparing(t *testing.T) {
 	t.Parallel()
 	denied := func(clock string, edits ...edit) []byte {
-		return line(t, append([]edit{decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, ""), at(clock)}, edits...)...)
+		return line(t, append([]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", recordName), code(403, ""), at(clock)}, edits...)...)
 	}
 	failed := func(clock string) []byte {
 		return line(t, at(clock), code(500, `Internal error occurred: failed calling webhook "clusterroles.apigw-guardian.io": x`))
@@ -582,7 +594,7 @@ func TestStoringLeavesNothingMissing(t *testing.T) {
 	t.Parallel()
 	events := [][]byte{line(t, at("08:20:01")), line(t, at("08:20:02"), edit{"user>username": "eve"})}
 	for i := range 4 {
-		events = append(events, line(t, at(fmt.Sprintf("08:20:1%d", i)), decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, "")))
+		events = append(events, line(t, at(fmt.Sprintf("08:20:1%d", i)), decision("clusterroles", "deny", "ReservedUpdate", "Denied", recordName), code(403, "")))
 	}
 	stored := map[string]*v1alpha1.AuditRecord{}
 	guards := recordOf(recordName, 1, "08:20:10", "08:20:10")
@@ -620,14 +632,14 @@ func TestStoringLeavesNothingMissing(t *testing.T) {
 func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 	t.Parallel()
 	const evil = "\x1b[31m"
-	flood := []edit{decision("clusterroles", "deny", evil+strings.Repeat("r", 100), "20261125t0820-flood-0123456789abcdef0123"), code(403, "")}
+	flood := []edit{decision("clusterroles", "deny", evil+strings.Repeat("r", 100), "Denied", "20261125t0820-flood-0123456789abcdef0123"), code(403, "")}
 	log := logOf(t,
-		line(t, append(flood, at("08:20:02"), edit{"verb": "delete"})...),
+		line(t, append(flood, at("08:20:02"), operation("DELETE"))...),
 		line(t, append(flood, at("08:20:03"))...),
 		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...))
 	record := log.Compare(nil).ToStore()[0]
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: v1alpha1.Denied, Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
+		Outcome: v1alpha1.Denied, Object: v1alpha1.ParseObjectReference(role), Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
 		Count: 3, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 3}}, Replica: "import", Source: v1alpha1.SourceImport,
 		FirstTime: metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 1, 100e6, time.UTC)),
 		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),
@@ -701,7 +713,7 @@ func TestNothingThatIsKeptHoldsAValue(t *testing.T) {
 // A record that another client made or edited counts for nobody else; the second record that the guard then makes does.
 func TestARecordInAnotherUsersNameCountsNothing(t *testing.T) {
 	t.Parallel()
-	log := logOf(t, line(t, at("08:20:10"), decision("clusterroles", "deny", "ReservedUpdate", recordName), code(403, "")))
+	log := logOf(t, line(t, at("08:20:10"), decision("clusterroles", "deny", "ReservedUpdate", "Denied", recordName), code(403, "")))
 	forged := recordOf(recordName, 1, "08:20:10", "08:20:10")
 	second := *forged.DeepCopy()
 	second.Name = audit.SecondName(recordName)

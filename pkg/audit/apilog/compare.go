@@ -17,7 +17,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -165,17 +164,16 @@ func (l *Log) count(finding Finding) {
 // keepCommon drops from the fact what is not the same for all its writes: one record may count many users' in a flood.
 func (g *group) keepCommon(other audit.Event) {
 	if g.fact.User.Name != other.User.Name {
-		g.fact.User = policy.User{}
+		g.fact.User = v1alpha1.User{}
 	}
 	if g.fact.Operation != other.Operation {
 		g.fact.Operation = ""
 	}
-	for _, text := range [][2]*string{
-		{&g.fact.Resource, &other.Resource}, {&g.fact.Reason, &other.Reason},
-	} {
-		if *text[0] != *text[1] {
-			*text[0] = ""
-		}
+	if g.fact.Object != other.Object {
+		g.fact.Object = v1alpha1.ObjectReference{}
+	}
+	if g.fact.Reason != other.Reason {
+		g.fact.Reason = ""
 	}
 }
 
@@ -333,14 +331,11 @@ func (g *group) difference(recorded int64) Difference {
 }
 
 func (g *group) toStore(count int64) *v1alpha1.AuditRecord {
-	record := g.fact.Record()
+	record := g.fact.Record(Replica, count)
 	record.Name = g.imported
 	record.Spec.Reason = audit.Printable(record.Spec.Reason, maxReason) // a log may hold what no guard has written
 	record.Spec.FirstTime = metav1.NewMicroTime(g.first.Truncate(time.Microsecond))
 	record.Spec.LastTime = metav1.NewMicroTime(g.last.Truncate(time.Microsecond))
-	record.Spec.Count = count
-	record.Spec.Counts = []v1alpha1.ReplicaCount{{Replica: Replica, Count: count}}
-	record.Spec.Replica = Replica
 	return record
 }
 

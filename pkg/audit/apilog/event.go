@@ -13,10 +13,11 @@ import (
 	"strings"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -46,7 +47,7 @@ type Event struct {
 	// Received is when the request came in, and Time when it reached the Stage; by the clock of the API server that wrote the log.
 	Received, Time time.Time
 	// User is whom the request counts for: the impersonated user, where there is one.
-	User         policy.User
+	User         v1alpha1.User
 	Impersonated bool
 	// GVR and Subresource say what the request was made to.
 	GVR         schema.GroupVersionResource
@@ -74,8 +75,12 @@ type Decision struct {
 	Verdict string
 	// Reason is a policy.Reason.
 	Reason string
-	// Resource names the object; empty where the guard could not make it out.
-	Resource string
+	// Operation is what the guard was asked about. A patch, and a PUT, may create an absent object.
+	Operation admissionv1.Operation
+	// Outcome is empty for a decision that needs no record.
+	Outcome v1alpha1.Outcome
+	// Object is zero where the guard could not make it out.
+	Object v1alpha1.ObjectReference
 	// Record is the name of the audit record; empty where the guard made none.
 	Record string
 }
@@ -148,7 +153,7 @@ func (e *Event) readUser(user, impersonated rawjson.Value) {
 	if e.Impersonated = !impersonated.IsEmpty(); e.Impersonated {
 		user = impersonated
 	}
-	e.User = policy.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
+	e.User = v1alpha1.User{Name: user.Get("username").Text(), UID: user.Get("uid").Text()}
 	for group := range user.Get("groups").Elements() {
 		e.User.Groups = append(e.User.Groups, group.Text())
 	}
@@ -234,8 +239,12 @@ func (d *Decision) note(word, text string) {
 		d.Verdict = text
 	case "reason":
 		d.Reason = text
+	case "operation":
+		d.Operation = admissionv1.Operation(text)
+	case "outcome":
+		d.Outcome = v1alpha1.Outcome(text)
 	case "resource":
-		d.Resource = text
+		d.Object = v1alpha1.ParseObjectReference(text)
 	case "record":
 		d.Record = text
 	}

@@ -4,6 +4,7 @@
 package apilog
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -68,7 +68,7 @@ func Judge(set *reserved.Set, event *Event) []Finding {
 		findings = event.unasked(set)
 	}
 	if event.DryRun && len(findings) > 0 {
-		return []Finding{event.finding(DryRun, findings[0].Fact.Resource)}
+		return []Finding{event.finding(DryRun, findings[0].Fact.Object)}
 	}
 	return findings
 }
@@ -94,74 +94,39 @@ func (e *Event) asked() []Finding {
 	for _, decision := range e.Decisions {
 		findings = append(findings, e.decided(decision))
 	}
-	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Verdict == deny }) {
+	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }) {
 		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
-		findings = append(findings, e.finding(Unclear, e.resource()))
+		findings = append(findings, e.finding(Unclear, e.object()))
 	}
 	if e.Failed != "" {
-		findings = append(findings, e.finding(Failed, e.resource()))
+		findings = append(findings, e.finding(Failed, e.object()))
 	}
 	if len(e.FailedOpen) > 0 && len(e.Decisions) == 0 && e.succeeded() {
-		findings = append(findings, e.unguarded(NotReached, e.resource()))
+		findings = append(findings, e.unguarded(NotReached, e.object()))
 	}
 	return findings
 }
 
-const deny = "deny"
-
-// decided judges what one entry of the guard said.
+// decided judges what one webhook of the guard decided. Of an annotation that two admissions of one request set, the API server
+// keeps the first: the reason may be that of an allowed write, and the outcome and record those of the denial that followed.
 func (e *Event) decided(d Decision) Finding {
-	finding := e.finding(Owed, d.Resource)
-	if d.Resource == "" {
-		finding.Fact.Resource = e.resource()
+	finding := e.finding(Owed, cmp.Or(d.Object, e.object()))
+	finding.Record, finding.Fact.Reason = d.Record, d.Reason
+	if slices.Contains(audit.Operations(), d.Operation) {
+		finding.Fact.Operation = d.Operation
 	}
-	finding.Fact.Outcome = outcomeOf(d)
-	finding.Fact.Reason = d.Reason
-	finding.Record = d.Record
 	if e.Denier == d.Entry {
 		finding.Fact.Message = e.Sentence
 	}
 	switch {
-	case finding.Fact.Outcome == "":
+	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
 		finding.Kind = Passed
 	case d.Record == "" && e.isDeletion():
-		// Every other dry run says so in its query.
-		finding.Kind, finding.Fact.Outcome = DryRun, ""
+		finding.Kind = DryRun // every other dry run says so in its query
+	default:
+		finding.Fact.Outcome = d.Outcome
 	}
-	finding.Fact.Operation = operationOf(e, d)
 	return finding
-}
-
-// outcomeOf is the outcome of the record of a decision; empty where the guard makes none. The annotations do not bear it, so
-// that a new reason of an allowed write belongs here too.
-func outcomeOf(d Decision) v1alpha1.Outcome {
-	if d.Verdict == deny {
-		return v1alpha1.Denied
-	}
-	switch policy.Reason(d.Reason) {
-	case policy.NoChange, policy.SystemWrite, policy.Unconfirmed:
-		return ""
-	case policy.Restoration:
-		return v1alpha1.Restored
-	case policy.SystemDelete:
-		return v1alpha1.Allowed
-	default:
-		return v1alpha1.WouldDeny
-	}
-}
-
-// operationOf is the operation that the guard was asked about. A patch, and a PUT, may create what is absent; the name of the
-// record says so even where the write was denied.
-func operationOf(e *Event, d Decision) admissionv1.Operation {
-	_, rest, _ := strings.Cut(d.Record, "-")
-	switch word, _, _ := strings.Cut(rest, "-"); {
-	case word == "create", word == "update", word == "delete":
-		return admissionv1.Operation(strings.ToUpper(word))
-	case d.Reason == string(policy.ReservedCreate):
-		return admissionv1.Create
-	default:
-		return e.operation()
-	}
 }
 
 func (e *Event) operation() admissionv1.Operation {
@@ -175,24 +140,24 @@ func (e *Event) operation() admissionv1.Operation {
 	}
 }
 
-// resource is the object as the request itself names it.
-func (e *Event) resource() string { return e.path(e.Objects[0]) }
+// object is the object as the request itself names it.
+func (e *Event) object() v1alpha1.ObjectReference { return e.reference(e.Objects[0]) }
 
-func (e *Event) path(id reserved.Identity) string {
-	return audit.ResourcePath(e.GVR.GroupResource().String(), id.Namespace, id.Name)
+func (e *Event) reference(id reserved.Identity) v1alpha1.ObjectReference {
+	return v1alpha1.ObjectReference{Group: e.GVR.Group, Resource: e.GVR.Resource, Namespace: id.Namespace, Name: id.Name}
 }
 
-func (e *Event) finding(kind Kind, resource string) Finding {
+func (e *Event) finding(kind Kind, object v1alpha1.ObjectReference) Finding {
 	return Finding{
 		Kind: kind,
 		Fact: audit.Event{
-			Time: e.Time, Operation: e.operation(), Resource: resource, User: e.User, Source: v1alpha1.SourceImport,
+			Time: e.Time, Operation: e.operation(), Object: object, User: e.User, Source: v1alpha1.SourceImport,
 		},
 	}
 }
 
-func (e *Event) unguarded(reason, resource string) Finding {
-	finding := e.finding(Unguarded, resource)
+func (e *Event) unguarded(reason string, object v1alpha1.ObjectReference) Finding {
+	finding := e.finding(Unguarded, object)
 	finding.Fact.Outcome, finding.Fact.Reason = v1alpha1.Unguarded, reason
 	finding.Fact.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
 	return finding
@@ -212,15 +177,15 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	case e.Verb == "deletecollection":
 		return e.collection(set, named)
 	case len(named) == 0:
-		return []Finding{e.finding(Unclear, e.resource())} // a generated name, which the level Metadata does not tell
+		return []Finding{e.finding(Unclear, e.object())} // a generated name, which the level Metadata does not tell
 	}
 	switch resource := e.concerned(set, named); {
 	case resource == nil:
 		return nil
 	case resource.IsTokenSecret() && e.isAPIServerItself():
-		return []Finding{e.finding(Passed, e.path(named[0]))}
+		return []Finding{e.finding(Passed, e.reference(named[0]))}
 	}
-	return []Finding{e.unguarded(NotAsked, e.path(named[0]))}
+	return []Finding{e.unguarded(NotAsked, e.reference(named[0]))}
 }
 
 // concerned returns the reserved resource that the write concerns, or nil; see policy.Evaluate.
@@ -237,18 +202,18 @@ func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
 	if len(named) > 0 && e.concerned(set, named) == nil {
 		return nil
 	}
-	return []Finding{e.finding(Unclear, e.resource())}
+	return []Finding{e.finding(Unclear, e.object())}
 }
 
 // collection judges the deletion of a collection: the answer, where the log has it, lists what was deleted.
 func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Finding {
 	if len(deleted) == 0 && e.Level != "RequestResponse" {
-		return []Finding{e.finding(Unclear, e.resource())}
+		return []Finding{e.finding(Unclear, e.object())}
 	}
 	var findings []Finding
 	for _, id := range deleted {
 		if set.Find(e.GVR, id) != nil {
-			findings = append(findings, e.unguarded(NotAsked, e.path(id)))
+			findings = append(findings, e.unguarded(NotAsked, e.reference(id)))
 		}
 	}
 	return findings

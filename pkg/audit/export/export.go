@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
@@ -60,13 +59,4 @@ func writeLines(w io.Writer, records []v1alpha1.AuditRecord, event func(*v1alpha
 // eventID changes when the record counts more. Records of two clusters may have the same name, but not the same uid.
 func eventID(record *v1alpha1.AuditRecord) string {
 	return fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
-}
-
-// object takes AuditRecordSpec.Resource apart: "secrets/kube-system/name", or "clusterroles.rbac.authorization.k8s.io/name".
-func object(resource string) (kind, namespace, name string) {
-	kind, name, _ = strings.Cut(resource, "/")
-	if before, after, isNamespaced := strings.Cut(name, "/"); isNamespaced {
-		namespace, name = before, after
-	}
-	return kind, namespace, name
 }

@@ -79,7 +79,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 		},
 		"actor":     fields{"user": userOf(spec.User)},
 		"api":       apiOf(spec),
-		"resources": resourcesOf(spec.Resource),
+		"resources": resourcesOf(spec.Object),
 		// An admission review does not have the address of the client. The API server's audit log has it.
 		"src_endpoint": fields{"name": ocsfUnknown},
 		// The schema has no place for these.
@@ -173,10 +173,9 @@ func apiOf(spec *v1alpha1.AuditRecordSpec) fields {
 	return api
 }
 
-func resourcesOf(resource string) []fields {
-	if resource == "" {
+func resourcesOf(object v1alpha1.ObjectReference) []fields {
+	if object == (v1alpha1.ObjectReference{}) {
 		return nil
 	}
-	kind, namespace, name := object(resource)
-	return []fields{fields{"type": kind, "namespace": namespace, "name": name}.compact()}
+	return []fields{fields{"type": object.GroupResource().String(), "namespace": object.Namespace, "name": object.Name}.compact()}
 }

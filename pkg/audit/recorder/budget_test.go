@@ -66,7 +66,7 @@ func TestAFloodHidesNobody(t *testing.T) {
 		},
 		"many objects of one made-up user": func(i int) audit.Event {
 			event := from(attacker, by("user"))
-			event.Resource = fmt.Sprintf("secrets/kube-system/%d", i)
+			event.Object.Name = fmt.Sprint(i)
 			return event
 		},
 		"many groups of one made-up user": func(i int) audit.Event {
@@ -76,7 +76,7 @@ func TestAFloodHidesNobody(t *testing.T) {
 		},
 		"many kinds of one made-up user": func(i int) audit.Event {
 			event := from(attacker, by("user"))
-			event.Resource = fmt.Sprintf("kind-%d/x", i)
+			event.Object.Resource = fmt.Sprintf("kind-%d", i)
 			return event
 		},
 		"large reviews of many made-up users": func(i int) audit.Event {
@@ -122,7 +122,7 @@ func TestAFloodedEventKeepsUserOperationAndKind(t *testing.T) {
 		h := start(t, Options{Store: store, Mode: Blocking})
 		for i := range 500 {
 			event := from(apiServer, by("mallory"))
-			event.Resource = fmt.Sprintf("secrets/kube-system/%d", i)
+			event.Object.Name = fmt.Sprint(i)
 			h.Record(t.Context(), event)
 		}
 		flooded := func(spec v1alpha1.AuditRecordSpec) bool {

@@ -51,11 +51,7 @@ func newPending(record *v1alpha1.AuditRecord, replica string) *pending {
 // count adds one event.
 func (p *pending) count(event *audit.Event) {
 	p.counted++
-	one := event.Counted(p.replica, p.counted)
-	if p.counted == 1 && len(p.record.Spec.Counts) == 0 {
-		p.record.Spec.LastRequestUID, p.record.Spec.Replica = one.Spec.LastRequestUID, p.replica
-	}
-	audit.Merge(p.record, one)
+	audit.Merge(p.record, event.Counted(p.replica, p.counted))
 }
 
 // unsafe is how many events are in memory only.
@@ -87,7 +83,7 @@ func (p *pending) finish(stored *v1alpha1.AuditRecord, upTo int64) bool {
 // lean makes the stored record share its texts with the counting one, which has equal texts.
 func lean(stored, counting *v1alpha1.AuditRecord) *v1alpha1.AuditRecord {
 	stored.ManagedFields = nil
-	stored.Spec.Operation, stored.Spec.Resource = counting.Spec.Operation, counting.Spec.Resource
+	stored.Spec.Operation, stored.Spec.Object, stored.Spec.Resource = counting.Spec.Operation, counting.Spec.Object, counting.Spec.Resource
 	stored.Spec.Changed, stored.Spec.User = counting.Spec.Changed, counting.Spec.User
 	if stored.Spec.Message == counting.Spec.Message {
 		stored.Spec.Message = counting.Spec.Message

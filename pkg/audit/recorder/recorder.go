@@ -203,7 +203,8 @@ func (r *Recorder) pendingOf(counted, origin *audit.Event, allowed func(*audit.E
 	if origin != nil && !allowed(origin) {
 		return nil
 	}
-	p := newPending(counted.Record(), r.replica())
+	replica := r.replica()
+	p := newPending(counted.Record(replica, 1), replica)
 	var user *string
 	if origin != nil {
 		user = new(origin.UserKey())

@@ -23,7 +23,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // memoryStore is an API server that may be away, slow, or lose its answers.
@@ -117,8 +116,8 @@ func start(t *testing.T, options Options) *harness {
 
 func by(user string) audit.Event {
 	return audit.Event{
-		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "UPDATE", Resource: "secrets/kube-system/x",
-		Reason: "ReservedUpdate", User: policy.User{Name: user}, Source: v1alpha1.SourceGuard,
+		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "UPDATE", Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"),
+		Reason: "ReservedUpdate", User: v1alpha1.User{Name: user}, Source: v1alpha1.SourceGuard,
 	}
 }
 

@@ -4,11 +4,10 @@
 package store
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -26,7 +25,7 @@ func (e Events) Announce(record *v1alpha1.AuditRecord) {
 		e.announceTampering(record)
 		return
 	}
-	object := e.objectOf(record.Spec.Resource)
+	object := e.objectOf(record.Spec.Object)
 	if object == nil || record.Spec.Outcome != v1alpha1.Denied && record.Spec.Outcome != v1alpha1.WouldDeny {
 		return
 	}
@@ -36,47 +35,50 @@ func (e Events) Announce(record *v1alpha1.AuditRecord) {
 }
 
 func (e Events) announceTampering(record *v1alpha1.AuditRecord) {
-	if object := tamperedObject(record.Spec.Resource); object != nil {
+	if object := tamperedObject(record.Spec.Object); object != nil {
 		e.Recorder.Eventf(object, nil, corev1.EventTypeWarning, record.Spec.Reason, string(record.Spec.Outcome),
 			"%s (apigw-guardian audit show %s)", record.Spec.Message, record.Name)
 	}
 }
 
-// What the guard itself rests on, as a record of tampering names it.
-const (
-	RegistrationResource = "validatingwebhookconfigurations.admissionregistration.k8s.io"
-	LeaseResource        = "leases.coordination.k8s.io"
-)
+// RegistrationObject is the webhook configuration, as a record of tampering names it.
+func RegistrationObject() v1alpha1.ObjectReference {
+	return v1alpha1.ObjectReference{
+		Group: "admissionregistration.k8s.io", Resource: "validatingwebhookconfigurations", Name: guardian.WebhookConfiguration,
+	}
+}
+
+// LeaseObject is the leader-election lease, as a record of tampering names it.
+func LeaseObject(namespace string) v1alpha1.ObjectReference {
+	return v1alpha1.ObjectReference{
+		Group: "coordination.k8s.io", Resource: "leases", Namespace: namespace, Name: guardian.WebhookConfiguration,
+	}
+}
 
 // tamperedObject returns the object of a record of tampering; nil where the record names no such object.
-func tamperedObject(path string) *corev1.ObjectReference {
-	parts := strings.Split(path, "/")
-	switch {
-	case parts[0] == RegistrationResource && len(parts) == 2:
+func tamperedObject(object v1alpha1.ObjectReference) *corev1.ObjectReference {
+	switch object {
+	case RegistrationObject():
 		return &corev1.ObjectReference{
-			APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: parts[1],
+			APIVersion: "admissionregistration.k8s.io/v1", Kind: "ValidatingWebhookConfiguration", Name: object.Name,
 		}
-	case parts[0] == LeaseResource && len(parts) == 3:
-		return &corev1.ObjectReference{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Namespace: parts[1], Name: parts[2]}
+	case LeaseObject(object.Namespace):
+		return &corev1.ObjectReference{
+			APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Namespace: object.Namespace, Name: object.Name,
+		}
 	}
 	return nil
 }
 
 // objectOf finds the kind of a written object in the reserved set; nil where the record names no object of it.
-func (e Events) objectOf(path string) *corev1.ObjectReference {
-	parts := strings.Split(path, "/")
-	for _, entry := range e.Set.Resources() {
-		namespaced := entry.Namespace != ""
-		if entry.GVR.GroupResource().String() != parts[0] || namespaced != (len(parts) == 3) || len(parts) < 2 {
-			continue
+func (e Events) objectOf(object v1alpha1.ObjectReference) *corev1.ObjectReference {
+	for _, resource := range e.Set.Resources() {
+		isSameScope := (resource.Namespace != "") == (object.Namespace != "")
+		if isSameScope && resource.GVR.GroupResource() == object.GroupResource() && object.Name != "" {
+			return &corev1.ObjectReference{
+				APIVersion: resource.GVR.GroupVersion().String(), Kind: resource.Kind, Namespace: object.Namespace, Name: object.Name,
+			}
 		}
-		reference := &corev1.ObjectReference{
-			APIVersion: entry.GVR.GroupVersion().String(), Kind: entry.Kind, Name: parts[len(parts)-1],
-		}
-		if namespaced {
-			reference.Namespace = parts[1]
-		}
-		return reference
 	}
 	return nil
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // newStore returns a store over a fake API server.
@@ -34,11 +33,10 @@ func newStore(t *testing.T, intercept interceptor.Funcs, records ...client.Objec
 func denied(user string, count int64) *v1alpha1.AuditRecord {
 	fact := audit.Event{
 		Time: time.Date(2026, 11, 25, 8, 27, 0, 0, time.UTC), RequestUID: "1", Outcome: v1alpha1.Denied, Operation: "DELETE",
-		Resource: "secrets/kube-system/x", Reason: "ReservedDelete", User: policy.User{Name: user, Groups: []string{"g"}},
+		Object: v1alpha1.ParseObjectReference("secrets/kube-system/x"), Reason: "ReservedDelete", User: v1alpha1.User{Name: user, Groups: []string{"g"}},
 		Source: v1alpha1.SourceGuard,
 	}
-	record := fact.Record()
-	audit.Merge(record, fact.Counted("a", count))
+	record := fact.Record("a", count)
 	return record
 }
 

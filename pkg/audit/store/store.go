@@ -100,9 +100,8 @@ func (s *Store) Get(ctx context.Context, name string) (*v1alpha1.AuditRecord, er
 // TryCreate creates a record as a server-side dry run, which stores nothing.
 func (s *Store) TryCreate(ctx context.Context) error {
 	event := audit.Event{Time: time.Now(), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard, Reason: "Status"}
-	record := event.Record()
+	record := event.Record("status", 1)
 	record.Name = audit.SecondName(record.Name)
-	audit.Merge(record, event.Counted("status", 1))
 	sent := record.DeepCopy()
 	if err := s.client.Create(ctx, record, client.DryRunAll, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return explain("try to create an audit record", err)

@@ -33,7 +33,7 @@ func recordOf(outcome v1alpha1.Outcome, operation admissionv1.Operation, resourc
 	return v1alpha1.AuditRecord{
 		ObjectMeta: metav1.ObjectMeta{Name: "20261125t1150-" + strings.ToLower(string(operation)) + "-0a1b2c3d4e5f60718293"},
 		Spec: v1alpha1.AuditRecordSpec{
-			Outcome: outcome, Operation: operation, Resource: resource, Reason: "ReservedUpdate", User: v1alpha1.User{Name: user},
+			Outcome: outcome, Operation: operation, Object: v1alpha1.ParseObjectReference(resource), Resource: resource, Reason: "ReservedUpdate", User: v1alpha1.User{Name: user},
 			FirstTime: at, LastTime: at, Count: 1,
 		},
 	}

@@ -67,7 +67,7 @@ func typical(screen Screen) v1alpha1.AuditRecord {
 	r.Spec.Outcome = longest(v1alpha1.Outcomes())
 	r.Spec.Operation = longest(audit.Operations())
 	r.Spec.Reason = longest(append(audit.TamperedReasons(), string(longest(policy.RecordedReasons()))))
-	r.Spec.Resource, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
+	r.Spec.Object.Name, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
 	r.Name = "20060102t1504-" + strings.ToLower(string(r.Spec.Operation)) + "-" + strings.Repeat("x", 20)
 	return r
 }
@@ -135,12 +135,9 @@ func name(_ Screen, r *v1alpha1.AuditRecord) string { return r.Name }
 func resource(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Resource }
 
 func shortResource(_ Screen, r *v1alpha1.AuditRecord) string {
-	kind, rest, found := strings.Cut(r.Spec.Resource, "/")
-	if !found {
-		return r.Spec.Resource
-	}
-	plural, _, _ := strings.Cut(kind, ".")
-	return plural + "/" + rest
+	object := r.Spec.Object
+	object.Group = ""
+	return object.String()
 }
 
 // unverifiedMark precedes the user in a record of an unverified caller, who may have forged the name.

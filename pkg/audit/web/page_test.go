@@ -21,7 +21,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 const host = "127.0.0.1:8087"
@@ -32,13 +31,11 @@ var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 // fact is a record of one write by a user some minutes before noon.
 func fact(outcome v1alpha1.Outcome, operation admissionv1.Operation, resource, user string, minutes int) *v1alpha1.AuditRecord {
 	f := audit.Event{
-		Time: noon.Add(-time.Duration(minutes) * time.Minute), Outcome: outcome, Operation: operation, Resource: resource,
-		Reason: "Reserved" + string(operation), Message: resource + " is reserved.", User: policy.User{Name: user, Groups: []string{"people"}},
+		Time: noon.Add(-time.Duration(minutes) * time.Minute), Outcome: outcome, Operation: operation, Object: v1alpha1.ParseObjectReference(resource),
+		Reason: "Reserved" + string(operation), Message: resource + " is reserved.", User: v1alpha1.User{Name: user, Groups: []string{"people"}},
 		Changed: []string{"rules[2].verbs"},
 	}
-	record := f.Record()
-	record.Spec.Count = 1
-	return record
+	return f.Record("a", 1)
 }
 
 // sample is four records, the newest first.

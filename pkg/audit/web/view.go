@@ -52,9 +52,11 @@ type row struct {
 	Name      string                `json:"name"`
 	Outcome   v1alpha1.Outcome      `json:"outcome"`
 	Operation admissionv1.Operation `json:"operation"`
-	Resource  string                `json:"resource"`
-	User      string                `json:"user"`
-	Reason    string                `json:"reason"`
+	// Resource is Object in one string, the value of the filter.
+	Resource string                   `json:"resource"`
+	Object   v1alpha1.ObjectReference `json:"object"`
+	User     string                   `json:"user"`
+	Reason   string                   `json:"reason"`
 	// Caller lets the page mark an unverified caller.
 	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
 	Count    int64            `json:"count"`
@@ -110,7 +112,7 @@ func rows(records []v1alpha1.AuditRecord) []row {
 	for i := range records {
 		spec := &records[i].Spec
 		rows = append(rows, row{
-			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, User: spec.User.Name,
+			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object, User: spec.User.Name,
 			Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Fixable reads the JSON output of govulncheck from stdin and prints each known vulnerability that has a fix. It exits with
-// 3 if there is one, and with 1 if the input is not a govulncheck report.
+// 3 if it printed one, and with 1 if the input is not a govulncheck report.
 package main
 
 import (
@@ -27,8 +27,8 @@ type finding struct {
 	Trace        []frame `json:"trace"`
 }
 
-// frame is where the vulnerability is: the first one of a trace names the module, and the package and function if the
-// program reaches them.
+// frame is one step of a trace. The first step names the vulnerable module; package and function are empty unless the program
+// imports the package or calls the function.
 type frame struct {
 	Module   string `json:"module"`
 	Version  string `json:"version"`
@@ -36,8 +36,8 @@ type frame struct {
 	Function string `json:"function"`
 }
 
-// errNoReport says that the input ends before govulncheck said what it scanned.
-var errNoReport = errors.New("no report of govulncheck on stdin")
+// errNoReport is returned if the input has no config message, which every govulncheck report has.
+var errNoReport = errors.New("no govulncheck report on stdin")
 
 func main() {
 	found, err := fixable(os.Stdin)
@@ -55,8 +55,8 @@ func main() {
 	fmt.Println("no known vulnerability that has a fix")
 }
 
-// fixable returns one line for each vulnerability that has a fix, sorted by its ID. A vulnerability in a package that
-// nothing calls counts too: the next change may call it.
+// fixable returns one line for each vulnerability that has a fix, sorted by ID. A vulnerability in code that the program does
+// not call counts too: a later change may call it.
 func fixable(report io.Reader) ([]string, error) {
 	found := map[string]finding{}
 	scanned := false
@@ -88,7 +88,7 @@ func fixable(report io.Reader) ([]string, error) {
 	return lines, nil
 }
 
-// reach is 2 where the program calls the vulnerable function, 1 where it imports the package, and else 0.
+// reach is 2 if the program calls the vulnerable function, 1 if it imports the package, and 0 otherwise.
 func (f finding) reach() int {
 	switch {
 	case f.Trace[0].Function != "":

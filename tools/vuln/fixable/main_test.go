@@ -42,7 +42,7 @@ func TestFixable(t *testing.T) {
 	}
 }
 
-func TestFixableRefusesWhatIsNoReport(t *testing.T) {
+func TestFixableRejectsEmptyInput(t *testing.T) {
 	if _, err := fixable(strings.NewReader("")); !errors.Is(err, errNoReport) {
 		t.Errorf("empty input: got %v, want %v", err, errNoReport)
 	}

@@ -7,8 +7,6 @@ package crds
 
 import "embed"
 
-//go:generate sh -c "mkdir -p ../../../../charts/apigw-guardian/files/crds && cp *.yaml ../../../../charts/apigw-guardian/files/crds/"
-
 //go:embed *.yaml
 var files embed.FS
 

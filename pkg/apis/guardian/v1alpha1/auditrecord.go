@@ -93,8 +93,11 @@ type AuditRecordSpec struct {
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=16
 	Operation admissionv1.Operation `json:"operation,omitempty"`
-	// Resource names the written object: "secrets/kube-system/NAME", "clusterroles.rbac.authorization.k8s.io/NAME". Empty where
-	// the request could not be read.
+	// Object is the written object. Its parts are empty where the request could not be read.
+	// +optional
+	Object ObjectReference `json:"object,omitzero"`
+	// Resource is Object in one string, such as secrets/kube-system/NAME: a printer column and a selectable field can each show
+	// one simple field only.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Resource string `json:"resource,omitempty"`

@@ -8,3 +8,4 @@
 package v1alpha1
 
 //go:generate sh -c "$(../../../../tools/install controller-gen) object:headerFile=boilerplate.txt crd:headerFile=boilerplate.yaml.txt paths=. output:crd:dir=../crds"
+//go:generate sh -c "cp ../crds/*.yaml ../../../../charts/apigw-guardian/files/crds/"

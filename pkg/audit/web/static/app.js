@@ -8,7 +8,7 @@ import { fetchView, listen } from "./api.js";
 import * as details from "./details.js";
 import { byId } from "./dom.js";
 import * as filters from "./filters.js";
-import { plural, resourceLabel, timeOfDay, userLabel, userParts } from "./format.js";
+import { objectLabel, plural, timeOfDay, userLabel, userParts } from "./format.js";
 import * as ranking from "./ranking.js";
 import * as table from "./table.js";
 import * as timeline from "./timeline.js";
@@ -87,11 +87,11 @@ function show(answer, question) {
   timeline.show(view.timeline);
   ranking.show("users", {
     ranking: view.users, of: ["user", "users"], filter: state.user, chosen: (user) => change({ user }),
-    label: userParts,
+    label: ({ name }) => userParts(name),
   });
   ranking.show("resources", {
     ranking: view.resources, of: ["resource", "resources"], filter: state.resource, chosen: (resource) => change({ resource }),
-    label: resourceLabel,
+    label: ({ object }) => objectLabel(object),
   });
   table.show(view, news.fresh, clear);
   announce(news);

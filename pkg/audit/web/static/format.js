@@ -26,13 +26,6 @@ export function time(iso) {
   return element("time", { datetime: iso, title: inFull.format(date) }, inSeconds.format(date));
 }
 
-/** The parts of "secrets/kube-system/NAME" or "clusterroles.rbac.authorization.k8s.io/NAME". */
-function resourceParts(path) {
-  const [type, ...rest] = path.split("/");
-  const namespace = rest.length > 1 ? rest.shift() : "";
-  return { kind: type.split(".")[0], namespace, name: rest.join("/") };
-}
-
 const outcomes = {
   Denied: "Denied",
   WouldDeny: "Would deny",
@@ -60,8 +53,7 @@ export function userParts(user) {
   return name ? { name, detail: `ServiceAccount in ${namespace}` } : { name: userLabel(user), detail: "" };
 }
 
-/** A resource's name, and what it is where. */
-export function resourceLabel(path) {
-  const { kind, namespace, name } = resourceParts(path);
-  return { name: name || "not known", detail: [kind, namespace && `in ${namespace}`].filter(Boolean).join(" ") };
+/** An object's name, its type and its namespace. */
+export function objectLabel({ resource, namespace, name }) {
+  return { name: name || "not known", detail: [resource, namespace && `in ${namespace}`].filter(Boolean).join(" ") };
 }

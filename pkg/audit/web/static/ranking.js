@@ -15,7 +15,8 @@ const twoLines = ({ name, detail }) =>
 export function show(id, { ranking, label, filter, chosen, of }) {
   const focused = byId(id).contains(document.activeElement) ? document.activeElement.dataset.name : null;
   const most = ranking.top[0]?.count ?? 1;
-  const buttons = ranking.top.map(({ name, count }) => {
+  const buttons = ranking.top.map((tally) => {
+    const { name, count } = tally;
     const exact = `"${name}"`;
     const button = element(
       "button",
@@ -26,7 +27,7 @@ export function show(id, { ranking, label, filter, chosen, of }) {
         "aria-pressed": filter === exact,
         onclick: () => chosen(filter === exact ? "" : exact),
       },
-      twoLines(label(name)),
+      twoLines(label(tally)),
       element("span", { class: "number" }, number(count)),
     );
     button.style.setProperty("--share", count / most);

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import { byId, element } from "./dom.js";
-import { badge, number, plural, resourceLabel, time, userLabel, userParts } from "./format.js";
+import { badge, number, objectLabel, plural, time, userLabel, userParts } from "./format.js";
 
 const body = byId("rows");
 
@@ -82,7 +82,7 @@ function setCurrent(name) {
 }
 
 function row(record, isFresh) {
-  const resource = resourceLabel(record.resource);
+  const resource = objectLabel(record.object);
   const user = userParts(record.user);
   const operation = record.operation || "–";
   const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}${record.caller === "Unverified" ? ", caller not verified" : ""}`;

@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// ObjectReference identifies an object of the API server. Absent parts are empty: Group in the core group, Namespace of a
+// cluster-scoped object, Name where only the resource is known.
+type ObjectReference struct {
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Group string `json:"group,omitempty"`
+	// Resource is the plural name of the type, such as secrets.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Resource string `json:"resource,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Namespace string `json:"namespace,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Name string `json:"name,omitempty"`
+}
+
+// GroupResource returns the type of the object.
+func (r ObjectReference) GroupResource() schema.GroupResource {
+	return schema.GroupResource{Group: r.Group, Resource: r.Resource}
+}
+
+// String returns "secrets/kube-system/NAME" or "clusterroles.rbac.authorization.k8s.io/NAME". Empty parts are left out.
+func (r ObjectReference) String() string {
+	parts := make([]string, 0, 3)
+	for _, part := range []string{r.GroupResource().String(), r.Namespace, r.Name} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// ParseObjectReference reads what String returns.
+func ParseObjectReference(text string) ObjectReference {
+	groupResource, name, _ := strings.Cut(text, "/")
+	object := ObjectReference{Name: name}
+	object.Resource, object.Group, _ = strings.Cut(groupResource, ".")
+	if namespace, rest, isNamespaced := strings.Cut(name, "/"); isNamespaced {
+		object.Namespace, object.Name = namespace, rest
+	}
+	return object
+}

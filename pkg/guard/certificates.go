@@ -1,0 +1,266 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/certs"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+)
+
+// Certificates say with what the guard serves, and which callers it answers.
+type Certificates struct {
+	// Dir holds tls.crt, tls.key and ca.crt; "" for the built-in CA.
+	Dir string
+	// CALifetime and LeafLifetime are those of the built-in CA and its serving certificates.
+	CALifetime, LeafLifetime time.Duration
+	// ClientCA is the file of CAs that verify callers; "" to answer every caller.
+	ClientCA string
+	// ClientCertOptional answers callers without a certificate too, and records that they are not verified.
+	ClientCertOptional bool
+}
+
+// handshakes is what the server, the probes and the metrics use of a source.
+type handshakes interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	State() certs.State
+}
+
+// trust is what the webhook configuration uses of a source.
+type trust interface {
+	Refresh(ctx context.Context) (bundle []byte, err error)
+	Bundle() []byte
+}
+
+// source is a serving certificate: *certs.Authority or *certs.Files.
+type source struct {
+	handshakes
+	trust
+	// follow keeps it up to date in every replica, and lead rotates it in the leader. Both return when their context ends.
+	follow, lead func(context.Context)
+}
+
+// certificates hold the source once it is loaded.
+type certificates struct {
+	source  source        // set before loaded is closed
+	loaded  chan struct{} // closed once there is a certificate
+	leading chan struct{} // has an element while this replica leads or stands in for the leader
+	callers *certs.ClientCA
+}
+
+// newCertificates reads the CAs of callers from the file; "" for none.
+func newCertificates(clientCA string, registry prometheus.Registerer, log *slog.Logger) (*certificates, error) {
+	c := &certificates{loaded: make(chan struct{}), leading: make(chan struct{}, 1)}
+	if clientCA != "" {
+		var err error
+		if c.callers, err = certs.LoadClientCA(clientCA, log); err != nil {
+			return nil, err
+		}
+	}
+	if err := registry.Register(certs.NewCollector(c.state)); err != nil {
+		return nil, fmt.Errorf("register metrics of the certificates: %w", err)
+	}
+	return c, nil
+}
+
+func (c *certificates) load(s source) {
+	c.source = s
+	close(c.loaded)
+}
+
+// isLoaded reports whether there is a certificate.
+func (c *certificates) isLoaded() bool {
+	select {
+	case <-c.loaded:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitLoaded reports whether the source was loaded before ctx ended.
+func (c *certificates) awaitLoaded(ctx context.Context) bool {
+	select {
+	case <-c.loaded:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// follow keeps the certificates up to date until ctx ends.
+func (c *certificates) follow(ctx context.Context) {
+	if !c.awaitLoaded(ctx) {
+		return
+	}
+	var group sync.WaitGroup
+	group.Go(func() { c.source.follow(ctx) })
+	if c.callers != nil {
+		group.Go(func() { c.callers.Follow(ctx) })
+	}
+	group.Wait()
+}
+
+// lead rotates the certificates until ctx ends. The elected leader runs it, and a replica that stands in. One process never runs
+// it twice at the same time.
+func (c *certificates) lead(ctx context.Context) {
+	if !c.awaitLoaded(ctx) {
+		return
+	}
+	select {
+	case c.leading <- struct{}{}:
+		defer func() { <-c.leading }()
+		c.source.lead(ctx)
+	case <-ctx.Done():
+	}
+}
+
+const (
+	// standInPatience is how long a replica leaves a problem of the certificates to the leader, which takes a step of the rotation
+	// each half minute at the latest.
+	standInPatience = time.Minute
+	standInInterval = 5 * time.Second
+)
+
+// standIn leads in any replica once a problem of the certificates has lasted, until it is solved or ctx ends: another client may
+// hold the lease. Several replicas may lead at once, as the Secret is written under its resourceVersion.
+func (c *certificates) standIn(ctx context.Context) {
+	var since time.Time
+	for pause(ctx, standInInterval) {
+		switch {
+		case !c.hasOwnProblem():
+			since = time.Time{}
+		case since.IsZero():
+			since = time.Now()
+		case time.Since(since) >= standInPatience:
+			c.leadUntilSolved(ctx)
+		}
+	}
+}
+
+func (c *certificates) leadUntilSolved(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { c.lead(ctx) })
+	for c.hasOwnProblem() && pause(ctx, standInInterval) {
+	}
+	cancel()
+	group.Wait()
+}
+
+// pause reports whether the time was over before the end of ctx.
+func pause(ctx context.Context, length time.Duration) bool {
+	select {
+	case <-time.After(length):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// hasOwnProblem reports whether the certificates have a problem that a leader solves. A problem of the callers' CA file is none.
+func (c *certificates) hasOwnProblem() bool {
+	return c.isLoaded() && c.source.State().Problem != ""
+}
+
+// bundle returns what API servers must trust, for the webhook configuration. If this replica may no longer read the Secret, it
+// returns the CAs that this replica serves with, so that an absent webhook configuration is still restored.
+func (c *certificates) bundle(ctx context.Context) ([]byte, error) {
+	bundle, err := c.source.Refresh(ctx)
+	if apierrors.IsForbidden(err) {
+		return c.source.Bundle(), nil
+	}
+	return bundle, err
+}
+
+// serving answers a handshake. The server listens only once the source is loaded.
+func (c *certificates) serving(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.source.GetCertificate(hello)
+}
+
+// state returns the zero State before the source is loaded.
+func (c *certificates) state() certs.State {
+	if !c.isLoaded() {
+		return certs.State{}
+	}
+	state := c.source.State()
+	if c.callers != nil && state.Problem == "" {
+		state.Problem = c.callers.Problem()
+	}
+	return state
+}
+
+// ready is the check of /readyz.
+func (c *certificates) ready(*http.Request) error { return c.state().Ready(time.Now()) }
+
+// loadRetry is the pause between two attempts to load the certificates while the API server cannot be reached.
+const loadRetry = time.Second
+
+// loadCertificates tries until there is a certificate or ctx ends. It returns an error if an administrator must repair what is
+// stored.
+func (g *Guard) loadCertificates(ctx context.Context) error {
+	for {
+		loaded, err := g.loadSource(ctx)
+		if err == nil {
+			g.certificates.load(loaded)
+			return nil
+		}
+		for _, final := range []error{certs.ErrUnusableCA, certs.ErrInvalidOptions, certs.ErrUnusableFiles} {
+			if errors.Is(err, final) {
+				return err
+			}
+		}
+		g.options.Log.Warn("failed to load the certificates, trying again", slog.Any("err", err))
+		if !pause(ctx, loadRetry) {
+			return nil
+		}
+	}
+}
+
+func (g *Guard) loadSource(ctx context.Context) (source, error) {
+	settings, host := g.options.Certificates, g.options.Endpoint.Host()
+	if settings.Dir != "" {
+		files, err := certs.LoadFiles(ctx, certs.FilesOptions{
+			Dir: settings.Dir, Host: host, Registered: g.registered, Changed: g.changes.Notify, Log: g.options.Log,
+		})
+		if err != nil {
+			return source{}, err
+		}
+		return source{handshakes: files, trust: files, follow: files.Follow, lead: files.Lead}, nil
+	}
+	authority, err := certs.LoadAuthority(ctx, g.client.CoreV1(), certs.Options{
+		Namespace: g.options.Namespace, Hosts: []string{host},
+		CALifetime: settings.CALifetime, LeafLifetime: settings.LeafLifetime,
+		Registered: g.registered, Changed: g.changes.Notify, Log: g.options.Log,
+	})
+	if err != nil {
+		return source{}, err
+	}
+	return source{handshakes: authority, trust: authority, follow: authority.Follow, lead: authority.Lead}, nil
+}
+
+// registered returns the CA bundle of the live webhook configuration.
+func (g *Guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
+	live, err := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return registration.Bundle(live), true, nil
+}

@@ -1,0 +1,79 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"context"
+	"fmt"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+)
+
+// addRepairer makes the Repairer of the webhook configuration. It has a separate client, and so a separate rate limit: the reads
+// of the certificates must not delay a repair.
+func (g *Guard) addRepairer() error {
+	client, err := newClient(g.config)
+	if err != nil {
+		return err
+	}
+	g.repairer, err = registration.NewRepairer(registration.RepairerOptions{
+		Client: client.AdmissionregistrationV1().ValidatingWebhookConfigurations(),
+		Build:  g.wantedConfiguration, Report: g.repaired, Registry: g.options.Registry, Log: g.options.Log,
+	})
+	return err
+}
+
+func (g *Guard) wantedConfiguration(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+	owner, err := g.owner(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := g.certificates.bundle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	failurePolicy := admissionregistrationv1.Fail
+	if g.options.Mode == policy.Observe {
+		failurePolicy = admissionregistrationv1.Ignore
+	}
+	return registration.Build(g.options.Set, registration.Options{
+		Endpoint: g.options.Endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
+		CertificateProblem: g.certificates.state().Problem, RecordsProblem: g.recorder.Problem(),
+		Annotations: g.publisher.Annotations(),
+	}), nil
+}
+
+// owner returns the reference to the ClusterRole that owns the webhook configuration; nil where none is named. It reads the
+// ClusterRole each time: once it is gone, the release is being uninstalled, and the garbage collector deletes the webhook
+// configuration too.
+//
+// A ClusterRole that is being deleted still counts. A finalizer can hold it for ever, and then nothing is uninstalled. If it does
+// go, the garbage collector deletes the webhook configuration with this reference, even if that was written a moment too late.
+func (g *Guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
+	name := g.options.OwnerClusterRole
+	if name == "" {
+		return nil, nil
+	}
+	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+	known := g.lastOwner.Load()
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, registration.ErrOwnerGone
+	case apierrors.IsForbidden(err) && known != nil: // an administrator took this right away; those for the repair may be left
+		return known, nil
+	case err != nil:
+		return nil, fmt.Errorf("read the owner of the webhook configuration, clusterrole %q: %w", name, err)
+	}
+	owner := &metav1.OwnerReference{
+		APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole", Name: role.Name, UID: role.UID,
+	}
+	g.lastOwner.Store(owner)
+	return owner, nil
+}

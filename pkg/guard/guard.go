@@ -1,0 +1,285 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package guard runs one replica of the guard. It serves reviews, keeps certificates, records and the webhook configuration, and
+// runs for leadership.
+package guard
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
+)
+
+// Options are the settings of a Guard. All fields are required except where the comment says otherwise.
+type Options struct {
+	Set  *reserved.Set
+	Mode policy.Mode
+	// Endpoint is the address at which the API server calls the guard.
+	Endpoint registration.Endpoint
+	// Listen is the TCP address of the webhook server.
+	Listen string
+	// ProbeListen and MetricsListen are TCP addresses; "" or "0" for no server.
+	ProbeListen, MetricsListen string
+	// Namespace holds the CA Secret, the leader-election lease and the ConfigMap of credentials.
+	Namespace string
+	// DrainPeriod is the time to keep serving after the context of Run ends; zero for none.
+	DrainPeriod time.Duration
+	// LeaderElect is false for a guard with a single replica: it leads at once.
+	LeaderElect bool
+	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
+	OwnerClusterRole string
+	// ControllerManagers are the user names of kube-controller-manager.
+	ControllerManagers []string
+	// MessageHint is the second line of each denial; "" for none.
+	MessageHint  string
+	Certificates Certificates
+	Records      Records
+	Registry     metrics.RegistererGatherer
+	Log          *slog.Logger
+}
+
+// Guard is one replica. New makes one, and Run runs it once.
+type Guard struct {
+	options Options
+	config  *rest.Config
+	// name identifies this process. No earlier process had it, so that a count that one may still be writing is not continued.
+	name string
+
+	client       kubernetes.Interface
+	events       events.EventBroadcaster
+	eventSource  events.EventRecorder
+	certificates *certificates
+	records      *store.Store
+	recorder     *recorder.Recorder
+	publisher    *registration.Publisher
+	server       *server.Server
+	repairer     *registration.Repairer
+	// changes tells the Keeper that wantedConfiguration may return another result than before.
+	changes registration.Changes
+	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
+	lastOwner atomic.Pointer[metav1.OwnerReference]
+}
+
+// New returns a Guard for the cluster that config names. It makes no API call and opens no port. The errors are those of a file of
+// client CAs or of a spool that cannot be used.
+func New(config *rest.Config, options Options) (*Guard, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("name this replica: %w", err)
+	}
+	g := &Guard{options: options, config: config, name: host + "-" + rand.String(8), changes: registration.NewChanges()}
+	if g.client, err = newClient(config); err != nil {
+		return nil, err
+	}
+	g.publisher = &registration.Publisher{
+		Client: g.client.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Log: options.Log,
+	}
+	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
+		return nil, err
+	}
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addServer, g.addRepairer} {
+		if err := add(); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// newClient makes a client with a separate rate limit.
+func newClient(config *rest.Config) (*kubernetes.Clientset, error) {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return client, nil
+}
+
+// unlimited returns a configuration without a rate limit on the client's side.
+func unlimited(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	return config
+}
+
+// ShutdownPeriod bounds the time from the end of Run's context to its return: the drain, the last answers, and their records. A
+// Pod needs a longer terminationGracePeriodSeconds.
+func ShutdownPeriod(drain time.Duration) time.Duration {
+	return drain + server.ShutdownTimeout + recorder.FlushTimeout
+}
+
+// Run serves until ctx ends, drains, and returns nil. It returns an error if a port cannot be bound or if the stored certificates
+// cannot be used.
+func (g *Guard) Run(ctx context.Context) error {
+	probes, err := g.newProbes(ctx)
+	if err != nil {
+		return err
+	}
+	scrapes, err := g.newMetrics(ctx)
+	if err != nil {
+		return err
+	}
+	// Probes, metrics, records and Events outlast the drain, so that the last answers are recorded.
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	if err := g.events.StartRecordingToSinkWithContext(lasting); err != nil {
+		return fmt.Errorf("start to record events: %w", err)
+	}
+	defer g.events.Shutdown()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var support errgroup.Group
+	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run)} {
+		support.Go(func() error {
+			defer stop() // it ends before lasting only if it fails
+			return run(lasting)
+		})
+	}
+	err = g.runLoops(ctx)
+	end()
+	return errors.Join(err, support.Wait())
+}
+
+// runLoops runs what ends with ctx. An error of one ends the others.
+func (g *Guard) runLoops(ctx context.Context) error {
+	patrol := &registration.Patrol{
+		Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn, FilesDiffer: g.options.Certificates.Dir != "",
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{
+		g.serve, endless(g.lead), endless(g.publisher.Run), endless(g.certificates.follow), endless(g.certificates.standIn),
+		endless(patrol.Run),
+	} {
+		group.Go(func() error { return run(ctx) })
+	}
+	return group.Wait()
+}
+
+// endless adapts a function that ends with its context and cannot fail.
+func endless(run func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		run(ctx)
+		return nil
+	}
+}
+
+// serve loads the certificates, however long the API server takes to come up, and answers reviews until the drain is over.
+func (g *Guard) serve(ctx context.Context) error {
+	if err := g.loadCertificates(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	// Before the first review, so that its denials can be verified.
+	if err := g.publisher.Publish(ctx); err != nil {
+		g.options.Log.Warn("failed to publish the key of this replica", slog.Any("err", err))
+	}
+	return g.server.Start(ctx)
+}
+
+func (g *Guard) addServer() error {
+	handler, err := g.newHandler()
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(webhook.Path, handler)
+	var clientCAs func() *x509.CertPool
+	if g.certificates.callers != nil {
+		clientCAs = g.certificates.callers.Pool
+	}
+	g.server = server.New(server.Options{
+		Listen:             g.options.Listen,
+		Handler:            mux,
+		GetCertificate:     g.certificates.serving,
+		ClientCAs:          clientCAs,
+		ClientCertOptional: g.options.Certificates.ClientCertOptional,
+		Log:                g.options.Log,
+		DrainPeriod:        g.options.DrainPeriod,
+	})
+	if err := g.options.Registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "apigw_guardian_connections_closed_total",
+		Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest.",
+	}, func() float64 { return float64(g.server.Closed()) })); err != nil {
+		return fmt.Errorf("register metrics of the server: %w", err)
+	}
+	return nil
+}
+
+func (g *Guard) newHandler() (*webhook.Handler, error) {
+	counters, err := webhook.NewMetrics(g.options.Registry)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := g.newLookups()
+	if err != nil {
+		return nil, err
+	}
+	writers := policy.DefaultWriters()
+	writers.ControllerManager = g.options.ControllerManagers
+	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
+	return webhook.NewHandler(webhook.Options{
+		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Writers: writers},
+		Lookup:      answers,
+		Recorder:    g.recorder,
+		AsksCallers: g.certificates.callers != nil,
+		Replica:     g.publisher.Replica,
+		Log:         g.options.Log,
+		Metrics:     counters,
+		Hint:        g.options.MessageHint,
+	})
+}
+
+// newLookups returns lookups without a rate limit. Any client of the API server can cause lookups, and must not delay those of
+// other clients or the repair of the webhook configuration. The server's limit on requests bounds them.
+func (g *Guard) newLookups() (lookups, error) {
+	config := unlimited(g.config)
+	client, err := newClient(config)
+	if err != nil {
+		return lookups{}, err
+	}
+	objects, err := metadata.NewForConfig(config)
+	if err != nil {
+		return lookups{}, fmt.Errorf("make a client of object metadata: %w", err)
+	}
+	return lookups{
+		reader: lookup.Reader{Client: client, Config: g.config, Namespace: g.options.Namespace}, metadata: objects, set: g.options.Set,
+	}, nil
+}
+
+// addEvents makes the source of Events, with a separate rate limit.
+func (g *Guard) addEvents() error {
+	client, err := newClient(g.config)
+	if err != nil {
+		return err
+	}
+	g.events = events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	g.eventSource = g.events.NewRecorder(scheme.Scheme, guardian.Name)
+	return nil
+}

@@ -1,0 +1,72 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+)
+
+// Records say how the guard records events.
+type Records struct {
+	Mode recorder.Mode
+	// SpoolDir is a directory of this replica alone; "" for no spool, which recorder.Batch does not allow.
+	SpoolDir  string
+	Retention store.Retention
+}
+
+// addRecorder makes the recorder. It bounds itself, and a denial waits for it, so that its client has no rate limit.
+func (g *Guard) addRecorder() error {
+	var err error
+	if g.records, err = store.New(unlimited(g.config)); err != nil {
+		return err
+	}
+	settings := g.options.Records
+	g.recorder, err = recorder.New(recorder.Options{
+		Store: g.records, Mode: settings.Mode, SpoolDir: settings.SpoolDir, Replica: g.name,
+		Announce: store.Events{Recorder: g.eventSource, Set: g.options.Set}.Announce,
+		Registry: g.options.Registry, Log: g.options.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the recorder: %w", err)
+	}
+	return nil
+}
+
+// problemInterval is how often the leader compares the recorder's problem with the one on the webhook configuration.
+const problemInterval = 5 * time.Second
+
+// publishRecordsProblem keeps the recorder's problem on the webhook configuration until ctx ends.
+func (g *Guard) publishRecordsProblem(ctx context.Context) {
+	published := ""
+	wait.UntilWithContext(ctx, func(context.Context) {
+		if problem := g.recorder.Problem(); problem != published {
+			published = problem
+			g.changes.Notify()
+		}
+	}, problemInterval)
+}
+
+// retentionInterval is how often the leader deletes old records. It bounds how far their number exceeds the limit.
+const retentionInterval = time.Minute
+
+// retainRecords deletes old records until ctx ends. Only the leader runs it: two replicas would delete each other's page.
+func (g *Guard) retainRecords(ctx context.Context) {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		count, err := g.records.CleanUp(ctx, g.options.Records.Retention, time.Now())
+		if err != nil && ctx.Err() == nil {
+			g.options.Log.Warn("failed to delete old audit records", slog.Any("err", err))
+		}
+		if count > 0 {
+			g.options.Log.Info("old audit records deleted", slog.Int("count", count))
+		}
+	}, retentionInterval)
+}
