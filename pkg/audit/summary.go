@@ -29,12 +29,11 @@ type Summary struct {
 	ByResource []Tally `json:"byResource"`
 	ByReason   []Tally `json:"byReason"`
 	ByOutcome  []Tally `json:"byOutcome"`
-	// ByDay has a tally for every day ("2006-01-02") from the first to the last, days without a write included.
+	// ByDay has a tally for every day ("2006-01-02") from the first to the last, also for days without a write.
 	ByDay []Tally `json:"byDay"`
 }
 
-// Summarize counts the writes of the records. A record counts whole on the day of its last write: it spans minutes. Days
-// begin and end in the given place.
+// Summarize counts the writes of the records. All writes of a record count on the day of the last one, in the time zone.
 func Summarize(records []v1alpha1.AuditRecord, place *time.Location) Summary {
 	users, resources := map[string]int64{}, map[string]int64{}
 	objects := map[string]*v1alpha1.ObjectReference{}
@@ -70,7 +69,7 @@ func tallies(counts map[string]int64) []Tally {
 	return result
 }
 
-// maxDays bounds the days between the first and the last: one record with a wrong clock must not cost memory.
+// maxDays bounds the days without a write between two others, against a record with a wrong time.
 const maxDays = 3660
 
 func everyDay(counts map[string]int64) []Tally {
