@@ -163,26 +163,8 @@ func printImport(p *printer, result *importResult) {
 		p.line(fmt.Sprintf("%d events of reserved resources are in the log more than once, and count once.", twice))
 	}
 	p.line("")
-	printWrites(p, result.Writes)
-	if len(result.Away) > 0 {
-		p.line("")
-		printAway(p, result.Away)
-	}
-	for _, part := range []struct {
-		title       string
-		differences []apilog.Difference
-	}{{"MISSING", result.Missing}, {"SURPLUS", result.Surplus}} {
-		if len(part.differences) > 0 {
-			p.line("")
-			printDifferences(p, part.title, part.differences)
-		}
-	}
-	p.line("")
-	p.line(result.sentence())
-}
-
-func printWrites(p *printer, writes apilog.Counts) {
 	p.row("WRITES TO RESERVED RESOURCES", "COUNT")
+	writes := result.Writes
 	for _, row := range []struct {
 		what  string
 		count int
@@ -197,16 +179,24 @@ func printWrites(p *printer, writes apilog.Counts) {
 	} {
 		p.row(row.what, strconv.Itoa(row.count))
 	}
-}
-
-func printAway(p *printer, spans []apilog.Span) {
-	p.row("GUARD AWAY FROM", "TO", "REFUSED", "UNGUARDED")
-	for _, span := range spans {
+	if len(result.Away) > 0 {
+		p.line("")
+		p.row("GUARD UNAVAILABLE FROM", "TO", "REFUSED", "UNGUARDED")
+	}
+	for _, span := range result.Away {
 		p.row(clock(span.From), clock(span.To), strconv.Itoa(span.Failed), strconv.Itoa(span.Unguarded))
 	}
+	printDifferences(p, "MISSING", result.Missing)
+	printDifferences(p, "SURPLUS", result.Surplus)
+	p.line("")
+	p.line(result.sentence())
 }
 
 func printDifferences(p *printer, title string, differences []apilog.Difference) {
+	if len(differences) == 0 {
+		return
+	}
+	p.line("")
 	p.row(title, "LOGGED", "OUTCOME", "OPERATION", "RESOURCE", "USER", "REASON", "LAST SEEN", "RECORD")
 	for _, d := range differences {
 		p.row(strconv.FormatInt(max(d.Logged-d.Recorded, d.Recorded-d.Logged), 10), strconv.FormatInt(d.Logged, 10),

@@ -73,27 +73,14 @@ func tallies(counts map[string]int64) []Tally {
 const maxDays = 3660
 
 func everyDay(counts map[string]int64) []Tally {
-	names := slices.Sorted(maps.Keys(counts))
-	result := make([]Tally, 0, len(names))
-	for i, name := range names {
-		if i > 0 {
-			result = append(result, daysBetween(names[i-1], name)...)
+	result := make([]Tally, 0, len(counts))
+	var next time.Time
+	for i, name := range slices.Sorted(maps.Keys(counts)) {
+		day, _ := time.Parse(time.DateOnly, name) // Summarize has formatted it
+		for ; i > 0 && next.Before(day) && day.Sub(next) < maxDays*24*time.Hour; next = next.AddDate(0, 0, 1) {
+			result = append(result, Tally{Name: next.Format(time.DateOnly)})
 		}
-		result = append(result, Tally{Name: name, Count: counts[name]})
+		result, next = append(result, Tally{Name: name, Count: counts[name]}), day.AddDate(0, 0, 1)
 	}
 	return result
-}
-
-func daysBetween(before, after string) []Tally {
-	day, _ := time.Parse(time.DateOnly, before) // it was formatted here
-	var between []Tally
-	for range maxDays {
-		day = day.AddDate(0, 0, 1)
-		name := day.Format(time.DateOnly)
-		if name >= after {
-			return between
-		}
-		between = append(between, Tally{Name: name})
-	}
-	return nil
 }
