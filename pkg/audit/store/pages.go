@@ -9,12 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/http"
 	"strconv"
-
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
@@ -24,14 +19,6 @@ import (
 const pageSize = 500
 
 var errNoList = errors.New("the answer is not a list of audit records")
-
-// newLister returns a client that shares the connections of httpClient.
-func newLister(config *rest.Config, httpClient *http.Client, scheme *runtime.Scheme) (rest.Interface, error) {
-	config = rest.CopyConfig(config)
-	config.APIPath, config.GroupVersion = "/apis", new(v1alpha1.GroupVersion())
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	return rest.RESTClientForConfigAndClient(config, httpClient)
-}
 
 // page is the answer to one request of a list. next is the continue token, or "" for the last page.
 type page struct {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -65,7 +66,10 @@ func connect(config *rest.Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	lister, err := newLister(config, httpClient, scheme)
+	config = rest.CopyConfig(config)
+	config.APIPath, config.GroupVersion = "/apis", new(v1alpha1.GroupVersion())
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	lister, err := rest.RESTClientForConfigAndClient(config, httpClient)
 	return &Store{client: c, lister: lister}, err
 }
 

@@ -209,7 +209,7 @@ function onSignal(signal) {
 
 function onBroken() {
   if (byId("connection").dataset.state !== "lost") {
-    complain(`apigw-guardian audit web has not answered since ${timeOfDay(new Date())}, so this page may be out of date. Trying again. If it has ended, start it again: it then has a new address.`);
+    complain(`Since ${timeOfDay(new Date())}, apigw-guardian audit web does not answer: this page may be out of date. Trying again. If it has ended, start it again: it then has a new address.`);
   }
   connect("lost");
 }
