@@ -109,7 +109,7 @@ var rules = []rule{
 	},
 	{
 		packages: []string{"pkg/audit/terminal"},
-		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/...", "golang.org/x/text/width"},
+		only:     []string{"k8s.io/apimachinery/...", "golang.org/x/text/width"},
 		reason:   "x/text/width gives the width of a character; the caller passes the size and colours of the terminal",
 	},
 	{

@@ -8,8 +8,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Clean makes a record that was read from the API server fit to be shown: whoever has the right can have created it with texts
-// that take over a terminal. What the guard wrote stays as it is. The managed fields, of use to nobody who reads a denial, go.
+// Clean makes the texts of a record printable: another client may have created it, with texts that control a terminal. It does
+// not change what the guard wrote. It removes the managed fields.
 func Clean(record *v1alpha1.AuditRecord) {
 	record.ManagedFields = nil
 	for _, texts := range []map[string]string{record.Labels, record.Annotations} {
@@ -42,14 +42,14 @@ func cleanObject(object *v1alpha1.ObjectReference) {
 	cleanEach(maxLabel, &object.Resource, &object.Namespace)
 }
 
-func cleanEach(max int, values ...*string) {
+func cleanEach(limit int, values ...*string) {
 	for _, value := range values {
-		*value = text.Printable(*value, max)
+		*value = text.Printable(*value, limit)
 	}
 }
 
-func cleanAll(values []string, max int) {
+func cleanAll(values []string, limit int) {
 	for i := range values {
-		cleanEach(max, &values[i])
+		cleanEach(limit, &values[i])
 	}
 }
