@@ -4,8 +4,6 @@
 package e2e
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -22,6 +20,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // The guard repairs its webhook configuration after any change.

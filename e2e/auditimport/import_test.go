@@ -5,8 +5,6 @@
 package auditimport
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
-
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -26,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"

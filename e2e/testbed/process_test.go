@@ -27,9 +27,9 @@ func TestStopEndsEveryKindOfProcess(t *testing.T) {
 		grace  time.Duration
 		want   syscall.Signal // 0: it ended by itself
 	}{
-		"one that ends when asked":          {script: "echo up; exec sleep 1000", grace: longGrace, want: syscall.SIGTERM},
-		"one that tidies up when asked":     {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", grace: longGrace, want: 0},
-		"one that does not listen":          {script: "trap '' TERM; echo up; while :; do sleep 0.01; done", grace: 0, want: syscall.SIGKILL},
+		"one that ends when asked":         {script: "echo up; exec sleep 1000", grace: longGrace, want: syscall.SIGTERM},
+		"one that tidies up when asked":    {script: "trap 'exit 0' TERM; echo up; while :; do sleep 0.01; done", grace: longGrace, want: 0},
+		"one that does not listen":         {script: "trap '' TERM; echo up; while :; do sleep 0.01; done", grace: 0, want: syscall.SIGKILL},
 		"one that ended before the signal": {script: "echo up", grace: longGrace, want: 0},
 	}
 	for name, test := range tests {

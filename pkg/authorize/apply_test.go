@@ -4,13 +4,6 @@
 package authorize
 
 import (
-	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/rest"
-
-	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-	"github.com/apigw-guardian/apigw-guardian/pkg/live"
-
 	"errors"
 	"strings"
 	"testing"
@@ -22,8 +15,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 

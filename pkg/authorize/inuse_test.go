@@ -4,9 +4,6 @@
 package authorize
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"errors"
 	"testing"
 
@@ -18,6 +15,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 

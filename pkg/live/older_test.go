@@ -7,17 +7,16 @@ import (
 	"errors"
 	"testing"
 
-	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/rest"
-
-	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 )
 
 // olderSecret returns a token Secret of the clerk, changed by f.

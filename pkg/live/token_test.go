@@ -6,12 +6,12 @@ package live
 import (
 	"testing"
 
-	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
-
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 func TestDataDrift(t *testing.T) {

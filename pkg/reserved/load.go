@@ -4,8 +4,6 @@
 package reserved
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	_ "embed"
 	"errors"
 	"fmt"
@@ -21,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // APIVersion and Kind are what a reservation file starts with.

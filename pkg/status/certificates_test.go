@@ -4,9 +4,6 @@
 package status
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -21,6 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // bundle is PEM of authorities that end then.

@@ -4,9 +4,6 @@
 package status
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"errors"
 	"testing"
 
@@ -15,6 +12,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 func TestStatusSaysWhetherDenialsAreRecorded(t *testing.T) {

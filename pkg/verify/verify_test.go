@@ -12,11 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func serve(t *testing.T, set *reserved.Set) (*shop.APIServer, live.Cluster) {

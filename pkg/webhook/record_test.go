@@ -95,7 +95,8 @@ func TestADecisionWithAnOutcomeIsRecordedAndAnnotated(t *testing.T) {
 		"a dry run leaves no record": {strings.Replace(deletion, `"dryRun":false`, `"dryRun":true`, 1), denied, nil},
 		"a review without a uid leaves no record": {
 			without(`"uid":"` + uidOf(t, deletion) + `",`),
-			map[string]string{"decision": "deny", "operation": "DELETE", "outcome": "Denied", "reason": "Unreadable"}, nil,
+			map[string]string{"decision": "deny", "operation": "DELETE", "outcome": "Denied", "reason": "Unreadable"},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
-
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"

@@ -80,7 +80,7 @@ func TestMergeAmongOtherReplicas(t *testing.T) {
 			intercept: fails(0, maxConflicts-1, conflict, nothing), stored: []client.Object{ofReplica("b", 2)},
 		},
 		"creates the record that another client deletes during a conflict": {
-			intercept: fails(0, 1, conflict, func(c client.Client) { _ = c.Delete(context.Background(), ofReplica("b", 2)) }),
+			intercept: fails(0, 1, conflict, func(c client.Client) { _ = c.Delete(t.Context(), ofReplica("b", 2)) }),
 			stored:    []client.Object{ofReplica("b", 2)}, want: 1,
 		},
 		"finds the record deleted at the update": {
@@ -107,7 +107,7 @@ func TestMergeAmongOtherReplicas(t *testing.T) {
 // last is what the replica knows: a record that is gone since was deleted by another client.
 func TestMergeFindsADeletionDuringAConflict(t *testing.T) {
 	conflict := apierrors.NewConflict(records, "x", errors.New("changed"))
-	s := newStore(t, fails(0, 1, conflict, func(c client.Client) { _ = c.Delete(context.Background(), denied("mallory", 1)) }))
+	s := newStore(t, fails(0, 1, conflict, func(c client.Client) { _ = c.Delete(t.Context(), denied("mallory", 1)) }))
 	last, err := s.Merge(t.Context(), denied("mallory", 1), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestAnAbsentKindIsNoAbsentRecord(t *testing.T) {
 			if test.want != nil && !errors.Is(err, test.want) || test.want == nil && !strings.Contains(err.Error(), "you lack the right to get auditrecords") {
 				t.Errorf("get: %v", err)
 			}
-			if err := s.TryCreate(t.Context()); err == nil || errors.Is(err, errNotInstalled) != (test.want == errNotInstalled) {
+			if err := s.TryCreate(t.Context()); err == nil || errors.Is(err, errNotInstalled) != errors.Is(test.want, errNotInstalled) {
 				t.Errorf("create: %v", err)
 			}
 		})

@@ -80,18 +80,34 @@ func longest[T ~string](words []T) T {
 func columnsOf(layout Layout) [][]column {
 	full := []column{
 		{"LAST SEEN", 0, lastSeen},
-		{outcomeTitle, 0, outcome}, {"OPERATION", 0, operation}, {"RESOURCE", 0, resource}, {"USER", 0, user}, {"REASON", 0, reason},
-		{"COUNT", 0, count}, {"NAME", 0, name},
+		{outcomeTitle, 0, outcome},
+		{"OPERATION", 0, operation},
+		{"RESOURCE", 0, resource},
+		{"USER", 0, user},
+		{"REASON", 0, reason},
+		{"COUNT", 0, count},
+		{"NAME", 0, name},
 	}
 	choices := [][]column{
 		full,
 		{
-			{"SEEN", 0, lastSeen}, {outcomeTitle, 0, outcome}, {"OP", 0, operation}, {"RESOURCE", 28, shortResource}, {"USER", 16, user},
-			{"REASON", 0, reason}, {"COUNT", 0, count}, {"ID", 0, id},
+			{"SEEN", 0, lastSeen},
+			{outcomeTitle, 0, outcome},
+			{"OP", 0, operation},
+			{"RESOURCE", 28, shortResource},
+			{"USER", 16, user},
+			{"REASON", 0, reason},
+			{"COUNT", 0, count},
+			{"ID", 0, id},
 		},
 		{
-			{"SEEN", 0, lastSeen}, {outcomeTitle, 0, outcome}, {"OP", 0, operation}, {"RESOURCE", 18, shortResource}, {"USER", 10, user},
-			{"COUNT", 0, count}, {"ID", 0, id},
+			{"SEEN", 0, lastSeen},
+			{outcomeTitle, 0, outcome},
+			{"OP", 0, operation},
+			{"RESOURCE", 18, shortResource},
+			{"USER", 10, user},
+			{"COUNT", 0, count},
+			{"ID", 0, id},
 		},
 		{{"SEEN", 0, lastSeen}, {outcomeTitle, 0, outcome}, {"RESOURCE", 8, shortResource}, {"USER", 6, user}, {"ID", 0, id}},
 	}
