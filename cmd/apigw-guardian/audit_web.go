@@ -89,7 +89,8 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 // announce prints the address, and opens it in a browser on request. The function that it returns removes what it has created.
 func announce(cmd *cobra.Command, address, cluster string, open bool) func() {
 	fmt.Fprintf(cmd.OutOrStdout(),
-		"The denied requests of %s:\n\n  %s\n\nAnyone with this address reads them with your permissions. Press Ctrl-C to end.\n", cluster, address)
+		"The denied requests of %s:\n\n  %s\n\nAnyone with this address reads them with your permissions. Press Ctrl-C to end.\n",
+		cluster, address)
 	if !open {
 		return func() {}
 	}

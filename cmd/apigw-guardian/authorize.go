@@ -80,10 +80,15 @@ func printChecks(p *printer, checks authorize.Checks) {
 	}
 }
 
+// authorizeFlags are the flags of authorize.
+type authorizeFlags struct {
+	preflightFlags
+	awaitProtection bool
+}
+
 func newAuthorize(shared *sharedFlags) *cobra.Command {
-	flags := &preflightFlags{output: outputFlag{format: formatTable}}
+	flags := &authorizeFlags{preflightFlags: preflightFlags{output: outputFlag{format: formatTable}}}
 	var wait time.Duration
-	var awaitProtection bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
@@ -101,17 +106,17 @@ equals its manifest is not written.`,
 			if options.Wait = wait; wait <= 0 {
 				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
 			}
-			return runAuthorize(cmd, shared, flags, options, awaitProtection)
+			return runAuthorize(cmd, shared, flags, options)
 		},
 	}
 	flags.addTo(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
-	cmd.Flags().BoolVar(&awaitProtection, "await-protection", false,
+	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
 	return cmd
 }
 
-func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *preflightFlags, options authorize.Options, awaitProtection bool) error {
+func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags, options authorize.Options) error {
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
 		return err
@@ -124,7 +129,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *preflightFlags
 	if err != nil {
 		return err
 	}
-	if awaitProtection {
+	if flags.awaitProtection {
 		if err := verify.New(cluster, verify.PermittedWrites).Await(cmd.Context(), options.Wait); err != nil {
 			return fmt.Errorf("%w: check the guard's Pods and their logs, then try again", err)
 		}

@@ -139,6 +139,7 @@ func pathOf(entry *reserved.Resource, name string) string {
 	return path + "/" + entry.GVR.Resource + "/" + name
 }
 
+// WebhookConfigurationPath is the path of the webhook configuration.
 const WebhookConfigurationPath = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/" + guardian.WebhookConfiguration
 
 // Serve starts an API server that holds every manifest of the set, and a registration.
@@ -146,8 +147,9 @@ func Serve(t *testing.T, set *reserved.Set) (*APIServer, *rest.Config) {
 	t.Helper()
 	replica := probe.NewReplica(time.Now())
 	s := &APIServer{t: t, Replica: replica, Objects: map[string]string{
-		"/version":                               `{"gitVersion":"v1.37.2"}`,
-		WebhookConfigurationPath:                 fmt.Sprintf(`{"metadata":{"name":"x","annotations":{%q:%q}}}`, replica.KeyAnnotation(), replica.Publication()),
+		"/version": `{"gitVersion":"v1.37.2"}`,
+		WebhookConfigurationPath: fmt.Sprintf(`{"metadata":{"name":"x","annotations":{%q:%q}}}`,
+			replica.KeyAnnotation(), replica.Publication()),
 		"/api/v1/namespaces/kube-system/secrets": `{"kind":"SecretList","apiVersion":"v1","items":[]}`,
 	}}
 	s.Answer = Deny

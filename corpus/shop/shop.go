@@ -58,6 +58,7 @@ spec:
         annotations: {kubernetes.io/service-account.name: clerk}
 `
 
+// Parse reads a reservation.
 func Parse(t *testing.T, text string) *reserved.Reservation {
 	t.Helper()
 	reservation, err := reserved.Parse("test", []byte(text))
@@ -67,6 +68,7 @@ func Parse(t *testing.T, text string) *reserved.Reservation {
 	return reservation
 }
 
+// Set returns a set of one reservation.
 func Set(t *testing.T, text string) *reserved.Set {
 	t.Helper()
 	set, err := reserved.NewSet(Parse(t, text))
@@ -105,18 +107,29 @@ func Fakes(typed, dynamic []runtime.Object) (*fake.Clientset, *dynamicfake.FakeD
 		}},
 	}
 	return client, dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}: "CertificateList"}, dynamic...)
+		map[schema.GroupVersionResource]string{
+			{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}: "CertificateList",
+		}, dynamic...)
 }
 
 // Allow makes a fake client answer each SelfSubjectAccessReview by f.
 func Allow(client *fake.Clientset, f func(authorizationv1.SelfSubjectAccessReviewSpec) bool) {
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		review := action.(clienttesting.CreateAction).GetObject().(*authorizationv1.SelfSubjectAccessReview).DeepCopy()
+		create, isCreate := action.(clienttesting.CreateAction)
+		if !isCreate {
+			return false, nil, nil
+		}
+		asked, isReview := create.GetObject().(*authorizationv1.SelfSubjectAccessReview)
+		if !isReview {
+			return false, nil, nil
+		}
+		review := asked.DeepCopy()
 		review.Status.Allowed = f(review.Spec)
 		return true, review, nil
 	})
 }
 
+// AllowAll allows everything.
 func AllowAll(authorizationv1.SelfSubjectAccessReviewSpec) bool { return true }
 
 // Clerk returns the live ServiceAccount, with the uid "uid-1".
@@ -144,16 +157,14 @@ func TokenFor(name string) string {
 	return TokenWith(policy.TokenClaims{Namespace: metav1.NamespaceSystem, Secret: name, Account: "clerk", AccountUID: "uid-1"})
 }
 
+// TokenWith returns a token with these claims. Its signature holds the word "canary".
 func TokenWith(claims policy.TokenClaims) string {
 	const prefix = "kubernetes.io/serviceaccount/"
-	payload, err := json.Marshal(map[string]string{
+	payload, _ := json.Marshal(map[string]string{
 		"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:" + claims.Namespace + ":" + claims.Account,
 		prefix + "namespace": claims.Namespace, prefix + "secret.name": claims.Secret,
 		prefix + "service-account.name": claims.Account, prefix + "service-account.uid": claims.AccountUID,
 	})
-	if err != nil {
-		panic(err) // they are texts
-	}
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode(payload) + ".canary00"
 }

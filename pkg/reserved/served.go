@@ -51,10 +51,11 @@ func (r *Resource) checkServed(list *metav1.APIResourceList) error {
 		case served.Name == r.GVR.Resource:
 			return nil
 		default:
-			return fmt.Errorf("reservation %q: %s: the plural of %s is %s: write resource: %s beside its manifest: %w",
+			return fmt.Errorf("reservation %q: %s: the plural of %s is %s: add resource: %s to it: %w",
 				r.Reservation, r, r.GVK(), served.Name, served.Name, ErrNotServed)
 		}
 	}
-	return fmt.Errorf("reservation %q: %s: no resource of kind %s: install its CustomResourceDefinition, or remove it from the reservation: %w",
+	return fmt.Errorf(
+		"reservation %q: %s: the API server serves no kind %s: install its CustomResourceDefinition, or remove the resource: %w",
 		r.Reservation, r, r.GVK(), ErrNotServed)
 }

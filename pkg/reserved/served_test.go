@@ -42,10 +42,10 @@ func TestTheSetIsComparedWithDiscovery(t *testing.T) {
 		says      string
 	}{
 		"the plural is given":    {resource: "data", list: served},
-		"the plural is guessed":  {list: served, notServed: true, says: "write resource: data"},
-		"the plural is wrong":    {resource: "datas", list: served, notServed: true, says: "write resource: data"},
+		"the plural is guessed":  {list: served, notServed: true, says: "resource: data"},
+		"the plural is wrong":    {resource: "datas", list: served, notServed: true, says: "resource: data"},
 		"the kind is absent":     {resource: "data", list: &metav1.APIResourceList{}, notServed: true, says: "kind example.org/v1, Kind=Datum"},
-		"the group is absent":    {resource: "data", err: apierrors.NewNotFound(schema.GroupResource{}, ""), notServed: true, says: "no resource"},
+		"the group is absent":    {resource: "data", err: apierrors.NewNotFound(schema.GroupResource{}, ""), notServed: true, says: "install its CustomResourceDefinition"},
 		"the API server is down": {resource: "data", err: errors.New("connection refused"), says: "connection refused"},
 	} {
 		err := parse(t, test.resource).CheckServed(func(version string) (*metav1.APIResourceList, error) {

@@ -91,12 +91,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close ends the connection, and what is kept for it.
 func (c *conn) Close() error {
 	c.table.remove(c)
 	return c.Conn.Close()
 }
 
 // CloseWrite ends the answers of a TLS connection. Without TLS, only Close does.
+// Close ends the connection, and what is kept for it.
 func (c *conn) CloseWrite() error {
 	if c.secure == nil {
 		return nil

@@ -48,6 +48,7 @@ func listen(inner net.Listener, config *tls.Config, timeout time.Duration, guest
 	return l
 }
 
+// Accept returns the next connection, within the limits.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
@@ -94,7 +95,8 @@ func (l *listener) welcome(c *conn) {
 	if err := c.shakeHands(ctx); err != nil {
 		l.table.remove(c)
 		c.cut()
-		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()), slog.String("err", text.Printable(err.Error(), noiseBytes)))
+		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()),
+			slog.String("err", text.Printable(err.Error(), noiseBytes)))
 		return
 	}
 	select {

@@ -84,7 +84,7 @@ func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, e
 	registered, err := cluster.WebhookConfiguration(ctx)
 	r := Report{Drift: []Drift{}, Reasons: []string{}, Certificates: certificates(ctx, cluster, registered)}
 	network := authorize.CheckPrivateNetwork(ctx, cluster.Client)
-	r.PrivateNetwork, r.PrivateNetworkMessage = answers[network.Status], network.Message
+	r.PrivateNetwork, r.PrivateNetworkMessage = answerOf(network.Status), network.Message
 	for _, resource := range cluster.Set.Resources() {
 		if resource.HasManifest() {
 			r.addResource(ctx, cluster, resource)
@@ -102,8 +102,17 @@ func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, e
 	return r, nil
 }
 
-// answers are the values of Report.PrivateNetwork.
-var answers = map[authorize.Status]string{authorize.Pass: "Yes", authorize.Fail: "No", authorize.Unknown: "Unknown"}
+// answerOf returns the value of Report.PrivateNetwork.
+func answerOf(status authorize.Status) string {
+	switch status {
+	case authorize.Pass:
+		return "Yes"
+	case authorize.Fail:
+		return "No"
+	default:
+		return "Unknown"
+	}
+}
 
 // addResource adds why a resource is not authorized.
 func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource *reserved.Resource) {

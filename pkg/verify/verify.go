@@ -85,12 +85,12 @@ func (v Verifier) leavesOut(err error) bool {
 }
 
 // row returns the row of a write, which is left out if the scope ignores its error.
-func (v Verifier) row(resource, write, want, got string, err error) Attack {
-	row := Attack{Resource: resource, Write: write, Want: want, Got: got, LeftOut: v.leavesOut(err)}
+func (v Verifier) row(row Attack, err error) Attack {
+	row.LeftOut = v.leavesOut(err)
 	if row.LeftOut {
 		row.Got = leftOut
 	}
-	row.OK = row.Got == want
+	row.OK = row.Got == row.Want
 	return row
 }
 
@@ -102,23 +102,26 @@ func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []Att
 		t.live, err = expected(resource), nil
 	}
 	if err != nil {
-		return []Attack{v.row(name, look, "present", "failed: "+err.Error(), nil)}
+		return []Attack{v.row(Attack{Resource: name, Write: look, Want: "present", Got: "failed: " + err.Error()}, nil)}
 	}
 	var rows []Attack
 	if t.live == nil && resource.Guard != reserved.GuardTokens {
-		rows = append(rows, v.row(name, look, "present", "absent", nil))
+		rows = append(rows, v.row(Attack{Resource: name, Write: look, Want: "present", Got: "absent"}, nil))
 	}
 	if resource.IsTokenSecret() {
 		if t.other, err = v.unreservedTokenSecret(ctx, resource); v.leavesOut(err) {
-			rows = append(rows, v.row(name, repointing, denied, leftOut, err))
+			rows = append(rows, v.row(Attack{Resource: name, Write: repointing, Want: denied, Got: leftOut}, err))
 		}
 	}
 	for _, attack := range attacksOn(t) {
 		got, err := v.try(ctx, attack, t)
-		rows = append(rows, v.row(name, attack.write, denied, got, err))
+		rows = append(rows, v.row(Attack{Resource: name, Write: attack.write, Want: denied, Got: got}, err))
 	}
 	if resource.HasManifest() && !slices.ContainsFunc(rows, func(a Attack) bool { return !a.LeftOut }) {
-		rows = append(rows, v.row(name, "any of these", denied, "failed: RBAC lets the caller try none of them", nil))
+		rows = append(rows, v.row(Attack{
+			Resource: name, Write: "any of these", Want: denied,
+			Got: "failed: RBAC lets the caller try none of them",
+		}, nil))
 	}
 	return rows
 }
@@ -193,7 +196,9 @@ func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
 	body, err := role.MarshalJSON()
 	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
 	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
-		v.row(roles.GroupResource().String()+"/"+unrelatedRole, "apply an unrelated ClusterRole", allowed, resultOf(err), err))
+		v.row(Attack{
+			Resource: roles.GroupResource().String() + "/" + unrelatedRole, Write: "apply an unrelated ClusterRole", Want: allowed, Got: resultOf(err),
+		}, err))
 }
 
 func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) Attack {
@@ -203,7 +208,7 @@ func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionRe
 	if namespace != "" {
 		name += namespace + "/"
 	}
-	return v.row(name+randomPrefix+"*", "create an unrelated "+kind, allowed, resultOf(err), err)
+	return v.row(Attack{Resource: name + randomPrefix + "*", Write: "create an unrelated " + kind, Want: allowed, Got: resultOf(err)}, err)
 }
 
 func objectOf(kind schema.GroupVersionKind, namespace, name string) *unstructured.Unstructured {

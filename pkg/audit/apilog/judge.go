@@ -93,7 +93,8 @@ func (e *Event) asked() []Finding {
 	for _, decision := range e.Decisions {
 		findings = append(findings, e.decided(decision))
 	}
-	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }) {
+	deniedIt := func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }
+	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, deniedIt) {
 		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
 		findings = append(findings, e.finding(Unclear, e.object()))
 	}

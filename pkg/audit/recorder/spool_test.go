@@ -19,12 +19,11 @@ import (
 )
 
 // startUnavailable returns a recorder with a spool whose store fails, and a count of the syncs of the spool.
-func startUnavailable(t *testing.T, options Options) (*harness, *memoryStore, *atomic.Int64) {
+func startUnavailable(t *testing.T) (*harness, *memoryStore, *atomic.Int64) {
 	t.Helper()
 	store, syncs := newMemoryStore(), &atomic.Int64{}
 	store.set(errors.New("gone"), false)
-	options.Store, options.Mode, options.SpoolDir = store, Blocking, t.TempDir()
-	h := start(t, options)
+	h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir()})
 	synctest.Wait()
 	h.spool.datasync = func(file *os.File) error {
 		syncs.Add(1)
@@ -35,7 +34,7 @@ func startUnavailable(t *testing.T, options Options) (*harness, *memoryStore, *a
 
 func TestAnEventIsOnTheDiskBeforeTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, _, syncs := startUnavailable(t, Options{})
+		h, _, syncs := startUnavailable(t)
 		for want := range int64(3) {
 			h.Record(t.Context(), by("jane"))
 			if got := syncs.Load(); got != want+1 {
@@ -74,7 +73,7 @@ func TestLinesThatWaitTogetherShareOneSync(t *testing.T) {
 
 func TestCompactionKeepsOnlyWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, store, _ := startUnavailable(t, Options{})
+		h, store, _ := startUnavailable(t)
 		h.Record(t.Context(), by("jane"))
 		store.set(nil, false)
 		time.Sleep(firstRetry + time.Millisecond) // stored, and still in the spool
@@ -92,7 +91,7 @@ func TestCompactionKeepsOnlyWhatWaits(t *testing.T) {
 
 func TestAnOutageIsLoggedOnceAndItsEndToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, store, _ := startUnavailable(t, Options{})
+		h, store, _ := startUnavailable(t)
 		for range 3 {
 			h.Record(t.Context(), by("jane"))
 			time.Sleep(time.Second)
@@ -145,7 +144,7 @@ func TestADiskErrorLeavesTheEventInMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, store, _ := startUnavailable(t, Options{})
+				h, store, _ := startUnavailable(t)
 				test.fail(h)
 				h.Record(t.Context(), by("jane"))
 				if got := testutil.ToFloat64(h.metrics.events.WithLabelValues(placeMemory)); got != 1 {
@@ -166,7 +165,7 @@ func TestADiskErrorLeavesTheEventInMemory(t *testing.T) {
 
 func TestASpoolThatCannotBeEmptiedIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, store, _ := startUnavailable(t, Options{})
+		h, store, _ := startUnavailable(t)
 		h.Record(t.Context(), by("jane"))
 		_ = h.spool.file.Close()
 		store.set(nil, false)

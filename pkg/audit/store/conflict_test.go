@@ -18,10 +18,10 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// ofReplica returns a record of mallory's denials that the replica has counted.
-func ofReplica(replica string, count int64) *v1alpha1.AuditRecord {
-	record := denied("mallory", count)
-	record.Spec.Counts[0].Replica = replica
+// ofAnother returns a record of two of mallory's denials that replica b counted.
+func ofAnother() *v1alpha1.AuditRecord {
+	record := denied("mallory", 2)
+	record.Spec.Counts[0].Replica = "b"
 	return record
 }
 
@@ -65,30 +65,30 @@ func TestMergeAmongOtherReplicas(t *testing.T) {
 		altered   bool
 	}{
 		"creates a record":      {want: 1},
-		"counts into another's": {stored: []client.Object{ofReplica("b", 2)}, want: 3},
+		"counts into another's": {stored: []client.Object{ofAnother()}, want: 3},
 		"creates it again after a deletion of what existed": {
 			intercept: fails(1, 0, exists, nothing), want: 1,
 		},
 		"updates after one conflict": {
-			intercept: fails(0, 1, conflict, nothing), stored: []client.Object{ofReplica("b", 2)}, want: 3,
+			intercept: fails(0, 1, conflict, nothing), stored: []client.Object{ofAnother()}, want: 3,
 		},
 		// The first of the eight attempts is the create.
 		"updates after six conflicts": {
-			intercept: fails(0, maxConflicts-2, conflict, nothing), stored: []client.Object{ofReplica("b", 2)}, want: 3,
+			intercept: fails(0, maxConflicts-2, conflict, nothing), stored: []client.Object{ofAnother()}, want: 3,
 		},
 		"gives up after eight attempts": {
-			intercept: fails(0, maxConflicts-1, conflict, nothing), stored: []client.Object{ofReplica("b", 2)},
+			intercept: fails(0, maxConflicts-1, conflict, nothing), stored: []client.Object{ofAnother()},
 		},
 		"creates the record that another client deletes during a conflict": {
-			intercept: fails(0, 1, conflict, func(c client.Client) { _ = c.Delete(t.Context(), ofReplica("b", 2)) }),
-			stored:    []client.Object{ofReplica("b", 2)}, want: 1,
+			intercept: fails(0, 1, conflict, func(c client.Client) { _ = c.Delete(t.Context(), ofAnother()) }),
+			stored:    []client.Object{ofAnother()}, want: 1,
 		},
 		"finds the record deleted at the update": {
-			intercept: fails(0, 1, apierrors.NewNotFound(records, name), nothing), stored: []client.Object{ofReplica("b", 2)}, altered: true,
+			intercept: fails(0, 1, apierrors.NewNotFound(records, name), nothing), stored: []client.Object{ofAnother()}, altered: true,
 		},
 		"returns another error of create": {intercept: fails(1, 0, apierrors.NewInternalError(errors.New("disk")), nothing)},
 		"returns another error of update": {
-			intercept: fails(0, 1, apierrors.NewInternalError(errors.New("disk")), nothing), stored: []client.Object{ofReplica("b", 2)},
+			intercept: fails(0, 1, apierrors.NewInternalError(errors.New("disk")), nothing), stored: []client.Object{ofAnother()},
 		},
 	} {
 		t.Run(sentence, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestMergeReturnsAnErrorOfReadingAgain(t *testing.T) {
 		Get: func(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
 			return gone
 		},
-	}, ofReplica("b", 2))
+	}, ofAnother())
 	if _, err := s.Merge(t.Context(), denied("mallory", 1), nil); !errors.Is(err, gone) || !strings.Contains(err.Error(), "read audit record") {
 		t.Errorf("got %v", err)
 	}

@@ -111,7 +111,8 @@ func rows(records []v1alpha1.AuditRecord) []row {
 	for i := range records {
 		spec := &records[i].Spec
 		rows = append(rows, row{
-			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object, User: spec.User.Name,
+			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
+			User:   spec.User.Name,
 			Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}
