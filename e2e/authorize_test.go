@@ -192,7 +192,7 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 		Checks []struct{ ID, Status, Message, Remedy string }
 	}
 	harness.RunAs(t, path, "preflight", "-o", "json").Require(t, 3).Into(t, &result)
-	want := []string{"kubernetes-version", "admin-role", "private-network", "existing-resources", "tke-cluster"}
+	want := []string{"kubernetes-version", "admin-role", "private-network", "reserved-kinds", "existing-resources", "tke-cluster"}
 	for i, id := range want {
 		if i >= len(result.Checks) || result.Checks[i].ID != id {
 			t.Fatalf("got %+v, want %v", result.Checks, want)

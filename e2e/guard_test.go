@@ -4,8 +4,6 @@
 package e2e
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -18,11 +16,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // The guard repairs its webhook configuration after any change.
@@ -43,7 +41,7 @@ func TestRegistrationIsPutBack(t *testing.T) {
 		"a webhook removed":    func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = c.Webhooks[1:] },
 		"all webhooks removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Webhooks = nil },
 		"failures ignored": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].FailurePolicy = ptr.To(admissionregistrationv1.Ignore)
+			c.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
 		},
 		"another URL": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
 			c.Webhooks[1].ClientConfig.URL = new("https://127.0.0.1:1/")
@@ -67,10 +65,10 @@ func TestRegistrationIsPutBack(t *testing.T) {
 			c.Webhooks[3].TimeoutSeconds = new(int32(1))
 		},
 		"an exact match policy": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].MatchPolicy = ptr.To(admissionregistrationv1.Exact)
+			c.Webhooks[0].MatchPolicy = new(admissionregistrationv1.Exact)
 		},
 		"no side effects said": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) {
-			c.Webhooks[0].SideEffects = ptr.To(admissionregistrationv1.SideEffectClassNone)
+			c.Webhooks[0].SideEffects = new(admissionregistrationv1.SideEffectClassNone)
 		},
 		"an annotation removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Annotations = nil },
 	} {

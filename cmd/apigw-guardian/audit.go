@@ -4,12 +4,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -24,8 +26,8 @@ func newAudit(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Review the denied requests",
-		Long: `audit reads the records of denied writes to reserved resources, and of those that were let through on purpose, with the
-rights of whoever runs it.`,
+		Long: `audit reads the records of writes to reserved resources that the guard denied, or allowed with a record. It uses your
+permissions.`,
 		Example: `  apigw-guardian audit list --since 24h
   apigw-guardian audit web`,
 		Args: noArgs,
@@ -50,91 +52,98 @@ func (f *sharedFlags) records() (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// client-go's own five requests a second would make a person wait for the pages of a long list. The API server has limits of
-	// its own.
-	config.QPS = -1
+	config.QPS = -1 // client-go's five requests a second would delay the pages of a long list
 	return store.New(config)
 }
 
-// filterFlags pick records.
+// filterFlags select records.
 type filterFlags struct {
-	since, until               string
-	user, resource             string
-	operation, outcome, reason string
+	since, until string
+	audit.Filter
 }
 
 func (f *filterFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.since, "since", "", "only writes since then: how long ago (30m, 24h, 7d), or a time of RFC 3339")
-	flags.StringVar(&f.until, "until", "", "only writes before then, given likewise")
-	flags.StringVar(&f.user, "user", "", "only users whose name contains this")
-	flags.StringVar(&f.resource, "resource", "", "only resources whose type, namespace or name contains this")
-	flags.StringVar(&f.operation, "operation", "", "only this operation: "+oneOf(texts(audit.Operations())))
-	flags.StringVar(&f.outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
-	flags.StringVar(&f.reason, "reason", "", "only this reason: "+oneOf(reasons()))
+	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d) or an RFC 3339 time")
+	flags.StringVar(&f.until, "until", "", "only writes before then: an age or an RFC 3339 time")
+	flags.StringVar(&f.User, "user", "", "only users whose name contains this")
+	flags.StringVar(&f.Resource, "resource", "", "only resources whose type, namespace or name contains this")
+	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(audit.Operations())))
+	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
+	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
 
-// filter is the flags, checked.
-func (f *filterFlags) filter(now time.Time) (audit.Filter, error) {
-	filter := audit.Filter{User: f.user, Resource: f.resource, Operation: f.operation, Outcome: f.outcome, Reason: f.reason}
-	for _, bound := range []struct {
-		flag, text string
-		into       *time.Time
-	}{{"--since", f.since, &filter.Since}, {"--until", f.until, &filter.Until}} {
-		if bound.text == "" {
-			continue
-		}
-		at, err := audit.ParseMoment(bound.text, now)
-		if err != nil {
-			return audit.Filter{}, fmt.Errorf("%w: %s %q: %w", errUsage, bound.flag, bound.text, err)
-		}
-		*bound.into = at
+// list reads the records that the flags select.
+func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
+	if err := f.check(time.Now()); err != nil {
+		return nil, err
 	}
-	if !filter.Until.IsZero() && filter.Since.After(filter.Until) {
-		return audit.Filter{}, fmt.Errorf("%w: --since %s is after --until %s: nothing lies in between", errUsage, f.since, f.until)
+	store, err := shared.records()
+	if err != nil {
+		return nil, err
+	}
+	return store.List(ctx, f.Filter)
+}
+
+// check completes the filter. The error wraps errUsage.
+func (f *filterFlags) check(now time.Time) (err error) {
+	if f.Since, err = moment("--since", f.since, now); err != nil {
+		return err
+	}
+	if f.Until, err = moment("--until", f.until, now); err != nil {
+		return err
+	}
+	if !f.Until.IsZero() && f.Since.After(f.Until) {
+		return fmt.Errorf("%w: --since %s is after --until %s: no time is in between", errUsage, f.since, f.until)
 	}
 	for _, word := range []struct {
 		flag, text string
 		allowed    []string
 	}{
-		{"--operation", f.operation, texts(audit.Operations())},
-		{"--outcome", f.outcome, texts(v1alpha1.Outcomes())},
-		{"--reason", f.reason, reasons()},
+		{"--operation", f.Operation, texts(audit.Operations())},
+		{"--outcome", f.Outcome, texts(v1alpha1.Outcomes())},
+		{"--reason", f.Reason, reasons()},
 	} {
-		if word.text != "" && !hasWord(word.allowed, word.text) {
-			return audit.Filter{}, fmt.Errorf("%w: %s %q: give %s", errUsage, word.flag, word.text, oneOf(word.allowed))
+		isWord := func(allowed string) bool { return strings.EqualFold(allowed, word.text) } // as the filter compares
+		if word.text != "" && !slices.ContainsFunc(word.allowed, isWord) {
+			return fmt.Errorf("%w: %s %q: give %s", errUsage, word.flag, word.text, oneOf(word.allowed))
 		}
 	}
-	return filter, nil
+	return nil
 }
 
-// reasons are those of the guard's decisions, of a flood of them, of tampering, and of what audit import finds.
+// moment reads an age, such as 24h or 7d, or an RFC 3339 time. It returns the zero time for "".
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	age, err := model.ParseDuration(text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: %s %q: give how long ago (30m, 24h, 7d, 1d12h) or a time such as 2026-11-25T08:20:00Z",
+			errUsage, flag, text)
+	}
+	return now.Add(-time.Duration(age)), nil
+}
+
+// reasons are those of decisions, floods, tampering and audit import.
 func reasons() []string {
 	return slices.Concat(texts(policy.RecordedReasons()), audit.TamperedReasons(),
 		[]string{audit.FloodReason, apilog.NotAsked, apilog.NotReached})
 }
 
-// texts turns a closed list into words.
 func texts[T ~string](list []T) []string {
 	words := make([]string, 0, len(list))
-	for _, entry := range list {
-		words = append(words, string(entry))
+	for _, word := range list {
+		words = append(words, string(word))
 	}
 	return words
 }
 
-// hasWord compares as the filter does.
-func hasWord(words []string, word string) bool {
-	for _, entry := range words {
-		if strings.EqualFold(entry, word) {
-			return true
-		}
-	}
-	return false
-}
-
-// sayNone tells that there is nothing to show, beside the output, which stays empty for scripts.
-func sayNone(stderr io.Writer, filter audit.Filter) {
-	if filter == (audit.Filter{}) {
+// sayNone writes that there is no record. The output stays empty for scripts.
+func (f *filterFlags) sayNone(stderr io.Writer) {
+	if f.Filter == (audit.Filter{}) {
 		say(stderr, "No denials are recorded.")
 		return
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,15 +29,7 @@ Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 			if !slices.Contains(export.Formats(), export.Format(format)) {
 				return fmt.Errorf("%w: --format %q: give %s", errUsage, format, oneOf(texts(export.Formats())))
 			}
-			filter, err := flags.filter(time.Now())
-			if err != nil {
-				return err
-			}
-			store, err := shared.records()
-			if err != nil {
-				return err
-			}
-			records, err := store.List(cmd.Context(), filter)
+			records, err := flags.list(cmd.Context(), shared)
 			if err != nil {
 				return err
 			}

@@ -18,10 +18,8 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
-// importFlags are those of audit import.
 type importFlags struct {
 	output     outputFlag
 	store      bool
@@ -31,9 +29,9 @@ type importFlags struct {
 // importResult is what audit import prints as JSON and YAML.
 type importResult struct {
 	*apilog.Report
-	// BrokenLines could not be read.
+	// BrokenLines cannot be parsed.
 	BrokenLines int `json:"brokenLines"`
-	// Stored is the number of records that were stored; absent without --store.
+	// Stored is how many records were stored; absent without --store.
 	Stored *int `json:"stored,omitempty"`
 }
 
@@ -41,26 +39,25 @@ func newAuditImport(shared *sharedFlags) *cobra.Command {
 	flags := &importFlags{output: outputFlag{format: formatTable}}
 	cmd := &cobra.Command{
 		Use:   "import FILE...",
-		Short: "Hold the records against the API server's own audit log",
-		Long: `import reads audit logs of kube-apiserver (JSON lines, compressed by gzip or not; "-" is standard input), and reports
-which writes to reserved resources the records lack, and what happened while the guard was away. Give the files of all API
-servers together. It exits 3 if something is missing, and 0 once --store has stored it.
+		Short: "Compare audit records with the API server's audit log",
+		Long: `import reads audit logs of kube-apiserver: JSON lines, plain or compressed by gzip; "-" is standard input. It reports which
+writes to reserved resources have no record, and which happened while the guard was unavailable. Give the files of all API
+servers together. It exits 3 if records are missing, and 0 once --store has stored them.
 
-A line that cannot be read may hide a write: import names it, reads on, and exits 1, unless --skip-broken says that the line
-is known.`,
+A line that cannot be parsed may hide a write. import names it, continues, and exits 1, unless you give --skip-broken.`,
 		Example: `  apigw-guardian audit import /var/log/kubernetes/audit*.log /var/log/kubernetes/audit*.log.gz
   ssh node zcat /var/log/kubernetes/audit.log.gz | apigw-guardian audit import --store -`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return fmt.Errorf("%s: %w: which audit log? Name its files, or - for standard input", cmd.CommandPath(), errUsage)
+				return fmt.Errorf("%s: %w: name the files of the audit log, or - for standard input", cmd.CommandPath(), errUsage)
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return runImport(cmd, shared, flags, args) },
 	}
 	flags.output.addTo(cmd)
-	cmd.Flags().BoolVar(&flags.store, "store", false, "store what is missing, as records with the source Import")
-	cmd.Flags().BoolVar(&flags.skipBroken, "skip-broken", false, "take lines that cannot be read for no failure")
+	cmd.Flags().BoolVar(&flags.store, "store", false, "store the missing writes, as records with the source Import")
+	cmd.Flags().BoolVar(&flags.skipBroken, "skip-broken", false, "ignore lines that cannot be parsed")
 	return cmd
 }
 
@@ -73,22 +70,27 @@ func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, file
 	if err != nil {
 		return err
 	}
-	reading := &logReading{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
-	readErr := reading.files(cmd.Context(), files)
-	if err := cmd.Context().Err(); err != nil || reading.events == 0 {
-		return cmp.Or(err, readErr, errors.New("nothing was compared: there is no event in what was given"))
+	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
+	readErr := source.read(cmd.Context(), files)
+	if err := cmd.Context().Err(); err != nil || source.events == 0 {
+		return cmp.Or(err, readErr, errors.New("nothing was compared: the files have no event"))
 	}
-	// The records are read after the log: a write was recorded before the API server noted it.
+	// Read the records after the log: the guard records a write before the API server logs it.
 	records, err := store.List(cmd.Context(), audit.Filter{})
 	if err != nil {
 		return errors.Join(readErr, err)
 	}
-	result := &importResult{Report: reading.log.Compare(records), BrokenLines: reading.broken}
+	result := &importResult{Report: source.log.Compare(records), BrokenLines: source.broken}
 	if flags.store {
-		err = result.storeMissing(cmd.Context(), store)
+		result.Stored = new(0)
+		*result.Stored, err = store.Import(cmd.Context(), result.ToStore())
+	}
+	if source.broken > 0 && !flags.skipBroken { // exit codes 0 and 3 would claim that the report is complete
+		err = errors.Join(err, fmt.Errorf(
+			"%d lines cannot be parsed, and may hide writes: if you know what they are, give --skip-broken", source.broken))
 	}
 	printErr := flags.output.print(cmd.OutOrStdout(), result, func(p *printer) { printImport(p, result) })
-	if err := errors.Join(readErr, err, printErr, flags.complain(reading)); err != nil {
+	if err := errors.Join(readErr, err, printErr); err != nil {
 		return err
 	}
 	if len(result.Missing) > 0 && !flags.store {
@@ -97,48 +99,22 @@ func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, file
 	return nil
 }
 
-// complain says that the report may lack something: an exit code of 0 or 3 would claim that it does not.
-func (f *importFlags) complain(reading *logReading) error {
-	if reading.broken == 0 || f.skipBroken {
-		return nil
-	}
-	return fmt.Errorf("%d of the lines cannot be read, and may hide writes: if you know what they are, give --skip-broken",
-		reading.broken)
-}
-
-// storeMissing stores what it can until the first error; the rest is stored when the same command runs again.
-func (r *importResult) storeMissing(ctx context.Context, store *store.Store) error {
-	r.Stored = new(0)
-	for _, record := range r.ToStore() {
-		_, err := store.Merge(ctx, record, nil)
-		if errors.Is(err, audit.ErrAltered) {
-			record.Name = audit.SecondName(record.Name)
-			_, err = store.Merge(ctx, record, nil)
-		}
-		if err != nil {
-			return err
-		}
-		*r.Stored++
-	}
-	return nil
-}
-
-// logReading reads files into one log.
-type logReading struct {
+// logFiles reads files into one log.
+type logFiles struct {
 	log            *apilog.Log
 	stdin          io.Reader
 	diagnostics    io.Writer
 	events, broken int
 }
 
-// files reads all that can be read. The error joins those of the files that could not be read to their end. When ctx ends,
-// it returns at once and the reading is of no use any more: a read from a terminal cannot be called off.
-func (r *logReading) files(ctx context.Context, names []string) error {
+// read reads what it can of all files, and joins their errors. If ctx ends, it returns at once, and the result is unusable: a
+// read from a terminal cannot be cancelled.
+func (f *logFiles) read(ctx context.Context, names []string) error {
 	done := make(chan error, 1)
 	go func() {
 		var errs []error
 		for _, name := range names {
-			errs = append(errs, r.file(name))
+			errs = append(errs, f.open(name))
 		}
 		done <- errors.Join(errs...)
 	}()
@@ -150,124 +126,77 @@ func (r *logReading) files(ctx context.Context, names []string) error {
 	}
 }
 
-func (r *logReading) file(name string) error {
+func (f *logFiles) open(name string) error {
 	if name == "-" {
-		return r.read("standard input", r.stdin)
+		return f.add("standard input", f.stdin)
 	}
 	file, err := os.Open(name)
 	if err != nil {
 		return err // it names the file
 	}
 	defer file.Close()
-	return r.read(name, file)
+	return f.add(name, file)
 }
 
-// errNoAuditLog says that a file is of another kind.
-var errNoAuditLog = errors.New("this is no audit log of kube-apiserver in its format json: not one line is an event")
-
-// read reads one file to its end. Errors name it.
-func (r *logReading) read(name string, source io.Reader) error {
-	events, lines := 0, brokenLines{}
-	var end error
-	for event, err := range apilog.Events(source) {
-		var line *apilog.LineError
-		switch {
-		case err == nil:
-			events++
-			r.log.Add(event)
-		case errors.As(err, &line):
-			lines.note(err)
-		default:
-			end = fmt.Errorf("%s: %w", name, err)
-		}
+func (f *logFiles) add(name string, source io.Reader) error {
+	reading, err := f.log.Read(source)
+	f.events += reading.Events
+	f.broken += reading.Broken
+	for _, err := range reading.First {
+		fmt.Fprintf(f.diagnostics, "%s: %v\n", name, err)
 	}
-	r.events += events
-	switch {
-	case events == 0 && lines.count > 0:
-		return errors.Join(fmt.Errorf("%s: %w (%w)", name, errNoAuditLog, lines.first[0]), end)
-	case events == 0 && end == nil:
-		fmt.Fprintf(r.diagnostics, "%s: there is no event in it\n", name)
+	if more := reading.Broken - len(reading.First); more > 0 {
+		fmt.Fprintf(f.diagnostics, "%s: and %d more such lines\n", name, more)
 	}
-	r.broken += lines.count
-	lines.print(r.diagnostics, name)
-	return end
-}
-
-// maxNamedLines is how many broken lines of a file are named: a file may have millions.
-const maxNamedLines = 10
-
-// brokenLines are the lines of one file that could not be read.
-type brokenLines struct {
-	count int
-	first []error
-}
-
-func (b *brokenLines) note(err error) {
-	b.count++
-	if len(b.first) < maxNamedLines {
-		b.first = append(b.first, err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-}
-
-func (b *brokenLines) print(w io.Writer, name string) {
-	for _, err := range b.first {
-		fmt.Fprintf(w, "%s: %v\n", name, err)
+	if reading.Events == 0 {
+		fmt.Fprintf(f.diagnostics, "%s: there is no event in it\n", name)
 	}
-	if more := b.count - len(b.first); more > 0 {
-		fmt.Fprintf(w, "%s: and %d more such lines\n", name, more)
-	}
+	return nil
 }
 
 func printImport(p *printer, result *importResult) {
 	p.line(fmt.Sprintf("Read %d events, %s to %s.", result.Events, clock(*result.From), clock(*result.To)))
 	if twice := result.Writes.Duplicates; twice > 0 {
-		p.line(fmt.Sprintf("%d events about reserved resources stand there more than once, and count once.", twice))
+		p.line(fmt.Sprintf("%d events of reserved resources are in the log more than once, and count once.", twice))
 	}
 	p.line("")
-	printWrites(p, result.Writes)
-	if len(result.Away) > 0 {
-		p.line("")
-		printAway(p, result.Away)
-	}
-	for _, part := range []struct {
-		title       string
-		differences []apilog.Difference
-	}{{"MISSING", result.Missing}, {"SURPLUS", result.Surplus}} {
-		if len(part.differences) > 0 {
-			p.line("")
-			printDifferences(p, part.title, part.differences)
-		}
-	}
-	p.line("")
-	p.line(result.sentence())
-}
-
-func printWrites(p *printer, writes apilog.Counts) {
 	p.row("WRITES TO RESERVED RESOURCES", "COUNT")
+	writes := result.Writes
 	for _, row := range []struct {
 		what  string
 		count int
 	}{
 		{"denied", writes.Denied},
-		{"let through, and recorded", writes.LetThrough},
-		{"of no harm, and not recorded", writes.Passed},
+		{"allowed, with a record", writes.LetThrough},
+		{"allowed, without a record", writes.Passed},
 		{"made without asking the guard", writes.Unguarded},
-		{"refused, as the guard did not answer", writes.Failed},
-		{"dry runs, which leave no record", writes.DryRuns},
-		{"unclear: the log does not say enough", writes.Unclear},
+		{"refused because the guard did not answer", writes.Failed},
+		{"dry runs, without a record", writes.DryRuns},
+		{"unclear from the log", writes.Unclear},
 	} {
 		p.row(row.what, strconv.Itoa(row.count))
 	}
-}
-
-func printAway(p *printer, spans []apilog.Span) {
-	p.row("GUARD AWAY FROM", "TO", "REFUSED", "UNGUARDED")
-	for _, span := range spans {
+	if len(result.Away) > 0 {
+		p.line("")
+		p.row("GUARD UNAVAILABLE FROM", "TO", "REFUSED", "UNGUARDED")
+	}
+	for _, span := range result.Away {
 		p.row(clock(span.From), clock(span.To), strconv.Itoa(span.Failed), strconv.Itoa(span.Unguarded))
 	}
+	printDifferences(p, "MISSING", result.Missing)
+	printDifferences(p, "SURPLUS", result.Surplus)
+	p.line("")
+	p.line(result.sentence())
 }
 
 func printDifferences(p *printer, title string, differences []apilog.Difference) {
+	if len(differences) == 0 {
+		return
+	}
+	p.line("")
 	p.row(title, "LOGGED", "OUTCOME", "OPERATION", "RESOURCE", "USER", "REASON", "LAST SEEN", "RECORD")
 	for _, d := range differences {
 		p.row(strconv.FormatInt(max(d.Logged-d.Recorded, d.Recorded-d.Logged), 10), strconv.FormatInt(d.Logged, 10),
@@ -275,7 +204,7 @@ func printDifferences(p *printer, title string, differences []apilog.Difference)
 	}
 }
 
-// sentence is the last line: what there is to do.
+// sentence is the last line of the report.
 func (r *importResult) sentence() string {
 	var writes int64
 	for _, d := range r.Missing {
@@ -283,13 +212,13 @@ func (r *importResult) sentence() string {
 	}
 	switch {
 	case len(r.Missing) == 0:
-		return fmt.Sprintf("Nothing is missing: the records have every write that the log has (%d agree exactly).", r.Agreeing)
+		return fmt.Sprintf("Nothing is missing: the records have every write of the log (%d agree exactly).", r.Agreeing)
 	case r.Stored == nil:
-		return fmt.Sprintf("The records lack %d writes. To store them, as %d records: give --store.", writes, len(r.Missing))
+		return fmt.Sprintf("%d writes have no record. To store them as %d records, give --store.", writes, len(r.Missing))
 	case *r.Stored < len(r.Missing):
 		return fmt.Sprintf("Stored %d of %d records.", *r.Stored, len(r.Missing))
 	default:
-		return fmt.Sprintf("Stored the %d writes that were missing, as %d records with the source Import.", writes, *r.Stored)
+		return fmt.Sprintf("Stored the %d missing writes as %d records with the source Import.", writes, *r.Stored)
 	}
 }
 

@@ -16,21 +16,13 @@ func newAuditSummary(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "summary",
 		Short: "Count the denied requests per outcome, reason, user, resource and day",
-		Long: `summary counts requests, and not records, per outcome, reason, user, resource and day. A record counts whole on the day of
-its last request.`,
+		Long: `summary counts requests, not records, per outcome, reason, user, resource and day. All requests of a record count on the day
+of the last one.`,
 		Example: `  apigw-guardian audit summary --since 30d
   apigw-guardian audit summary --outcome Denied -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := flags.filter(time.Now())
-			if err != nil {
-				return err
-			}
-			store, err := shared.records()
-			if err != nil {
-				return err
-			}
-			records, err := store.List(cmd.Context(), filter)
+			records, err := flags.list(cmd.Context(), shared)
 			if err != nil {
 				return err
 			}
@@ -39,7 +31,7 @@ its last request.`,
 			case output.format != formatTable:
 				return output.print(cmd.OutOrStdout(), summary, nil)
 			case summary.Records == 0:
-				sayNone(cmd.ErrOrStderr(), filter)
+				flags.sayNone(cmd.ErrOrStderr())
 				return nil
 			}
 			return screenOf(cmd.OutOrStdout()).Summary(cmd.OutOrStdout(), &summary)

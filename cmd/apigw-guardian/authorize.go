@@ -10,19 +10,91 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
+// preflightFlags are the flags of preflight, which authorize has too.
+type preflightFlags struct {
+	privateNetwork string
+	repair         bool
+	namespace      string
+	output         outputFlag
+}
+
+func (f *preflightFlags) addTo(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
+		"result of disabled private network access: enforce fails, warn warns, skip does not check")
+	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
+	flags.StringVarP(&f.namespace, "namespace", "n", guardian.WebhookConfiguration,
+		"namespace of the guard, which reads there which token Secrets are in use")
+	f.output.addTo(cmd)
+}
+
+func (f *preflightFlags) options() (authorize.Options, error) {
+	mode, err := authorize.ParseNetworkMode(f.privateNetwork)
+	if err != nil {
+		return authorize.Options{}, fmt.Errorf("%w: --private-network %w", errUsage, err)
+	}
+	return authorize.Options{PrivateNetwork: mode, Repair: f.repair}, nil
+}
+
+func newPreflight(shared *sharedFlags) *cobra.Command {
+	flags := &preflightFlags{output: outputFlag{format: formatTable}}
+	cmd := &cobra.Command{
+		Use:   "preflight",
+		Short: "Check whether the cluster is ready for authorize; changes nothing",
+		Example: `  apigw-guardian preflight
+  apigw-guardian preflight --private-network warn -o json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := flags.options()
+			if err != nil {
+				return err
+			}
+			cluster, err := shared.cluster(cmd.Context(), flags.namespace)
+			if err != nil {
+				return err
+			}
+			checks := authorize.New(cluster).Preflight(cmd.Context(), options)
+			err = flags.output.print(cmd.OutOrStdout(), checks, func(p *printer) { printChecks(p, checks) })
+			if err == nil && len(checks.Failed()) > 0 {
+				return errNotAsItShould
+			}
+			return err
+		},
+	}
+	flags.addTo(cmd)
+	return cmd
+}
+
+func printChecks(p *printer, checks authorize.Checks) {
+	p.row("CHECK", "STATUS", "MESSAGE")
+	for _, check := range checks.Checks {
+		p.row(check.ID, string(check.Status), check.Message)
+		if check.Remedy != "" {
+			p.row("", "", "-> "+check.Remedy)
+		}
+	}
+}
+
+// authorizeFlags are the flags of authorize.
+type authorizeFlags struct {
+	preflightFlags
+	awaitProtection bool
+}
+
 func newAuthorize(shared *sharedFlags) *cobra.Command {
-	flags, output := &readinessFlags{}, outputFlag{format: formatTable}
+	flags := &authorizeFlags{preflightFlags: preflightFlags{output: outputFlag{format: formatTable}}}
 	var wait time.Duration
-	var awaitProtection bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
 		Long: `authorize runs the preflight, applies the reserved manifests in a safe order, waits for the token, and proves it: it
-authenticates with it, and compares what it may do with the reserved role. It can be repeated at any time; what is as it
-should be is not written again.`,
+authenticates with the token, and compares its permissions with the reserved role. You can repeat it: an object that
+equals its manifest is not written.`,
 		Example: `  apigw-guardian authorize
   apigw-guardian authorize --private-network warn --wait 2m`,
 		Args: noArgs,
@@ -31,68 +103,45 @@ should be is not written again.`,
 			if err != nil {
 				return err
 			}
-			if wait <= 0 {
-				return fmt.Errorf("%w: --wait %s: give a time above zero", errUsage, wait)
+			if options.Wait = wait; wait <= 0 {
+				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
 			}
-			options.Wait = wait
-			run := authorizeRun{
-				shared: shared, namespace: flags.namespace, options: options, output: &output, awaitProtection: awaitProtection,
-			}
-			return run.do(cmd)
+			return runAuthorize(cmd, shared, flags, options)
 		},
 	}
-	flags.addTo(cmd.Flags())
-	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "how long to wait for each token and its permissions")
-	cmd.Flags().BoolVar(&awaitProtection, "await-protection", false,
-		"then wait, for as long, until the guard denies a forbidden write to each resource, and fail if it does not")
-	output.addTo(cmd)
+	flags.addTo(cmd)
+	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
+		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
 	return cmd
 }
 
-// authorizeRun is one run of the command.
-type authorizeRun struct {
-	shared          *sharedFlags
-	namespace       string
-	options         authorize.Options
-	output          *outputFlag
-	awaitProtection bool
-}
-
-func (r authorizeRun) do(cmd *cobra.Command) error {
-	authorizer, owners, err := r.shared.authorizer(r.namespace)
+func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags, options authorize.Options) error {
+	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
 		return err
 	}
-	if r.output.format == formatTable {
-		r.options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
+	if flags.output.format == formatTable {
+		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}
-	r.options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
-	result, err := authorizer.Authorize(cmd.Context(), r.options)
+	options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
+	result, err := authorize.New(cluster).Authorize(cmd.Context(), options)
 	if err != nil {
 		return err
 	}
-	if r.awaitProtection {
-		if err := authorizer.AwaitProtection(cmd.Context(), r.options.Wait); err != nil {
-			return fmt.Errorf("%w\nIs the guard running? Look at its Pods and their logs, then try again", err)
+	if flags.awaitProtection {
+		if err := verify.New(cluster, verify.PermittedWrites).Await(cmd.Context(), options.Wait); err != nil {
+			return fmt.Errorf("%w: check the guard's Pods and their logs, then try again", err)
 		}
 	}
-	if r.output.format != formatTable {
-		return r.output.print(cmd.OutOrStdout(), result, nil)
-	}
-	say(cmd.OutOrStdout(), "Authorized "+owners)
-	return nil
+	return flags.output.print(cmd.OutOrStdout(), result, func(p *printer) { p.line("Authorized " + ownersOf(cluster.Set)) })
 }
 
-// warn tells what an administrator should know although the run went on.
+// warn prints each unknown check that has a remedy.
 func warn(stderr io.Writer, checks authorize.Checks) {
 	for _, check := range checks.Checks {
 		if check.Status == authorize.Unknown && check.Remedy != "" {
-			say(stderr, fmt.Sprintf("Warning: %s: %s %s", check.ID, check.Message, check.Remedy))
+			say(stderr, fmt.Sprintf("Warning: %s: %s. %s", check.ID, check.Message, check.Remedy))
 		}
 	}
-}
-
-// say writes one line for people. Where nobody can read it any more, there is nobody to tell.
-func say(w io.Writer, line string) {
-	_, _ = fmt.Fprintln(w, line)
 }

@@ -13,16 +13,16 @@ import (
 	"runtime"
 )
 
-// openBrowser shows an address that nobody else may learn: a command line can be read by every user of the machine, so the
-// browser is given a file of the user's own that leads there. tidy, never nil, removes it.
+// openBrowser shows a secret address. Every user of the machine can read a command line, so the browser opens a private file
+// that redirects there. tidy, never nil, removes the file.
 func openBrowser(ctx context.Context, address string) (tidy func(), err error) {
 	dir, err := os.MkdirTemp("", "apigw-guardian-web-")
 	if err != nil {
-		return func() {}, fmt.Errorf("make a folder for the browser: %w", err)
+		return func() {}, fmt.Errorf("make a directory for the browser: %w", err)
 	}
 	tidy = func() { _ = os.RemoveAll(dir) }
 	file := filepath.Join(dir, "review.html")
-	if err := os.WriteFile(file, leadingTo(address), 0o600); err != nil {
+	if err := os.WriteFile(file, redirectTo(address), 0o600); err != nil {
 		return tidy, fmt.Errorf("write a page for the browser: %w", err)
 	}
 	name, args := browserCommand(runtime.GOOS, file)
@@ -35,10 +35,10 @@ func openBrowser(ctx context.Context, address string) (tidy func(), err error) {
 	return tidy, nil
 }
 
-// leadingTo is a page that sends a browser on.
-func leadingTo(address string) []byte {
+// redirectTo returns a page that redirects a browser.
+func redirectTo(address string) []byte {
 	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">
-<meta http-equiv="refresh" content="0;url=%[1]s"><title>Denied requests</title><a href="%[1]s">Go on to the denied requests</a>
+<meta http-equiv="refresh" content="0;url=%[1]s"><title>Denied requests</title><a href="%[1]s">Show the denied requests</a>
 `, html.EscapeString(address))
 }
 

@@ -8,13 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
+	"k8s.io/client-go/util/jsonpath"
 	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 )
 
 // Output formats.
@@ -24,23 +32,27 @@ const (
 	formatYAML  = "yaml"
 	formatWide  = "wide"
 	formatCSV   = "csv"
+
+	jsonPathPrefix = "jsonpath="
 )
 
 // outputFlag is the flag -o.
 type outputFlag struct {
 	format string
-	// more are the formats that a command has beside table, json and yaml.
+	// more are the command's formats besides table, json, yaml and jsonpath.
 	more []string
+	// path is the template of jsonpath; nil for the other formats.
+	path *jsonpath.JSONPath
 }
 
 var _ pflag.Value = (*outputFlag)(nil)
 
 func (f *outputFlag) addTo(cmd *cobra.Command) {
-	cmd.Flags().VarP(f, "output", "o", oneOf(f.formats()))
+	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choice())
 }
 
-func (f *outputFlag) formats() []string {
-	return append([]string{formatTable, formatJSON, formatYAML}, f.more...)
+func (f *outputFlag) choice() string {
+	return oneOf(slices.Concat([]string{formatTable, formatJSON, formatYAML}, f.more, []string{jsonPathPrefix + "TEMPLATE"}))
 }
 
 func (f *outputFlag) String() string { return f.format }
@@ -48,8 +60,12 @@ func (f *outputFlag) String() string { return f.format }
 func (f *outputFlag) Type() string { return "format" }
 
 func (f *outputFlag) Set(format string) error {
-	if !slices.Contains(f.formats(), format) {
-		return errors.New("give " + oneOf(f.formats()))
+	if template, found := strings.CutPrefix(format, jsonPathPrefix); found {
+		f.format, f.path = format, jsonpath.New("output")
+		return f.path.Parse(template)
+	}
+	if !slices.Contains(append(f.more, formatTable, formatJSON, formatYAML), format) {
+		return errors.New("must be " + f.choice())
 	}
 	f.format = format
 	return nil
@@ -61,17 +77,19 @@ func oneOf(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// print writes a result: as JSON or YAML from its fields, or as table says.
+// print writes a result: its fields as JSON, YAML or through a JSONPath template, or what table prints.
 func (f *outputFlag) print(w io.Writer, result any, table func(*printer)) error {
-	switch f.format {
-	case formatJSON:
+	switch {
+	case f.path != nil:
+		return f.printPath(w, result)
+	case f.format == formatJSON:
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		if err := encoder.Encode(result); err != nil {
 			return fmt.Errorf("write the result: %w", err)
 		}
 		return nil
-	case formatYAML:
+	case f.format == formatYAML:
 		data, err := yaml.Marshal(result)
 		if err != nil {
 			return fmt.Errorf("write the result as YAML: %w", err)
@@ -82,6 +100,19 @@ func (f *outputFlag) print(w io.Writer, result any, table func(*printer)) error 
 	p := &printer{tabs: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	table(p)
 	return errors.Join(p.err, p.tabs.Flush())
+}
+
+// printPath gives the template the result as JSON decodes it, so that paths are those of -o json.
+func (f *outputFlag) printPath(w io.Writer, result any) error {
+	data, err := json.Marshal(result)
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	var fields any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return f.path.Execute(w, fields)
 }
 
 // printer writes lines and aligned rows, and keeps the first error.
@@ -96,7 +127,44 @@ func (p *printer) line(text string) {
 	p.err = errors.Join(p.err, err)
 }
 
-// row writes one row of a table; columns align with those of the rows beside it.
-func (p *printer) row(cells ...string) {
-	p.line(strings.Join(cells, "\t"))
+// row writes one row of a table; columns align with those of the adjacent rows.
+func (p *printer) row(cells ...string) { p.line(strings.Join(cells, "\t")) }
+
+// say writes one line. It ignores errors: a command does not fail because its reader has gone.
+func say(w io.Writer, line string) { _, _ = fmt.Fprintln(w, line) }
+
+// output is the program's standard output. It remembers that its reader has closed the pipe, which is not a failure.
+type output struct {
+	writer io.Writer
+	closed atomic.Bool
+}
+
+func (o *output) Write(data []byte) (int, error) {
+	n, err := o.writer.Write(data)
+	if errors.Is(err, syscall.EPIPE) {
+		o.closed.Store(true)
+	}
+	return n, err
+}
+
+// defaultWidth is for a terminal that does not report its width.
+const defaultWidth = 80
+
+// screenOf returns what the writer can show.
+func screenOf(w io.Writer) terminal.Screen {
+	screen := terminal.Screen{Now: time.Now(), Place: time.Local}
+	if out, isOutput := w.(*output); isOutput {
+		w = out.writer
+	}
+	file, isFile := w.(*os.File)
+	if !isFile || !term.IsTerminal(int(file.Fd())) {
+		return screen
+	}
+	screen.Width = defaultWidth
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+		screen.Width = width
+	}
+	// https://no-color.org
+	screen.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return screen
 }

@@ -15,18 +15,17 @@ import (
 
 // The exit codes that scripts rely on.
 const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitNotAsShould = 3
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitProblem = 3
 )
 
 var (
-	// errUsage marks what the caller must write differently.
+	// errUsage marks a wrong command line.
 	errUsage = errors.New("wrong usage")
-	// errNotAsItShould says that a command ran, and that what it looked at is not as it should be. The command has printed
-	// what it found.
-	errNotAsItShould = errors.New("not as it should be")
+	// errNotAsItShould says that a command found a problem, and has printed it.
+	errNotAsItShould = errors.New("a check found a problem")
 )
 
 // run executes one command line and returns its exit code.
@@ -37,10 +36,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	switch {
-	case err == nil, out.isClosed():
+	case err == nil, out.closed.Load():
 		return exitDone
 	case errors.Is(err, errNotAsItShould):
-		return exitNotAsShould
+		return exitProblem
 	case errors.Is(err, errUsage):
 		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"apigw-guardian -h\" for the commands and their flags.\n", err)
 		return exitUsage
@@ -50,19 +49,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-// slip is how many letters too many, too few or wrong are taken for another command's name.
+// slip is the edit distance up to which a mistyped command is recognized.
 const slip = 2
 
 func newRoot() *cobra.Command {
 	shared := &sharedFlags{}
 	root := &cobra.Command{
 		Use:   "apigw-guardian",
-		Short: "Authorize API Gateway on a cluster, and guard the resources it reserves",
-		Long: `apigw-guardian authorizes API Gateway on a Kubernetes cluster by applying the resources that it reserves,
-and rejects every edit or deletion of them.
+		Short: "Authorize API Gateway on a cluster, and guard its reserved resources",
+		Long: `apigw-guardian authorizes API Gateway on a Kubernetes cluster: it applies the reserved resources of API Gateway, and
+denies every edit and deletion of them.
 
-Exit codes: 0 done and as it should be; 1 it failed; 2 wrong usage; 3 it ran, and what it looked at is not as it
-should be.`,
+Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 		Example: "  apigw-guardian preflight\n  apigw-guardian authorize\n  apigw-guardian status",
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -83,7 +81,7 @@ should be.`,
 	return root
 }
 
-// noArgs refuses arguments, and proposes the commands that a mistyped one comes near to.
+// noArgs refuses arguments, and proposes commands for a mistyped one.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -93,7 +91,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		hint = "; did you mean " + strings.Join(near, " or ") + "?"
 	}
 	if !cmd.HasSubCommands() {
-		return fmt.Errorf("%w: %s takes no argument, and was given %q", errUsage, cmd.CommandPath(), args[0])
+		return fmt.Errorf("%w: %s takes no argument: %q", errUsage, cmd.CommandPath(), args[0])
 	}
-	return fmt.Errorf("%w: there is no command %q of %s%s", errUsage, args[0], cmd.CommandPath(), hint)
+	return fmt.Errorf("%w: unknown command %q of %s%s", errUsage, args[0], cmd.CommandPath(), hint)
 }

@@ -4,54 +4,90 @@
 package main
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// sharedFlags are those of every command.
+// firstContact is the default time limit of a command's first request.
+const firstContact = 10 * time.Second
+
+// sharedFlags are those of every command. Kubernetes' own follow kubectl.
 type sharedFlags struct {
-	kubeconfig   string
-	context      string
+	loading      *clientcmd.ClientConfigLoadingRules
+	overrides    clientcmd.ConfigOverrides
 	reservations string
 }
 
 func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "",
-		"path of the kubeconfig file (default: $KUBECONFIG, ~/.kube/config, or the Pod's ServiceAccount)")
-	flags.StringVar(&f.context, "context", "", "name of the kubeconfig context (default: its current one)")
-	flags.StringVar(&f.reservations, "reservations", "",
-		"folder of further reservation files, one each (default: only what API Gateway reserves)")
+	f.loading = clientcmd.NewDefaultClientConfigLoadingRules()
+	flags.StringVar(&f.loading.ExplicitPath, "kubeconfig", "",
+		"path of the kubeconfig file (default $KUBECONFIG, ~/.kube/config, or the Pod's ServiceAccount)")
+	names := clientcmd.RecommendedConfigOverrideFlags("")
+	none := clientcmd.FlagInfo{}
+	// Commands have a namespace and a user of their own; API servers do not accept passwords.
+	names.ContextOverrideFlags.Namespace, names.ContextOverrideFlags.AuthInfoName = none, none
+	names.AuthOverrideFlags.Username, names.AuthOverrideFlags.Password = none, none
+	names.Timeout.Description = "time limit for each request to the API server, such as 5s; 0 for none, but 10s for the first"
+	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
+	flags.StringVar(&f.reservations, "reservations", "", "directory of further reservation files (default none)")
 }
 
-// restConfig finds the cluster: the named kubeconfig, $KUBECONFIG, ~/.kube/config, or the Pod's own ServiceAccount.
+// restConfig returns the client configuration of the kubeconfig and the flags, or of the Pod's ServiceAccount.
 func (f *sharedFlags) restConfig() (*rest.Config, error) {
 	config, err := f.clientConfig().ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("find the cluster: %w (name a kubeconfig file by --kubeconfig or $KUBECONFIG)", err)
+		return nil, fmt.Errorf("load the client configuration: %w: set --kubeconfig or $KUBECONFIG", err)
 	}
 	config.UserAgent = guardian.Name
 	return config, nil
 }
 
 func (f *sharedFlags) clientConfig() clientcmd.ClientConfig {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = f.kubeconfig
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.context}
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(f.loading, &f.overrides)
 }
 
-// clusterName tells people which cluster it is: "prod (https://10.0.0.1:6443)"; without a context, as in a Pod, the address.
+// cluster connects to the cluster and loads the reserved set. Its namespace is the guard's; "" for none. An API server that
+// does not answer in time is an error.
+func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Cluster, error) {
+	set, err := f.set()
+	if err != nil {
+		return live.Cluster{}, err
+	}
+	config, err := f.restConfig()
+	if err != nil {
+		return live.Cluster{}, err
+	}
+	cluster, err := live.Connect(config, set, namespace)
+	if err != nil {
+		return live.Cluster{}, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact))
+	defer cancel()
+	_, err = cluster.Version(bounded)
+	var answer apierrors.APIStatus
+	if err != nil && !errors.As(err, &answer) { // a refusal is an answer
+		return live.Cluster{}, fmt.Errorf("%w: check --server, --context and the network, or raise --request-timeout", err)
+	}
+	return cluster, nil
+}
+
+// clusterName names the cluster: "prod (https://10.0.0.1:6443)"; the address if there is no context, as in a Pod.
 func (f *sharedFlags) clusterName(config *rest.Config) string {
-	name := f.context
+	name := f.overrides.CurrentContext
 	if raw, err := f.clientConfig().RawConfig(); err == nil && name == "" {
 		name = raw.CurrentContext
 	}
@@ -69,7 +105,7 @@ func (f *sharedFlags) set() (*reserved.Set, error) {
 	return set, nil
 }
 
-// ownersOf names everybody whom the set reserves for: "API Gateway", "API Gateway and Edge Router".
+// ownersOf names the owners of the reservations: "API Gateway and Edge Router".
 func ownersOf(set *reserved.Set) string {
 	var names []string
 	for _, reservation := range set.Reservations() {

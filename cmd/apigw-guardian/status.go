@@ -11,30 +11,35 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/status"
 )
 
 func newStatus(shared *sharedFlags) *cobra.Command {
 	output := outputFlag{format: formatTable}
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell whether API Gateway is authorized and what it reserves is protected",
-		Long: `status looks at the reserved resources and tries a forbidden write to each, as a server dry-run; it changes nothing.
+		Short: "Report whether API Gateway is authorized, and its resources are protected",
+		Long: `status checks the reserved resources, and tries a forbidden write to each as a server dry-run; it changes nothing.
 It exits 3 unless all are authorized and protected, and denials can be recorded as far as the caller may know.`,
 		Example: `  apigw-guardian status
   apigw-guardian status -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			authorizer, owners, err := shared.authorizer("")
+			cluster, err := shared.cluster(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
-			status, err := authorizer.Status(cmd.Context())
+			records, err := store.New(cluster.Config)
 			if err != nil {
 				return err
 			}
-			err = output.print(cmd.OutOrStdout(), status, func(p *printer) { printStatus(p, status, owners) })
-			if err == nil && !(status.Authorized && status.Protected && isRecorded(status)) {
+			report, err := status.Read(cmd.Context(), cluster, records)
+			if err != nil {
+				return err
+			}
+			err = output.print(cmd.OutOrStdout(), report, func(p *printer) { printStatus(p, report, ownersOf(cluster.Set)) })
+			if err == nil && !(report.Authorized && report.Protected && isRecorded(report)) {
 				return errNotAsItShould
 			}
 			return err
@@ -44,46 +49,39 @@ It exits 3 unless all are authorized and protected, and denials can be recorded 
 	return cmd
 }
 
-func printStatus(p *printer, status authorize.Status, owners string) {
-	if status.Authorized {
+func printStatus(p *printer, report status.Report, owners string) {
+	if report.Authorized {
 		p.line("Authorized " + owners)
 	} else {
 		p.line("Not authorized: " + owners)
 	}
-	if status.Protected {
+	if report.Protected {
 		p.line("Protected")
 	} else {
 		p.line("Not protected")
 	}
-	if !isRecorded(status) {
+	if !isRecorded(report) {
 		p.line("Not recorded")
 	}
-	for _, reason := range status.Reasons {
+	for _, reason := range report.Reasons {
 		p.line("  " + reason)
 	}
-	for _, drift := range status.Drift {
+	for _, drift := range report.Drift {
 		p.line(fmt.Sprintf("Drift: %s: %s", drift.Resource, strings.Join(drift.Paths, ", ")))
 	}
-	p.line(fmt.Sprintf("Private network access: %s (%s)", status.PrivateNetwork, status.PrivateNetworkSentence))
-	p.line("Denials in the last 24 h: " + denials(status))
-	printCertificates(p, status.Certificates)
-}
-
-// isRecorded is false only where it is known.
-func isRecorded(status authorize.Status) bool { return status.Recorded == nil || *status.Recorded }
-
-func printCertificates(p *printer, certificates authorize.Certificates) {
-	if certificates.NotAfter != nil {
-		p.line("Certificate authority: until " + certificates.NotAfter.Format(time.RFC3339))
+	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork, report.PrivateNetworkMessage))
+	denials := "unknown (" + report.DenialsProblem + ")"
+	if report.Denials24h != nil {
+		denials = strconv.FormatInt(*report.Denials24h, 10)
 	}
-	for _, problem := range certificates.Problems {
+	p.line("Denials in the last 24 h: " + denials)
+	if end := report.Certificates.NotAfter; end != nil {
+		p.line("Certificate authority: until " + end.Format(time.RFC3339))
+	}
+	for _, problem := range report.Certificates.Problems {
 		p.line("  " + problem)
 	}
 }
 
-func denials(status authorize.Status) string {
-	if status.Denials24h == nil {
-		return "not known (" + status.DenialsSentence + ")"
-	}
-	return strconv.FormatInt(*status.Denials24h, 10)
-}
+// isRecorded is true if recording works, or the caller may not know.
+func isRecorded(report status.Report) bool { return report.Recorded == nil || *report.Recorded }

@@ -118,7 +118,7 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
 		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
 	flags.DurationVar(&records.Retention.Age, "audit-retention", 90*24*time.Hour, "time to keep a record after its last write")
-	flags.Int64Var(&records.Retention.Most, "audit-max-records", 10_000,
+	flags.Int64Var(&records.Retention.Max, "audit-max-records", 10_000,
 		"max number of records; those of the users and hours with the most records are deleted first")
 }
 
@@ -179,8 +179,8 @@ func (f *webhookFlags) checkRecords() error {
 		return errors.New("--audit-mode batch: set --spool-dir, as an answer waits until its record is in the spool")
 	case records.Retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
-	case records.Retention.Most <= 0:
-		return fmt.Errorf("--audit-max-records %d: must be above zero", records.Retention.Most)
+	case records.Retention.Max <= 0:
+		return fmt.Errorf("--audit-max-records %d: must be above zero", records.Retention.Max)
 	}
 	return nil
 }

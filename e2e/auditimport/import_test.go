@@ -5,8 +5,6 @@
 package auditimport
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
-
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -26,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -315,7 +314,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		says string
 	}{
 		"no file is named":                              {nil, 2, "audit import"},
-		"an unknown format":                             {[]string{"-o", "xml", sound}, 2, "table, json or yaml"},
+		"an unknown format":                             {[]string{"-o", "xml", sound}, 2, "table, json, yaml or"},
 		"a file that is not there":                      {[]string{sound, filepath.Join(dir, "absent")}, 1, "no such file"},
 		"a directory":                                   {[]string{sound, dir}, 1, dir},
 		"an empty file alone":                           {[]string{empty}, 1, ""},

@@ -74,7 +74,7 @@ func liveWithHelm3(t *testing.T, n *node.Node) {
 	run(t, n, "helm3", upgrade("--wait")...)
 	requireInstalled(t, n)
 	report := run(t, n, "helm3", "test", release, "--namespace", namespace, "--logs")
-	if !strings.Contains(report, "were left out, as RBAC does not let the caller try them") {
+	if !strings.Contains(report, "were left out: RBAC does not let the caller try them") {
 		t.Errorf("helm test does not say what it left out: %s", report)
 	}
 	stopGuard(t, n)

@@ -215,11 +215,11 @@ func TestRetention(t *testing.T) {
 		must(t, err)
 		return len(records)
 	}
-	deleted, err := s.Trim(t.Context(), store.Retention{Age: (300*24 + 12) * time.Hour, Most: 100_000}, now)
+	deleted, err := s.CleanUp(t.Context(), store.Retention{Age: (300*24 + 12) * time.Hour, Max: 100_000}, now)
 	if err != nil || deleted != 500 || remaining() != 300 {
 		t.Errorf("by age: %d deleted, %d remain, want 500 and 300 (%v)", deleted, remaining(), err)
 	}
-	deleted, err = s.Trim(t.Context(), store.Retention{Age: 10_000 * 24 * time.Hour, Most: most}, now)
+	deleted, err = s.CleanUp(t.Context(), store.Retention{Age: 10_000 * 24 * time.Hour, Max: most}, now)
 	if err != nil || deleted != 200 || remaining() != 100 {
 		t.Errorf("by number: %d deleted, %d remain, want 200 and 100 (%v)", deleted, remaining(), err)
 	}

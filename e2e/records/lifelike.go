@@ -32,7 +32,10 @@ const (
 
 func kinds() []kind {
 	fact := func(operation admissionv1.Operation, resource string, reason policy.Reason, message string, changed ...string) audit.Event {
-		return audit.Event{Operation: operation, Object: v1alpha1.ParseObjectReference(resource), Reason: string(reason), Message: message, Changed: changed}
+		return audit.Event{
+			Operation: operation, Object: v1alpha1.ParseObjectReference(resource), Reason: string(reason), Message: message,
+			Changed: changed,
+		}
 	}
 	return []kind{
 		{38, v1alpha1.Denied, fact("UPDATE", role, policy.ReservedUpdate,

@@ -12,27 +12,26 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
-// Advice tells an administrator what to do about a record, in a few sentences on one line. Its commands can be copied: what is
-// foreign in them is quoted for a shell. It is never empty.
+// Advice tells an administrator what to do about a record, on one line. Commands in it are quoted for a shell. It is never
+// empty.
 func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	switch spec.Outcome {
 	case v1alpha1.WouldDeny:
 		return adviceWouldDeny(spec)
 	case v1alpha1.Unlocked:
-		return "Somebody had unlocked the resource. Compare the change with the reason of the unlock, and see what differs now: " +
+		return "The resource was unlocked. Compare the change with the reason of the unlock, and see the drift: " +
 			"apigw-guardian status"
 	case v1alpha1.Restored:
-		return "Nothing: the write put right what differed from the manifest. To see what had gone wrong before: " +
+		return "Nothing: the write restored the manifest. To see the writes before: " +
 			"apigw-guardian audit list" + filtered("resource", spec.Resource)
 	case v1alpha1.Allowed:
 		return "Nothing, if the ServiceAccount was deleted on purpose. If not, restore it: apigw-guardian authorize"
 	case v1alpha1.Tampered:
 		return "Find in the API server's audit log who changed the webhook configuration. Writes to the reserved resources may have " +
-			"passed meanwhile. See what differs now: apigw-guardian status"
+			"passed meanwhile. See the drift: apigw-guardian status"
 	case v1alpha1.Unguarded:
-		return "The guard was not asked: it was away, or its registration had been removed. Put right what differs " +
-			"(apigw-guardian status shows it, apigw-guardian authorize --repair mends it), and find in the API server's audit log who " +
-			"removed the registration."
+		return "The guard was unavailable, or its webhook configuration was removed. See the drift (apigw-guardian status), repair it " +
+			"(apigw-guardian authorize --repair), and find in the API server's audit log who removed the webhook configuration."
 	default:
 		return adviceDenied(spec)
 	}
@@ -40,20 +39,20 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 
 func adviceWouldDeny(spec *v1alpha1.AuditRecordSpec) string {
 	if spec.Reason == string(policy.NamespaceTerminating) {
-		return "The namespace is being deleted, and a denial would only have left it stuck. If that is not meant, restore the " +
-			"reservation once the namespace is gone: apigw-guardian authorize"
+		return "The namespace is being deleted, and a denial would have blocked that. If the deletion is a mistake, restore the " +
+			"reserved resources when the namespace is gone: apigw-guardian authorize"
 	}
-	return "The guard only observes, and let this through. See what differs now: apigw-guardian status. With --mode enforce it " +
-		"is denied; until then, treat it so: " + adviceDenied(spec)
+	return "The guard only observes, and allowed this write. See the drift: apigw-guardian status. With --mode enforce, the guard " +
+		"denies it. Treat it as a denial: " + adviceDenied(spec)
 }
 
 func adviceDenied(spec *v1alpha1.AuditRecordSpec) string {
 	switch policy.Reason(spec.Reason) {
 	case FloodReason:
-		return "Somebody writes under many names, or to many, faster than a record can be kept of each. The guard's log and the API " +
-			"server's audit log have every one: find where they come from, and see that it ends."
+		return "Writes by many users, or to many objects, come too fast for a record each. The guard's log and the API server's audit " +
+			"log have every one: find their source, and stop it."
 	case policy.TokenMint:
-		return "Treat it as an attack: this would have made one more credential of the reserved ServiceAccount. Find out who holds " +
+		return "Treat it as an attack: this would have created another credential of the reserved ServiceAccount. Find out who has " +
 			"the credentials of this user, and what else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
 	case policy.Overloaded:
 		return "More large requests came than the guard keeps in memory at a time. Find who sends them in the guard's log and the API " +
@@ -66,26 +65,26 @@ func adviceDenied(spec *v1alpha1.AuditRecordSpec) string {
 	}
 }
 
-// adviceWriter depends on who writes: a person reads the message, a program tries again.
+// adviceWriter depends on the writer: a person reads the message, a program tries again.
 func adviceWriter(spec *v1alpha1.AuditRecordSpec) string {
 	namespace, account, isAccount := serviceAccount(spec.User.Name)
 	switch {
 	case slices.Contains(controlPlane(), spec.User.Name):
-		return "The control plane makes such a write only after somebody has tampered with the resource, or with what it belongs " +
-			"to. See what differs: apigw-guardian status. Look at metadata.ownerReferences, finalizers and aggregationRule too."
+		return "The control plane makes such a write only after a user has tampered with the resource, or with its owner. " +
+			"See the drift: apigw-guardian status. Look at metadata.ownerReferences, finalizers and aggregationRule too."
 	case isAccount:
 		return fmt.Sprintf("A program did this, and will try again. See what runs as the ServiceAccount: kubectl -n %s get pods "+
 			"--field-selector %s. Take the resource out of what it manages.",
 			quote(namespace), quote("spec.serviceAccountName="+account))
 	case policy.Reason(spec.Reason) == policy.ReservedCreate:
-		return "The name is reserved: choose another one. If the reserved resource itself was to be made: apigw-guardian authorize"
+		return "The name is reserved: choose another one. To create the reserved resource itself: apigw-guardian authorize"
 	default:
 		return "Ask this user whether it was meant. See what else they tried: apigw-guardian audit list" +
 			filtered("user", spec.User.Name)
 	}
 }
 
-// controlPlane returns the names under which Kubernetes' own controllers write, as far as they come near reserved resources.
+// controlPlane returns the users of Kubernetes' own controllers that may write to reserved resources.
 func controlPlane() []string {
 	const controllers = "system:serviceaccount:kube-system:"
 	return []string{
@@ -95,7 +94,7 @@ func controlPlane() []string {
 	}
 }
 
-// serviceAccount takes the name of a ServiceAccount's user apart.
+// serviceAccount splits the user name of a ServiceAccount.
 func serviceAccount(user string) (namespace, name string, ok bool) {
 	rest, ok := strings.CutPrefix(user, "system:serviceaccount:")
 	if !ok {
@@ -105,7 +104,7 @@ func serviceAccount(user string) (namespace, name string, ok bool) {
 	return namespace, name, ok && namespace != "" && name != ""
 }
 
-// filtered is the flag of audit list; "" where there is nothing to look for.
+// filtered is a flag of audit list; "" for an empty value.
 func filtered(flag, value string) string {
 	if value == "" {
 		return ""
@@ -113,7 +112,7 @@ func filtered(flag, value string) string {
 	return " --" + flag + " " + quote(value)
 }
 
-// quote makes a foreign text one harmless word of a shell's command line. A user may call himself `$(reboot)`.
+// quote makes a text one word for a shell. A user name may be `$(reboot)`.
 func quote(text string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-"
 	if text != "" && strings.Trim(text, plain) == "" {

@@ -24,6 +24,7 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		"a person's deletion":       {v1alpha1.Denied, policy.ReservedDelete, "alice", "audit list --user alice", ""},
 		"a controller's edit":       {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd:app", "kubectl -n argocd get pods --field-selector spec.serviceAccountName=app", "unlock"},
 		"a half name of an account": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd", "Ask this user", "kubectl -n"},
+		"an account without a name": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd:", "Ask this user", "kubectl -n"},
 		"an add-on of kube-system":  {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:kube-system:tiller", "kubectl -n kube-system", "tampered"},
 		"an admin of k3s":           {v1alpha1.Denied, policy.ReservedUpdate, "system:admin", "Ask this user", "tampered"},
 		"the garbage collector":     {v1alpha1.Denied, policy.ReservedDelete, "system:serviceaccount:kube-system:generic-garbage-collector", "ownerReferences", "unlock"},

@@ -20,13 +20,13 @@ import (
 // the guard has counted must go into a second record, under a name that the other client cannot know.
 var ErrAltered = errors.New("another client has altered the audit record")
 
-// Agree reports whether two records stand for equal writes, so that one may count for the other. Messages may differ: two
-// versions of the guard say the same in other words.
+// Agree reports whether two records are of equal writes, so that one may count into the other. Messages may differ between two
+// versions of the guard.
 func Agree(a, b *v1alpha1.AuditRecord) bool {
 	return equality.Semantic.DeepEqual(identity(a), identity(b))
 }
 
-// identity is the part of a record that all its writes share.
+// identity is the part of a record that is the same for all its writes.
 func identity(record *v1alpha1.AuditRecord) v1alpha1.AuditRecordSpec {
 	spec := &record.Spec
 	user := spec.User
@@ -37,8 +37,8 @@ func identity(record *v1alpha1.AuditRecord) v1alpha1.AuditRecordSpec {
 	}
 }
 
-// Sound reports whether a record is one that the guard may have stored: its counts are in order, above zero, and come to its
-// count, and nothing lets it be deleted or keeps it from being deleted.
+// Sound reports whether the guard may have stored a record: its counts are sorted, above zero, and add up to its count, and it
+// has no owner, no finalizer and no deletion time.
 func Sound(record *v1alpha1.AuditRecord) bool {
 	total, last := int64(0), ""
 	for i, count := range record.Spec.Counts {
@@ -46,7 +46,7 @@ func Sound(record *v1alpha1.AuditRecord) bool {
 			return false
 		}
 		total, last = total+count.Count, count.Replica
-		if total < 0 { // past the largest number
+		if total < 0 { // an overflow
 			return false
 		}
 	}
@@ -54,7 +54,7 @@ func Sound(record *v1alpha1.AuditRecord) bool {
 		record.DeletionTimestamp == nil && len(record.Finalizers) == 0 && len(record.OwnerReferences) == 0
 }
 
-// Holds reports whether a record has all that an earlier state of it had: guards only raise counts, and widen times.
+// Holds reports whether a record has everything of its earlier state: guards only raise counts, and widen times.
 func Holds(record, earlier *v1alpha1.AuditRecord) bool {
 	if record.UID != earlier.UID || earlier.Spec.FirstTime.Before(&record.Spec.FirstTime) ||
 		record.Spec.LastTime.Before(&earlier.Spec.LastTime) {
@@ -65,8 +65,8 @@ func Holds(record, earlier *v1alpha1.AuditRecord) bool {
 	})
 }
 
-// InWindow reports whether the times of a guard's record lie in the window that its name states. A record of another source
-// or under another kind of name is in no window, and passes.
+// InWindow reports whether the times of a guard's record are in the window of its name. It returns true for a record of another
+// source, or without a window in its name.
 func InWindow(record *v1alpha1.AuditRecord) bool {
 	start, named := WindowOf(record.Name)
 	if !named || cmp.Or(record.Spec.Source, v1alpha1.SourceGuard) != v1alpha1.SourceGuard {
@@ -75,28 +75,28 @@ func InWindow(record *v1alpha1.AuditRecord) bool {
 	return !record.Spec.FirstTime.Time.Before(start) && record.Spec.LastTime.Time.Before(start.Add(Window))
 }
 
-// WindowOf returns the start of the window that a record's name states, and false for a name that states none.
+// WindowOf returns the start of the window in a record's name, and false if the name has none.
 func WindowOf(name string) (time.Time, bool) {
 	word, _, _ := strings.Cut(name, "-")
 	start, err := time.Parse(nameTime, word)
 	return start, err == nil
 }
 
-// secondMark parts the name of a second record from the name of the first. No first name has it.
+// secondMark ends the first name in the name of a second record. No first name has it.
 const secondMark = "."
 
-// SecondName returns a new name for a second record of what the record of that name should hold. Nobody can guess it.
+// SecondName returns a random name for a second record, which no client can guess.
 func SecondName(first string) string {
 	return FirstName(first) + secondMark + strings.ToLower(rand.Text()[:digestBytes])
 }
 
-// FirstName returns the name that the second name was made of, and any other name as it is.
+// FirstName returns the first name of a second name, and any other name unchanged.
 func FirstName(name string) string {
 	first, _, _ := strings.Cut(name, secondMark)
 	return first
 }
 
-// CountOf returns what a replica has counted into the record.
+// CountOf returns a replica's count in the record.
 func CountOf(record *v1alpha1.AuditRecord, replica string) int64 {
 	for _, count := range record.Spec.Counts {
 		if count.Replica == replica {

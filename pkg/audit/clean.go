@@ -3,15 +3,18 @@
 
 package audit
 
-import "github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+import (
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
+)
 
-// Clean makes a record that was read from the API server fit to be shown: whoever has the right can have created it with texts
-// that take over a terminal. What the guard wrote stays as it is. The managed fields, of use to nobody who reads a denial, go.
+// Clean makes the texts of a record printable: another client may have created it, with texts that control a terminal. It does
+// not change what the guard wrote. It removes the managed fields.
 func Clean(record *v1alpha1.AuditRecord) {
 	record.ManagedFields = nil
 	for _, texts := range []map[string]string{record.Labels, record.Annotations} {
-		for key, text := range texts {
-			texts[key] = Printable(text, maxMessage)
+		for key, value := range texts {
+			texts[key] = text.Printable(value, maxMessage)
 		}
 	}
 	cleanAll(record.Finalizers, maxName)
@@ -39,14 +42,14 @@ func cleanObject(object *v1alpha1.ObjectReference) {
 	cleanEach(maxLabel, &object.Resource, &object.Namespace)
 }
 
-func cleanEach(most int, texts ...*string) {
-	for _, text := range texts {
-		*text = Printable(*text, most)
+func cleanEach(limit int, values ...*string) {
+	for _, value := range values {
+		*value = text.Printable(*value, limit)
 	}
 }
 
-func cleanAll(texts []string, most int) {
-	for i := range texts {
-		cleanEach(most, &texts[i])
+func cleanAll(values []string, limit int) {
+	for i := range values {
+		cleanEach(limit, &values[i])
 	}
 }

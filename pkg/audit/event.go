@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit knows what an audit record says: the fact of one write, which facts share a record, and what an administrator
+// Package audit knows what an audit record says: the event of one write, which events share a record, and what an administrator
 // asks of many records. It stores nothing.
 package audit
 
@@ -16,14 +16,14 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Window is the span of time in which equal facts share a record. Windows start at multiples of it, so that every replica
-// puts a fact into the same record without asking another.
+// Window is the span of time in which equal events share a record. Windows start at multiples of it, so that every replica
+// puts an event into the same record without asking another.
 const Window = 10 * time.Minute
 
 // Event is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
@@ -44,17 +44,17 @@ type Event struct {
 	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
 	Peer string
 
-	// flood is how long the window of a record is that unequal facts share; zero for a record of equal facts.
+	// flood is how long the window of a record is that unequal events share; zero for a record of equal events.
 	flood time.Duration
 }
 
-// FloodReason is the reason of a record that unequal facts share.
+// FloodReason is the reason of a record that unequal events share.
 const FloodReason = "Flood"
 
 // floodWindow is the span of time that a nameless record of a flood covers.
 const floodWindow = time.Minute
 
-// FloodedByUser returns the fact as it is counted when one user's new records come faster than they may be stored. It shares
+// FloodedByUser returns the event as it is counted when one user's new records come faster than they may be stored. It shares
 // a record with all others of its outcome, caller, user, operation and type of resource.
 func (f *Event) FloodedByUser() Event {
 	flooded := f.FloodedOfUser()
@@ -63,7 +63,7 @@ func (f *Event) FloodedByUser() Event {
 	return flooded
 }
 
-// FloodedOfUser returns the fact as it is counted when even the records of FloodedByUser come too fast. It shares a record
+// FloodedOfUser returns the event as it is counted when even the records of FloodedByUser come too fast. It shares a record
 // with all others of its outcome, caller and user.
 func (f *Event) FloodedOfUser() Event {
 	flooded := f.Flooded()
@@ -73,7 +73,7 @@ func (f *Event) FloodedOfUser() Event {
 	return flooded
 }
 
-// Flooded returns the fact as it is counted when too many users are new: it shares one record a minute with all others of
+// Flooded returns the event as it is counted when too many users are new: it shares one record a minute with all others of
 // its outcome and caller, whoever did what.
 func (f *Event) Flooded() Event {
 	return Event{
@@ -89,9 +89,9 @@ func (f *Event) Flooded() Event {
 }
 
 // UserKey returns the user's name, bounded: what tells users apart in memory.
-func (f *Event) UserKey() string { return Printable(f.User.Name, maxName) }
+func (f *Event) UserKey() string { return text.Printable(f.User.Name, maxName) }
 
-// Ends returns when the window of the fact's record is over: no later fact falls into it.
+// Ends returns when the window of the event's record is over: no later event falls into it.
 func (f *Event) Ends() time.Time {
 	window := f.window()
 	return f.Time.UTC().Truncate(window).Add(window)
@@ -107,8 +107,8 @@ func (f *Event) window() time.Duration {
 // nameTime is how a record's name states the start of its window.
 const nameTime = "20060102t1504"
 
-// Name returns the name of the record that the fact belongs to: the start of its window, the operation, and a digest of
-// what makes facts equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
+// Name returns the name of the record that the event belongs to: the start of its window, the operation, and a digest of
+// what makes events equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
 func (f *Event) Name() string {
 	return f.Time.UTC().Truncate(f.window()).Format(nameTime) + "-" + f.word() + "-" + f.digest()
 }
@@ -124,10 +124,10 @@ func (f *Event) word() string {
 	}
 }
 
-// digestBytes is 80 bits: nobody finds another fact that falls into the same record.
+// digestBytes is 80 bits: nobody finds another event that falls into the same record.
 const digestBytes = 10
 
-// digest is over all that makes facts equal, whole and not shortened: what an attacker makes long stays distinct.
+// digest is over all that makes events equal, whole and not shortened: what an attacker makes long stays distinct.
 func (f *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
@@ -173,15 +173,15 @@ func (f *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   f.Outcome,
-			Operation: admissionv1.Operation(Printable(string(f.Operation), maxOperation)),
+			Operation: admissionv1.Operation(text.Printable(string(f.Operation), maxOperation)),
 			Object:    object,
 			Resource:  object.String(),
 			Changed:   printables(f.Changed, maxPath),
 			Reason:    f.Reason,
-			Message:   Printable(f.Message, maxMessage),
+			Message:   text.Printable(f.Message, maxMessage),
 			User: v1alpha1.User{
-				Name:   Printable(f.User.Name, maxName),
-				UID:    Printable(f.User.UID, maxName),
+				Name:   text.Printable(f.User.Name, maxName),
+				UID:    text.Printable(f.User.UID, maxName),
 				Groups: printables(f.groups(), maxName),
 			},
 			Source: f.Source,

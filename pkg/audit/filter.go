@@ -4,6 +4,7 @@
 package audit
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -13,27 +14,24 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// Filter picks records. Its zero value picks all.
+// Filter selects records. Its zero value selects all.
 type Filter struct {
-	// Since and Until bound the time at which a record's writes happened: a record fits if one of them may lie in between. The
-	// zero time is no bound.
+	// Since and Until bound the times of the writes: a record matches if a write may be between them. The zero time is no bound.
 	Since, Until time.Time
-	// User and Resource are parts of the name that is looked for; upper and lower case are the same. In double quotes, they are
-	// the name itself: "admin" with its quotes finds neither Admin nor system:admin, and "" finds who is not known.
+	// User and Resource are parts of a name, in any case. In double quotes they are the exact name: "" matches an unknown user.
 	User, Resource string
-	// Operation, Outcome and Reason are whole words; upper and lower case are the same.
+	// Operation, Outcome and Reason are whole words, in any case.
 	Operation, Outcome, Reason string
-	// Text is a part of any text of the record: of its name, message, user, groups, resource, changed paths, reason, uids.
-	// Upper and lower case are the same.
+	// Text is a part of any text of the record, in any case.
 	Text string
 }
 
-// Operations returns the operations that a record may bear, beside none for a request that could not be read.
+// Operations returns the operations of records. A record of an unreadable request has none.
 func Operations() []admissionv1.Operation {
 	return []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete}
 }
 
-// Match reports whether the record fits every part of the filter.
+// Match reports whether the record matches every part of the filter.
 func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 	spec := &record.Spec
 	return (f.Since.IsZero() || !spec.LastTime.Time.Before(f.Since)) &&
@@ -53,19 +51,13 @@ func isNamed(name, wanted string) bool {
 	return contains(name, wanted)
 }
 
-// says reports whether a text of the record contains the part.
 func says(record *v1alpha1.AuditRecord, part string) bool {
 	spec := &record.Spec
-	single := []string{
+	texts := slices.Concat([]string{
 		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, string(spec.Operation), string(spec.Outcome),
 		spec.LastRequestUID,
-	}
-	for _, texts := range [][]string{single, spec.User.Groups, spec.Changed} {
-		if slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) }) {
-			return true
-		}
-	}
-	return false
+	}, spec.User.Groups, spec.Changed)
+	return slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) })
 }
 
 func contains(text, part string) bool {
@@ -74,13 +66,9 @@ func contains(text, part string) bool {
 
 func isWord(text, word string) bool { return word == "" || strings.EqualFold(text, word) }
 
-// SortNewestFirst orders records by the last write that they count. Equal times are in order of names, so that the order
-// does not change from one look to the next.
+// SortNewestFirst sorts records by their last write, and records with equal times by their names.
 func SortNewestFirst(records []v1alpha1.AuditRecord) {
 	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
-		if order := b.Spec.LastTime.Compare(a.Spec.LastTime.Time); order != 0 {
-			return order
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(b.Spec.LastTime.Compare(a.Spec.LastTime.Time), strings.Compare(a.Name, b.Name))
 	})
 }

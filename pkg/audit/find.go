@@ -11,7 +11,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// Named returns the names that contain a part, in their order; upper and lower case are the same.
+// Named returns the names that contain a part. It ignores case.
 func Named(records []v1alpha1.AuditRecord, part string) []string {
 	var names []string
 	for i := range records {
@@ -22,10 +22,10 @@ func Named(records []v1alpha1.AuditRecord, part string) []string {
 	return names
 }
 
-// minPrefix is how much two names must share to be near: the year and the month in which their records begin.
+// minPrefix is what similar names share: the year and the month of their records.
 const minPrefix = len("200601")
 
-// Near returns the names, three at most, that begin most like the given one; nil where none does for a month's length.
+// Near returns up to three names that share the longest beginning with the given one. It returns nil if none is similar.
 func Near(records []v1alpha1.AuditRecord, name string) []string {
 	name = strings.ToLower(name)
 	var names []string
@@ -38,13 +38,13 @@ func Near(records []v1alpha1.AuditRecord, name string) []string {
 	return names[:min(len(names), 3)]
 }
 
-// shared is the length of the beginning that two texts share.
+// shared is the length of the common prefix.
 func shared(a, b string) int {
-	most := min(len(a), len(b))
-	for i := range most {
+	length := min(len(a), len(b))
+	for i := range length {
 		if a[i] != b[i] {
 			return i
 		}
 	}
-	return most
+	return length
 }

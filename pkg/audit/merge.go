@@ -11,16 +11,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Counted returns what a replica adds to the fact's record when the fact is the count-th that it counts there: something to
+// Counted returns what a replica adds to the event's record when the event is the count-th that it counts there: something to
 // Merge.
 func (f *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{
 		FirstTime:      at,
 		LastTime:       at,
-		LastRequestUID: Printable(f.RequestUID, maxUID),
+		LastRequestUID: text.Printable(f.RequestUID, maxUID),
 		Replica:        replica,
 		Count:          count,
 		Counts:         []v1alpha1.ReplicaCount{{Replica: replica, Count: count}},

@@ -29,12 +29,11 @@ type Summary struct {
 	ByResource []Tally `json:"byResource"`
 	ByReason   []Tally `json:"byReason"`
 	ByOutcome  []Tally `json:"byOutcome"`
-	// ByDay has a tally for every day ("2006-01-02") from the first to the last, days without a write included.
+	// ByDay has a tally for every day ("2006-01-02") from the first to the last, also for days without a write.
 	ByDay []Tally `json:"byDay"`
 }
 
-// Summarize counts the writes of the records. A record counts whole on the day of its last write: it spans minutes. Days
-// begin and end in the given place.
+// Summarize counts the writes of the records. All writes of a record count on the day of the last one, in the time zone.
 func Summarize(records []v1alpha1.AuditRecord, place *time.Location) Summary {
 	users, resources := map[string]int64{}, map[string]int64{}
 	objects := map[string]*v1alpha1.ObjectReference{}
@@ -70,31 +69,18 @@ func tallies(counts map[string]int64) []Tally {
 	return result
 }
 
-// maxDays bounds the days between the first and the last: one record with a wrong clock must not cost memory.
+// maxDays bounds the days without a write between two others, against a record with a wrong time.
 const maxDays = 3660
 
 func everyDay(counts map[string]int64) []Tally {
-	names := slices.Sorted(maps.Keys(counts))
-	result := make([]Tally, 0, len(names))
-	for i, name := range names {
-		if i > 0 {
-			result = append(result, daysBetween(names[i-1], name)...)
+	result := make([]Tally, 0, len(counts))
+	var next time.Time
+	for i, name := range slices.Sorted(maps.Keys(counts)) {
+		day, _ := time.Parse(time.DateOnly, name) // Summarize has formatted it
+		for ; i > 0 && next.Before(day) && day.Sub(next) < maxDays*24*time.Hour; next = next.AddDate(0, 0, 1) {
+			result = append(result, Tally{Name: next.Format(time.DateOnly)})
 		}
-		result = append(result, Tally{Name: name, Count: counts[name]})
+		result, next = append(result, Tally{Name: name, Count: counts[name]}), day.AddDate(0, 0, 1)
 	}
 	return result
-}
-
-func daysBetween(before, after string) []Tally {
-	day, _ := time.Parse(time.DateOnly, before) // it was formatted here
-	var between []Tally
-	for range maxDays {
-		day = day.AddDate(0, 0, 1)
-		name := day.Format(time.DateOnly)
-		if name >= after {
-			return between
-		}
-		between = append(between, Tally{Name: name})
-	}
-	return nil
 }

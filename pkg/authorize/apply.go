@@ -4,8 +4,7 @@
 package authorize
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,45 +13,45 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// ErrDiffers says that a live resource is not as its manifest says, and was not, or could not be, put right.
+// ErrDiffers says that an object differs from its manifest, and was not, or cannot be, repaired.
 var ErrDiffers = errors.New("it differs from its manifest")
 
-// Outcome is what became of one reserved resource.
+// Outcome is what Authorize did with one reserved resource.
 type Outcome string
 
-// Outcomes.
+// The outcomes.
 const (
-	// Created: it was absent.
+	// Created: the object was absent.
 	Created Outcome = "created"
-	// Unchanged: it was equal and ours already; nothing was written. A resource whose manifest has no field but its name
-	// leaves nothing to own, and is Unchanged when it stands there.
+	// Unchanged: the object equals its manifest, and this program owns its fields, if it has any.
 	Unchanged Outcome = "unchanged"
-	// Adopted: it was equal and is ours now; or an older token Secret is used as it stands.
+	// Adopted: the object equals its manifest, and this program owns its fields now; or an older token Secret is used.
 	Adopted Outcome = "adopted"
-	// Repaired: it differed, and is as the manifest says now.
+	// Repaired: the object differed from its manifest, and equals it now.
 	Repaired Outcome = "repaired"
 )
 
-// Line tells of one resource.
+// Line reports on one resource.
 type Line struct {
-	// Resource is the reserved entry, as reserved.Resource writes itself.
+	// Resource is the reserved resource, in the form of reserved.Resource.String.
 	Resource string  `json:"resource"`
 	Outcome  Outcome `json:"outcome"`
-	// Name is the object that does the entry's work: the manifest's own name, or the one of an older token Secret.
+	// Name is the name of the object in use: the manifest's, or an older token Secret's.
 	Name string `json:"name"`
-	// Paths are the fields that were put right; empty unless Repaired.
+	// Paths are the repaired fields; empty unless Repaired.
 	Paths []string `json:"paths,omitempty"`
-	// Unproved says that the caller may not read the token Secret, so that its token is not tried out.
+	// Unproved says that the caller may not read the token Secret, so its token is not proved.
 	Unproved bool `json:"unproved,omitempty"`
 }
 
-// String writes the line for people:
+// String writes the line for a terminal:
 //
 //	clusterroles.rbac.authorization.k8s.io/some-role repaired (rules[2].verbs)
 //	secrets/some-namespace/some-token-* adopted (some-token-x7k2p)
@@ -62,123 +61,58 @@ func (l Line) String() string {
 	case len(l.Paths) > 0:
 		return text + " (" + strings.Join(l.Paths, ", ") + ")"
 	case l.Unproved:
-		return text + " (" + l.Name + "; not proved, as you may not read it)"
+		return text + " (" + l.Name + "; token not proved: missing permission to read it)"
 	case strings.HasSuffix(l.Resource, "*"):
 		return text + " (" + l.Name + ")"
 	}
 	return text
 }
 
-// Result is what a run of Authorize came to.
-type Result struct {
-	Checks
-	// Lines are in the order in which the resources were applied.
-	Lines []Line `json:"lines"`
-	// Proofs holds one for each credential that was tried out.
-	Proofs []Proof `json:"proofs"`
-}
-
-// Authorize runs the preflight, applies each reserved manifest by server-side apply in the order of the files, waits for
-// the token Secrets to be filled, and proves each token. It can be repeated at any time: what is as it should be is not
-// written again.
-//
-// The Result is valid with an error too, as far as the run came. Errors: *PreflightError (nothing was written), ErrDiffers,
-// ErrTokenNotFilled, ErrTokenUnproved, or one of the API server.
-func (a *Authorizer) Authorize(ctx context.Context, options Options) (Result, error) {
-	result := Result{Checks: a.Preflight(ctx, options)}
-	options.checked(result.Checks)
-	if failed := result.Failed(); len(failed) > 0 {
-		return result, &PreflightError{Failed: failed}
-	}
-	credentials, err := a.applyAll(ctx, options, &result)
-	if err != nil {
-		return result, err
-	}
-	for _, c := range credentials {
-		proof, err := a.prove(ctx, c, options.wait())
-		if err != nil {
-			return result, err
-		}
-		result.Proofs = append(result.Proofs, proof)
-	}
-	return result, nil
-}
-
-// applyAll applies every manifest and returns the credentials to prove.
-func (a *Authorizer) applyAll(ctx context.Context, options Options, result *Result) ([]credential, error) {
-	var credentials []credential
-	for _, reservation := range a.set.Reservations() {
-		for _, entry := range reservation.Resources {
-			if !entry.HasManifest() {
-				continue
-			}
-			line, err := a.put(ctx, entry, options)
-			if err != nil {
-				return nil, err
-			}
-			result.Lines = append(result.Lines, line)
-			options.report(line)
-			if !entry.IsTokenSecret() || line.Unproved {
-				continue
-			}
-			if granted := grants(reservation, entry); len(granted) > 0 {
-				credentials = append(credentials, credential{entry: entry, secret: line.Name, grants: granted})
-			}
-		}
-	}
-	return credentials, nil
-}
-
-// put brings one resource to where its manifest says. Between the look and the write somebody else may write: then it
-// looks again.
-func (a *Authorizer) put(ctx context.Context, entry *reserved.Resource, options Options) (Line, error) {
-	var line Line
+// put makes one object equal its manifest. After a conflict with another client, it reads the object again.
+func (a *Authorizer) put(ctx context.Context, resource *reserved.Resource, options Options) (Line, error) {
+	line := Line{Resource: resource.String()}
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		f, err := a.look(ctx, entry)
+		o, err := a.cluster.Compare(ctx, resource)
 		if err != nil {
 			return err
 		}
-		if err := a.leaveInUse(ctx, f); err != nil {
+		if err := a.noteInUse(ctx, o); err != nil {
 			return err
 		}
-		line = Line{Resource: entry.String(), Name: f.inUse(), Unproved: f.live == nil && f.older.isUnread()}
-		line.Outcome, err = a.putFound(ctx, f, options)
+		line.Name, line.Unproved = cmp.Or(o.InUse(), resource.Name), o.Older.IsUnread()
+		line.Outcome, err = a.putObject(ctx, o, options)
 		if line.Outcome == Repaired {
-			line.Paths = f.drift
+			line.Paths = o.Drift
 		}
 		return err
 	})
-	if line.Name == "" {
-		line.Name = entry.Name
-	}
 	return line, err
 }
 
-func (a *Authorizer) putFound(ctx context.Context, f found, options Options) (Outcome, error) {
+func (a *Authorizer) putObject(ctx context.Context, o live.Object, options Options) (Outcome, error) {
 	switch {
-	case f.inUse() == "":
-		return Created, a.apply(ctx, f.entry)
-	case len(f.drift) > 0:
-		return Repaired, a.repair(ctx, f, options)
-	case f.live == nil:
+	case o.InUse() == "":
+		return Created, a.apply(ctx, o.Resource)
+	case len(o.Drift) > 0:
+		return Repaired, a.repair(ctx, o, options)
+	case o.Live == nil:
 		return Adopted, nil
-	case isOurs(f):
+	case isOurs(o):
 		return Unchanged, nil
 	}
-	return Adopted, a.apply(ctx, f.entry)
+	return Adopted, a.apply(ctx, o.Resource)
 }
 
-// isOurs says that there is nothing to win by an apply: the live object records one of ours, or there is no field that it
-// could record.
-func isOurs(f found) bool {
-	return !hasFields(f.entry) || slices.ContainsFunc(f.live.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool {
+// isOurs reports whether this program has applied the object, or the manifest has no field that it could own.
+func isOurs(o live.Object) bool {
+	return !hasFields(o.Resource) || slices.ContainsFunc(o.Live.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool {
 		return m.Manager == guardian.FieldManager && m.Operation == metav1.ManagedFieldsOperationApply && m.Subresource == ""
 	})
 }
 
-// hasFields says that the manifest has more than what identifies the object.
-func hasFields(entry *reserved.Resource) bool {
-	object := entry.Object()
+// hasFields reports whether the manifest has more fields than an object's identity.
+func hasFields(resource *reserved.Resource) bool {
+	object := resource.Object()
 	for _, identity := range [][]string{{"apiVersion"}, {"kind"}, {"metadata", "name"}, {"metadata", "namespace"}} {
 		unstructured.RemoveNestedField(object.Object, identity...)
 	}
@@ -186,55 +120,17 @@ func hasFields(entry *reserved.Resource) bool {
 	return len(object.Object) > 1 || len(metadata) > 0
 }
 
-// apply writes the manifest, and makes sure that the object is then as the manifest says.
-func (a *Authorizer) apply(ctx context.Context, entry *reserved.Resource) error {
+// apply writes the manifest, and fails with ErrDiffers if the cluster stores something else.
+func (a *Authorizer) apply(ctx context.Context, resource *reserved.Resource) error {
 	options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
-	live, err := a.resource(entry).Apply(ctx, entry.Name, entry.Object(), options)
+	stored, err := a.cluster.Resource(resource).Apply(ctx, resource.Name, resource.Object(), options)
 	if err != nil {
-		return fmt.Errorf("apply %s: %w", nameOf(entry), err)
+		return fmt.Errorf("apply %s: %w", live.Object{Resource: resource}, err)
 	}
-	drift, err := driftOf(entry, live)
-	if err != nil {
-		return err
+	drift, err := live.Drift(resource, stored)
+	if err == nil && len(drift) > 0 {
+		err = fmt.Errorf("apply %s: the cluster stores other values in %s; look for a mutating webhook or policy, or "+
+			"add to the manifest what the API server sets: %w", live.Object{Resource: resource}, strings.Join(drift, ", "), ErrDiffers)
 	}
-	if len(drift) > 0 {
-		return fmt.Errorf("applied %s, and the cluster made of it something else (%s); look for a webhook that changes it, or "+
-			"add to the manifest what the API server sets: %w", nameOf(entry), strings.Join(drift, ", "), ErrDiffers)
-	}
-	return nil
-}
-
-// repair puts everything right in one write, so that a guard sees one restoration, and then owns it by an apply.
-func (a *Authorizer) repair(ctx context.Context, f found, options Options) error {
-	if frozen := f.irreparable(); len(frozen) > 0 {
-		return fmt.Errorf("%s cannot be repaired in %s; delete it and authorize again: %w",
-			f.name(), strings.Join(frozen, ", "), ErrDiffers)
-	}
-	if !options.Repair {
-		return fmt.Errorf("%s was changed meanwhile in %s; authorize with --repair: %w",
-			f.name(), strings.Join(f.drift, ", "), ErrDiffers)
-	}
-	if f.live != nil {
-		if err := a.putRight(ctx, f); err != nil {
-			return err
-		}
-	}
-	if slices.Contains(f.drift, rootCAPath) {
-		return a.renewCA(ctx, f, options.wait())
-	}
-	return nil
-}
-
-// putRight makes the live object what its manifest says.
-func (a *Authorizer) putRight(ctx context.Context, f found) error {
-	patch, err := repairPatch(f)
-	if err != nil {
-		return err
-	}
-	written := metav1.PatchOptions{FieldManager: guardian.FieldManager}
-	_, err = a.resource(f.entry).Patch(ctx, f.entry.Name, types.MergePatchType, patch, written)
-	if err != nil {
-		return fmt.Errorf("repair %s: %w", nameOf(f.entry), err)
-	}
-	return a.apply(ctx, f.entry)
+	return err
 }

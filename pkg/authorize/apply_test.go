@@ -4,8 +4,6 @@
 package authorize
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"errors"
 	"strings"
 	"testing"
@@ -17,10 +15,23 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
+
+func newFake(t *testing.T, typed, dynamic []runtime.Object) (*Authorizer, *fake.Clientset, *dynamicfake.FakeDynamicClient) {
+	t.Helper()
+	client, dynamicClient := shop.Fakes(typed, dynamic)
+	return New(live.Cluster{
+		Client: client, Dynamic: dynamicClient, Config: &rest.Config{}, Set: shop.Set(t, shop.Reservation),
+	}), client, dynamicClient
+}
 
 // acceptPatches answers each patch with what the cluster would make of it, as far as the answer is looked at: the manifest,
 // changed by f. It returns the kinds of the patches that came.
@@ -28,14 +39,14 @@ func acceptPatches(client *dynamicfake.FakeDynamicClient, entry *reserved.Resour
 	var kinds []string
 	client.PrependReactor("patch", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		kinds = append(kinds, string(action.(clienttesting.PatchAction).GetPatchType()))
-		return true, liveAs(entry, f), nil
+		return true, shop.LiveAs(entry, f), nil
 	})
 	return &kinds
 }
 
 func appliedBy(manager string, operation metav1.ManagedFieldsOperationType, subresource string) func(*unstructured.Unstructured) {
-	return func(live *unstructured.Unstructured) {
-		live.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: manager, Operation: operation, Subresource: subresource}})
+	return func(object *unstructured.Unstructured) {
+		object.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: manager, Operation: operation, Subresource: subresource}})
 	}
 }
 
@@ -92,10 +103,10 @@ func TestPut(t *testing.T) {
 			if test.kind == "" {
 				test.kind = "ClusterRole"
 			}
-			entry := entryOf(t, shop, test.kind)
+			entry := shop.Resource(t, shop.Reservation, test.kind)
 			var objects []runtime.Object
 			if !test.absent {
-				objects = append(objects, liveAs(entry, test.live))
+				objects = append(objects, shop.LiveAs(entry, test.live))
 			}
 			a, _, dynamicClient := newFake(t, nil, objects)
 			patches := acceptPatches(dynamicClient, entry, test.after)
@@ -114,8 +125,8 @@ func TestPut(t *testing.T) {
 }
 
 func TestPutUsesAnOlderTokenSecret(t *testing.T) {
-	entry := entryOf(t, shop, "Secret")
-	a, _, dynamicClient := newFake(t, []runtime.Object{clerk(), tokenSecret("clerk-token-x")}, nil)
+	entry := shop.Resource(t, shop.Reservation, "Secret")
+	a, _, dynamicClient := newFake(t, []runtime.Object{shop.Clerk(), shop.TokenSecret("clerk-token-x")}, nil)
 	patches := acceptPatches(dynamicClient, entry, nil)
 	got, err := a.put(t.Context(), entry, Options{Repair: true})
 	want := Line{Resource: "secrets/kube-system/clerk-token-*", Outcome: Adopted, Name: "clerk-token-x"}
@@ -125,9 +136,9 @@ func TestPutUsesAnOlderTokenSecret(t *testing.T) {
 }
 
 func TestPutPrefersTheOwnTokenSecret(t *testing.T) {
-	entry := entryOf(t, shop, "Secret")
-	a, _, _ := newFake(t, []runtime.Object{clerk(), tokenSecret("clerk-token-a")},
-		[]runtime.Object{liveAs(entry, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, ""))})
+	entry := shop.Resource(t, shop.Reservation, "Secret")
+	a, _, _ := newFake(t, []runtime.Object{shop.Clerk(), shop.TokenSecret("clerk-token-a")},
+		[]runtime.Object{shop.LiveAs(entry, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, ""))})
 	got, err := a.put(t.Context(), entry, Options{})
 	if err != nil || got.Outcome != Unchanged || got.Name != "clerk-token-own" {
 		t.Errorf("got %+v and %v", got, err)
@@ -135,8 +146,8 @@ func TestPutPrefersTheOwnTokenSecret(t *testing.T) {
 }
 
 func TestPutLooksAgainAfterAConflict(t *testing.T) {
-	entry := entryOf(t, shop, "ClusterRole")
-	a, _, dynamicClient := newFake(t, nil, []runtime.Object{liveAs(entry, set([]any{}, "rules"))})
+	entry := shop.Resource(t, shop.Reservation, "ClusterRole")
+	a, _, dynamicClient := newFake(t, nil, []runtime.Object{shop.LiveAs(entry, set([]any{}, "rules"))})
 	patches := acceptPatches(dynamicClient, entry, nil)
 	conflicts := 1
 	dynamicClient.PrependReactor("patch", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -153,19 +164,19 @@ func TestPutLooksAgainAfterAConflict(t *testing.T) {
 }
 
 func TestAuthorizeWritesNothingWhenACheckFails(t *testing.T) {
-	role := liveAs(entryOf(t, shop, "ClusterRole"), set([]any{}, "rules"))
+	role := shop.LiveAs(shop.Resource(t, shop.Reservation, "ClusterRole"), set([]any{}, "rules"))
 	a, client, dynamicClient := newFake(t, nil, []runtime.Object{role})
-	allow(client, func(spec authorizationv1.SelfSubjectAccessReviewSpec) bool {
+	shop.Allow(client, func(spec authorizationv1.SelfSubjectAccessReviewSpec) bool {
 		return spec.ResourceAttributes.Verb != "bind"
 	})
 	result, err := a.Authorize(t.Context(), Options{Report: func(line Line) { t.Errorf("reported %s", line) }})
 	var failed *PreflightError
-	if !errors.As(err, &failed) || len(result.Checks.Checks) != 5 {
+	if !errors.As(err, &failed) || len(result.Checks.Checks) != 6 {
 		t.Fatalf("got %v", err)
 	}
 	for _, part := range []string{
-		"admin-role: You may not: bind clusterroles.rbac.authorization.k8s.io/selling.", adminRemedy,
-		"existing-resources: clusterroles.rbac.authorization.k8s.io/selling differs from its manifest in rules.", repairRemedy,
+		"admin-role: missing permissions: bind clusterroles.rbac.authorization.k8s.io/selling\n", adminRemedy,
+		"existing-resources: clusterroles.rbac.authorization.k8s.io/selling differs from its manifest in rules\n", repairRemedy,
 	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error lacks %q:\n%v", part, err)
@@ -180,31 +191,31 @@ func TestAuthorizeWritesNothingWhenACheckFails(t *testing.T) {
 }
 
 func TestExistingResources(t *testing.T) {
-	role, binding := entryOf(t, shop, "ClusterRole"), entryOf(t, shop, "ClusterRoleBinding")
+	role, binding := shop.Resource(t, shop.Reservation, "ClusterRole"), shop.Resource(t, shop.Reservation, "ClusterRoleBinding")
 	tests := map[string]struct {
 		live         []runtime.Object
 		repair       bool
-		want         Verdict
+		want         Status
 		says, remedy string
 	}{
 		"an empty cluster passes": {want: Pass, says: "clusterroles.rbac.authorization.k8s.io/selling is absent"},
 		"an equal resource passes": {
-			live: []runtime.Object{liveAs(role, nil)}, want: Pass, says: "selling is there already, equal to its manifest",
+			live: []runtime.Object{shop.LiveAs(role, nil)}, want: Pass, says: "selling equals its manifest",
 		},
 		"a resource that differs fails, with the paths": {
-			live: []runtime.Object{liveAs(role, set("x", "metadata", "labels", "a"))}, want: Fail, says: "metadata.labels", remedy: repairRemedy,
+			live: []runtime.Object{shop.LiveAs(role, set("x", "metadata", "labels", "a"))}, want: Fail, says: "metadata.labels", remedy: repairRemedy,
 		},
 		"a resource that differs passes when it is to be repaired": {
-			live: []runtime.Object{liveAs(role, set("x", "metadata", "labels", "a"))}, repair: true, want: Pass, says: "is to be repaired in metadata.labels",
+			live: []runtime.Object{shop.LiveAs(role, set("x", "metadata", "labels", "a"))}, repair: true, want: Pass, says: "will be repaired in metadata.labels",
 		},
 		"a field that nobody can repair fails in any case": {
-			live: []runtime.Object{liveAs(binding, set("view", "roleRef", "name"))}, repair: true, want: Fail, says: "roleRef.name", remedy: deleteRemedy,
+			live: []runtime.Object{shop.LiveAs(binding, set("view", "roleRef", "name"))}, repair: true, want: Fail, says: "roleRef.name", remedy: deleteRemedy,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			a, _, _ := newFake(t, nil, test.live)
-			check := a.checkExisting(t.Context(), Options{Repair: test.repair})
+			check := a.checkExisting(t.Context(), test.repair)
 			if check.Status != test.want || !strings.Contains(check.Message, test.says) || check.Remedy != test.remedy {
 				t.Errorf("got %+v", check)
 			}
@@ -212,15 +223,17 @@ func TestExistingResources(t *testing.T) {
 	}
 }
 
+var errBroken = errors.New("broken")
+
 func TestMissingNamespaceFails(t *testing.T) {
 	a, client, _ := newFake(t, nil, nil)
-	a.set = setOf(t, strings.ReplaceAll(shop, "kube-system", "mall"))
-	check := a.checkExisting(t.Context(), Options{})
+	a.cluster.Set = shop.Set(t, strings.ReplaceAll(shop.Reservation, "kube-system", "mall"))
+	check := a.checkExisting(t.Context(), false)
 	if check.Status != Fail || !strings.Contains(check.Remedy, "kubectl create namespace mall") {
 		t.Errorf("got %+v", check)
 	}
 	client.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, errBroken })
-	if check := a.checkExisting(t.Context(), Options{}); check.Status != Unknown {
+	if check := a.checkExisting(t.Context(), false); check.Status != Unknown {
 		t.Errorf("got %+v", check)
 	}
 }

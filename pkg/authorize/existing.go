@@ -12,139 +12,121 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// The remedies for what stands in the place of a reserved resource.
 const (
-	repairRemedy = "Look at each (kubectl get -o yaml) to learn who changed it; then authorize with --repair to put it right."
-	deleteRemedy = "Those fields cannot be changed: delete the object, or let its deletion end, and authorize again."
+	repairRemedy = "Find out who changed it (kubectl get -o yaml), then authorize with --repair."
+	deleteRemedy = "Those fields are immutable: delete the object, or wait for its deletion, and authorize again."
+	rootCARemedy = "Only kube-controller-manager writes " + live.RootCAPath + ", on each change of the Secret. Find out what prevents it: " +
+		"a MutatingAdmissionPolicy or mutating webhook that sets the field, or a controller manager that does not run or " +
+		"lacks --root-ca-file. Then authorize with --repair: kube-controller-manager writes the field again."
 )
 
-// finding is what the check says about one entry, or one namespace.
-type finding struct {
-	text, remedy string
-	verdict      Verdict
-}
-
-func (a *Authorizer) checkExisting(ctx context.Context, options Options) Check {
-	findings := a.checkNamespaces(ctx)
-	for _, entry := range a.set.Resources() {
-		if entry.HasManifest() {
-			findings = append(findings, a.checkEntry(ctx, entry, options))
+func (a *Authorizer) checkExisting(ctx context.Context, repair bool) Check {
+	checks := a.checkNamespaces(ctx)
+	for _, resource := range a.cluster.Set.Resources() {
+		if resource.HasManifest() {
+			checks = append(checks, a.checkResource(ctx, resource, repair))
 		}
 	}
-	return summarize(findings)
+	return summarize(checks)
 }
 
-// summarize joins findings to one check: the worst verdict, the text of each, and each remedy once. Where something is
-// wrong, what is not is left out.
-func summarize(findings []finding) Check {
-	check := Check{Status: worst(findings)}
-	var texts, remedies []string
-	seen := map[string]bool{"": true}
-	for _, f := range findings {
-		if check.Status == Pass || f.verdict != Pass {
-			texts = append(texts, f.text)
+// summarize joins checks to one: the worst status, the messages, and each remedy once. Unless all pass, it leaves out the
+// messages of those that do.
+func summarize(checks []Check) Check {
+	summary := Check{Status: worst(checks)}
+	var messages, remedies []string
+	for _, check := range checks {
+		if summary.Status == Pass || check.Status != Pass {
+			messages = append(messages, check.Message)
 		}
-		if !seen[f.remedy] {
-			remedies = append(remedies, f.remedy)
+		if check.Remedy != "" && !slices.Contains(remedies, check.Remedy) {
+			remedies = append(remedies, check.Remedy)
 		}
-		seen[f.remedy] = true
 	}
-	check.Message, check.Remedy = strings.Join(texts, "; ")+".", strings.Join(remedies, " ")
+	summary.Message, summary.Remedy = strings.Join(messages, "; "), strings.Join(remedies, " ")
+	return summary
+}
+
+func (a *Authorizer) checkResource(ctx context.Context, resource *reserved.Resource, repair bool) Check {
+	o, err := a.cluster.Compare(ctx, resource)
+	switch {
+	case err != nil:
+		return Check{Status: Fail, Message: err.Error(), Remedy: "Make sure that you may read it, and that the cluster serves its kind."}
+	case len(o.Drift) > 0:
+		return checkDrift(o, repair)
+	case o.Live != nil:
+		return Check{Status: Pass, Message: o.String() + " equals its manifest"}
+	case o.InUse() != "":
+		return Check{Status: Pass, Message: fmt.Sprintf("the older token Secret %s is used%s", o, describe(o.Older))}
+	}
+	return Check{Status: Pass, Message: o.String() + " is absent" + describe(o.Older)}
+}
+
+func checkDrift(o live.Object, repair bool) Check {
+	paths := strings.Join(o.Drift, ", ")
+	check := Check{Status: Fail, Message: fmt.Sprintf("%s differs from its manifest in %s", o, paths), Remedy: repairRemedy}
+	immutable := immutableDrift(o)
+	switch {
+	case len(immutable) > 0:
+		check.Message = fmt.Sprintf("%s differs from its manifest in %s", o, strings.Join(immutable, ", "))
+		check.Remedy = deleteRemedy
+	case repair:
+		return Check{Status: Pass, Message: fmt.Sprintf("%s will be repaired in %s", o, paths)}
+	case slices.Contains(o.Drift, live.RootCAPath):
+		check.Message, check.Remedy = fmt.Sprintf("%s differs in %s: %s", o, paths, live.UnknownCA), rootCARemedy
+	}
 	return check
 }
 
-func worst(findings []finding) Verdict {
-	verdict := Pass
-	for _, f := range findings {
-		if f.verdict == Fail || f.verdict == Unknown && verdict != Fail {
-			verdict = f.verdict
-		}
-	}
-	return verdict
-}
-
-func (a *Authorizer) checkEntry(ctx context.Context, entry *reserved.Resource, options Options) finding {
-	f, err := a.look(ctx, entry)
-	switch {
-	case err != nil:
-		return finding{err.Error(), "Make sure that you may read it, and that its kind exists in the cluster.", Fail}
-	case len(f.drift) > 0:
-		return differs(f, options)
-	case f.live != nil:
-		return finding{text: nameOf(entry) + " is there already, equal to its manifest", verdict: Pass}
-	}
-	return finding{text: nameOf(entry) + " is absent" + describe(f.older), verdict: Pass}
-}
-
-func differs(f found, options Options) finding {
-	frozen := f.irreparable()
-	switch {
-	case len(frozen) > 0:
-		return finding{
-			fmt.Sprintf("%s differs from its manifest in %s", f.name(), strings.Join(frozen, ", ")), deleteRemedy, Fail,
-		}
-	case options.Repair:
-		return finding{
-			text:    fmt.Sprintf("%s is to be repaired in %s", f.name(), strings.Join(f.drift, ", ")),
-			verdict: Pass,
-		}
-	case slices.Contains(f.drift, rootCAPath):
-		return finding{fmt.Sprintf("%s differs in %s: %s", f.name(), strings.Join(f.drift, ", "), foreignCA), rootCARemedy, Fail}
-	}
-	return finding{
-		fmt.Sprintf("%s differs from its manifest in %s", f.name(), strings.Join(f.drift, ", ")), repairRemedy, Fail,
-	}
-}
-
-func describe(older olderSecrets) string {
+func describe(older live.Older) string {
 	text := ""
-	if name := older.first(); name != "" {
-		text += ", and the older token Secret " + name + " is used in its place"
+	if len(older.Usable) > 1 {
+		text += "; others are usable: " + strings.Join(older.Usable[1:], ", ")
 	}
-	if len(older.usable) > 1 {
-		text += ", beside " + strings.Join(older.usable[1:], ", ")
-	}
-	if len(older.useless) > 0 {
-		text += ", and these hold no token of the account as it is: " + strings.Join(older.useless, ", ")
+	if len(older.Useless) > 0 {
+		text += "; these hold no token of the live ServiceAccount: " + strings.Join(older.Useless, ", ")
 	}
 	return text
 }
 
-// checkNamespaces returns a finding for each namespace that is missing or cannot be seen. The API server itself keeps some.
-func (a *Authorizer) checkNamespaces(ctx context.Context) []finding {
-	var findings []finding
-	seen := map[string]bool{"": true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true, metav1.NamespaceDefault: true}
-	for _, entry := range a.set.Resources() {
-		if seen[entry.Namespace] {
+// checkNamespaces returns a check for each namespace that does not pass. The API server itself keeps some namespaces.
+func (a *Authorizer) checkNamespaces(ctx context.Context) []Check {
+	var checks []Check
+	seen := []string{"", metav1.NamespaceSystem, metav1.NamespacePublic, metav1.NamespaceDefault}
+	for _, resource := range a.cluster.Set.Resources() {
+		if slices.Contains(seen, resource.Namespace) {
 			continue
 		}
-		seen[entry.Namespace] = true
-		if f, ok := a.checkNamespace(ctx, entry.Namespace); !ok {
-			findings = append(findings, f)
+		seen = append(seen, resource.Namespace)
+		if check := a.checkNamespace(ctx, resource.Namespace); check.Status != Pass {
+			checks = append(checks, check)
 		}
 	}
-	return findings
+	return checks
 }
 
-func (a *Authorizer) checkNamespace(ctx context.Context, name string) (finding, bool) {
+func (a *Authorizer) checkNamespace(ctx context.Context, name string) Check {
 	namespace, err := a.cluster.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return finding{
-			fmt.Sprintf("the namespace %s does not exist", name), fmt.Sprintf("Create it: kubectl create namespace %s.", name), Fail,
-		}, false
+		return Check{
+			Status: Fail, Message: fmt.Sprintf("namespace %s does not exist", name),
+			Remedy: fmt.Sprintf("Create it: kubectl create namespace %s.", name),
+		}
 	case err != nil:
-		return finding{
-			fmt.Sprintf("the namespace %s cannot be read: %v", name, err),
-			fmt.Sprintf("Make sure that the namespace %s exists.", name), Unknown,
-		}, false
+		return Check{
+			Status: Unknown, Message: fmt.Sprintf("cannot read namespace %s: %v", name, err),
+			Remedy: fmt.Sprintf("Make sure that the namespace %s exists.", name),
+		}
 	case namespace.DeletionTimestamp != nil:
-		return finding{
-			fmt.Sprintf("the namespace %s is being deleted", name), "Wait until it is gone, create it, and try again.", Fail,
-		}, false
+		return Check{
+			Status: Fail, Message: fmt.Sprintf("namespace %s is being deleted", name),
+			Remedy: "Wait until it is gone, create it, and try again.",
+		}
 	}
-	return finding{}, true
+	return Check{Status: Pass}
 }

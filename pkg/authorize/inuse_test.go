@@ -4,8 +4,6 @@
 package authorize
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"errors"
 	"testing"
 
@@ -17,6 +15,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
@@ -44,7 +44,7 @@ func leftFor(uid, secret string) string {
 }
 
 func TestTheGuardIsToldWhichTokenSecretIsInUse(t *testing.T) {
-	entry := entryOf(t, shop, "Secret")
+	entry := shop.Resource(t, shop.Reservation, "Secret")
 	tests := map[string]struct {
 		objects []runtime.Object
 		// own says that the reserved Secret is there.
@@ -54,33 +54,33 @@ func TestTheGuardIsToldWhichTokenSecretIsInUse(t *testing.T) {
 		line    Line
 	}{
 		"the reserved one, before it is created": {
-			objects: []runtime.Object{clerk()},
+			objects: []runtime.Object{shop.Clerk()},
 			want:    map[string]string{clerkKey: leftFor("uid-1", "clerk-token-own")},
 			line:    Line{Outcome: Created, Name: "clerk-token-own"},
 		},
 		"an older one that is adopted": {
-			objects: []runtime.Object{clerk(), tokenSecret("clerk-token-x")},
+			objects: []runtime.Object{shop.Clerk(), shop.TokenSecret("clerk-token-x")},
 			want:    map[string]string{clerkKey: leftFor("uid-1", "clerk-token-x")},
 			line:    Line{Outcome: Adopted, Name: "clerk-token-x"},
 		},
 		"the reserved one, once the older one is gone": {
-			objects: []runtime.Object{clerk(), left(map[string]string{clerkKey: leftFor("uid-1", "clerk-token-x")})},
+			objects: []runtime.Object{shop.Clerk(), left(map[string]string{clerkKey: leftFor("uid-1", "clerk-token-x")})},
 			want:    map[string]string{clerkKey: leftFor("uid-1", "clerk-token-own")},
 			line:    Line{Outcome: Created, Name: "clerk-token-own"},
 		},
 		"the reserved one of an account that was created again": {
-			objects: []runtime.Object{clerk(), left(map[string]string{clerkKey: leftFor("uid-0", "clerk-token-x")})}, limited: true,
+			objects: []runtime.Object{shop.Clerk(), left(map[string]string{clerkKey: leftFor("uid-0", "clerk-token-x")})}, limited: true,
 			want: map[string]string{clerkKey: leftFor("uid-1", "clerk-token-own")},
 			line: Line{Outcome: Created, Name: "clerk-token-own"},
 		},
 		"one that the init job may not see": {
-			objects: []runtime.Object{clerk(), tokenSecret("clerk-token-x"), left(map[string]string{clerkKey: leftFor("uid-1", "clerk-token-x")})},
+			objects: []runtime.Object{shop.Clerk(), shop.TokenSecret("clerk-token-x"), left(map[string]string{clerkKey: leftFor("uid-1", "clerk-token-x")})},
 			limited: true,
 			want:    map[string]string{clerkKey: leftFor("uid-1", "clerk-token-x")},
 			line:    Line{Outcome: Adopted, Name: "clerk-token-x", Unproved: true},
 		},
 		"the reserved one that is there, whatever was left": {
-			objects: []runtime.Object{clerk(), left(map[string]string{clerkKey: "broken", "mall.robot": "kept"})}, own: true,
+			objects: []runtime.Object{shop.Clerk(), left(map[string]string{clerkKey: "broken", "mall.robot": "kept"})}, own: true,
 			want: map[string]string{clerkKey: leftFor("uid-1", "clerk-token-own"), "mall.robot": "kept"},
 			line: Line{Outcome: Unchanged, Name: "clerk-token-own"},
 		},
@@ -89,7 +89,7 @@ func TestTheGuardIsToldWhichTokenSecretIsInUse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var dynamicObjects []runtime.Object
 			if test.own {
-				dynamicObjects = append(dynamicObjects, liveAs(entry, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, "")))
+				dynamicObjects = append(dynamicObjects, shop.LiveAs(entry, appliedBy(guardian.FieldManager, metav1.ManagedFieldsOperationApply, "")))
 			}
 			a, client, dynamicClient := newFake(t, test.objects, dynamicObjects)
 			a.cluster.Namespace = guardNamespace
@@ -133,13 +133,13 @@ func TestWithoutTheGuardsNamespace(t *testing.T) {
 		namespaces int
 	}{
 		"the reserved Secret needs no note":                         {mayCreate: true},
-		"an older Secret is left for the guard to come":             {[]runtime.Object{tokenSecret("clerk-token-x")}, true, 1},
-		"an older Secret is adopted by who may create no namespace": {[]runtime.Object{tokenSecret("clerk-token-x")}, false, 0},
+		"an older Secret is left for the guard to come":             {[]runtime.Object{shop.TokenSecret("clerk-token-x")}, true, 1},
+		"an older Secret is adopted by who may create no namespace": {[]runtime.Object{shop.TokenSecret("clerk-token-x")}, false, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			entry := entryOf(t, shop, "Secret")
-			a, client, dynamicClient := newFake(t, append(test.older, clerk()), nil)
+			entry := shop.Resource(t, shop.Reservation, "Secret")
+			a, client, dynamicClient := newFake(t, append(test.older, shop.Clerk()), nil)
 			a.cluster.Namespace = guardNamespace
 			acceptPatches(dynamicClient, entry, nil)
 			exists := false
@@ -161,14 +161,14 @@ func TestWithoutTheGuardsNamespace(t *testing.T) {
 	}
 }
 
-func TestLeavePermissions(t *testing.T) {
+func TestNotePermissions(t *testing.T) {
 	a, _, _ := newFake(t, nil, nil)
-	if got := a.leavePermissions(); got != nil {
+	if got := a.notePermissions(); got != nil {
 		t.Errorf("without a namespace: got %v", got)
 	}
 	a.cluster.Namespace = guardNamespace
 	const name = "configmaps/apigw-guardian-credentials -n guard-system"
-	if diff := cmp.Diff("get "+name+"; create "+name+"; patch "+name, join(a.leavePermissions())); diff != "" {
+	if diff := cmp.Diff("get "+name+"; create "+name+"; patch "+name, join(a.notePermissions())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -6,24 +6,31 @@ package authorize
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// permission is one thing that somebody may do. Its fields are as of RBAC, so "*" stands for all. It is comparable.
+// permission is one permission with RBAC's fields, in which "*" means all. It is comparable.
 type permission struct {
 	verb, group, resource, subresource string
 	// namespace is empty for a cluster-scoped resource, and for all namespaces.
 	namespace string
 	// name is empty for all names.
 	name string
-	// url is set for a path that is no resource; group to name are empty then.
+	// url is a path that is not a resource; group to name are empty then.
 	url string
 }
 
-// String writes the permission so that it can follow "kubectl auth can-i":
+// String writes the permission as arguments of "kubectl auth can-i":
 //
 //	patch secrets/some-name -n some-namespace
 //	update ingresses.extensions --subresource=status
@@ -47,6 +54,14 @@ func (p permission) String() string {
 	return text
 }
 
+func join(permissions []permission) string {
+	texts := make([]string, len(permissions))
+	for i, p := range permissions {
+		texts[i] = p.String()
+	}
+	return strings.Join(texts, "; ")
+}
+
 func (p permission) review() *authorizationv1.SelfSubjectAccessReview {
 	review := &authorizationv1.SelfSubjectAccessReview{}
 	if p.url != "" {
@@ -60,17 +75,111 @@ func (p permission) review() *authorizationv1.SelfSubjectAccessReview {
 	return review
 }
 
-// missing returns those permissions that the client's own user does not have, in their order.
+// missing returns the permissions that the client's user lacks, in their order.
 func missing(ctx context.Context, client kubernetes.Interface, permissions []permission) ([]permission, error) {
 	var lacking []permission
 	for _, p := range permissions {
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, p.review(), metav1.CreateOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("ask whether %q is allowed: %w", p, err)
+			return nil, fmt.Errorf("review the permission %q: %w", p, err)
 		}
 		if !review.Status.Allowed {
 			lacking = append(lacking, p)
 		}
 	}
 	return lacking, nil
+}
+
+// union appends the permissions that the list lacks.
+func union(list []permission, more ...permission) []permission {
+	for _, p := range more {
+		if !slices.Contains(list, p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+const adminRemedy = "Obtain the admin role in the TKE console: cluster, Authorization management, ClusterRole, Obtain " +
+	"cluster admin role (tke:admin). Or ask an administrator for these permissions; each is written as arguments of " +
+	"kubectl auth can-i."
+
+func (a *Authorizer) checkAdminRole(ctx context.Context) Check {
+	lacking, err := missing(ctx, a.cluster.Client, append(applyPermissions(a.cluster.Set), a.notePermissions()...))
+	switch {
+	case err != nil:
+		return Check{
+			Status: Unknown, Message: err.Error(),
+			Remedy: "Try again. If a permission is missing, authorize fails at the first write that needs it.",
+		}
+	case len(lacking) > 0:
+		return Check{Status: Fail, Message: "missing permissions: " + join(lacking), Remedy: adminRemedy}
+	}
+	// The apply does not need the permissions to find an older token Secret.
+	check := Check{Status: Pass, Message: "you may apply the reserved resources"}
+	if lacking, err = missing(ctx, a.cluster.Client, listPermissions(a.cluster.Set)); err != nil {
+		check.Message += "; " + err.Error()
+	} else if len(lacking) > 0 {
+		check.Message += "; without permission to " + join(lacking) +
+			", older token Secrets are found only if the ServiceAccount refers to them"
+	}
+	return check
+}
+
+// applyPermissions returns what applying a set needs. A server-side apply is a PATCH, even if it creates, and so the API
+// server authorizes it with the object's name.
+func applyPermissions(set *reserved.Set) []permission {
+	var all []permission
+	for _, resource := range set.Resources() {
+		if !resource.HasManifest() {
+			continue
+		}
+		all = union(all, on(resource, "get"), on(resource, "create"), on(resource, "patch"))
+		switch {
+		case isRole(resource):
+			all = union(all, on(resource, "escalate"))
+		case isBinding(resource):
+			all = union(all, bindPermission(resource))
+		case resource.IsTokenSecret():
+			all = union(all, permission{verb: "get", resource: "serviceaccounts", namespace: resource.Namespace, name: resource.Account})
+		}
+	}
+	return all
+}
+
+func on(r *reserved.Resource, verb string) permission {
+	return permission{verb: verb, group: r.GVR.Group, resource: r.GVR.Resource, namespace: r.Namespace, name: r.Name}
+}
+
+// bindPermission is what a user needs to bind a role without holding its permissions.
+func bindPermission(binding *reserved.Resource) permission {
+	ref := readBinding(binding).RoleRef
+	p := permission{verb: "bind", group: rbacv1.GroupName, resource: "clusterroles", name: ref.Name}
+	if ref.Kind == roleKind {
+		p.resource, p.namespace = "roles", binding.Namespace
+	}
+	return p
+}
+
+// listPermissions returns what finding an older token Secret needs.
+func listPermissions(set *reserved.Set) []permission {
+	var all []permission
+	for _, r := range set.Resources() {
+		if r.HasManifest() && r.IsTokenSecret() && r.NamePrefix != "" {
+			all = union(all, permission{verb: "list", resource: string(corev1.ResourceSecrets), namespace: r.Namespace})
+		}
+	}
+	return all
+}
+
+// notePermissions returns what noteInUse needs; nil if it writes nothing.
+func (a *Authorizer) notePermissions() []permission {
+	hasToken := func(r *reserved.Resource) bool { return r.HasManifest() && r.IsTokenSecret() }
+	if a.cluster.Namespace == "" || !slices.ContainsFunc(a.cluster.Set.Resources(), hasToken) {
+		return nil
+	}
+	p := permission{resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: lookup.CredentialsName}
+	get, create, patch := p, p, p
+	get.verb, create.verb, patch.verb = "get", "create", "patch"
+	return []permission{get, create, patch}
 }

@@ -12,11 +12,13 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 )
 
 func TestApplyPermissions(t *testing.T) {
 	var got []string
-	for _, p := range applyPermissions(setOf(t, shop)) {
+	for _, p := range applyPermissions(shop.Set(t, shop.Reservation)) {
 		got = append(got, p.String())
 	}
 	want := []string{
@@ -48,10 +50,10 @@ func TestAdminRole(t *testing.T) {
 	}
 	tests := map[string]struct {
 		allowed func(authorizationv1.SelfSubjectAccessReviewSpec) bool
-		want    Verdict
+		want    Status
 		names   string
 	}{
-		"who may all passes": {allowAll, Pass, ""},
+		"who may all passes": {shop.AllowAll, Pass, ""},
 		"who may not escalate fails": {
 			deny("escalate", "clusterroles"), Fail, "escalate clusterroles.rbac.authorization.k8s.io/selling",
 		},
@@ -64,8 +66,8 @@ func TestAdminRole(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			a, client, _ := newFake(t, nil, nil)
-			allow(client, test.allowed)
-			check := a.checkAdminRole(t.Context(), Options{})
+			shop.Allow(client, test.allowed)
+			check := a.checkAdminRole(t.Context())
 			if check.Status != test.want || !strings.Contains(check.Message, test.names) {
 				t.Errorf("got %+v, want %s with %q", check, test.want, test.names)
 			}
@@ -81,7 +83,7 @@ func TestAdminRoleIsUnknownWhenNobodyTells(t *testing.T) {
 	client.PrependReactor("create", "selfsubjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, nil, errors.New("no route")
 	})
-	if check := a.checkAdminRole(t.Context(), Options{}); check.Status != Unknown {
+	if check := a.checkAdminRole(t.Context()); check.Status != Unknown {
 		t.Errorf("got %+v", check)
 	}
 }
@@ -128,7 +130,7 @@ spec:
 		reservation string
 		want        []string
 	}{
-		"a ClusterRole gives each permission of each rule": {shop, []string{
+		"a ClusterRole gives each permission of each rule": {shop.Reservation, []string{
 			"get pods", "get pods --subresource=log", "* deployments.apps/till", "get /healthz",
 		}},
 		"a Role gives its permissions in its namespace, once, and no paths; a role that is not reserved gives none": {robot, []string{
@@ -139,7 +141,7 @@ spec:
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, p := range grants(parse(t, test.reservation), entryOf(t, test.reservation, "Secret")) {
+			for _, p := range grants(shop.Parse(t, test.reservation), shop.Resource(t, test.reservation, "Secret")) {
 				got = append(got, p.String())
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {

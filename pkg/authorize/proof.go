@@ -10,101 +10,136 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// ErrTokenUnproved says that a token does not authenticate as its ServiceAccount, or may not do what the reserved roles
-// say.
-var ErrTokenUnproved = errors.New("token not proved")
+// Why a credential is not proved.
+var (
+	// ErrTokenNotFilled says that kube-controller-manager did not fill a token Secret in time.
+	ErrTokenNotFilled = errors.New("token Secret not filled")
+	// ErrTokenUnproved says that a token does not authenticate as its ServiceAccount, or lacks a permission of the reserved
+	// roles.
+	ErrTokenUnproved = errors.New("token not proved")
+)
 
-// Proof says that a credential works, as tried out with its own token. It does not hold the token.
+// pollInterval is the pause between two reads. kube-controller-manager fills a token within milliseconds.
+const pollInterval = 250 * time.Millisecond
+
+// credential is a token Secret whose token is to be proved.
+type credential struct {
+	resource *reserved.Resource
+	// secret is the name of the Secret in use.
+	secret string
+	// grants are the permissions of its account from the reserved roles; at least one.
+	grants []permission
+}
+
+// String names the Secret.
+func (c credential) String() string { return c.resource.Namespace + "/" + c.secret }
+
+// user is the user of the token.
+func (c credential) user() string {
+	return "system:serviceaccount:" + c.resource.Namespace + ":" + c.resource.Account
+}
+
+// Proof says that a credential works. It does not hold the token.
 type Proof struct {
 	// Secret is "namespace/name".
 	Secret string `json:"secret"`
-	// User is who the API server takes the token's bearer for.
+	// User is the user that the API server authenticates the token as.
 	User string `json:"user"`
-	// Permissions is how many single permissions of the reserved roles were asked for; all are given.
+	// Permissions is the number of single permissions of the reserved roles; the token has each.
 	Permissions int `json:"permissions"`
 }
 
-// prove waits for a token and tries it out, for at most the given time together: several API servers, and their caches of
-// roles, take a moment to know what was just written.
+// prove waits until the Secret holds a token of the live ServiceAccount that has every permission. Several API servers, and
+// their caches of roles, need a moment.
 func (a *Authorizer) prove(ctx context.Context, c credential, limit time.Duration) (Proof, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
+	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	token, err := a.waitForToken(bounded, c)
-	if err != nil {
-		return Proof{}, err
+	t := trial{credential: c, authorizer: a, open: c.grants}
+	err := wait.PollUntilContextCancel(bounded, pollInterval, true, t.succeeds)
+	switch {
+	case err == nil:
+		return Proof{Secret: c.String(), User: c.user(), Permissions: len(c.grants)}, nil
+	case ctx.Err() != nil:
+		return Proof{}, fmt.Errorf("prove the token of Secret %s: %w", c, context.Cause(ctx))
+	case bounded.Err() == nil:
+		return Proof{}, fmt.Errorf("prove the token of Secret %s: %w", c, err)
+	case t.client == nil:
+		return Proof{}, fmt.Errorf("%w: %s: %w. kube-controller-manager fills it: check that it runs, its log, and its flag "+
+			"--service-account-private-key-file; on a managed cluster ask the provider. Then authorize again", ErrTokenNotFilled, c, t.last)
 	}
-	client, err := a.tokenClient(token)
-	if err != nil {
-		return Proof{}, fmt.Errorf("make a client for token Secret %s: %w", c, err)
-	}
-	t := trial{credential: c, client: client, open: c.grants}
-	if err := wait.PollUntilContextCancel(bounded, pollInterval, true, t.succeeds); err != nil {
-		return Proof{}, t.failure(ctx)
-	}
-	return Proof{Secret: c.String(), User: t.user(), Permissions: len(c.grants)}, nil
+	return Proof{}, fmt.Errorf("%w: Secret %s: %w", ErrTokenUnproved, c, t.last)
 }
 
-// tokenClient authenticates with the token and with nothing else.
-func (a *Authorizer) tokenClient(token string) (kubernetes.Interface, error) {
-	config := rest.AnonymousClientConfig(a.cluster.Config)
-	config.BearerToken = token
-	return a.connect(config)
-}
-
-// trial tries out one token.
+// trial proves one token.
 type trial struct {
 	credential
+	authorizer *Authorizer
+	// client authenticates with the token and with nothing else; nil until the Secret holds a token.
 	client kubernetes.Interface
-	// open are the permissions that have not been seen yet.
+	// open are the permissions that the API server has not confirmed yet.
 	open []permission
-	// last is why the latest round did not succeed.
+	// last is the error of the latest round.
 	last error
 }
 
-// user is whom the token must authenticate.
-func (t *trial) user() string {
-	return "system:serviceaccount:" + t.entry.Namespace + ":" + t.entry.Account
-}
-
-// succeeds goes one round. An error is a reason to try again, whatever it is.
+// succeeds runs one round. It repeats after every error, except if the caller may not read the Secret.
 func (t *trial) succeeds(ctx context.Context) (bool, error) {
 	err := t.round(ctx)
-	if ctx.Err() == nil || t.last == nil {
-		t.last = err // the end of the wait itself is no news
+	if ctx.Err() == nil || t.last == nil { // an error at the end of the wait hides the cause
+		t.last = err
+	}
+	if t.client == nil && apierrors.IsForbidden(err) {
+		return false, err
 	}
 	return err == nil, nil
 }
 
 func (t *trial) round(ctx context.Context) error {
+	if err := t.connect(ctx); err != nil {
+		return err
+	}
 	review, err := t.client.AuthenticationV1().SelfSubjectReviews().Create(
 		ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("authenticate with it: %w", err)
 	}
 	if name := review.Status.UserInfo.Username; name != t.user() {
-		return fmt.Errorf("it authenticates as %q, and not as %q", name, t.user())
+		return fmt.Errorf("it authenticates as %q, not as %q", name, t.user())
 	}
 	open, err := missing(ctx, t.client, t.open)
 	if err != nil {
 		return err
 	}
 	if t.open = open; len(open) > 0 {
-		return fmt.Errorf("it may not: %s. Look whether another authorizer of the API server denies it, and whether the role "+
-			"and its binding are as reserved (status)", join(open))
+		return fmt.Errorf("missing permissions: %s; check whether another authorizer of the API server denies them, and the "+
+			"role and its binding with status", join(open))
 	}
 	return nil
 }
 
-// failure tells why there is no proof; ctx is the caller's.
-func (t *trial) failure(ctx context.Context) error {
-	if err := context.Cause(ctx); err != nil {
-		return fmt.Errorf("try out the token of Secret %s: %w", t.credential, err)
+// connect makes the client once the Secret holds a token.
+func (t *trial) connect(ctx context.Context) error {
+	if t.client != nil {
+		return nil
 	}
-	return fmt.Errorf("%w: Secret %s: %w", ErrTokenUnproved, t.credential, t.last)
+	token, problem, err := t.authorizer.cluster.Token(ctx, t.resource, t.secret)
+	if err != nil {
+		return err
+	}
+	if token == "" {
+		return errors.New(problem)
+	}
+	config := rest.AnonymousClientConfig(t.authorizer.cluster.Config)
+	config.BearerToken = token
+	t.client, err = t.authorizer.connect(config)
+	return err
 }

@@ -5,29 +5,35 @@ package authorize
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // set puts a value at a path of a live object.
 func set(value any, path ...string) func(*unstructured.Unstructured) {
-	return func(live *unstructured.Unstructured) {
-		if err := unstructured.SetNestedField(live.Object, value, path...); err != nil {
+	return func(object *unstructured.Unstructured) {
+		if err := unstructured.SetNestedField(object.Object, value, path...); err != nil {
 			panic(err)
 		}
 	}
 }
 
 func all(changes ...func(*unstructured.Unstructured)) func(*unstructured.Unstructured) {
-	return func(live *unstructured.Unstructured) {
+	return func(object *unstructured.Unstructured) {
 		for _, change := range changes {
-			change(live)
+			change(object)
 		}
 	}
 }
@@ -48,7 +54,7 @@ func TestRepairPatch(t *testing.T) {
 			`{"metadata":{"resourceVersion":"7"},"subjects":[{"kind":"ServiceAccount","name":"clerk","namespace":"kube-system"}]}`,
 		},
 		"what is missing is set": {
-			"ClusterRoleBinding", func(live *unstructured.Unstructured) { delete(live.Object, "subjects") },
+			"ClusterRoleBinding", func(object *unstructured.Unstructured) { delete(object.Object, "subjects") },
 			`{"metadata":{"resourceVersion":"7"},"subjects":[{"kind":"ServiceAccount","name":"clerk","namespace":"kube-system"}]}`,
 		},
 		"extra metadata is nulled, and what kubectl keeps there is not": {
@@ -78,20 +84,20 @@ func TestRepairPatch(t *testing.T) {
 				set("Y2FuYXJ5", "data", "token"),
 				set("uid-1", "metadata", "annotations", corev1.ServiceAccountUIDKey),
 				set("2026-01-01", "metadata", "labels", reserved.LastUsedLabel),
-				set("2026-01-01", "metadata", "labels", invalidSinceLabel),
+				set("2026-01-01", "metadata", "labels", "kubernetes.io/legacy-token-invalid-since"),
 			),
 			`{"metadata":{"labels":{"kubernetes.io/legacy-token-invalid-since":null},"resourceVersion":"7"}}`,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			entry := entryOf(t, shop, test.kind)
-			live := liveAs(entry, test.change)
-			before, err := driftOf(entry, live)
+			entry := shop.Resource(t, shop.Reservation, test.kind)
+			object := shop.LiveAs(entry, test.change)
+			before, err := live.Drift(entry, object)
 			if err != nil {
 				t.Fatal(err)
 			}
-			patch, err := repairPatch(found{entry: entry, live: live, drift: before})
+			patch, err := repairPatch(live.Object{Resource: entry, Live: object, Drift: before})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,8 +108,8 @@ func TestRepairPatch(t *testing.T) {
 			if err := json.Unmarshal(patch, &decoded); err != nil {
 				t.Fatal(err)
 			}
-			repaired := &unstructured.Unstructured{Object: mergePatched(live.Object, decoded)}
-			if drift, err := driftOf(entry, repaired); err != nil || len(drift) > 0 {
+			repaired := &unstructured.Unstructured{Object: mergePatched(object.Object, decoded)}
+			if drift, err := live.Drift(entry, repaired); err != nil || len(drift) > 0 {
 				t.Errorf("repaired it still differs in %v (%v)", drift, err)
 			}
 		})
@@ -148,24 +154,56 @@ func TestIrreparable(t *testing.T) {
 			[]string{accountPath},
 		},
 		"what is being deleted cannot be repaired": {
-			"ServiceAccount", func(live *unstructured.Unstructured) {
-				live.SetFinalizers([]string{"a.b/c"})
-				live.SetDeletionTimestamp(&metav1.Time{})
-				live.Object["metadata"].(map[string]any)["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+			"ServiceAccount", func(object *unstructured.Unstructured) {
+				object.SetFinalizers([]string{"a.b/c"})
+				object.SetDeletionTimestamp(&metav1.Time{})
+				object.Object["metadata"].(map[string]any)["deletionTimestamp"] = "2026-01-01T00:00:00Z"
 			}, []string{"metadata.deletionTimestamp"},
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			entry := entryOf(t, shop, test.kind)
-			live := liveAs(entry, test.change)
-			drift, err := driftOf(entry, live)
+			entry := shop.Resource(t, shop.Reservation, test.kind)
+			object := shop.LiveAs(entry, test.change)
+			drift, err := live.Drift(entry, object)
 			if err != nil || len(drift) == 0 {
 				t.Fatalf("no drift: %v", err)
 			}
-			if diff := cmp.Diff(test.want, found{entry: entry, live: live, drift: drift}.irreparable()); diff != "" {
+			if diff := cmp.Diff(test.want, immutableDrift(live.Object{Resource: entry, Live: object, Drift: drift})); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
+		})
+	}
+}
+
+func TestOnlyTheCAOfATokenSecretCanBeRepaired(t *testing.T) {
+	f := live.Object{Resource: shop.Resource(t, shop.Reservation, "Secret"), Drift: []string{"data.namespace", live.RootCAPath, "data[a.b]"}}
+	if diff := cmp.Diff([]string{"data.namespace", "data[a.b]"}, immutableDrift(f)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestRenewCAWaitsForTheControllerManager(t *testing.T) {
+	entry := shop.Resource(t, shop.Reservation, "Secret")
+	for name, test := range map[string]struct {
+		ca   string
+		want error
+	}{"that writes it": {shop.RootCA, nil}, "that does not": {"foreign", ErrDiffers}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, client, dynamicClient := newFake(t, []runtime.Object{shop.Published(), shop.Filled("ca.crt", "foreign")}, nil)
+				patches := acceptPatches(dynamicClient, entry, nil)
+				time.AfterFunc(10*time.Second, func() {
+					if _, err := client.CoreV1().Secrets(metav1.NamespaceSystem).Update(
+						t.Context(), shop.Filled("ca.crt", test.ca), metav1.UpdateOptions{}); err != nil {
+						t.Error(err)
+					}
+				})
+				err := a.renewCA(t.Context(), live.Object{Resource: entry, Live: shop.LiveAs(entry, nil)}, time.Minute)
+				if !errors.Is(err, test.want) || len(*patches) != 2 {
+					t.Errorf("got %v and patches %v", err, *patches)
+				}
+			})
 		})
 	}
 }

@@ -156,7 +156,10 @@ func (c *certificates) leadUntilSolved(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	group.Go(func() { c.lead(ctx) })
-	for c.hasOwnProblem() && pause(ctx, standInInterval) {
+	for c.hasOwnProblem() {
+		if !pause(ctx, standInInterval) {
+			break
+		}
 	}
 	cancel()
 	group.Wait()
@@ -255,7 +258,8 @@ func (g *Guard) loadSource(ctx context.Context) (source, error) {
 
 // registered returns the CA bundle of the live webhook configuration.
 func (g *Guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
-	live, err := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	configurations := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	live, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, false, nil
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/metadata"
@@ -175,7 +176,8 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.publisher.Run), endless(g.certificates.follow), endless(g.certificates.standIn),
+		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run),
+		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run),
 	} {
 		group.Go(func() error { return run(ctx) })
@@ -189,6 +191,22 @@ func endless(run func(context.Context)) func(context.Context) error {
 		run(ctx)
 		return nil
 	}
+}
+
+// checkInterval is the time between two questions to an API server that does not answer.
+const checkInterval = 10 * time.Second
+
+// checkKinds logs reserved kinds that the API server does not serve, as soon as it answers. The guard keeps running: a client that
+// deletes a CustomResourceDefinition must not stop the protection of the other kinds.
+func (g *Guard) checkKinds(ctx context.Context) {
+	_ = wait.PollUntilContextCancel(ctx, checkInterval, true, func(context.Context) (bool, error) {
+		err := g.options.Set.CheckServed(g.client.Discovery().ServerResourcesForGroupVersion)
+		isAnswer := err == nil || errors.Is(err, reserved.ErrNotServed)
+		if err != nil {
+			g.options.Log.Error("failed to find reserved kinds in discovery", slog.Any("err", err))
+		}
+		return isAnswer, nil
+	})
 }
 
 // serve loads the certificates, however long the API server takes to come up, and answers reviews until the drain is over.

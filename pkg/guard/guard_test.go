@@ -70,7 +70,7 @@ func newTestGuard(t *testing.T, change func(*Options)) (*Guard, error) {
 	options := Options{
 		Set: set, Mode: policy.Enforce, Endpoint: endpoint, Listen: "127.0.0.1:0", Namespace: "ns",
 		Certificates: Certificates{Dir: certificateFiles(t, endpoint.Host())},
-		Records:      Records{Mode: recorder.Blocking, Retention: store.Retention{Age: time.Hour, Most: 1}},
+		Records:      Records{Mode: recorder.Blocking, Retention: store.Retention{Age: time.Hour, Max: 1}},
 		Registry:     prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}
 	change(&options)

@@ -16,6 +16,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // The times that a replica asks for in the lease: the defaults of controller-runtime.
@@ -80,7 +81,7 @@ func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.Leader
 // leaseTampered logs and records a lease with a longer duration than any replica asks for.
 func (g *Guard) leaseTampered(ctx context.Context, record resourcelock.LeaderElectionRecord) {
 	g.options.Log.Warn("leader-election lease is longer than any replica asks for, taking it over",
-		slog.String("holder", audit.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
+		slog.String("holder", text.Printable(record.HolderIdentity, maxHolder)), slog.Int("seconds", record.LeaseDurationSeconds))
 	g.recordTampering(ctx, audit.Event{
 		Operation: admissionv1.Update,
 		Object:    store.LeaseObject(g.options.Namespace),

@@ -61,7 +61,7 @@ const retentionInterval = time.Minute
 // retainRecords deletes old records until ctx ends. Only the leader runs it: two replicas would delete each other's page.
 func (g *Guard) retainRecords(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		count, err := g.records.Trim(ctx, g.options.Records.Retention, time.Now())
+		count, err := g.records.CleanUp(ctx, g.options.Records.Retention, time.Now())
 		if err != nil && ctx.Err() == nil {
 			g.options.Log.Warn("failed to delete old audit records", slog.Any("err", err))
 		}

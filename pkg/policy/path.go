@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // maxPath bounds a rendered path in bytes: keys are foreign text, up to megabytes of it.
@@ -61,7 +62,7 @@ func (p *path) String() string {
 	for i := len(steps) - 1; i >= 0 && b.Len() <= maxPath; i-- {
 		steps[i].write(&b)
 	}
-	return shorten(b.String(), maxPath)
+	return text.Printable(b.String(), maxPath)
 }
 
 func (p *path) write(b *strings.Builder) {
@@ -69,7 +70,7 @@ func (p *path) write(b *strings.Builder) {
 	case p.index > 0:
 		b.WriteString("[" + strconv.Itoa(p.index-1) + "]")
 	case !isPlain(p.key):
-		b.WriteString("[" + printable(p.key) + "]")
+		b.WriteString("[" + text.Printable(string(p.key[:min(len(p.key), 2*maxPath)]), maxPath) + "]")
 	case b.Len() > 0:
 		b.WriteByte('.')
 		fallthrough
@@ -83,19 +84,6 @@ func isPlain(key []byte) bool {
 	return len(key) > 0 && len(key) <= maxPath && bytes.IndexFunc(key, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) < 0
-}
-
-// printable makes a foreign key safe for a terminal and a log, and short.
-func printable(key []byte) string {
-	quoted := strconv.Quote(shorten(string(key[:min(len(key), 2*maxPath)]), maxPath))
-	return quoted[1 : len(quoted)-1]
-}
-
-func shorten(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	return strings.ToValidUTF8(s[:limit], "") + "..."
 }
 
 // members is an object made ready for look-ups by key, where each key is taken once.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Policy decides over writes to one reserved set. It is immutable and safe for concurrent use.
@@ -63,15 +64,14 @@ type Case struct {
 	permit permit
 }
 
-// Review reads a request and compares its objects. Its cost grows with the size of the objects, whatever they hold. The Case
-// shares the bytes of the request.
+// Review reads a request and compares its objects, in time linear in their size. The Case shares the bytes of the request.
 func (p *Policy) Review(request *Request) *Case {
 	w := newWrite(request)
 	c := &Case{mode: p.Mode, write: w, readable: p.isReadable(w)}
 	if !c.readable {
 		return c
 	}
-	if w.resource = p.concerned(w); w.resource != nil {
+	if w.resource = p.reservedBy(w); w.resource != nil {
 		w.compare()
 		c.permit = p.permit(w)
 	}
@@ -124,8 +124,8 @@ func newWrite(request *Request) *write {
 	}
 }
 
-// isReadable says that the request has all that its operation needs, and nothing that is unknown. An object without a name
-// would pass for one that is not reserved.
+// isReadable reports whether the request has all parts that its operation needs, and no unknown part. An object without a name
+// would look like one that is not reserved.
 func (p *Policy) isReadable(w *write) bool {
 	if p.Set == nil || !p.Set.Knows(w.GVR) || w.Subresource != "" {
 		return false
@@ -142,8 +142,8 @@ func (p *Policy) isReadable(w *write) bool {
 	}
 }
 
-// concerned returns the reserved resource that a readable write concerns, or nil where there is none.
-func (p *Policy) concerned(w *write) *reserved.Resource {
+// reservedBy returns the reserved resource that a readable write is about, or nil.
+func (p *Policy) reservedBy(w *write) *reserved.Resource {
 	resource := p.Set.Find(w.GVR, w.old, w.new)
 	if resource != nil && resource.Guard == reserved.GuardExistence && w.Operation != admissionv1.Delete {
 		return nil
@@ -164,8 +164,8 @@ func (w *write) compare() {
 	}
 }
 
-// isRestoration says that the write leaves every field that it changes as the manifest has it. What was there before and is
-// left alone does not count, so that one mistake can be mended after the other.
+// isRestoration reports whether every changed field afterwards equals the manifest. Fields that the write leaves alone do not
+// count, so that a user can correct one field after the other.
 func (w *write) isRestoration() bool {
 	switch w.Operation {
 	case admissionv1.Create:
@@ -209,8 +209,8 @@ func (w *write) mints() bool {
 	return w.asksForToken() && w.new.Name != w.resource.Name
 }
 
-// completesDeletion says that the update takes away what holds up the deletion of an object that is being deleted. It
-// looks like a restoration, as the manifest has no finalizers.
+// completesDeletion reports whether the update removes the last finalizer of an object that is being deleted. It looks like a
+// restoration, as the manifest has no finalizers.
 func (w *write) completesDeletion() bool {
 	return !w.OldObject.Get("metadata", "deletionTimestamp").IsEmpty() &&
 		w.Object.Get("metadata", "finalizers").IsEmpty() && w.Object.Get("spec", "finalizers").IsEmpty()
@@ -241,7 +241,7 @@ func (w *write) decide(d Decision) Decision {
 		id = w.old
 	}
 	d.Resource, d.Changed = w.resource, w.changedPaths()
-	d.Object = w.resource.Reference(id.Namespace, shorten(id.Name, maxName))
+	d.Object = w.resource.Reference(id.Namespace, text.Printable(id.Name, maxName))
 	return d
 }
 

@@ -46,8 +46,8 @@ func decide(c *Case, holds bool) Decision {
 func cases(tb testing.TB) []corpus.Case {
 	tb.Helper()
 	cases, err := corpus.Cases()
-	if err != nil {
-		tb.Fatal(err)
+	if err != nil || len(cases) == 0 {
+		tb.Fatal("no corpus", err)
 	}
 	return cases
 }
@@ -307,14 +307,54 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestLookupOfTheNamespaceController(t *testing.T) {
+// A lookup is asked for exactly the user, operation and kind that the write of a controller has.
+func TestLookups(t *testing.T) {
 	t.Parallel()
-	request := &Request{Operation: "DELETE", User: v1alpha1.User{Name: DefaultNamespaceController}}
-	request.GVR.Version, request.GVR.Resource = "v1", "configmaps"
-	request.OldObject = []byte(`{"metadata":{"namespace":"edge-system","name":"edge-router"}}`)
-	want := []Lookup{{Subject: NamespaceGoing, Name: "edge-system"}}
-	if diff := cmp.Diff(want, edgePolicy(t).Review(request).Lookups()); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+	const (
+		configMap = `{"metadata":{"namespace":"edge-system","name":"edge-router"}}`
+		account   = `{"metadata":{"namespace":"edge-system","name":"edge-router"},"secrets":[{"name":"a"},{"name":"b"}]}`
+		dropped   = `{"metadata":{"namespace":"edge-system","name":"edge-router"},"secrets":[{"name":"b"}]}`
+		token     = `{"metadata":{"namespace":"edge-system","name":"x","annotations":{"kubernetes.io/service-account.name":"edge-router"}}}`
+	)
+	going := []Subject{NamespaceGoing}
+	for name, test := range map[string]struct {
+		user      string
+		operation admissionv1.Operation
+		resource  string
+		old, new  string
+		want      []Subject
+	}{
+		"the controller manager deletes a token Secret":            {DefaultControllerManager, "DELETE", "secrets", token, "", []Subject{Live, AccountGone}},
+		"the namespace controller deletes a token Secret":          {DefaultNamespaceController, "DELETE", "secrets", token, "", going},
+		"an administrator deletes a token Secret":                  {"admin", "DELETE", "secrets", token, "", nil},
+		"the controller manager drops a reference to a Secret":     {DefaultControllerManager, "UPDATE", "serviceaccounts", account, dropped, []Subject{SecretGone}},
+		"the namespace controller drops a reference to a Secret":   {DefaultNamespaceController, "UPDATE", "serviceaccounts", account, dropped, nil},
+		"the controller manager deletes the account":               {DefaultControllerManager, "DELETE", "serviceaccounts", account, "", going},
+		"the namespace controller deletes the account":             {DefaultNamespaceController, "DELETE", "serviceaccounts", account, "", going},
+		"the namespace controller deletes a ConfigMap":             {DefaultNamespaceController, "DELETE", "configmaps", configMap, "", going},
+		"the controller manager deletes a ConfigMap":               {DefaultControllerManager, "DELETE", "configmaps", configMap, "", going},
+		"the controller manager drops a reference of no account":   {DefaultControllerManager, "UPDATE", "configmaps", account, dropped, nil},
+		"the controller manager updates a ConfigMap":               {DefaultControllerManager, "UPDATE", "configmaps", configMap, strings.Replace(configMap, "{", `{"data":{"a":"b"},`, 1), nil},
+		"an administrator deletes a ConfigMap":                     {"admin", "DELETE", "configmaps", configMap, "", nil},
+		"the controller manager changes the label of the last use": {DefaultControllerManager, "UPDATE", "secrets", token, strings.Replace(token, `"name":"x"`, `"name":"x","labels":{"a":"b"}`, 1), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			request := &Request{Operation: test.operation, User: v1alpha1.User{Name: test.user}}
+			request.GVR.Version, request.GVR.Resource = "v1", test.resource
+			request.Object, request.OldObject = []byte(test.new), []byte(test.old)
+			reviewed := edgePolicy(t).Review(request)
+			var got []Subject
+			for _, lookup := range reviewed.Lookups() {
+				got = append(got, lookup.Subject)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if want := (Lookup{Subject: NamespaceGoing, Name: "edge-system"}); slices.Equal(got, going) && reviewed.Lookups()[0] != want {
+				t.Errorf("got %+v, want %+v", reviewed.Lookups()[0], want)
+			}
+		})
 	}
 }
 

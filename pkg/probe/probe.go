@@ -1,17 +1,14 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package probe proves that a denial came from the guard. A probe is a forbidden dry-run whose object carries a random nonce.
-// The replica that denies it signs the nonce, and whoever sent it verifies that with the keys of the replicas.
+// Package probe proves that a denial came from the guard. A probe is a forbidden dry-run whose object has a random nonce. The replica
+// that denies it signs the nonce, and the sender verifies the signature with the keys of the replicas.
 //
 // A replica makes its key at its start and keeps it in memory. It publishes the public key as an annotation of the webhook
-// configuration, which only the guard and cluster administrators may write. A stolen serving certificate or CA signs nothing
-// here.
+// configuration, which only the guard and cluster administrators may write. A stolen serving certificate or CA signs no probe.
 package probe
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -24,19 +21,20 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// linePrefix begins the line of a denial's message that holds a proof.
+// linePrefix begins the line of a denial's message that has a proof.
 const linePrefix = "proof: "
 
 var nonceForm = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// Subject is what a proof is about. A proof for one subject is none for another.
+// Subject is what a proof is about. A proof for one Subject is not valid for another.
 type Subject struct {
-	Nonce string
-	// Operation is that of the review, for example "UPDATE".
+	Nonce     string
 	Operation admissionv1.Operation
-	// Resource is group and plural, as schema.GroupResource writes them; Namespace is "" for a cluster-scoped one.
+	// Resource is group and plural, as schema.GroupResource writes them. Namespace is "" for a cluster-scoped resource.
 	Resource, Namespace string
 }
 
@@ -50,7 +48,7 @@ func NewNonce() string {
 // IsNonce reports whether s is 32 lower-case hexadecimal digits.
 func IsNonce(s string) bool { return nonceForm.MatchString(s) }
 
-// text is what a replica signs. No field of a subject holds a line break: the API server accepts none in these names.
+// text is what a replica signs. The API server accepts no line break in these names.
 func (s Subject) text() []byte {
 	return fmt.Appendf(nil, "apigw-guardian probe\n%s\n%s\n%s\n%s", s.Nonce, s.Operation, s.Resource, s.Namespace)
 }
@@ -71,7 +69,7 @@ func NewReplica(now time.Time) *Replica {
 	return r
 }
 
-// idOf returns the ID that goes with a key: nobody can publish another key under it.
+// idOf returns the ID of a key. It is a digest, so that no other key can be published under it.
 func idOf(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:8])
@@ -88,7 +86,7 @@ func (r *Replica) Renew(now time.Time) {
 	r.publication.Store(new(base64.StdEncoding.EncodeToString(r.public) + " " + now.UTC().Format(time.RFC3339)))
 }
 
-// Sign returns the line that a denial's message gets, without a line break. It does not hold the nonce.
+// Sign returns the line for a denial's message, without a line break. It does not have the nonce in it.
 func (r *Replica) Sign(subject Subject) string {
 	return linePrefix + r.id + " " + base64.StdEncoding.EncodeToString(ed25519.Sign(r.key, subject.text()))
 }
@@ -96,7 +94,7 @@ func (r *Replica) Sign(subject Subject) string {
 // Keys are the public keys of replicas by their IDs.
 type Keys map[string]ed25519.PublicKey
 
-// KeysOf reads the keys from the annotations of the webhook configuration. It ignores what is not a key.
+// KeysOf reads the keys from the annotations of the webhook configuration. It ignores annotations that are not valid keys.
 func KeysOf(annotations map[string]string) Keys {
 	keys := Keys{}
 	for name, value := range annotations {
@@ -110,7 +108,7 @@ func KeysOf(annotations map[string]string) Keys {
 	return keys
 }
 
-// PublishedAt returns when the value of an annotation was published; zero where it is not known.
+// PublishedAt returns the time in the value of an annotation; zero if it has none.
 func PublishedAt(value string) time.Time {
 	_, text, _ := strings.Cut(value, " ")
 	at, err := time.Parse(time.RFC3339, text)
@@ -120,7 +118,7 @@ func PublishedAt(value string) time.Time {
 	return at
 }
 
-// Prove reports whether a line of the message is a proof of one of the replicas for the subject.
+// Prove reports whether a line of the message is a proof for the subject by one of the replicas.
 func (k Keys) Prove(message string, subject Subject) bool {
 	for line := range strings.Lines(message) {
 		proof, found := strings.CutPrefix(strings.TrimSuffix(line, "\n"), linePrefix)

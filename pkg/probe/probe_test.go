@@ -4,11 +4,11 @@
 package probe
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 func TestOnlyAReplicaProvesAndOnlyItsSubject(t *testing.T) {

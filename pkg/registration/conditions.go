@@ -14,12 +14,11 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// matchConditions narrow an entry to the reserved names, inside the API server.
+// matchConditions limit a webhook to the reserved names, inside the API server.
 //
-// They read the metadata of object and oldObject and never request.name: an item of a DELETECOLLECTION has none, the
-// expression would fail, and every deletecollection of the kind in the cluster with it. Nor do they read request.namespace
-// of a cluster-scoped kind, which has none. An error of any of them is a refusal under failurePolicy Fail, so that each
-// field is asked for before it is read.
+// Under failurePolicy Fail, an error of a condition refuses the request, so that each checks that a field exists before it reads it.
+// None reads request.name: an item of a DELETECOLLECTION has no name, and an error would refuse every deletecollection of the kind in
+// the cluster. None reads request.namespace of a cluster-scoped kind, which has none.
 func matchConditions(group []*reserved.Resource) []admissionregistrationv1.MatchCondition {
 	var conditions []admissionregistrationv1.MatchCondition
 	namespaces := namespacesOf(group)
@@ -59,7 +58,7 @@ func namespacesOf(group []*reserved.Resource) []string {
 	return namespaces
 }
 
-// covered says in CEL what reserved.Resource.Covers says in Go; the corpus holds the two together.
+// covered is reserved.Resource.Covers in CEL. Tests compare the two over the corpus.
 func covered(resource *reserved.Resource) string {
 	var names []string
 	if resource.Name != "" && !strings.HasPrefix(resource.Name, prefixOrNever(resource)) {
@@ -76,7 +75,7 @@ func covered(resource *reserved.Resource) string {
 	return strings.Join(names, " || ")
 }
 
-// prefixOrNever returns the prefix that makes the exact name superfluous, or what no name starts with.
+// prefixOrNever returns the prefix that makes the exact name superfluous, or a string that begins no name.
 func prefixOrNever(resource *reserved.Resource) string {
 	if resource.NamePrefix != "" {
 		return resource.NamePrefix
@@ -91,16 +90,16 @@ func quote(s string) string {
 
 const lastUsedLabel = reserved.LastUsedLabel
 
-// notLastUsedLabel lets the API server note on which day a token was last used without asking the guard. The API server makes this
-// write while it authenticates the caller, so that a slow guard would slow every call with the token. Any client may impersonate the
-// API server. So the condition compares the whole Secret, field by field as they come, and not a list of fields that a newer
-// Kubernetes may add to. Only these may differ:
+// notLastUsedLabel lets the API server note the day of a token's last use without a call to the guard. The API server makes this write
+// while it authenticates the caller, so that a slow guard would slow every call with the token. Any client may impersonate the API
+// server. So the condition compares all fields of the Secret, and not a list of fields that a newer Kubernetes may add to. Only these
+// may differ:
 //   - metadata.resourceVersion,
 //   - the label, whose new value must be a date: v1.37 writes time.Now().UTC().Format("2006-01-02"),
 //   - the entries of metadata.managedFields that own nothing but the label by an update. The API server's own write makes such
 //     an entry. All other entries must stay as they are.
 //
-// It may skip only what the policy takes for a system write or no change: e2e/matchconditions compares the two.
+// It may skip only writes that the policy takes for a system write or no change: e2e/matchconditions compares the two.
 const notLastUsedLabel = `!(request.operation == 'UPDATE' && request.userInfo.username == 'system:apiserver'` +
 	` && has(request.userInfo.groups) && 'system:masters' in request.userInfo.groups` +
 	` && object.all(k, k == 'metadata' || (k in oldObject && object[k] == oldObject[k]))` +

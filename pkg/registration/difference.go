@@ -4,8 +4,6 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"fmt"
 	"maps"
 	"reflect"
@@ -14,43 +12,29 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order; nil if it
-// cannot be read. Labels and annotations that others have added do not count, nor do the guardian.CertificateProblemAnnotation and the keys of
-// replicas, in which replicas may differ.
+// differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order. Labels and
+// annotations of other clients do not count, nor do the CertificateProblemAnnotation and the keys of replicas: replicas differ there.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
-	var paths []string
-	if live.DeletionTimestamp != nil {
-		paths = append(paths, "metadata.deletionTimestamp")
-	}
-	for _, part := range []struct {
-		at         string
-		live, want any
-	}{
-		{"metadata.labels", live.Labels, merged(live.Labels, want.Labels)},
-		{"metadata.annotations", live.Annotations, merged(live.Annotations, want.Annotations)},
-		{"metadata.ownerReferences", live.OwnerReferences, want.OwnerReferences},
-		{"metadata.finalizers", live.Finalizers, want.Finalizers},
-		{"webhooks", live.Webhooks, want.Webhooks},
-	} {
-		paths = append(paths, unequal(part.at, generic(part.live), generic(part.want))...)
-	}
+	wanted := restored(live, want)
+	wanted.DeletionTimestamp = nil
+	paths := unequal("", generic(live), generic(wanted))
 	ofKeys := strings.TrimSuffix(below("metadata.annotations", guardian.ReplicaAnnotationPrefix), `"]`)
 	return slices.DeleteFunc(paths, func(path string) bool {
 		return path == below("metadata.annotations", guardian.CertificateProblemAnnotation) || strings.HasPrefix(path, ofKeys)
 	})
 }
 
-// generic returns a value as JSON has it: maps, lists and scalars.
-func generic(value any) any {
-	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&struct {
-		Value any `json:"value,omitempty"`
-	}{value})
+// generic returns an object as JSON has it: maps, lists and scalars.
+func generic(object *admissionregistrationv1.ValidatingWebhookConfiguration) any {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
 		return nil
 	}
-	return object["value"]
+	return content
 }
 
 // unequal returns the paths, below at, of the values that differ. A list of another length differs as a whole.
@@ -82,5 +66,5 @@ func below(at, key string) string {
 	if strings.ContainsAny(key, "./") {
 		return fmt.Sprintf("%s[%q]", at, key)
 	}
-	return at + "." + key
+	return strings.TrimPrefix(at+"."+key, ".")
 }

@@ -104,9 +104,9 @@ func (p *Patrol) patience(found state) time.Duration {
 	return patience
 }
 
-// complain says once what keeps this replica from looking or repairing, and says it again after a change.
+// complain logs once why this replica cannot look or repair, and again when the reason changes. The end of the patrol is no reason.
 func (p *Patrol) complain(err error) {
-	if p.said == err.Error() {
+	if p.said == err.Error() || errors.Is(err, context.Canceled) {
 		return
 	}
 	p.said = err.Error()

@@ -1,15 +1,13 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registration says which requests the API server sends to the guard, and keeps it that way.
+// Package registration builds the guard's ValidatingWebhookConfiguration, keeps it in place, and removes it.
 //
-// The registration derives from the reserved set alone. Its match conditions keep every other object inside the API
-// server: the guard never sees an unrelated Secret, and an unrelated write never waits for the guard.
+// The webhook configuration derives from the reserved set. Its match conditions keep every other object inside the API server: the
+// guard never sees an unrelated Secret, and an unrelated write never waits for the guard.
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"bytes"
 	"errors"
 	"fmt"
@@ -24,39 +22,39 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 const (
-	// TimeoutSeconds is how long a write to a reserved resource waits for a hung guard before it fails.
-	TimeoutSeconds = 5
-	// enforcerAnnotation keeps admission enforcers of managed clusters from adding selectors to the entries.
+	// timeoutSeconds is how long a write to a reserved resource waits for a guard that hangs before it fails.
+	timeoutSeconds = 5
+	// enforcerAnnotation keeps admission enforcers of managed clusters from adding selectors to the webhooks.
 	enforcerAnnotation = "admissions.enforcer/disabled"
 )
 
-// ErrInvalidEndpoint says that an Endpoint is not one that an API server could call.
-var ErrInvalidEndpoint = errors.New("invalid endpoint")
+var errInvalidEndpoint = errors.New("invalid endpoint")
 
-// Endpoint is how the API server reaches the guard: by a URL, or by a Service. Its zero value is neither.
+// Endpoint is the URL or the Service at which the API server calls the guard. Its zero value is neither.
 type Endpoint struct {
 	url     string
 	service *admissionregistrationv1.ServiceReference
 }
 
-// URLEndpoint takes "https://HOST:PORT"; path is what reviews are posted to. The error is ErrInvalidEndpoint.
+// URLEndpoint parses "https://HOST:PORT". The API server posts reviews to the path.
 func URLEndpoint(raw, path string) (Endpoint, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" ||
 		u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return Endpoint{}, fmt.Errorf("%w: %q: give https://HOST:PORT", ErrInvalidEndpoint, raw)
+		return Endpoint{}, fmt.Errorf("%w: %q: must be https://HOST:PORT", errInvalidEndpoint, raw)
 	}
 	u.Path = path
 	return Endpoint{url: u.String()}, nil
 }
 
-// ServiceEndpoint takes "NAMESPACE/NAME:PORT"; path is what reviews are posted to. The error is ErrInvalidEndpoint.
+// ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
 func ServiceEndpoint(raw, path string) (Endpoint, error) {
-	invalid := fmt.Errorf("%w: %q: give NAMESPACE/NAME:PORT", ErrInvalidEndpoint, raw)
+	invalid := fmt.Errorf("%w: %q: must be NAMESPACE/NAME:PORT", errInvalidEndpoint, raw)
 	namespace, hostPort, found := strings.Cut(raw, "/")
 	name, portText, err := net.SplitHostPort(hostPort)
 	if !found || err != nil {
@@ -91,10 +89,10 @@ func (e Endpoint) clientConfig(bundle []byte) admissionregistrationv1.WebhookCli
 	return config
 }
 
-// Options are what a registration depends on besides the reserved set.
+// Options are what a webhook configuration depends on besides the reserved set.
 type Options struct {
 	Endpoint Endpoint
-	// CABundle is PEM: the authorities that the guard's certificate may come from.
+	// CABundle holds, in PEM, the CAs that may have issued the guard's certificate.
 	CABundle []byte
 	// CertificateProblem is the text of the guardian.CertificateProblemAnnotation.
 	CertificateProblem string
@@ -102,14 +100,14 @@ type Options struct {
 	RecordsProblem string
 	// Annotations are further ones; nil for none.
 	Annotations map[string]string
-	// Owner is the cluster-scoped object with which the garbage collector takes the registration along; nil for none.
+	// Owner is the cluster-scoped object with which the garbage collector deletes the webhook configuration; nil for none.
 	Owner *metav1.OwnerReference
-	// FailurePolicy is Fail where the guard enforces, and Ignore where it observes only.
+	// FailurePolicy is Fail for a guard that enforces, and Ignore for one that observes.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
 }
 
-// Build returns the registration, every field set as the API server would default it, so that what is live can be compared
-// with it field by field. It is a pure function: equal arguments give equal results, in the same order.
+// Build returns the webhook configuration. Every field is set as the API server would default it, so that the live one can be compared
+// field by field. It is a pure function: equal arguments give equal results, in the same order.
 func Build(set *reserved.Set, options Options) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	configuration := &admissionregistrationv1.ValidatingWebhookConfiguration{
 		TypeMeta: metav1.TypeMeta{
@@ -119,7 +117,9 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			Name:   guardian.WebhookConfiguration,
 			Labels: map[string]string{"app.kubernetes.io/name": guardian.Name, "app.kubernetes.io/managed-by": guardian.Name},
 			Annotations: map[string]string{
-				enforcerAnnotation: "true", guardian.CertificateProblemAnnotation: options.CertificateProblem, guardian.RecordsProblemAnnotation: options.RecordsProblem,
+				enforcerAnnotation:                    "true",
+				guardian.CertificateProblemAnnotation: options.CertificateProblem,
+				guardian.RecordsProblemAnnotation:     options.RecordsProblem,
 			},
 		},
 	}
@@ -129,15 +129,14 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 	}
 	for _, reservation := range set.Reservations() {
 		for _, group := range groupByResource(reservation) {
-			configuration.Webhooks = append(configuration.Webhooks, entry(reservation, group, options))
+			configuration.Webhooks = append(configuration.Webhooks, webhookFor(reservation, group, options))
 		}
 	}
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
 
-// Bundle returns the caBundle that all entries of a registration have, and nil where they differ or there are none: what
-// only some of them show is nothing to rely on.
+// Bundle returns the caBundle that all webhooks have, or nil if they differ or if there are none.
 func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) []byte {
 	var bundle []byte
 	for i, webhook := range configuration.Webhooks {
@@ -149,8 +148,8 @@ func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguratio
 	return bundle
 }
 
-// groupByResource gathers the resources of a reservation that share one entry: those of one kind that are guarded against
-// the same operations.
+// groupByResource groups the resources of a reservation that share one webhook: those of one kind that are guarded against the same
+// operations.
 func groupByResource(reservation *reserved.Reservation) [][]*reserved.Resource {
 	var groups [][]*reserved.Resource
 	for _, resource := range reservation.Resources {
@@ -168,9 +167,9 @@ func groupByResource(reservation *reserved.Reservation) [][]*reserved.Resource {
 
 func isExistence(resource *reserved.Resource) bool { return resource.Guard == reserved.GuardExistence }
 
-func entry(reservation *reserved.Reservation, group []*reserved.Resource, options Options) admissionregistrationv1.ValidatingWebhook {
+func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, options Options) admissionregistrationv1.ValidatingWebhook {
 	return admissionregistrationv1.ValidatingWebhook{
-		Name:                    entryName(reservation, group[0]),
+		Name:                    webhookName(reservation, group[0]),
 		ClientConfig:            options.Endpoint.clientConfig(options.CABundle),
 		Rules:                   []admissionregistrationv1.RuleWithOperations{rule(group)},
 		FailurePolicy:           new(options.FailurePolicy),
@@ -178,16 +177,15 @@ func entry(reservation *reserved.Reservation, group []*reserved.Resource, option
 		NamespaceSelector:       &metav1.LabelSelector{},
 		ObjectSelector:          &metav1.LabelSelector{},
 		SideEffects:             new(admissionregistrationv1.SideEffectClassNoneOnDryRun),
-		TimeoutSeconds:          new(int32(TimeoutSeconds)),
+		TimeoutSeconds:          new(int32(timeoutSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
 		MatchConditions:         matchConditions(group),
 	}
 }
 
-// entryName is "clusterroles.apigw-guardian.io" for the built-in reservation, and has the reservation's name in it for any
-// other. Where a reservation has a resource of the same name in two groups, or guards one kind in two ways, the name says
-// which.
-func entryName(reservation *reserved.Reservation, resource *reserved.Resource) string {
+// webhookName returns "clusterroles.apigw-guardian.io" for the built-in reservation, and adds the name of any other reservation. If a
+// reservation has a resource of the same name in two groups, or guards one kind in two ways, the name tells which.
+func webhookName(reservation *reserved.Reservation, resource *reserved.Resource) string {
 	parts := []string{resource.GVR.Resource}
 	for _, other := range reservation.Resources {
 		if other.GVR.Resource == resource.GVR.Resource && other.GVR != resource.GVR && resource.GVR.Group != "" {
@@ -226,8 +224,8 @@ func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations
 	}
 }
 
-// resources adds the subresource by which a resource with a spec may be edited past its own name. Where a kind has no such
-// subresource, the rule fits nothing.
+// resources adds the subresource that edits a resource with a spec under another name. For a kind without such a subresource, the
+// rule matches nothing.
 func resources(group []*reserved.Resource) []string {
 	names := []string{group[0].GVR.Resource}
 	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {

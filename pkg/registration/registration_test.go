@@ -4,8 +4,6 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"errors"
 	"flag"
 	"os"
@@ -16,6 +14,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -66,7 +65,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-func TestNoTwoEntriesShareAName(t *testing.T) {
+func TestNoTwoWebhooksShareAName(t *testing.T) {
 	t.Parallel()
 	set, err := reserved.Load("testdata/reservations")
 	if err != nil {
@@ -75,7 +74,7 @@ func TestNoTwoEntriesShareAName(t *testing.T) {
 	seen := map[string]bool{}
 	for _, entry := range Build(set, Options{}).Webhooks {
 		if seen[entry.Name] {
-			t.Errorf("two entries are named %s", entry.Name)
+			t.Errorf("two webhooks are named %s", entry.Name)
 		}
 		seen[entry.Name] = true
 		if !strings.HasSuffix(entry.Name, "."+guardian.WebhookDomain) {
@@ -118,8 +117,8 @@ func TestEndpoints(t *testing.T) {
 			t.Parallel()
 			endpoint, err := test.make(test.raw, "/path")
 			if test.host == "" {
-				if !errors.Is(err, ErrInvalidEndpoint) {
-					t.Errorf("got error %v, want ErrInvalidEndpoint", err)
+				if !errors.Is(err, errInvalidEndpoint) {
+					t.Errorf("got error %v, want errInvalidEndpoint", err)
 				}
 				return
 			}

@@ -22,7 +22,8 @@ const (
 	removalAttempts = 5
 )
 
-var errRestored = errors.New("a running guard restores the webhook configuration: scale its Deployment to 0 or end its process first")
+var errRestored = errors.New("a running guard restores the webhook configuration: stop the guard first: " +
+	"scale its Deployment to 0 or end its process")
 
 // Remove deletes the webhook configuration and reports whether there was one. It returns an error if a running guard restores it.
 func Remove(ctx context.Context, client admissionregistrationv1client.ValidatingWebhookConfigurationsGetter) (removed bool, err error) {

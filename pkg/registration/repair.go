@@ -4,15 +4,12 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,26 +20,28 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// ErrOwnerGone says that the object which owns the webhook configuration is gone: the release is being uninstalled, and no replica
-// may put the webhook configuration back.
+// ErrOwnerGone means that the owner of the webhook configuration is gone: the release is being uninstalled, and no replica may
+// restore the webhook configuration.
 var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
 
-// Repair is what a replica repaired after another client.
+// Repair describes a write of another client that a replica undid.
 type Repair struct {
-	// Operation is what the other client did: UPDATE or DELETE.
+	// Operation is Update or Delete.
 	Operation admissionv1.Operation
-	// Changed are the paths of the fields that were not as wanted; nil where there was no webhook configuration.
+	// Changed are the paths of the fields that were not as wanted; nil if there was no webhook configuration.
 	Changed []string
-	// Manager is the field manager that wrote last, and At when; zero where metadata.managedFields do not tell. Any client may
-	// choose the name.
+	// Manager is the field manager that wrote last, and At the time; zero if metadata.managedFields has neither. A client may choose
+	// any name.
 	Manager string
 	At      time.Time
 }
 
-// Client reads and writes ValidatingWebhookConfigurations in the API server, and not in a cache: a watch that hangs must not hide a
-// change. The typed client of client-go is one.
+// Client reads and writes ValidatingWebhookConfigurations without a cache: a watch that hangs must not hide a change. The typed
+// client of client-go is one.
 type Client interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 	Update(ctx context.Context, configuration *admissionregistrationv1.ValidatingWebhookConfiguration, options metav1.UpdateOptions) (
@@ -51,30 +50,30 @@ type Client interface {
 		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 }
 
-// RepairerOptions are what a Repairer works with. All but Report are required.
+// RepairerOptions are the settings of a Repairer. All but Report are required.
 type RepairerOptions struct {
 	Client Client
-	// Build returns the webhook configuration as it must be. With ErrOwnerGone, the live one is left as it is, or absent.
+	// Build returns the wanted webhook configuration. After ErrOwnerGone, the Repairer leaves the live one as it is, or absent.
 	Build func(context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
-	// Report is called after each repair of what another client did; nil for no report.
+	// Report is called after each repair of another client's write; nil for no report.
 	Report   func(context.Context, Repair)
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
 
-// Repairer compares the live webhook configuration with the wanted one and repairs it. Its methods are safe for concurrent use:
-// one process repairs, and reports, each change once.
+// Repairer compares the live webhook configuration with the wanted one and repairs it. Its methods are safe for concurrent use, and
+// one process repairs and reports each change once.
 type Repairer struct {
 	options RepairerOptions
 	inPlace prometheus.Gauge
 	repairs *prometheus.CounterVec
 
 	mu sync.Mutex
-	// last is what was wanted and in place last, as this process has seen it; nil before that.
+	// last is the wanted webhook configuration that this process saw in place last; nil before that.
 	last *admissionregistrationv1.ValidatingWebhookConfiguration
 }
 
-// NewRepairer makes a Repairer and registers its metrics; the error is of the registry (registered before).
+// NewRepairer registers the metrics; the error is the registry's.
 func NewRepairer(options RepairerOptions) (*Repairer, error) {
 	r := &Repairer{
 		options: options,
@@ -98,7 +97,7 @@ func NewRepairer(options RepairerOptions) (*Repairer, error) {
 	return r, nil
 }
 
-// Keep makes the live webhook configuration exactly as it is wanted.
+// Keep makes the live webhook configuration as it is wanted.
 func (r *Repairer) Keep(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,7 +110,7 @@ func (r *Repairer) Keep(ctx context.Context) error {
 	return r.repair(ctx, live, want)
 }
 
-// look returns the live webhook configuration, nil where there is none, and the wanted one.
+// look returns the live webhook configuration, nil if there is none, and the wanted one.
 func (r *Repairer) look(ctx context.Context) (live, want *admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
 	if want, err = r.options.Build(ctx); err != nil {
 		return nil, nil, err
@@ -126,7 +125,7 @@ func (r *Repairer) look(ctx context.Context) (live, want *admissionregistrationv
 	return live, want, nil
 }
 
-// settled reports whether nothing is left to do, and remembers it.
+// settled reports whether the live webhook configuration is as wanted, and notes that.
 func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	if live == nil || !asWanted(live, want) {
 		return false
@@ -164,34 +163,42 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	return nil
 }
 
-// create uses a PATCH: RBAC can limit the permission to create by PATCH to one name, and that of a POST it cannot.
+// create uses a PATCH: RBAC can limit the permission to create to one name for a PATCH, and not for a POST.
 func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	data, err := json.Marshal(want)
 	if err != nil {
 		return fmt.Errorf("encode the webhook configuration: %w", err)
 	}
-	_, err = r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)})
+	options := metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)}
+	_, err = r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, options)
 	if err != nil {
 		return fmt.Errorf("apply the webhook configuration: %w", err)
 	}
 	return nil
 }
 
-// putBack replaces the whole list of webhooks. An apply would merge it with those that others have added.
+// putBack replaces the whole list of webhooks. An apply would merge it with those that other clients have added.
 func (r *Repairer) putBack(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
-	changed := live.DeepCopy()
-	changed.Webhooks = want.Webhooks
-	changed.OwnerReferences, changed.Finalizers = want.OwnerReferences, want.Finalizers
-	changed.Labels = merged(live.Labels, want.Labels)
-	changed.Annotations = merged(live.Annotations, want.Annotations)
-	if _, err := r.options.Client.Update(ctx, changed, metav1.UpdateOptions{FieldManager: guardian.FieldManager}); err != nil {
+	_, err := r.options.Client.Update(ctx, restored(live, want), metav1.UpdateOptions{FieldManager: guardian.FieldManager})
+	if err != nil {
 		return fmt.Errorf("put the webhook configuration back: %w", err)
 	}
 	return nil
 }
 
-// finding tells what another client did, if it was another client: not where the wanted one has changed, nor where this process
-// sees for the first time what another version of the guard has written.
+// restored returns the live webhook configuration with all that is wanted. Labels and annotations of other clients do no harm; an
+// owner does: the garbage collector would delete the webhook configuration with it.
+func restored(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	changed := live.DeepCopy()
+	changed.Webhooks = want.Webhooks
+	changed.OwnerReferences, changed.Finalizers = want.OwnerReferences, want.Finalizers
+	changed.Labels = merged(live.Labels, want.Labels)
+	changed.Annotations = merged(live.Annotations, want.Annotations)
+	return changed
+}
+
+// finding returns what was repaired, and whether another client had changed it. It returns false if the wanted webhook configuration
+// has changed, and if this process sees for the first time what another version of the guard has written.
 func (r *Repairer) finding(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) (Repair, bool) {
 	if live == nil {
 		return Repair{Operation: admissionv1.Delete}, r.last != nil
@@ -209,7 +216,7 @@ func (r *Repairer) finding(live, want *admissionregistrationv1.ValidatingWebhook
 	}
 }
 
-// lastWriter returns the field manager whose entry is the newest. The guard's own counts only where no other is as new.
+// lastWriter returns the field manager of the newest entry. The guard's own counts only if no other is as new.
 func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Time) {
 	for _, entry := range entries {
 		if entry.Time == nil || entry.Time.Time.Before(at) || entry.Time.Time.Equal(at) && entry.Manager == guardian.FieldManager {
@@ -220,15 +227,9 @@ func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Ti
 	return manager, at
 }
 
-// asWanted reports whether the live webhook configuration works as it must. Labels and annotations that others have added do no
-// harm; an owner does: the garbage collector would delete the webhook configuration with it.
+// asWanted reports whether nothing is left to restore.
 func asWanted(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
-	return live.DeletionTimestamp == nil &&
-		equality.Semantic.DeepEqual(live.Webhooks, want.Webhooks) &&
-		equality.Semantic.DeepEqual(live.OwnerReferences, want.OwnerReferences) &&
-		slices.Equal(live.Finalizers, want.Finalizers) &&
-		maps.Equal(live.Labels, merged(live.Labels, want.Labels)) &&
-		maps.Equal(live.Annotations, merged(live.Annotations, want.Annotations))
+	return live.DeletionTimestamp == nil && equality.Semantic.DeepEqual(live, restored(live, want))
 }
 
 func merged(base, over map[string]string) map[string]string {

@@ -4,8 +4,6 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -406,8 +405,8 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 			r.api.live.Labels, r.api.live.OwnerReferences = map[string]string{"app.kubernetes.io/name": "x"}, nil
 			r.api.live.Annotations["admissions.enforcer/disabled"] = "false"
 		}, []Repair{{Operation: admissionv1.Update, Changed: []string{
-			`metadata.labels["app.kubernetes.io/managed-by"]`, `metadata.labels["app.kubernetes.io/name"]`,
-			`metadata.annotations["admissions.enforcer/disabled"]`, "metadata.ownerReferences",
+			`metadata.annotations["admissions.enforcer/disabled"]`,
+			`metadata.labels["app.kubernetes.io/managed-by"]`, `metadata.labels["app.kubernetes.io/name"]`, "metadata.ownerReferences",
 		}}}},
 		"a deletion": {func(r *replica) { r.api.live = nil }, []Repair{{Operation: admissionv1.Delete}}},
 	} {

@@ -4,8 +4,6 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"cmp"
 	"context"
 	"encoding/json"
@@ -20,28 +18,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
 const (
-	// MaxReplicaKeys is how many public keys the webhook configuration holds at most. The oldest ones leave first; a replica
-	// that runs publishes its key again.
-	MaxReplicaKeys = 32
+	// maxReplicaKeys bounds the public keys on the webhook configuration. The oldest ones are removed first; a running replica publishes
+	// its key again.
+	maxReplicaKeys = 32
 	// publishPoll is the pause between two looks for the key.
 	publishPoll = 5 * time.Second
 	// publishTimeout bounds one look.
 	publishTimeout = 5 * time.Second
 )
 
-// Publisher keeps the public key of this replica on the webhook configuration. Every replica runs one. It changes nothing
-// but annotations that begin with guardian.ReplicaAnnotationPrefix, and creates nothing.
+// Publisher keeps the public key of this replica on the webhook configuration. Every replica runs one. It changes only annotations
+// that begin with guardian.ReplicaAnnotationPrefix, and creates nothing.
 type Publisher struct {
 	Client  admissionregistrationv1client.ValidatingWebhookConfigurationsGetter
 	Replica *probe.Replica
 	Log     *slog.Logger
 }
 
-// Run publishes the key, and publishes it again where it is missing, until ctx ends.
+// Run publishes the key, and publishes it again if it is missing, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) {
 	for {
 		if err := p.Publish(ctx); err != nil && ctx.Err() == nil {
@@ -55,8 +54,8 @@ func (p *Publisher) Run(ctx context.Context) {
 	}
 }
 
-// Publish writes the key where the webhook configuration lacks it, and removes the oldest keys above MaxReplicaKeys. It does
-// nothing while there is no webhook configuration.
+// Publish writes the key if the webhook configuration lacks it, and removes the oldest keys above maxReplicaKeys. It does nothing
+// while there is no webhook configuration.
 func (p *Publisher) Publish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -68,20 +67,22 @@ func (p *Publisher) Publish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the webhook configuration: %w", err)
 	}
-	if _, published := probe.KeysOf(live.Annotations)[strings.TrimPrefix(p.Replica.KeyAnnotation(), guardian.ReplicaAnnotationPrefix)]; published {
+	id := strings.TrimPrefix(p.Replica.KeyAnnotation(), guardian.ReplicaAnnotationPrefix)
+	if _, published := probe.KeysOf(live.Annotations)[id]; published {
 		return nil
 	}
 	p.Replica.Renew(time.Now())
 	changes := map[string]any{p.Replica.KeyAnnotation(): p.Replica.Publication()}
-	for _, name := range surplus(live.Annotations, MaxReplicaKeys-1) {
+	for _, name := range surplus(live.Annotations, maxReplicaKeys-1) {
 		changes[name] = nil // null removes it
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": changes}})
 	if err != nil {
 		return fmt.Errorf("write the key of this replica as JSON: %w", err)
 	}
-	// Not an apply: that would create the webhook configuration, without webhooks, where it has just been deleted.
-	_, err = configurations.Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: guardian.FieldManager + "-replica"})
+	// Not an apply: that would create a webhook configuration without webhooks after a deletion.
+	options := metav1.PatchOptions{FieldManager: guardian.FieldManager + "-replica"}
+	_, err = configurations.Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, options)
 	if err != nil {
 		return fmt.Errorf("publish the key of this replica on the webhook configuration: %w", err)
 	}
@@ -93,7 +94,7 @@ func (p *Publisher) Annotations() map[string]string {
 	return map[string]string{p.Replica.KeyAnnotation(): p.Replica.Publication()}
 }
 
-// surplus returns the annotations with the oldest keys, so that as many as max remain.
+// surplus returns the annotations of all but the newest maxKeys keys.
 func surplus(annotations map[string]string, maxKeys int) []string {
 	var names []string
 	for name := range annotations {

@@ -4,8 +4,6 @@
 package registration
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"fmt"
 	"log/slog"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
@@ -31,7 +30,7 @@ func live(keys int) *admissionregistrationv1.ValidatingWebhookConfiguration {
 }
 
 func TestAReplicaPublishesItsKeyAndOldOnesLeave(t *testing.T) {
-	for _, keys := range []int{0, 3, MaxReplicaKeys - 1, MaxReplicaKeys, MaxReplicaKeys + 40} {
+	for _, keys := range []int{0, 3, maxReplicaKeys - 1, maxReplicaKeys, maxReplicaKeys + 40} {
 		t.Run(fmt.Sprintf("with %d keys", keys), func(t *testing.T) {
 			client := fake.NewClientset(live(keys)).AdmissionregistrationV1()
 			replica := probe.NewReplica(time.Now())
@@ -47,7 +46,7 @@ func TestAReplicaPublishesItsKeyAndOldOnesLeave(t *testing.T) {
 			}
 			subject := probe.Subject{Nonce: probe.NewNonce()}
 			published := probe.KeysOf(got.Annotations)
-			if !published.Prove(replica.Sign(subject), subject) || len(published) != min(keys+1, MaxReplicaKeys) {
+			if !published.Prove(replica.Sign(subject), subject) || len(published) != min(keys+1, maxReplicaKeys) {
 				t.Errorf("%d keys, or not this replica's", len(published))
 			}
 			if diff := cmp.Diff("kept", got.Annotations["example.org/other"]); diff != "" {

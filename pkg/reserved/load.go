@@ -4,8 +4,6 @@
 package reserved
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	_ "embed"
 	"errors"
 	"fmt"
@@ -21,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // APIVersion and Kind are what a reservation file starts with.
@@ -56,6 +56,8 @@ type fileSpec struct {
 }
 
 type fileResource struct {
+	// Resource is the plural name of the kind. If it is empty, the plural is guessed from the kind as Kubernetes guesses it.
+	Resource   string         `json:"resource,omitempty"`
 	NamePrefix string         `json:"namePrefix,omitempty"`
 	Manifest   map[string]any `json:"manifest"`
 }
@@ -164,6 +166,9 @@ func newResource(f *file, entry fileResource) (*Resource, error) {
 		return nil, fmt.Errorf("write as JSON: %w", err)
 	}
 	gvr, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
+	if entry.Resource != "" {
+		gvr.Resource = entry.Resource
+	}
 	resource := &Resource{
 		Reservation: f.Metadata.Name,
 		Owner:       f.Spec.Owner,

@@ -70,6 +70,9 @@ func validateResource(entry fileResource, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("namePrefix"), entry.NamePrefix,
 			fmt.Sprintf("the manifest's own name %q must start with it", object.GetName())))
 	}
+	for _, message := range resourceMessages(entry.Resource) {
+		errs = append(errs, field.Invalid(at.Child("resource"), entry.Resource, message))
+	}
 	if isTokenSecret(object) {
 		errs = append(errs, validateTokenSecret(object, manifest)...)
 	}
@@ -77,6 +80,13 @@ func validateResource(entry fileResource, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Forbidden(manifest.Child("status"), "the cluster writes it: remove it"))
 	}
 	return errs
+}
+
+func resourceMessages(resource string) []string {
+	if resource == "" {
+		return nil
+	}
+	return validation.IsDNS1123Label(resource)
 }
 
 func validateType(object unstructured.Unstructured, at *field.Path) field.ErrorList {

@@ -10,8 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
@@ -23,40 +24,42 @@ const (
 	// smallBudget is the memory of all small bodies, and of the heads of refused ones.
 	smallBudget = 8 << 20
 
-	// leastCharge is what a body costs at least: its request, its goroutine and its answer take memory too. It lets 512 small
-	// bodies be on their way at a time.
-	leastCharge = 16 << 10
+	// minCharge is what a body costs at least: its request, its goroutine and its answer take memory too. It lets 512 small bodies
+	// arrive at a time.
+	minCharge = 16 << 10
 
 	// copies is how often a large body is counted: a decision may copy each of its bytes once more.
 	copies = 2
 
-	// headBytes is what is read of a body that is refused: who asks for what stands ahead of the objects.
+	// headBytes is what is read of a refused body: the user and the operation are ahead of the objects.
 	headBytes = 16 << 10
 
-	// patience is how long a body waits for room. It leaves the API server, whose timeout is 5 s, time for the answer.
+	// patience is how long a body waits for room. The API server's timeout is 5 s, which leaves time for the answer.
 	patience = time.Second
 
-	// largeGrace is how long a large body may be on its way while another one waits. An API server sends 10 MiB in some 20 ms.
+	// largeGrace is how long a large body may take to arrive while another one waits. An API server sends 10 MiB in some 20 ms.
 	largeGrace = 250 * time.Millisecond
 
 	// maxLargeQueue bounds the large bodies that wait for room: the kernel keeps the beginning of each meanwhile.
 	maxLargeQueue = 16
 
-	// minBytesPerSecond is the least speed of a body, after its first second.
+	// minBytesPerSecond is the lowest speed of a body after its first second.
 	minBytesPerSecond = 4 << 20
 
-	// maxDrainedBytes is read and thrown away of a body that is refused, so that the API server has sent its request to the
-	// end and reads the answer. The API server takes requests of up to 3 MiB; two such objects, six bytes for one: 36 MiB.
+	// maxDrainedBytes of a refused body are read and dropped, so that the API server has sent its request to the end and reads the
+	// answer. It takes requests of up to 3 MiB; two such objects, six bytes for one: 36 MiB.
 	maxDrainedBytes = 36 << 20
 
-	// drainedPerSecond is the speed of all that is thrown away together: decrypting it takes a CPU's time.
+	// drainedPerSecond is the speed of all dropped bytes together, as decrypting them takes a CPU's time; drainBurst is io.Copy's
+	// buffer.
 	drainedPerSecond = 64 << 20
+	drainBurst       = 32 << 10
 )
 
-// rooms are the two budgets. Small bodies have one of their own, so that no number of large ones makes them wait.
+// rooms are the two budgets. Small bodies have a separate one, so that no number of large ones makes them wait.
 type rooms struct {
 	small, large *budget
-	drains       *pace
+	drains       drain
 	maxBody      int64
 }
 
@@ -64,12 +67,19 @@ func newRooms(limits limits) *rooms {
 	return &rooms{
 		small:   &budget{free: smallBudget, patience: patience, maxQueue: limits.connections},
 		large:   &budget{free: copies * limits.bodyBytes, grace: largeGrace, patience: patience, maxQueue: maxLargeQueue},
-		drains:  &pace{},
+		drains:  drain{rate.NewLimiter(drainedPerSecond, drainBurst)},
 		maxBody: limits.bodyBytes,
 	}
 }
 
-// received is a body in memory, as far as it came: its Read ends with err where it did not come whole.
+// drain is a writer that drops its input within a rate that all writers share.
+type drain struct{ *rate.Limiter }
+
+func (d drain) Write(data []byte) (int, error) {
+	return len(data), d.WaitN(context.Background(), len(data))
+}
+
+// received is a body in memory. If the body is not complete, Read ends with err.
 type received struct {
 	bytes.Reader
 	data []byte
@@ -82,11 +92,10 @@ func newReceived(data []byte, err error) *received {
 	return b
 }
 
-// Received returns the body without a copy, and why it is not whole. The error is webhook.ErrTooLarge, webhook.ErrOverloaded or
-// of the connection.
+// Received returns the body without a copy. If the body is not complete, the error is webhook.ErrTooLarge, webhook.ErrOverloaded or
+// one of the connection.
 func (b *received) Received() ([]byte, error) { return b.data, b.err }
 
-// Read reads from memory.
 func (b *received) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if errors.Is(err, io.EOF) && b.err != nil {
@@ -98,13 +107,13 @@ func (b *received) Read(p []byte) (int, error) {
 // Close does nothing.
 func (b *received) Close() error { return nil }
 
-// receiving reads each body into memory before the request takes a slot, within the budgets: a handler never waits for a
-// client. It is outermost, as it needs net/http's own ResponseWriter.
+// receiving reads each body into memory, within the budgets, before the request takes a slot: a handler never waits for a client.
+// It is the outermost handler, as it needs net/http's own ResponseWriter.
 func (s *Server) receiving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.Trailer) > 0 { // a list of any length, which an API server never sends
+		if len(r.Trailer) > 0 { // a list without a bound, which an API server never sends
 			w.Header().Set("Connection", "close")
-			http.Error(w, "trailers are not taken", http.StatusBadRequest)
+			http.Error(w, "trailers are not allowed", http.StatusBadRequest)
 			return
 		}
 		c := connOf(r)
@@ -125,22 +134,22 @@ func (s *Server) receiving(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 		if c != nil && w.Header().Get("Connection") != "" {
-			s.connections.owes(c) // net/http keeps it for half a second more, for the client to take the answer
+			s.connections.owes(c) // net/http keeps it for half a second more, for the client to read the answer
 		}
 	})
 }
 
-// arrival is a body on its way into memory.
+// arrival is a body that is being received.
 type arrival struct {
 	rooms       *rooms
 	source      io.Reader
 	setDeadline func(time.Time) error
 
 	budget *budget
-	hold   *hold // nil while it has no room
+	hold   *hold // nil without room
 }
 
-// receive returns the body, or the head of it and an error. The bytes may be used until release.
+// receive returns the body, or its head and an error. The bytes may be used until release.
 func (a *arrival) receive(ctx context.Context, length int64) ([]byte, error) {
 	switch {
 	case length == 0:
@@ -148,15 +157,15 @@ func (a *arrival) receive(ctx context.Context, length int64) ([]byte, error) {
 	case length < 0:
 		return a.unknown(ctx)
 	case length <= smallBody && length <= a.rooms.maxBody:
-		if err := a.reserve(ctx, a.rooms.small, max(length, leastCharge)); err != nil {
+		if err := a.reserve(ctx, a.rooms.small, max(length, minCharge)); err != nil {
 			return nil, err
 		}
-		return a.whole(make([]byte, length), 0)
+		return a.fill(make([]byte, length), 0)
 	case length <= a.rooms.maxBody:
 		if err := a.reserve(ctx, a.rooms.large, copies*length); err != nil {
 			return a.refused(ctx, err)
 		}
-		data, err := a.whole(make([]byte, length), 0)
+		data, err := a.fill(make([]byte, length), 0)
 		if err != nil {
 			data = a.shrink(ctx, data)
 		}
@@ -166,10 +175,10 @@ func (a *arrival) receive(ctx context.Context, length int64) ([]byte, error) {
 	}
 }
 
-// whole fills data from what stands at start on. A body that is cut off, or slower than minBytesPerSecond, is an error.
-func (a *arrival) whole(data []byte, start int) ([]byte, error) {
+// fill receives data[start:], or less if the body ends. It returns an error if the body was cut or slower than minBytesPerSecond.
+func (a *arrival) fill(data []byte, start int) ([]byte, error) {
 	a.expect(int64(len(data)))
-	n, err := fill(a.source, data[start:])
+	n, err := readFull(a.source, data[start:])
 	if n += start; n == len(data) || errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -183,13 +192,13 @@ func (a *arrival) whole(data []byte, start int) ([]byte, error) {
 	return data[:n], nil
 }
 
-// unknown receives a body of unknown length: a small one, or else one of the largest size.
+// unknown receives a body of unknown length: first as a small one, then as one of the largest size.
 func (a *arrival) unknown(ctx context.Context) ([]byte, error) {
 	if err := a.reserve(ctx, a.rooms.small, smallBody); err != nil {
 		return nil, err
 	}
 	size := min(smallBody, a.rooms.maxBody)
-	data, err := a.whole(make([]byte, size), 0)
+	data, err := a.fill(make([]byte, size), 0)
 	if err != nil || int64(len(data)) < size {
 		return data, err
 	}
@@ -197,7 +206,7 @@ func (a *arrival) unknown(ctx context.Context) ([]byte, error) {
 		return a.drain(a.shrink(ctx, data), err)
 	}
 	start := len(data)
-	data, err = a.whole(append(make([]byte, 0, a.rooms.maxBody+1), data...)[:a.rooms.maxBody+1], start)
+	data, err = a.fill(append(make([]byte, 0, a.rooms.maxBody+1), data...)[:a.rooms.maxBody+1], start)
 	switch {
 	case err != nil:
 		return a.shrink(ctx, data), err
@@ -207,21 +216,21 @@ func (a *arrival) unknown(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// refused reads the head of a body that is not taken, and throws the rest away.
+// refused reads the head of a refused body, and drops the rest.
 func (a *arrival) refused(ctx context.Context, cause error) ([]byte, error) {
 	if err := a.reserve(ctx, a.rooms.small, headBytes); err != nil {
 		return nil, err
 	}
 	data := make([]byte, headBytes)
 	a.expect(headBytes)
-	n, err := fill(a.source, data)
+	n, err := readFull(a.source, data)
 	if err != nil {
 		return data[:n], cause
 	}
 	return a.drain(data, cause)
 }
 
-// drain throws the rest of the body away, unless there is no room even for its head. The answer is the same, however that ends.
+// drain drops the rest of the body if there is room for its head. The answer does not depend on how that ends.
 func (a *arrival) drain(head []byte, cause error) ([]byte, error) {
 	if a.hold == nil {
 		return nil, cause
@@ -231,7 +240,7 @@ func (a *arrival) drain(head []byte, cause error) ([]byte, error) {
 	return head, cause
 }
 
-// shrink keeps the head of a body that is refused, and gives the room of the rest back at once.
+// shrink keeps the head of a refused body, and releases the room of the rest.
 func (a *arrival) shrink(ctx context.Context, data []byte) []byte {
 	head := bytes.Clone(data[:min(len(data), headBytes)])
 	a.release()
@@ -241,7 +250,7 @@ func (a *arrival) shrink(ctx context.Context, data []byte) []byte {
 	return head
 }
 
-// reserve takes room for n bytes, in exchange for the room that the body has. With an error, it keeps that.
+// reserve exchanges the room of the body for n bytes. After an error, the body keeps its room.
 func (a *arrival) reserve(ctx context.Context, from *budget, n int64) error {
 	h, err := from.reserve(ctx, n, func() { _ = a.setDeadline(time.Unix(1, 0)) })
 	if err != nil {
@@ -252,7 +261,7 @@ func (a *arrival) reserve(ctx context.Context, from *budget, n int64) error {
 	return nil
 }
 
-// release gives the room back. It may be called twice.
+// release may be called twice.
 func (a *arrival) release() {
 	if a.hold != nil {
 		a.budget.release(a.hold)
@@ -260,7 +269,7 @@ func (a *arrival) release() {
 	}
 }
 
-// expect gives the client time for n more bytes.
+// expect sets the deadline for n more bytes.
 func (a *arrival) expect(n int64) {
 	a.budget.unlessCut(a.hold, func() {
 		_ = a.setDeadline(time.Now().Add(time.Second + time.Duration(n)*time.Second/minBytesPerSecond))
@@ -271,28 +280,8 @@ func (a *arrival) tooLarge() error {
 	return fmt.Errorf("more than %d bytes: %w", a.rooms.maxBody, webhook.ErrTooLarge)
 }
 
-// pace is a writer that forgets what it is given, and takes drainedPerSecond bytes a second from all that write to it.
-type pace struct {
-	mu   sync.Mutex
-	next time.Time
-}
-
-// Write returns when its turn has come.
-func (p *pace) Write(data []byte) (int, error) {
-	p.mu.Lock()
-	now := time.Now()
-	if p.next.Before(now) {
-		p.next = now
-	}
-	turn := p.next
-	p.next = turn.Add(time.Duration(len(data)) * time.Second / drainedPerSecond)
-	p.mu.Unlock()
-	time.Sleep(turn.Sub(now))
-	return len(data), nil
-}
-
-// fill reads until data is full, and returns the error of the reader if that comes first.
-func fill(source io.Reader, data []byte) (int, error) {
+// readFull reads until data is full, and returns the reader's error if that comes first.
+func readFull(source io.Reader, data []byte) (int, error) {
 	n := 0
 	for n < len(data) {
 		read, err := source.Read(data[n:])

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 const (
@@ -35,13 +37,8 @@ func newBoundedLog(log *slog.Logger) *boundedLog {
 
 // Write logs one line of net/http, which is about a connection, never about a body.
 func (b *boundedLog) Write(p []byte) (int, error) {
-	b.warn("http server", slog.String("err", printable(string(p))))
+	b.warn("http server", slog.String("err", text.Printable(strings.TrimSpace(string(p)), noiseBytes)))
 	return len(p), nil
-}
-
-// printable shortens a text that repeats what a client sent.
-func printable(text string) string {
-	return strings.ToValidUTF8(strings.TrimSpace(text[:min(len(text), noiseBytes)]), "?")
 }
 
 // warn logs msg if the limit allows it.

@@ -12,10 +12,10 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
-// budget bounds the bytes that bodies take in memory together. A body that finds no room waits in a queue. Meanwhile, bodies
-// that have been on their way for longer than grace are cut, the oldest first. Safe for concurrent use.
+// budget bounds the bytes that bodies take in memory together. A body without room waits in a queue. Meanwhile, bodies that have
+// been arriving for longer than grace are cut, the oldest first. Safe for concurrent use.
 type budget struct {
-	grace    time.Duration // how long a body may be on its way while others wait
+	grace    time.Duration // how long a body may arrive while others wait
 	patience time.Duration // how long a body waits for room
 	maxQueue int
 
@@ -23,7 +23,7 @@ type budget struct {
 	free     int64
 	cut      int64     // bytes of bodies that were cut, and will be free in a moment
 	queue    list.List // of *hold, without room
-	arriving list.List // of *hold, with room, on their way; the oldest first
+	arriving list.List // of *hold, with room, not yet complete; the oldest first
 }
 
 // hold is the room of one body. All fields are guarded by the budget's mu.
@@ -33,12 +33,12 @@ type hold struct {
 	cut     func()
 	isCut   bool
 	granted chan struct{} // closed with the room
-	place   *list.Element // in arriving; nil once the body is whole, or was cut
+	place   *list.Element // in arriving; nil once the body is complete or cut
 	timer   *time.Timer
 }
 
-// reserve takes n bytes for a body that is on its way. The error is review.ErrOverloaded. If others need the room, cut is
-// called, at most once, and not after arrived. It must not block.
+// reserve takes n bytes for an arriving body. The error is webhook.ErrOverloaded. If others need the room, cut is called, at most
+// once, and not after arrived. It must not block.
 func (b *budget) reserve(ctx context.Context, n int64, cut func()) (*hold, error) {
 	h := &hold{bytes: n, cut: cut, granted: make(chan struct{})}
 	b.mu.Lock()
@@ -59,7 +59,7 @@ func (b *budget) reserve(ctx context.Context, n int64, cut func()) (*hold, error
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if h.place != nil || h.isCut { // it got room at the last moment
+	if h.place != nil || h.isCut { // it got room just now
 		return h, nil
 	}
 	b.queue.Remove(place)
@@ -67,7 +67,7 @@ func (b *budget) reserve(ctx context.Context, n int64, cut func()) (*hold, error
 	return nil, webhook.ErrOverloaded
 }
 
-// unlessCut calls f, which must not block, unless the body was cut. What f does, a later cut undoes.
+// unlessCut calls f, which must not block, unless the body was cut. A later cut overrides what f does.
 func (b *budget) unlessCut(h *hold, f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,7 +76,7 @@ func (b *budget) unlessCut(h *hold, f func()) {
 	}
 }
 
-// arrived says that the body is whole, or that nothing more of it will come. It reports whether the body was cut.
+// arrived ends the arrival of a body. It reports whether the body was cut.
 func (b *budget) arrived(h *hold) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,7 +84,7 @@ func (b *budget) arrived(h *hold) bool {
 	return h.isCut
 }
 
-// release gives the room back. It is called once.
+// release is called once for each hold.
 func (b *budget) release(h *hold) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,7 +96,7 @@ func (b *budget) release(h *hold) {
 	b.settle()
 }
 
-// settle gives room to those that wait, in turn, and cuts bodies for the first one that finds none. The caller holds mu.
+// settle gives room to waiting bodies, in turn, and cuts others for the first one without room. The caller holds mu.
 func (b *budget) settle() {
 	for front := b.queue.Front(); front != nil; front = b.queue.Front() {
 		h := front.Value.(*hold) //nolint:errcheck,forcetypeassert // the lists hold nothing else
@@ -112,7 +112,7 @@ func (b *budget) settle() {
 	}
 }
 
-// expire looks again whether somebody waits for the room of a body whose grace is over.
+// expire runs when the grace of a body is over.
 func (b *budget) expire() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,7 +133,7 @@ func (b *budget) makeRoom(n int64) {
 	}
 }
 
-// leave takes h from those on their way. The caller holds mu.
+// leave removes h from arriving. The caller holds mu.
 func (b *budget) leave(h *hold) {
 	if h.place != nil {
 		b.arriving.Remove(h.place)

@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// maxHelloBytes bounds what a client sends until its handshake is done: some 2 KiB, and a chain of client certificates.
-	// crypto/tls alone keeps 64 KiB of an unfinished message.
+	// maxHelloBytes bounds a client's bytes until its handshake is done: some 2 KiB, and a chain of client certificates. crypto/tls
+	// alone keeps 64 KiB of an unfinished message.
 	maxHelloBytes = 16 << 10
 
-	// maxHeadLines bounds the lines of a request's head. The API server sends about ten. As net/http keeps each parsed, a head
+	// maxHeadLines bounds the lines of a request's head. The API server sends about ten. net/http keeps each parsed, so that a head
 	// of empty fields takes thirty times its size.
 	maxHeadLines = 64
 
-	// receiveBuffer bounds what the kernel keeps for a connection that is not read: its memory counts as the container's. It
-	// is enough for 60 MB/s at a round trip of 1 ms.
+	// receiveBuffer bounds what the kernel keeps for a connection that is not read: it counts as the container's memory. It is enough
+	// for 60 MB/s at a round trip of 1 ms.
 	receiveBuffer = 64 << 10
 )
 
@@ -32,8 +32,7 @@ var (
 	errHeadTooLong  = errors.New("the head of the request has too many lines")
 )
 
-// conn is a connection that knows what its client owes. net/http does not take it for a TLS connection: the server fills in
-// Request.TLS.
+// conn is a connection in the table. As net/http does not take it for a TLS connection, the server sets Request.TLS.
 type conn struct {
 	net.Conn           // secure, or raw where that is nil
 	secure   *tls.Conn // nil for a connection without TLS
@@ -78,7 +77,7 @@ func (c *conn) shakeHands(ctx context.Context) error {
 	return nil
 }
 
-// Read reads what the client sent, and refuses a head of too many lines.
+// Read refuses a head of too many lines.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n == 0 {
@@ -92,13 +91,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the connection.
+// Close ends the connection, and what is kept for it.
 func (c *conn) Close() error {
 	c.table.remove(c)
 	return c.Conn.Close()
 }
 
-// CloseWrite says that no more will be sent; without TLS, only Close does.
+// CloseWrite ends the answers of a TLS connection. Without TLS, only Close does.
+// Close ends the connection, and what is kept for it.
 func (c *conn) CloseWrite() error {
 	if c.secure == nil {
 		return nil
@@ -106,10 +106,10 @@ func (c *conn) CloseWrite() error {
 	return c.secure.CloseWrite()
 }
 
-// cut closes the connection without a word to the client; nothing for nil. A TLS alert could block.
+// cut closes the connection without a TLS alert, which could block. It does nothing for nil.
 func (c *conn) cut() {
 	if c != nil {
-		_ = c.raw.Close() // whoever reads from it learns that it is closed
+		_ = c.raw.Close()
 	}
 }
 
@@ -121,8 +121,8 @@ func (c *conn) answered() {
 	c.table.answered(c)
 }
 
-// isPipelined reports whether more has come than the request: its head, and a body of that length. A negative length is not
-// known, and counts as more.
+// isPipelined reports whether the client sent more than the head and a body of that length. It returns true for a negative length,
+// which is not known.
 func (c *conn) isPipelined(length int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,12 +132,11 @@ func (c *conn) isPipelined(length int64) bool {
 // hello bounds the bytes of a handshake.
 type hello struct {
 	net.Conn
-	heard func() // is told of the client's bytes
+	heard func() // called for each read of bytes
 	left  int
 	done  bool
 }
 
-// Read reads what is left for the handshake, and without a bound afterwards.
 func (h *hello) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
 	if n > 0 {
@@ -184,7 +183,7 @@ func (h *head) read(p []byte) bool {
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-// connOf returns the connection of a request; nil where it came by none, as in a test.
+// connOf returns the connection of a request, or nil for a request without one, as in a test.
 func connOf(r *http.Request) *conn {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	return c
@@ -194,7 +193,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// followState tells the table what net/http sees.
+// followState is net/http's ConnState: it notes idle connections.
 func followState(c net.Conn, state http.ConnState) {
 	if own, ok := c.(*conn); ok && state == http.StateIdle {
 		own.answered()

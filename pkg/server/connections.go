@@ -10,11 +10,10 @@ import (
 
 // connections holds the open connections in the order in which they are closed to make room for a new one:
 //
-//  1. Where half of them owe the server something (a handshake, the head or the body of a request): the one that has owed it
-//     longest, of those that have sent nothing at all or of the others, whichever are more. So a flood of clients that send
-//     nothing, or send slowly, costs no used connection.
-//  2. Where there are max connections: the idle one that was used longest ago. An API server's own are the last to go, as they
-//     are used.
+//  1. If half of them owe the server something (a handshake, the head or the body of a request): the one that has owed it longest,
+//     among those that have sent nothing or among the others, whichever are more. So a flood of clients that send nothing, or send
+//     slowly, costs no used connection.
+//  2. If there are max connections: the idle one that was used longest ago. API servers use theirs, so that these go last.
 //
 // A connection whose request is being answered is never closed. Safe for concurrent use.
 type connections struct {
@@ -30,8 +29,8 @@ func newConnections(limit int) *connections {
 	return &connections{max: limit, silent: list.New(), owing: list.New(), idle: list.New()}
 }
 
-// add takes in a new connection, which owes a handshake, and closes another one where that is needed. It returns false, and
-// does not take c in, if every connection is in use.
+// add adds a new connection, which owes a handshake, and closes another one if needed. It returns false, and does not add c, if
+// every connection is in use.
 func (t *connections) add(c *conn) bool {
 	t.mu.Lock()
 	var victim *conn
@@ -54,7 +53,7 @@ func (t *connections) add(c *conn) bool {
 
 func (t *connections) maxOwing() int { return max(1, t.max/2) }
 
-// makeRoom closes the connection that has owed longest, for want of file descriptors.
+// makeRoom closes the connection that has owed longest. It is called when no file descriptor is free.
 func (t *connections) makeRoom() {
 	t.mu.Lock()
 	victim := t.takeDebtor()
@@ -62,7 +61,7 @@ func (t *connections) makeRoom() {
 	victim.cut()
 }
 
-// owes says that the client has begun a request, or is to take an answer that is the last one.
+// owes notes that the client has begun a request, or must read its last answer.
 func (t *connections) owes(c *conn) {
 	t.mu.Lock()
 	var victim *conn
@@ -76,7 +75,7 @@ func (t *connections) owes(c *conn) {
 	victim.cut()
 }
 
-// heard says that bytes came from the client: the first ones, or, between two requests, those that begin the next one.
+// heard notes that the client sent bytes: its first ones, or those that begin the next request.
 func (t *connections) heard(c *conn) {
 	t.mu.Lock()
 	begins := c.queue != nil && c.queue != t.owing
@@ -86,14 +85,14 @@ func (t *connections) heard(c *conn) {
 	}
 }
 
-// answering says that the request of c has come whole, or as far as it will.
+// answering notes that no more of the request will be read.
 func (t *connections) answering(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.put(c, nil)
 }
 
-// answered says that c waits for its next request.
+// answered notes that c waits for its next request.
 func (t *connections) answered(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,14 +101,14 @@ func (t *connections) answered(c *conn) {
 	}
 }
 
-// remove forgets a connection that is closed. It may be called twice.
+// remove removes a closed connection. It may be called twice.
 func (t *connections) remove(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.take(c)
 }
 
-// put moves c to the end of queue, or to none where queue is nil. The caller holds mu.
+// put moves c to the end of queue; nil for no queue. The caller holds mu.
 func (t *connections) put(c *conn, queue *list.List) {
 	if c.queue != nil {
 		c.queue.Remove(c.place)
@@ -119,7 +118,7 @@ func (t *connections) put(c *conn, queue *list.List) {
 	}
 }
 
-// takeDebtor removes the connection that owes something and is the first to go. The caller holds mu.
+// takeDebtor removes the connection to close of those that owe something. The caller holds mu.
 func (t *connections) takeDebtor() *conn {
 	if t.silent.Len() >= t.owing.Len() {
 		return t.takeFirst(t.silent)
@@ -127,7 +126,7 @@ func (t *connections) takeDebtor() *conn {
 	return t.takeFirst(t.owing)
 }
 
-// takeFirst removes the first of queue and returns it; nil where there is none. The caller holds mu.
+// takeFirst removes the first of queue and returns it, or nil. The caller holds mu.
 func (t *connections) takeFirst(queue *list.List) *conn {
 	front := queue.Front()
 	if front == nil {

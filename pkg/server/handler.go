@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// handler is what stands between the socket and the mux, from the outside inwards: the body's way into memory, the panic
-// fence, the wait for a slot.
+// handler wraps Options.Handler: it receives the body, catches panics, and waits for a slot.
 func (s *Server) handler() http.Handler {
 	return s.receiving(s.fenced(s.admitted(s.opts.Handler)))
 }
@@ -25,21 +24,20 @@ func (s *Server) fenced(next http.Handler) http.Handler {
 		out := &answer{ResponseWriter: w, last: func() bool { return s.Ready(nil) != nil }}
 		defer s.recoverPanic(out, r)
 		next.ServeHTTP(out, r)
-		if !out.sent { // net/http would send the head past out
+		if !out.sent { // net/http would send the head without out
 			out.WriteHeader(http.StatusOK)
 		}
 	})
 }
 
-// recoverPanic answers 500 if nothing has been sent, and else cuts the connection,
-// so that no client takes half an answer for a whole one.
+// recoverPanic answers 500 if nothing has been sent, or else cuts the connection, so that no client reads half an answer.
 func (s *Server) recoverPanic(w *answer, r *http.Request) {
 	cause := recover()
 	if cause == nil {
 		return
 	}
 	if cause == http.ErrAbortHandler { //nolint:errorlint // a panic's value is no wrapped error
-		panic(cause) //nolint:forbidigo // the handler's wish, and net/http's way: the connection is cut in silence
+		panic(cause) //nolint:forbidigo // the handler asks net/http to cut the connection in silence
 	}
 	s.opts.Log.ErrorContext(r.Context(), "webhook handler panicked",
 		slog.String("err", describe(cause)), slog.String("path", r.URL.Path), slog.String("stack", string(debug.Stack())))
@@ -51,8 +49,7 @@ func (s *Server) recoverPanic(w *answer, r *http.Request) {
 	http.Error(w, "internal error: the guard's log has the cause", http.StatusInternalServerError)
 }
 
-// describe gives the runtime's own words, and of any other value only the type: it
-// may hold a piece of a Secret.
+// describe returns the text of a runtime error, and only the type of any other value: it may hold a piece of a Secret.
 func describe(cause any) string {
 	if err, ok := cause.(runtime.Error); ok {
 		return err.Error()
@@ -60,10 +57,8 @@ func describe(cause any) string {
 	return fmt.Sprintf("panic with a value of type %T", cause)
 }
 
-// admitted lets MaxInFlight requests through at a time, each with a deadline in its
-// context. A request that has waited in vain for half of its time is refused: the
-// other half is what the caller needs to read the refusal, and a review started
-// later would hardly be in time.
+// admitted handles limits.inFlight requests at a time, each with a deadline in its context. It refuses a request that has waited for
+// half of its time: the caller needs the other half to read the refusal, and a later review would hardly be in time.
 func (s *Server) admitted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := s.reviewTimeout(r)
@@ -78,7 +73,7 @@ func (s *Server) admitted(next http.Handler) http.Handler {
 	})
 }
 
-// acquire waits for a slot. The plain select first spares a timer when one is free.
+// acquire waits for a slot. The first select needs no timer.
 func (s *Server) acquire(ctx context.Context, patience time.Duration) bool {
 	select {
 	case s.slots <- struct{}{}:
@@ -95,21 +90,16 @@ func (s *Server) acquire(ctx context.Context, patience time.Duration) bool {
 	}
 }
 
-// refuse answers that the server is busy. The API server treats it as a failed call,
-// which the registration's failurePolicy turns into a refused write.
+// refuse answers that the server is busy. The API server takes that for a failed call, and applies the failurePolicy.
 func (s *Server) refuse(w http.ResponseWriter) {
 	s.noise.warn("request refused: too many in flight", slog.Int("limit", s.limits.inFlight))
 	w.Header().Set("Retry-After", "1")
-	http.Error(w, fmt.Sprintf("busy: %d requests are in flight, try again", s.limits.inFlight),
-		http.StatusServiceUnavailable)
+	http.Error(w, fmt.Sprintf("busy: %d requests are in flight, try again", s.limits.inFlight), http.StatusServiceUnavailable)
 }
 
-// reviewTimeout is the caller's own timeout, which the API server puts into the URL
-// as "?timeout=5s", if it is above zero and below limits.review.
+// reviewTimeout returns the caller's timeout if it is above zero and below limits.review. The API server puts it into the URL as
+// "?timeout=5s".
 func (s *Server) reviewTimeout(r *http.Request) time.Duration {
-	if r.URL.RawQuery == "" {
-		return s.limits.review
-	}
 	asked, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || asked <= 0 {
 		return s.limits.review
@@ -117,17 +107,16 @@ func (s *Server) reviewTimeout(r *http.Request) time.Duration {
 	return min(asked, s.limits.review)
 }
 
-// answer is a ResponseWriter that knows whether its head has been sent, and that adds
-// "Connection: close" to it if the connection is not to be used again. It decides at
-// the last moment, so that a request that was in flight when the drain began says so
-// too. It has no Unwrap: a head sent past it would be unknown to it.
+// answer is a ResponseWriter that knows whether its head has been sent. It adds "Connection: close" to the head of the connection's
+// last answer, and decides that at the last moment, so that a request in flight at the begin of the drain gets it too. It has no
+// Unwrap, as a head that is sent past it would be unknown to it.
 type answer struct {
 	http.ResponseWriter
 	last func() bool
 	sent bool
 }
 
-// WriteHeader sends the head.
+// WriteHeader notes that the answer has begun.
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK && !a.sent { // 1xx are no answers
 		a.sent = true
@@ -138,7 +127,6 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// Write sends the head, if that is still to do, and a piece of the body.
 func (a *answer) Write(p []byte) (int, error) {
 	if !a.sent {
 		a.WriteHeader(http.StatusOK)

@@ -11,19 +11,21 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// acceptPause is the pause after an Accept that failed, as it does when there is no free file descriptor.
+// acceptPause is the pause after an Accept that failed, such as for want of a file descriptor.
 const acceptPause = 5 * time.Millisecond
 
-// guests are the connections of a listener, and the log for what they do.
+// guests are the connections of a listener, and the log of their errors.
 type guests struct {
 	table *connections
 	noise *boundedLog
 }
 
-// listener accepts connections without ever waiting for a client: each shakes hands by itself, and Accept returns those that
-// have done so.
+// listener accepts connections without waiting for a client: each has a goroutine for its handshake, and Accept returns those that
+// are done.
 type listener struct {
 	net.Listener
 	config  *tls.Config
@@ -35,8 +37,7 @@ type listener struct {
 	ended chan struct{}
 }
 
-// listen starts to accept connections of the inner listener, with TLS if config is not nil. The caller calls Close, and not
-// that of the inner one.
+// listen starts to accept connections of the inner listener, with TLS if config is not nil. The caller closes the returned one.
 func listen(inner net.Listener, config *tls.Config, timeout time.Duration, guests guests) *listener {
 	ended := make(chan struct{})
 	l := &listener{
@@ -47,7 +48,7 @@ func listen(inner net.Listener, config *tls.Config, timeout time.Duration, guest
 	return l
 }
 
-// Accept returns the next connection that has shaken hands.
+// Accept returns the next connection, within the limits.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
@@ -87,19 +88,20 @@ func (l *listener) run() {
 	}
 }
 
-// welcome hands c to Accept once it has shaken hands, and closes it if that takes too long.
+// welcome passes c to Accept after its handshake, or closes it if that takes too long.
 func (l *listener) welcome(c *conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	if err := c.shakeHands(ctx); err != nil {
 		l.table.remove(c)
 		c.cut()
-		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()), slog.String("err", printable(err.Error())))
+		l.noise.warn("TLS handshake failed", slog.String("client", c.RemoteAddr().String()),
+			slog.String("err", text.Printable(err.Error(), noiseBytes)))
 		return
 	}
 	select {
 	case l.ready <- c:
 	case <-l.ended:
-		_ = c.Close() // nobody is served any more
+		_ = c.Close()
 	}
 }

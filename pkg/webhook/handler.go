@@ -20,24 +20,22 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
-// Path is where reviews are served. kubectl shows it when the guard does not answer in time, so that it says what is
-// missing.
+// Path is the URL path of the webhook.
 const Path = "/validate"
 
 // LookupTimeout bounds the lookups of a decision together. With the 5 s of the registration, it leaves time for an
 // answer that says so.
 const LookupTimeout = 2 * time.Second
 
-// Lookup answers a lookup of a decision from the live cluster. An error means that the answer is not known: the write is then
-// denied, and the controller that made it tries again.
+// Lookup answers a lookup of a decision from the live cluster. After an error the write is denied, and the controller retries.
 type Lookup interface {
 	Holds(ctx context.Context, lookup policy.Lookup) (bool, error)
 }
 
-// Recorder keeps what an administrator may want to review. Record returns the name of the record once the fact is safe, or
-// nothing more can be done for it; it never fails, as a denial is a denial, recorded or not.
+// Recorder stores audit events. Record returns the name of the record, at the latest when it gives up storing it: a denial needs
+// no record to stand.
 type Recorder interface {
-	Record(ctx context.Context, fact audit.Event) string
+	Record(ctx context.Context, event audit.Event) string
 }
 
 // Options are the parts of a Handler. Policy, Log and Metrics are required.
@@ -71,11 +69,10 @@ func NewHandler(options Options) (*Handler, error) {
 
 var _ http.Handler = (*Handler)(nil)
 
-// ServeHTTP answers one review. Only a request that is not one at all is answered by an HTTP status alone. A body that is a
-// Received is not copied.
+// ServeHTTP answers one review. A request that is no review gets an HTTP status only. A body that is a Received is not copied.
 //
-// A review whose uid can be read is always answered with HTTP 200 and a verdict, as the API server shows a person the
-// message of a verdict, and of an HTTP error only that there was one.
+// Every review with a readable uid gets HTTP 200 and a decision: the API server shows the message of a decision to the user, and
+// hides the text of an HTTP error.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	if status := refuse(r); status != http.StatusOK {
@@ -146,8 +143,7 @@ func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error
 	return h.Lookup.Holds(ctx, lookup)
 }
 
-// respond writes the answer. Where not even the uid could be read, no answer would be taken for one: the HTTP status says
-// so too.
+// respond writes the answer. Without a uid the API server ignores it, so the HTTP status says that the review failed.
 func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decision policy.Decision, record string) {
 	answer, err := Encode(h.response(request, decision, record))
 	if err != nil {
@@ -164,7 +160,7 @@ func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decisi
 	default:
 		w.WriteHeader(http.StatusBadRequest)
 	}
-	_, _ = w.Write(answer) // the API server is gone: nobody is left to tell
+	_, _ = w.Write(answer) // an error says that the API server closed the connection
 }
 
 func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) Response {
@@ -185,7 +181,7 @@ func annotations(request *policy.Request, decision policy.Decision, record strin
 		return nil
 	}
 	a := map[string]string{
-		"decision": verdict(decision), "reason": string(decision.Reason), "operation": bounded(string(request.Operation)),
+		"decision": verdict(decision), "reason": string(decision.Reason), "operation": printable(string(request.Operation)),
 		"outcome": string(decision.Outcome), "resource": decision.Object.String(), "record": record,
 	}
 	maps.DeleteFunc(a, func(_, value string) bool { return value == "" })

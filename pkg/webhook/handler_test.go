@@ -66,6 +66,11 @@ func TestMalformedInputIsAnsweredAndNeverAllowed(t *testing.T) {
 		"groups that are not a list":     {replaced(`"groups":["system:masters","system:authenticated"]`, `"groups":7`), http.StatusOK, uid, "admin"},
 		"text that is not UTF-8":         {replaced(`"apigw-ingress-clusterrole"`, "\"\xff\""), http.StatusOK, uid, "admin"},
 		"an operation of its own":        {replaced(`"UPDATE"`, `"CONNECT"`), http.StatusOK, uid, "admin"},
+		"a number as the name":           {replaced(`"name":"apigw-ingress-clusterrole"`, `"name":7`), http.StatusOK, uid, "admin"},
+		"a number as the subresource":    {replaced(`"operation"`, `"subResource":7,"operation"`), http.StatusOK, uid, "admin"},
+		"a list as the user's name":      {replaced(`"username":"admin"`, `"username":["admin"]`), http.StatusOK, uid, ""},
+		"a string as the old object":     {replaced(`"oldObject":{`, `"oldObject":"x","was":{`), http.StatusOK, uid, "admin"},
+		"a string as the resource":       {replaced(`"resource":{`, `"resource":"x","was":{`), http.StatusOK, uid, "admin"},
 		"objects of null":                {replaced(`"object":{`, `"object":null,"was":{`), http.StatusOK, uid, "admin"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +98,15 @@ func uidOf(t *testing.T, body string) string {
 		t.Fatal(err)
 	}
 	return request.UID
+}
+
+// A deletion has no object. A value that is no object must not pass for an absent one.
+func TestADeletionWithAnObjectThatIsNoneIsUnreadable(t *testing.T) {
+	t.Parallel()
+	body := strings.Replace(string(named(t, "delete-role")), `"object":null`, `"object":"x"`, 1)
+	if answer := answerOf(t, post(t, newHandler(t, io.Discard, true), []byte(body))); answer.AuditAnnotations["reason"] != "Unreadable" {
+		t.Errorf("got %v", answer.AuditAnnotations)
+	}
 }
 
 // logged returns the one line that was logged.

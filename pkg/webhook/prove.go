@@ -5,7 +5,6 @@ package webhook
 
 import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )

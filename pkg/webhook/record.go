@@ -12,6 +12,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // The keys of log lines, in one place: people write queries over them.
@@ -31,7 +32,7 @@ const (
 	keyError       = "err"
 )
 
-// record has the fact of a decision that an administrator may want to review kept, and returns the name of its record. A
+// record has the event of a decision that an administrator may want to review kept, and returns the name of its record. A
 // dry-run leaves none; neither does what has no uid, which no API server has sent.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
@@ -70,7 +71,7 @@ func (h *Handler) callerOf(r *http.Request) v1alpha1.Caller {
 	return v1alpha1.CallerUnverified
 }
 
-// logLine writes one line for each such fact. It names fields, and never a value of an object.
+// logLine writes one line for each such event. It names fields, and never a value of an object.
 func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision policy.Decision, err error) {
 	level, message := slog.LevelDebug, "write allowed"
 	switch {
@@ -88,14 +89,14 @@ func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision
 func attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
 	object := objectOf(request, decision)
 	attributes := []slog.Attr{
-		slog.String(keyRequestUID, bounded(request.UID)),
-		slog.String(keyUser, bounded(request.User.Name)),
-		slog.String(keyOperation, bounded(string(request.Operation))),
-		slog.String(keyGroup, bounded(object.Group)),
-		slog.String(keyResource, bounded(object.Resource)),
-		slog.String(keyNamespace, bounded(object.Namespace)),
-		slog.String(keyName, bounded(object.Name)),
-		slog.String(keySubresource, bounded(request.Subresource)),
+		slog.String(keyRequestUID, printable(request.UID)),
+		slog.String(keyUser, printable(request.User.Name)),
+		slog.String(keyOperation, printable(string(request.Operation))),
+		slog.String(keyGroup, printable(object.Group)),
+		slog.String(keyResource, printable(object.Resource)),
+		slog.String(keyNamespace, printable(object.Namespace)),
+		slog.String(keyName, printable(object.Name)),
+		slog.String(keySubresource, printable(request.Subresource)),
 		slog.Bool(keyDryRun, request.DryRun),
 		slog.String(keyDecision, verdict(decision)),
 		slog.String(keyReason, string(decision.Reason)),
@@ -115,9 +116,4 @@ const (
 	maxChanged = 32
 )
 
-func bounded(s string) string {
-	if len(s) <= maxLogged {
-		return s
-	}
-	return s[:maxLogged] + "..."
-}
+func printable(foreign string) string { return text.Printable(foreign, maxLogged) }

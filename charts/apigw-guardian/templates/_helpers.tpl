@@ -22,8 +22,9 @@ app.kubernetes.io/component: webhook
 {{- end }}
 
 {{- /* Every reserved resource as a JSON list of {group, resource, namespace, name, kind}: the file that the program brings, and
-       the further reservations. Plurals are formed as the program forms them. */}}
+       the further reservations. A kind that is not in $regular needs the field resource, its plural. */}}
 {{- define "guardian.reserved" -}}
+{{- $regular := list "ClusterRole" "ClusterRoleBinding" "ConfigMap" "Role" "RoleBinding" "Secret" "ServiceAccount" }}
 {{- $all := list }}
 {{- $sets := list (.Files.Get "files/apigw-ingress.yaml" | fromYaml).spec }}
 {{- range .Values.reservations }}{{ $sets = append $sets . }}{{ end }}
@@ -33,11 +34,11 @@ app.kubernetes.io/component: webhook
 {{- $parts := splitList "/" $manifest.apiVersion }}
 {{- $group := "" }}
 {{- if gt (len $parts) 1 }}{{ $group = first $parts }}{{ end }}
-{{- $kind := lower $manifest.kind }}
-{{- $plural := printf "%ss" $kind }}
-{{- if regexMatch "(s|x|ch|sh)$" $kind }}{{ $plural = printf "%ses" $kind }}{{ end }}
-{{- if regexMatch "[^aeiou]y$" $kind }}{{ $plural = printf "%sies" (trimSuffix "y" $kind) }}{{ end }}
-{{- if eq $kind "endpoints" }}{{ $plural = $kind }}{{ end }}
+{{- $plural := .resource }}
+{{- if and (not $plural) (has $manifest.kind $regular) }}{{ $plural = printf "%ss" (lower $manifest.kind) }}{{ end }}
+{{- if not $plural }}
+{{- fail (printf "reservations: the plural of %s %q is unknown: add resource: PLURAL next to its manifest (see kubectl api-resources)" $manifest.kind $manifest.metadata.name) }}
+{{- end }}
 {{- $all = append $all (dict "group" $group "resource" $plural "namespace" ($manifest.metadata.namespace | default "") "name" $manifest.metadata.name "kind" $manifest.kind) }}
 {{- end }}
 {{- end }}

@@ -24,6 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 func builtIn(tb testing.TB) *reserved.Set {
@@ -65,7 +66,7 @@ func told(t *testing.T, set *reserved.Set, content []byte) []string {
 			t.Fatal(err)
 		}
 		for _, finding := range Judge(set, event) {
-			fact := finding.Fact
+			fact := finding.Event
 			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
 				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Object, " ", fact.Reason, " ", fact.User.Name)), " "))
 		}
@@ -639,13 +640,22 @@ func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 		line(t, append(flood, at("08:20:01"), edit{"user>username": evil})...))
 	record := log.Compare(nil).ToStore()[0]
 	want := v1alpha1.AuditRecordSpec{
-		Outcome: v1alpha1.Denied, Object: v1alpha1.ParseObjectReference(role), Resource: role, Reason: audit.Printable(evil+strings.Repeat("r", 100), 64),
+		Outcome: v1alpha1.Denied, Object: v1alpha1.ParseObjectReference(role), Resource: role, Reason: text.Printable(evil+strings.Repeat("r", 100), 64),
 		Count: 3, Counts: []v1alpha1.ReplicaCount{{Replica: "import", Count: 3}}, Replica: "import", Source: v1alpha1.SourceImport,
 		FirstTime: metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 1, 100e6, time.UTC)),
 		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),
 	}
 	if diff := gocmp.Diff(want, record.Spec); diff != "" {
 		t.Errorf("what two users did has no user and no operation of its own (-want +got):\n%s", diff)
+	}
+}
+
+func TestARecordOfTwoWritesByOneUserNamesTheUser(t *testing.T) {
+	t.Parallel()
+	write := []edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", "20261125t0820-update-0123456789abcdef0123"), code(403, "")}
+	log := logOf(t, line(t, append(write, at("08:20:01"))...), line(t, append(write, at("08:20:02"))...))
+	if spec := log.Compare(nil).ToStore()[0].Spec; spec.User.Name != "alice" || spec.Operation != "UPDATE" || spec.Count != 2 {
+		t.Errorf("got %+v", spec)
 	}
 }
 

@@ -11,13 +11,13 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Replica is the name under which an imported record counts.
@@ -64,7 +64,7 @@ type Counts struct {
 type group struct {
 	// record is the name of the guard's record; empty where the guard made none. imported is that of the imported one.
 	record, imported string
-	fact             audit.Event
+	event            audit.Event
 	first, last      time.Time
 	count            int64
 }
@@ -117,7 +117,7 @@ func (e *Event) key() [sha256.Size]byte {
 func (l *Log) add(finding Finding) {
 	switch finding.Kind {
 	case Owed:
-		if finding.Fact.Outcome == v1alpha1.Denied {
+		if finding.Event.Outcome == v1alpha1.Denied {
 			l.counts.Denied++
 		} else {
 			l.counts.LetThrough++
@@ -127,11 +127,11 @@ func (l *Log) add(finding Finding) {
 		l.counts.Passed++
 	case Unguarded:
 		l.counts.Unguarded++
-		l.marks = append(l.marks, mark{at: finding.Fact.Time, away: Unguarded})
+		l.marks = append(l.marks, mark{at: finding.Event.Time, away: Unguarded})
 		l.count(finding)
 	case Failed:
 		l.counts.Failed++
-		l.marks = append(l.marks, mark{at: finding.Fact.Time, away: Failed})
+		l.marks = append(l.marks, mark{at: finding.Event.Time, away: Failed})
 	case DryRun:
 		l.counts.DryRuns++
 	case Unclear:
@@ -143,37 +143,37 @@ func (l *Log) add(finding Finding) {
 func (l *Log) count(finding Finding) {
 	record, imported := finding.Record, finding.Record+importSuffix
 	if len(validation.IsDNS1123Subdomain(imported)) > 0 {
-		record, imported = "", finding.Fact.Name()
+		record, imported = "", finding.Event.Name()
 	}
-	at := finding.Fact.Time
+	at := finding.Event.Time
 	g := l.groups[imported]
 	if g == nil {
-		l.groups[imported] = &group{record: record, imported: imported, fact: finding.Fact, first: at, last: at, count: 1}
+		l.groups[imported] = &group{record: record, imported: imported, event: finding.Event, first: at, last: at, count: 1}
 		return
 	}
 	g.count++
-	g.keepCommon(finding.Fact)
+	g.keepCommon(finding.Event)
 	if at.Before(g.first) {
 		g.first = at
 	}
 	if !at.Before(g.last) {
-		g.last, g.fact.Message = at, finding.Fact.Message
+		g.last, g.event.Message = at, finding.Event.Message
 	}
 }
 
-// keepCommon drops from the fact what is not the same for all its writes: one record may count many users' in a flood.
+// keepCommon drops from the event what is not the same for all its writes: one record may count many users' in a flood.
 func (g *group) keepCommon(other audit.Event) {
-	if g.fact.User.Name != other.User.Name {
-		g.fact.User = v1alpha1.User{}
+	if g.event.User.Name != other.User.Name {
+		g.event.User = v1alpha1.User{}
 	}
-	if g.fact.Operation != other.Operation {
-		g.fact.Operation = ""
+	if g.event.Operation != other.Operation {
+		g.event.Operation = ""
 	}
-	if g.fact.Object != other.Object {
-		g.fact.Object = v1alpha1.ObjectReference{}
+	if g.event.Object != other.Object {
+		g.event.Object = v1alpha1.ObjectReference{}
 	}
-	if g.fact.Reason != other.Reason {
-		g.fact.Reason = ""
+	if g.event.Reason != other.Reason {
+		g.event.Reason = ""
 	}
 }
 
@@ -331,9 +331,9 @@ func (g *group) difference(recorded int64) Difference {
 }
 
 func (g *group) toStore(count int64) *v1alpha1.AuditRecord {
-	record := g.fact.Record(Replica, count)
+	record := g.event.Record(Replica, count)
 	record.Name = g.imported
-	record.Spec.Reason = audit.Printable(record.Spec.Reason, maxReason) // a log may hold what no guard has written
+	record.Spec.Reason = text.Printable(record.Spec.Reason, maxReason) // a log may hold what no guard has written
 	record.Spec.FirstTime = metav1.NewMicroTime(g.first.Truncate(time.Microsecond))
 	record.Spec.LastTime = metav1.NewMicroTime(g.last.Truncate(time.Microsecond))
 	return record

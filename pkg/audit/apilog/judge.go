@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
-
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -49,9 +48,9 @@ const (
 // Finding is what one event tells.
 type Finding struct {
 	Kind Kind
-	// Fact is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The paths of changed
+	// Event is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The paths of changed
 	// fields do not stand in the log.
-	Fact audit.Event
+	Event audit.Event
 	// Record is the name of the record that the guard itself noted in the event; empty where it noted none.
 	Record string
 }
@@ -68,7 +67,7 @@ func Judge(set *reserved.Set, event *Event) []Finding {
 		findings = event.unasked(set)
 	}
 	if event.DryRun && len(findings) > 0 {
-		return []Finding{event.finding(DryRun, findings[0].Fact.Object)}
+		return []Finding{event.finding(DryRun, findings[0].Event.Object)}
 	}
 	return findings
 }
@@ -94,7 +93,8 @@ func (e *Event) asked() []Finding {
 	for _, decision := range e.Decisions {
 		findings = append(findings, e.decided(decision))
 	}
-	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }) {
+	deniedIt := func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }
+	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, deniedIt) {
 		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
 		findings = append(findings, e.finding(Unclear, e.object()))
 	}
@@ -111,12 +111,12 @@ func (e *Event) asked() []Finding {
 // keeps the first: the reason may be that of an allowed write, and the outcome and record those of the denial that followed.
 func (e *Event) decided(d Decision) Finding {
 	finding := e.finding(Owed, cmp.Or(d.Object, e.object()))
-	finding.Record, finding.Fact.Reason = d.Record, d.Reason
+	finding.Record, finding.Event.Reason = d.Record, d.Reason
 	if slices.Contains(audit.Operations(), d.Operation) {
-		finding.Fact.Operation = d.Operation
+		finding.Event.Operation = d.Operation
 	}
 	if e.Denier == d.Entry {
-		finding.Fact.Message = e.Sentence
+		finding.Event.Message = e.Sentence
 	}
 	switch {
 	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
@@ -124,7 +124,7 @@ func (e *Event) decided(d Decision) Finding {
 	case d.Record == "" && e.isDeletion():
 		finding.Kind = DryRun // every other dry run says so in its query
 	default:
-		finding.Fact.Outcome = d.Outcome
+		finding.Event.Outcome = d.Outcome
 	}
 	return finding
 }
@@ -150,7 +150,7 @@ func (e *Event) reference(id reserved.Identity) v1alpha1.ObjectReference {
 func (e *Event) finding(kind Kind, object v1alpha1.ObjectReference) Finding {
 	return Finding{
 		Kind: kind,
-		Fact: audit.Event{
+		Event: audit.Event{
 			Time: e.Time, Operation: e.operation(), Object: object, User: e.User, Source: v1alpha1.SourceImport,
 		},
 	}
@@ -158,8 +158,8 @@ func (e *Event) finding(kind Kind, object v1alpha1.ObjectReference) Finding {
 
 func (e *Event) unguarded(reason string, object v1alpha1.ObjectReference) Finding {
 	finding := e.finding(Unguarded, object)
-	finding.Fact.Outcome, finding.Fact.Reason = v1alpha1.Unguarded, reason
-	finding.Fact.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
+	finding.Event.Outcome, finding.Event.Reason = v1alpha1.Unguarded, reason
+	finding.Event.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
 	return finding
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// column is one column of the CSV format. Scripts depend on names and order: add new ones at the end.
+// column is one column of the CSV format. Scripts depend on names and order: add new columns at the end.
 type column struct {
 	name string
 	cell func(record *v1alpha1.AuditRecord) string
@@ -64,8 +64,8 @@ func writeCSV(w io.Writer, records []v1alpha1.AuditRecord) error {
 	return nil
 }
 
-// noFormula keeps a spreadsheet from running what a user calls himself: these are the characters that
-// https://owasp.org/www-community/attacks/CSV_Injection lists, and the apostrophe in front is what it proposes.
+// noFormula prevents that a spreadsheet runs a user's name as a formula, as
+// https://owasp.org/www-community/attacks/CSV_Injection proposes.
 func noFormula(cell string) string {
 	if cell != "" && strings.ContainsAny(string([]rune(cell)[:1]), "=+-@\t\r\n＝＋－＠") {
 		return "'" + cell

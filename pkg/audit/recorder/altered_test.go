@@ -24,7 +24,10 @@ type tamperedStore struct {
 }
 
 func (s tamperedStore) Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error) {
-	if s.altered(record.Name) {
+	s.mu.Lock()
+	altered := s.altered(record.Name)
+	s.mu.Unlock()
+	if altered {
 		return nil, audit.ErrAltered
 	}
 	return s.memoryStore.Merge(ctx, record, last)
@@ -39,11 +42,12 @@ func TestAnAlteredRecordIsStoredAgainUnderAnotherName(t *testing.T) {
 		altered = first
 		second := h.Record(t.Context(), by("mallory"))
 		h.Record(t.Context(), by("mallory"))
+		synctest.Wait()
 		if second == first || store.records[second] == nil || store.records[second].Spec.Count != 3 {
 			t.Errorf("the second record is %q, want one with 3 writes: %v", second, store.records)
 		}
-		if got := testutil.ToFloat64(h.metrics.altered); got != 1 || h.down.Load() {
-			t.Errorf("%v records counted as altered, want 1 (unavailable: %t)", got, h.down.Load())
+		if got := testutil.ToFloat64(h.metrics.altered); got != 1 || h.outage.Load() != nil {
+			t.Errorf("%v records counted as altered, want 1 (unavailable: %t)", got, h.outage.Load() != nil)
 		}
 	})
 }
@@ -53,9 +57,13 @@ func TestACountThatAnotherClientRaisedSwallowsNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := newMemoryStore()
 			h := start(t, Options{Store: store, Mode: Blocking})
-			first := store.records[h.Record(t.Context(), by("mallory"))]
+			name := h.Record(t.Context(), by("mallory"))
+			synctest.Wait()
+			first := store.records[name]
 			first.Spec.Count, first.Spec.Counts[0].Count = count, count
-			second := store.records[h.Record(t.Context(), by("mallory"))]
+			name = h.Record(t.Context(), by("mallory"))
+			synctest.Wait()
+			second := store.records[name]
 			if second == first || second.Spec.Count != 2 || testutil.ToFloat64(h.metrics.altered) != 1 {
 				t.Errorf("count %d: the writes are in %v", count, store.records)
 			}
@@ -68,11 +76,16 @@ func TestADeletedRecordIsStoredAgain(t *testing.T) {
 		store := newMemoryStore()
 		gone := map[string]bool{}
 		h := start(t, Options{Store: tamperedStore{store, func(name string) bool { return gone[name] }}, Mode: Blocking})
-		gone[h.Record(t.Context(), by("mallory"))] = true
+		name := h.Record(t.Context(), by("mallory"))
+		synctest.Wait()
+		store.mu.Lock()
+		gone[name] = true
 		clear(store.records)
-		time.Sleep(audit.Window + 4*housekeepingInterval)
-		if store.total() != 1 || testutil.ToFloat64(h.metrics.altered) != 1 || len(h.entries) != 0 {
-			t.Errorf("%d writes stored, %v altered, %d in memory: want 1, 1, 0", store.total(), testutil.ToFloat64(h.metrics.altered), len(h.entries))
+		store.mu.Unlock()
+		time.Sleep(audit.Window + 4*cleanupInterval)
+		synctest.Wait()
+		if store.total() != 1 || testutil.ToFloat64(h.metrics.altered) != 1 || len(h.records) != 0 {
+			t.Errorf("%d writes stored, %v altered, %d in memory: want 1, 1, 0", store.total(), testutil.ToFloat64(h.metrics.altered), len(h.records))
 		}
 	})
 }
@@ -84,6 +97,7 @@ func TestARecordThatIsAlteredAgainAndAgainStaysPending(t *testing.T) {
 		h := start(t, Options{Store: tamperedStore{store, everyOne}, Mode: Blocking, SpoolDir: t.TempDir()})
 		h.Record(t.Context(), by("mallory"))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(names) != maxMoves+1 || h.pending() != 1 || h.spoolBytes() == 0 {
 			t.Errorf("%d names, %d pending, %d bytes of spool: want %d, 1 and some", len(names), h.pending(), h.spoolBytes(), maxMoves+1)
 		}
@@ -96,9 +110,10 @@ func TestACheckThatFailsKeepsNothingInMemory(t *testing.T) {
 		h := start(t, Options{Store: store, Mode: Blocking})
 		h.Record(t.Context(), by("jane"))
 		store.set(errors.New("gone"), false)
-		time.Sleep(audit.Window + 4*housekeepingInterval)
-		if len(h.entries) != 0 || h.pending() != 0 {
-			t.Errorf("%d in memory, %d pending, want none", len(h.entries), h.pending())
+		time.Sleep(audit.Window + 4*cleanupInterval)
+		synctest.Wait()
+		if len(h.records) != 0 || h.pending() != 0 {
+			t.Errorf("%d in memory, %d pending, want none", len(h.records), h.pending())
 		}
 	})
 }

@@ -6,6 +6,7 @@ package recorder
 import (
 	"hash/maphash"
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -14,54 +15,53 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// The allowances of a budget: a number at once, and then so many a minute. A window of the busiest honest cluster has some
-// dozens of users and records. A flood that does not end adds about 200 records a minute, which retention thins out.
+// The allowances of a budget: a burst, and a rate per minute. A window of a busy cluster without an attack has some dozens of
+// users and records. A flood adds about 200 records a minute, which retention thins out.
 const (
-	// New users are those without a bucket. Each gets a record.
+	// A new user is one without a bucket. Each gets a record.
 	newUsersBurst, newUsersPerMinute = 1000, 10
-	// A reserve is for new users when the above is used up. It is shared out by the network addresses of the reviews, so that one
-	// caller cannot use it up: one reserve by IP address, and one by connection.
+	// A reserve is for new users when the above is used up. There is one by IP address and one by connection, and each caller
+	// has a share of it.
 	reserveBurst, reservePerMinute = 250, 30
 	addressBurst, connectionBurst  = 16, 4
 	sharePerMinute                 = 1
-	// More records are those of all users after the first of each; the user's own are one user's share of them.
+	// More records are all users' records after the first of each. Own records are one user's share of them.
 	moreRecordsBurst, moreRecordsPerMinute = 1000, 10
 	ownRecordsBurst, ownRecordsPerMinute   = 60, 1
-	// User floods are the records in which one user's writes of one operation and kind share; own floods are one user's share.
+	// A user flood is a record that one user's writes of one operation and kind share. Own floods are one user's share of them.
 	userFloodsBurst, userFloodsPerMinute = 1000, 60
 	ownFloodsBurst, ownFloodsPerMinute   = 12, 1
 )
 
 const (
-	// unverifiedPart is what callers that are not verified have of each allowance.
+	// unverifiedPart is the part of each allowance that unverified callers have.
 	unverifiedPart = 0.05
-	// maxHeld bounds the bytes of the records in memory, and maxHeldFirst what everything but the reserves may take of it.
+	// maxHeld bounds the bytes of the records in memory. maxHeldFirst bounds them for all but the reserves.
 	maxHeld      = 24 << 20
 	maxHeldFirst = 16 << 20
-	// entryBytes is what an entry takes besides its texts.
-	entryBytes = 1 << 10
-	// shares is how many shares a reserve has. Two callers have the same one by chance only.
+	// pendingBytes is the size of a record in memory without its texts.
+	pendingBytes = 1 << 10
+	// shares is how many shares a reserve has.
 	shares = 1024
 )
 
-// budget bounds how many records there may be. The recorder's mutex guards it.
+// budget bounds the records in memory. The recorder's mutex guards it.
 type budget struct {
 	part                              float64
 	newUsers, moreRecords, userFloods *rate.Limiter
 	addresses, connections            *reserve
-	// users has a bucket for each user who has an entry, by audit.Fact.UserKey.
+	// users has a bucket for each user with a record in memory, by audit.Event.UserKey.
 	users map[string]*bucket
 	held  int
 }
 
-// bucket is one user's.
+// bucket is one user's share. held is how many records the user has in memory.
 type bucket struct {
 	records, floods *rate.Limiter
-	// entries is how many the user has. The bucket goes with the last.
-	entries int
+	held            int
 }
 
-// newBudget makes a budget of a part of the allowances.
+// newBudget makes a budget with a part of each allowance.
 func newBudget(part float64) *budget {
 	return &budget{
 		part:        part,
@@ -78,17 +78,17 @@ func limiter(part, burst, perMinute float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(part*perMinute/time.Minute.Seconds()), max(1, int(part*burst)))
 }
 
-// allowRecord reports whether the fact may have a record of its own: the first of a new user, or one more of a known one. A
-// fact without an address is the guard's own, such as a repair, which no caller can make up.
-func (b *budget) allowRecord(fact *audit.Event) bool {
-	if fact.Peer == "" {
+// allowRecord reports whether the event may have a new record: the first of a new user, or one more of a known user. An event
+// without a peer is the guard's own, such as a repair, and no caller can forge it.
+func (b *budget) allowRecord(event *audit.Event) bool {
+	if event.Peer == "" {
 		return b.fits(maxHeld)
 	}
-	user := b.users[fact.UserKey()]
+	user := b.users[event.UserKey()]
 	if user == nil {
-		return b.allowNewUser(fact.Peer)
+		return b.allowNewUser(event.Peer)
 	}
-	return b.fits(maxHeldFirst) && user.records.Tokens() >= 1 && b.moreRecords.Allow() && user.records.Allow()
+	return b.fits(maxHeldFirst) && take(b.moreRecords, user.records)
 }
 
 // allowNewUser takes from the reserves last. peer is the address of the connection.
@@ -100,23 +100,26 @@ func (b *budget) allowNewUser(peer string) bool {
 	return err == nil && b.fits(maxHeld) && (b.addresses.allow(host) || b.connections.allow(peer))
 }
 
-// allowUserFlood reports whether the fact may have a record that it shares with others of its user, operation and kind.
-func (b *budget) allowUserFlood(fact *audit.Event) bool {
-	user := b.users[fact.UserKey()]
-	return user != nil && b.fits(maxHeld) && user.floods.Tokens() >= 1 && b.userFloods.Allow() && user.floods.Allow()
+// allowUserFlood reports whether the event may have a new record that its user, operation and kind share.
+func (b *budget) allowUserFlood(event *audit.Event) bool {
+	user := b.users[event.UserKey()]
+	return user != nil && b.fits(maxHeld) && take(b.userFloods, user.floods)
 }
 
-// allowUser reports whether the fact may have a record that it shares with others of its user. A user has one each window.
-func (b *budget) allowUser(fact *audit.Event) bool {
-	return b.users[fact.UserKey()] != nil && b.fits(maxHeld)
+// allowUser reports whether the event may have a new record that its user shares. A user has one each window.
+func (b *budget) allowUser(event *audit.Event) bool {
+	return b.users[event.UserKey()] != nil && b.fits(maxHeld)
 }
 
-func (b *budget) fits(most int) bool { return b.held < int(b.part*float64(most)) }
+// take takes from both limiters if both have some.
+func take(all, own *rate.Limiter) bool { return own.Tokens() >= 1 && all.Allow() && own.Allow() }
 
-// hold takes an entry into account. user is its UserKey; nil where its record names no user.
-func (b *budget) hold(e *entry, user *string) {
-	e.budget, e.user, e.bytes = b, user, bytesOf(&e.record.Spec)
-	b.held += e.bytes
+func (b *budget) fits(limit int) bool { return b.held < int(b.part*float64(limit)) }
+
+// hold adds a record. user is its UserKey; nil if the record names no user.
+func (b *budget) hold(p *pending, user *string) {
+	p.budget, p.user, p.bytes = b, user, bytesOf(&p.record.Spec)
+	b.held += p.bytes
 	if user == nil {
 		return
 	}
@@ -126,33 +129,34 @@ func (b *budget) hold(e *entry, user *string) {
 			floods:  limiter(b.part, ownFloodsBurst, ownFloodsPerMinute),
 		}
 	}
-	b.users[*user].entries++
+	b.users[*user].held++
 }
 
-// release gives back what hold took.
-func (b *budget) release(e *entry) {
-	b.held -= e.bytes
-	if e.user == nil {
+// release undoes hold.
+func (p *pending) release() {
+	if p.budget == nil {
 		return
 	}
-	user := b.users[*e.user]
-	if user.entries--; user.entries == 0 {
-		delete(b.users, *e.user)
+	p.budget.held -= p.bytes
+	if p.user == nil {
+		return
+	}
+	user := p.budget.users[*p.user]
+	if user.held--; user.held == 0 {
+		delete(p.budget.users, *p.user)
 	}
 }
 
 // bytesOf is about how much memory a record takes.
 func bytesOf(spec *v1alpha1.AuditRecordSpec) int {
-	bytes := entryBytes + len(spec.Operation) + len(spec.Resource) + len(spec.Message) + len(spec.User.Name) + len(spec.User.UID)
-	for _, texts := range [][]string{spec.Changed, spec.User.Groups} {
-		for _, text := range texts {
-			bytes += len(text)
-		}
+	bytes := pendingBytes + len(spec.Operation) + len(spec.Resource) + len(spec.Message) + len(spec.User.Name) + len(spec.User.UID)
+	for _, text := range slices.Concat(spec.Changed, spec.User.Groups) {
+		bytes += len(text)
 	}
 	return bytes
 }
 
-// reserve is an allowance in which each caller has a share.
+// reserve is an allowance in which each caller has a share. Two callers may share one by chance.
 type reserve struct {
 	seed     maphash.Seed
 	all      *rate.Limiter
@@ -173,5 +177,5 @@ func (r *reserve) allow(caller string) bool {
 	if *share == nil {
 		*share = r.newShare()
 	}
-	return (*share).Tokens() >= 1 && r.all.Allow() && (*share).Allow()
+	return take(r.all, *share)
 }

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datasync waits for the file's content, and for its size, but not for its times: that saves a trip to the disk.
+// datasync waits until the content and the size of the file are on the disk. Its times are not needed.
 func datasync(file *os.File) error { return unix.Fdatasync(int(file.Fd())) }
 
-// lock takes the file for this process, until the file is closed or the process ends, however it does.
+// lock locks the file until it is closed or the process ends.
 func lock(file *os.File) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return ErrSpoolInUse
+		return errSpoolInUse
 	}
 	return err
 }

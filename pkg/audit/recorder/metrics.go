@@ -4,71 +4,56 @@
 package recorder
 
 import (
-	"fmt"
-
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Results of an attempt to store a record, as labels.
+// Values of labels: the result of an attempt to store a record, and the place where an event was safe when the guard answered.
 const (
 	resultStored = "stored"
 	resultFailed = "failed"
-)
 
-// Places where a fact was safe when the answer went out, as labels.
-const (
 	placeStore  = "apiserver"
 	placeSpool  = "spool"
 	placeMemory = "memory"
 )
 
-// metrics tell how the recorder does. Labels are the constants above.
 type metrics struct {
-	facts   *prometheus.CounterVec
-	writes  *prometheus.CounterVec
-	lost    prometheus.Counter
-	flood   prometheus.Counter
-	altered prometheus.Counter
+	events, writes       *prometheus.CounterVec
+	lost, flood, altered prometheus.Counter
 }
 
-// newMetrics registers the metrics; the two gauges ask the recorder when they are read.
-func newMetrics(registry prometheus.Registerer, r *Recorder) (*metrics, error) {
-	m := &metrics{
-		facts: prometheus.NewCounterVec(prometheus.CounterOpts{
+// newMetrics registers the metrics. It panics if the registry has them.
+func newMetrics(registry prometheus.Registerer, r *Recorder) *metrics {
+	register := promauto.With(registry)
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "apigw_guardian_audit_pending_records",
+		Help: "Audit records with counts that are not stored in the API server.",
+	}, func() float64 { return float64(r.pending()) })
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "apigw_guardian_audit_spool_bytes",
+		Help: "Size of the local spool.",
+	}, func() float64 { return float64(r.spoolBytes()) })
+	return &metrics{
+		events: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_facts_total",
-			Help: "Writes counted into audit records, by where the fact was safe when the answer went out (apiserver, spool, memory).",
+			Help: "Events counted into audit records, by where they were safe when the guard answered (apiserver, spool, memory).",
 		}, []string{"safe_in"}),
-		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+		writes: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_record_writes_total",
 			Help: "Attempts to store an audit record in the API server, by result (stored, failed).",
 		}, []string{"result"}),
-		lost: prometheus.NewCounter(prometheus.CounterOpts{
+		lost: register.NewCounter(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_lost_total",
-			Help: "Writes that are in no audit record and in no spool: only the log has them.",
+			Help: "Events that are in no audit record and in no spool, only in the log.",
 		}),
-		flood: prometheus.NewCounter(prometheus.CounterOpts{
+		flood: register.NewCounter(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_flood_total",
-			Help: "Writes that share an audit record with unequal ones, as new records came too fast.",
+			Help: "Events that share an audit record with different ones because new records came too fast.",
 		}),
-		altered: prometheus.NewCounter(prometheus.CounterOpts{
+		altered: register.NewCounter(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_altered_total",
-			Help: "Audit records that another client altered, deleted or prepared; their writes were stored again under another name.",
+			Help: "Audit records that another client altered, deleted or prepared, and that were stored again under another name.",
 		}),
 	}
-	for _, collector := range []prometheus.Collector{
-		m.facts, m.writes, m.lost, m.flood, m.altered,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "apigw_guardian_audit_pending_records",
-			Help: "Audit records with counts that are not stored in the API server yet.",
-		}, func() float64 { return float64(r.pending()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "apigw_guardian_audit_spool_bytes",
-			Help: "Size of the local spool.",
-		}, func() float64 { return float64(r.spoolBytes()) }),
-	} {
-		if err := registry.Register(collector); err != nil {
-			return nil, fmt.Errorf("register metrics of the recorder: %w", err)
-		}
-	}
-	return m, nil
 }

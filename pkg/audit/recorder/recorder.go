@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package recorder sees to it that no fact is lost: it counts facts into audit records, and keeps each safe, in the API
-// server or in a spool on the local disk, before the answer goes out.
+// Package recorder counts events into audit records. It makes each event safe, in the API server or in a spool on the local
+// disk, before the guard answers the review.
 package recorder
 
 import (
@@ -26,104 +26,95 @@ import (
 type Mode string
 
 const (
-	// Blocking waits until the record is stored in the API server, or for BlockingTimeout, and then as Batch does.
+	// Blocking waits until the record is stored in the API server. After blockingTimeout, it does what Batch does.
 	Blocking Mode = "blocking"
-	// Batch waits for the spool only; records are stored about once in a BatchInterval.
+	// Batch waits for the spool only. A record is stored about once in a batchInterval.
 	Batch Mode = "batch"
 )
 
 const (
-	// BlockingTimeout bounds what an answer waits for the API server.
-	BlockingTimeout = 500 * time.Millisecond
-	// BatchInterval is how long Batch gathers facts before it stores them.
-	BatchInterval = time.Second
-
+	// blockingTimeout bounds how long an answer waits for the API server.
+	blockingTimeout = 500 * time.Millisecond
+	// batchInterval is how long Batch gathers events before it stores them.
+	batchInterval = time.Second
 	// attemptTimeout bounds one attempt to store a record.
 	attemptTimeout = 5 * time.Second
-	// workers is how many records are stored at the same time: enough that 32 callers with records of their own wait for two
-	// rounds at most, and few for an API server.
+	// workers is how many records are stored at the same time: 32 callers with a record each wait for two rounds at most.
 	workers = 16
-	// housekeepingInterval is how often records that are over leave the memory, and an idle spool is emptied.
-	housekeepingInterval = 5 * time.Second
-	// firstRetry and lastRetry bound the pause before a record that could not be stored is tried again.
+	// cleanupInterval is how often finished records are evicted, and an idle spool is emptied.
+	cleanupInterval = 5 * time.Second
+	// firstRetry and lastRetry bound the pause before the next attempt to store a record.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
 	// FlushTimeout bounds the last attempts when the recorder ends.
 	FlushTimeout = 5 * time.Second
 )
 
-// errSlow says that an answer has waited for the API server for as long as it may.
-var errSlow = errors.New("the API server takes more than " + BlockingTimeout.String())
-
-// ErrInvalidOptions says that a recorder cannot work with its Options.
-var ErrInvalidOptions = errors.New("invalid recorder options")
+// errSlow is the reason of an outage that an answer has found by waiting.
+var errSlow = errors.New("the API server takes more than " + blockingTimeout.String())
 
 // Store keeps records in the API server.
 type Store interface {
-	// Merge stores what record knows besides what is stored under its name; last is what the Merge before has returned, or nil.
-	// It wraps audit.ErrAltered where another client has made the name unusable. After any other error nobody knows whether
-	// the record was stored: the same call may be repeated.
+	// Merge adds the counts of record to the record of that name. last is the result of the previous Merge, or nil.
+	// The error wraps audit.ErrAltered if another client has made the name unusable. After any other error the record may or
+	// may not be stored, and the same call may be repeated.
 	Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error)
 }
 
-// Options are what a Recorder works with.
+// Options configure a Recorder. Store, Mode, Replica, Registry and Log are required.
 type Options struct {
 	Store Store
 	Mode  Mode
-	// SpoolDir is a folder of this process alone; empty for no spool, which Batch does not allow. SpoolBytes bounds it; zero
-	// means SpoolBytes of this package.
-	SpoolDir   string
-	SpoolBytes int64
-	// Replica names this process, from its start to its end: no other one ever had the name.
+	// SpoolDir is a directory that no other process uses. If it is empty there is no spool, which Batch does not allow.
+	SpoolDir string
+	// MaxSpoolBytes bounds the spool. Zero means 32 MiB.
+	MaxSpoolBytes int64
+	// Replica names this process. No other process has had the name.
 	Replica string
-	// Announce is called after a record has been stored for the first time by this process; it must not block. It may be nil.
+	// Announce, if set, is called after this process has stored a record for the first time. It must not block.
 	Announce func(*v1alpha1.AuditRecord)
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
 
-// Recorder records facts. New makes one; Run must run for records to be stored. It is safe for concurrent use.
+// Recorder records events. It stores records while Run runs. It is safe for concurrent use.
 type Recorder struct {
 	options Options
 	spool   *spool // nil for none
 	metrics *metrics
-	queue   workqueue.TypedRateLimitingInterface[string]
-	// down says that the last attempt to store a record has failed: answers do not wait for the next.
-	down   atomic.Bool
-	outage atomic.Pointer[outage] // nil while they can be stored
+	queue   workqueue.TypedRateLimitingInterface[*pending]
+	// outage is nil while records can be stored. During an outage, answers do not wait for the API server.
+	outage atomic.Pointer[outage]
 
-	mu      sync.Mutex
-	entries map[string]*entry
-	// budget bounds the entries. Reviews of callers that are not verified have their own.
+	mu sync.Mutex
+	// records has the records in memory by the name of their first record.
+	records map[string]*pending
+	// Events of unverified callers have their own budget.
 	budget, unverified *budget
-	// forgotten is how often entries have left the memory.
-	forgotten int
+	// evictions is how often records were evicted.
+	evictions int
 }
 
-// New opens the spool, takes up what a former process has left in it, and locks it until Run ends. The error wraps
-// ErrInvalidOptions, ErrSpoolInUse, or is the disk's.
+// New opens and locks the spool until Run ends, and reads the records that an earlier process has left in it.
 func New(options Options) (*Recorder, error) {
 	switch {
 	case options.Mode != Blocking && options.Mode != Batch:
-		return nil, fmt.Errorf("%w: mode %q: it is blocking or batch", ErrInvalidOptions, options.Mode)
+		return nil, fmt.Errorf("recorder mode %q: must be blocking or batch", options.Mode)
 	case options.Mode == Batch && options.SpoolDir == "":
-		return nil, fmt.Errorf("%w: mode batch answers once a fact is in the spool: name a spool folder", ErrInvalidOptions)
+		return nil, errors.New("recorder mode batch needs a spool directory")
 	}
-	if options.SpoolBytes == 0 {
-		options.SpoolBytes = SpoolBytes
+	if options.MaxSpoolBytes == 0 {
+		options.MaxSpoolBytes = maxSpoolBytes
 	}
 	r := &Recorder{
 		options: options,
-		entries: map[string]*entry{},
+		records: map[string]*pending{},
 		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
+			workqueue.NewTypedItemExponentialFailureRateLimiter[*pending](firstRetry, lastRetry)),
 		budget:     newBudget(1),
 		unverified: newBudget(unverifiedPart),
 	}
-	var err error
-	if r.metrics, err = newMetrics(options.Registry, r); err != nil {
-		return nil, err
-	}
+	r.metrics = newMetrics(options.Registry, r)
 	return r, r.openSpool()
 }
 
@@ -131,110 +122,96 @@ func (r *Recorder) openSpool() error {
 	if r.options.SpoolDir == "" {
 		return nil
 	}
-	opened, records, broken, err := openSpool(r.options.SpoolDir, r.options.SpoolBytes)
+	opened, records, broken, err := openSpool(r.options.SpoolDir, r.options.MaxSpoolBytes)
 	if err != nil {
 		return err
 	}
 	r.spool = opened
 	for _, record := range records {
-		r.takeUp(record)
+		r.restore(record)
 	}
 	if broken > 0 {
-		r.options.Log.Warn("lines of the spool cannot be read, and are left out", slog.Int("count", broken))
+		r.options.Log.Warn("ignored lines of the spool that cannot be parsed", slog.Int("count", broken))
 	}
-	if len(r.entries) > 0 {
-		r.options.Log.Info("took up the spool of a former process", slog.Int("count", len(r.entries)))
+	if len(r.records) > 0 {
+		r.options.Log.Info("read the spool of an earlier process", slog.Int("count", len(r.records)))
 	}
 	return nil
 }
 
-// takeUp merges a line of the spool.
-func (r *Recorder) takeUp(record *v1alpha1.AuditRecord) {
-	e := r.entries[record.Name]
-	if e == nil {
-		r.entries[record.Name] = newEntry(record, r.replica())
-		r.entries[record.Name].left = true
-		r.queue.Add(record.Name)
+// restore adds one record of the spool.
+func (r *Recorder) restore(record *v1alpha1.AuditRecord) {
+	if p := r.records[record.Name]; p != nil {
+		audit.Merge(p.record, record)
 		return
 	}
-	audit.Merge(e.record, record)
+	p := newPending(record, r.replica())
+	p.restored = true
+	r.records[record.Name] = p
+	r.queue.Add(p)
 }
 
-// Record counts the fact, and returns the name of its record once the fact is safe, or nothing more can be done for it but
-// what the log has. It takes no longer than BlockingTimeout and a write to the disk.
-func (r *Recorder) Record(ctx context.Context, fact audit.Event) string {
-	t := r.count(&fact)
-	place := r.keepSafe(ctx, t)
-	r.metrics.facts.WithLabelValues(place).Inc()
-	return r.nameOf(t)
-}
-
-// nameOf is the name of the record that counts the fact now: a second one, where another client has altered the first.
-func (r *Recorder) nameOf(t ticket) string {
+// Record counts the event and returns the name of its record. It returns once the event is stored or spooled, or neither is
+// possible: then only the log has it. It takes at most blockingTimeout and a write to the disk.
+func (r *Recorder) Record(ctx context.Context, event audit.Event) string {
+	p, number := r.count(&event)
+	r.metrics.events.WithLabelValues(r.makeSafe(ctx, p, number)).Inc()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return t.entry.record.Name
+	return p.record.Name // a second name, if another client has altered the first record
 }
 
-// ticket is what a counted fact is waited for by.
-type ticket struct {
-	name  string
-	entry *entry
-	// number is the fact's place in the entry's count.
-	number int64
-}
-
-func (r *Recorder) count(fact *audit.Event) ticket {
+// count returns the pending record and the event's number in it.
+func (r *Recorder) count(event *audit.Event) (*pending, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fact, name, e := r.entryFor(fact)
-	waited := e.waits()
-	e.ends = fact.Ends() // an entry out of the spool does not know
-	e.count(fact)
-	r.enqueue(name, waited)
-	return ticket{name: name, entry: e, number: e.counted}
+	event, p := r.pendingFor(event)
+	waited := p.waits()
+	p.ends = event.Ends() // a restored record does not know it
+	p.count(event)
+	r.enqueue(p, waited)
+	return p, p.counted
 }
 
-// entryFor returns the entry that counts the fact, and the fact as that entry counts it: the fact itself, or what a flood
-// leaves of it.
-func (r *Recorder) entryFor(fact *audit.Event) (*audit.Event, string, *entry) {
-	b := r.budgetOf(fact.Caller)
-	if name, e := r.entryOf(fact, fact, b.allowRecord); e != nil {
-		return fact, name, e
+// pendingFor returns the record for the event, and the event as that record counts it. During a flood, that is a reduced
+// event.
+func (r *Recorder) pendingFor(event *audit.Event) (*audit.Event, *pending) {
+	b := r.budgetOf(event.Caller)
+	if p := r.pendingOf(event, event, b.allowRecord); p != nil {
+		return event, p
 	}
 	r.metrics.flood.Inc()
-	flooded := fact.FloodedByUser()
-	if name, e := r.entryOf(&flooded, fact, b.allowUserFlood); e != nil {
-		return &flooded, name, e
+	flooded := event.FloodedByUser()
+	if p := r.pendingOf(&flooded, event, b.allowUserFlood); p != nil {
+		return &flooded, p
 	}
-	flooded = fact.FloodedOfUser()
-	if name, e := r.entryOf(&flooded, fact, b.allowUser); e != nil {
-		return &flooded, name, e
+	flooded = event.FloodedOfUser()
+	if p := r.pendingOf(&flooded, event, b.allowUser); p != nil {
+		return &flooded, p
 	}
-	flooded = fact.Flooded()
-	name, e := r.entryOf(&flooded, nil, nil)
-	return &flooded, name, e
+	flooded = event.Flooded()
+	return &flooded, r.pendingOf(&flooded, nil, nil)
 }
 
-// entryOf returns the entry that counts a fact, and nil where there is none and none is allowed. origin is what the fact was
-// before a flood; nil where the record is to name no user, which is always allowed.
-func (r *Recorder) entryOf(counted, origin *audit.Event, allowed func(*audit.Event) bool) (string, *entry) {
+// pendingOf returns the record that counts an event. It returns nil if there is none and the budget allows none. origin is
+// the event before a reduction, or nil for a record without a user, which is always allowed.
+func (r *Recorder) pendingOf(counted, origin *audit.Event, allowed func(*audit.Event) bool) *pending {
 	name := counted.Name()
-	if e := r.entries[name]; e != nil {
-		return name, e
+	if p := r.records[name]; p != nil {
+		return p
 	}
 	if origin != nil && !allowed(origin) {
-		return "", nil
+		return nil
 	}
 	replica := r.replica()
-	e := newEntry(counted.Record(replica, 1), replica)
+	p := newPending(counted.Record(replica, 1), replica)
 	var user *string
 	if origin != nil {
 		user = new(origin.UserKey())
 	}
-	r.budgetOf(counted.Caller).hold(e, user)
-	r.entries[name] = e
-	return name, e
+	r.budgetOf(counted.Caller).hold(p, user)
+	r.records[name] = p
+	return p
 }
 
 func (r *Recorder) budgetOf(caller v1alpha1.Caller) *budget {
@@ -244,48 +221,48 @@ func (r *Recorder) budgetOf(caller v1alpha1.Caller) *budget {
 	return r.budget
 }
 
-// replica is the name for a new entry. It is another one after entries have been forgotten: should a clock that is set back
-// bring a record back, it must not be counted from one again under the name that has counted it before.
+// replica is the name for a new record. It changes when records are evicted: if the clock is set back, an evicted record
+// returns, and must not count from one again under the same name.
 func (r *Recorder) replica() string {
-	if r.forgotten == 0 {
+	if r.evictions == 0 {
 		return r.options.Replica
 	}
-	return r.options.Replica + "." + strconv.Itoa(r.forgotten)
+	return r.options.Replica + "." + strconv.Itoa(r.evictions)
 }
 
-// enqueue has the record stored: at once, or with others that come soon. One that waits already is in the queue.
-func (r *Recorder) enqueue(name string, waited bool) {
+// enqueue schedules an attempt, at once or after the batch interval. A record that waited is in the queue.
+func (r *Recorder) enqueue(p *pending, waited bool) {
 	switch {
-	case r.options.Mode == Blocking && !r.down.Load():
-		r.queue.Add(name)
+	case r.options.Mode == Blocking && r.outage.Load() == nil:
+		r.queue.Add(p)
 	case !waited:
-		r.queue.AddAfter(name, BatchInterval)
+		r.queue.AddAfter(p, batchInterval)
 	}
 }
 
-// keepSafe returns the place where the fact is safe.
-func (r *Recorder) keepSafe(ctx context.Context, t ticket) string {
-	if r.options.Mode == Blocking && r.awaitStored(ctx, t) {
+// makeSafe returns the place where the event is safe.
+func (r *Recorder) makeSafe(ctx context.Context, p *pending, number int64) string {
+	if r.options.Mode == Blocking && r.awaitStored(ctx, p, number) {
 		return placeStore
 	}
 	if r.spool == nil {
 		return placeMemory
 	}
-	if err := r.addToSpool(t); err != nil {
-		r.options.Log.Error("an audit record is neither stored nor in the spool: the log has its facts",
-			slog.String("name", t.name), slog.Any("err", err))
+	if err := r.addToSpool(p); err != nil {
+		r.options.Log.Error("failed to store or spool an event, only the log has it", slog.Any("err", err))
 		return placeMemory
 	}
 	return placeSpool
 }
 
-// awaitStored reports whether the fact is stored. It does not wait while records cannot be stored.
-func (r *Recorder) awaitStored(ctx context.Context, t ticket) bool {
-	timeout := time.NewTimer(BlockingTimeout)
-	defer timeout.Stop()
+// awaitStored reports whether the event is stored. It does not wait during an outage.
+func (r *Recorder) awaitStored(ctx context.Context, p *pending, number int64) bool {
+	timeout := time.After(blockingTimeout)
 	for {
-		stored, attempt := r.look(t)
-		if stored || r.down.Load() {
+		r.mu.Lock()
+		stored, attempt := p.stored >= number, p.attempt
+		r.mu.Unlock()
+		if stored || r.outage.Load() != nil {
 			return stored
 		}
 		select {
@@ -293,8 +270,8 @@ func (r *Recorder) awaitStored(ctx context.Context, t ticket) bool {
 			if attempt.failed {
 				return false
 			}
-		case <-timeout.C:
-			r.setDown(errSlow)
+		case <-timeout:
+			r.setUnavailable(errSlow)
 			return false
 		case <-ctx.Done():
 			return false
@@ -302,63 +279,66 @@ func (r *Recorder) awaitStored(ctx context.Context, t ticket) bool {
 	}
 }
 
-func (r *Recorder) look(t ticket) (stored bool, next *attempt) {
+// addToSpool writes the record with all counts that it has now.
+func (r *Recorder) addToSpool(p *pending) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return t.entry.stored >= t.number, t.entry.attempt
-}
-
-// addToSpool writes the record as it counts now, which is no less than when the fact was counted.
-func (r *Recorder) addToSpool(t ticket) error {
-	r.mu.Lock()
-	record, counted := t.entry.record.DeepCopy(), t.entry.counted
+	record, counted := p.record.DeepCopy(), p.counted
 	r.mu.Unlock()
 	err := r.spool.add(record)
 	if errors.Is(err, errSpoolFull) {
 		return r.compactSpool()
 	}
 	if err == nil {
-		r.mu.Lock()
-		t.entry.spooled = max(t.entry.spooled, counted)
-		r.mu.Unlock()
+		r.setSpooled(map[*pending]int64{p: counted})
 	}
 	return err
 }
 
-// compactSpool leaves in the spool only what waits to be stored, all of it.
+// compactSpool keeps only the records in the spool that are not stored.
 func (r *Recorder) compactSpool() error {
-	counted := map[*entry]int64{}
-	err := r.spool.compact(func() []*v1alpha1.AuditRecord {
+	counted := map[*pending]int64{}
+	err := r.spool.compact(func() (records []*v1alpha1.AuditRecord) {
+		waiting := r.waiting()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		var waiting []*v1alpha1.AuditRecord
-		for _, e := range r.entries {
-			if e.waits() {
-				waiting, counted[e] = append(waiting, e.record.DeepCopy()), e.counted
-			}
+		for _, p := range waiting {
+			records, counted[p] = append(records, p.record.DeepCopy()), p.counted
 		}
-		return waiting
+		return records
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		r.setSpooled(counted)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for e, n := range counted {
-		e.spooled = max(e.spooled, n)
-	}
-	return nil
+	return err
 }
 
-// waiting returns the names of the records that are not stored as they count.
-func (r *Recorder) waiting() []string {
+func (r *Recorder) setSpooled(counted map[*pending]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var names []string
-	for name, e := range r.entries {
-		if e.waits() {
-			names = append(names, name)
+	for p, n := range counted {
+		p.spooled = max(p.spooled, n)
+	}
+}
+
+// waiting returns the records with counts that are not stored.
+func (r *Recorder) waiting() []*pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var waiting []*pending
+	for _, p := range r.records {
+		if p.waits() {
+			waiting = append(waiting, p)
 		}
 	}
-	return names
+	return waiting
+}
+
+// pending is how many records wait to be stored.
+func (r *Recorder) pending() int { return len(r.waiting()) }
+
+func (r *Recorder) spoolBytes() int64 {
+	if r.spool == nil {
+		return 0
+	}
+	return r.spool.bytes()
 }

@@ -68,6 +68,12 @@ func (s *memoryStore) set(err error, stores bool) {
 	s.err, s.stores = err, stores
 }
 
+func (s *memoryStore) writes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.merges
+}
+
 func (s *memoryStore) total() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,6 +126,7 @@ func TestAnAnswerWaitsUntilItsRecordIsStored(t *testing.T) {
 		store := newMemoryStore()
 		h := start(t, Options{Store: store, Mode: Blocking})
 		name := h.Record(t.Context(), by("jane"))
+		synctest.Wait()
 		if store.records[name] == nil || store.records[name].Spec.Count != 1 {
 			t.Fatalf("stored when the answer goes out: %v", store.records)
 		}
@@ -136,27 +143,30 @@ func TestManyAnswersShareOneWrite(t *testing.T) {
 			group.Go(func() { h.Record(t.Context(), by("jane")) })
 		}
 		group.Wait()
+		synctest.Wait()
 		if store.total() != 50 || store.merges > 3 {
-			t.Errorf("%d facts stored by %d writes, want 50 by at most 3", store.total(), store.merges)
+			t.Errorf("%d events stored by %d writes, want 50 by at most 3", store.total(), store.merges)
 		}
 	})
 }
 
-func TestBatchGathersFactsAndAnswersOutOfTheSpool(t *testing.T) {
+func TestBatchGathersEventsAndAnswersOutOfTheSpool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMemoryStore()
 		h := start(t, Options{Store: store, Mode: Batch, SpoolDir: t.TempDir()})
 		for range 20 {
 			h.Record(t.Context(), by("jane"))
 		}
-		if store.merges != 0 || h.spoolBytes() == 0 {
-			t.Errorf("%d writes and a spool of %d bytes before the interval", store.merges, h.spoolBytes())
+		synctest.Wait()
+		if writes := store.writes(); writes != 0 || h.spoolBytes() == 0 {
+			t.Errorf("%d writes and a spool of %d bytes before the interval", writes, h.spoolBytes())
 		}
-		time.Sleep(2 * BatchInterval)
+		time.Sleep(2 * batchInterval)
+		synctest.Wait()
 		if store.total() != 20 || store.merges != 1 {
-			t.Errorf("%d facts stored by %d writes, want 20 by 1", store.total(), store.merges)
+			t.Errorf("%d events stored by %d writes, want 20 by 1", store.total(), store.merges)
 		}
-		time.Sleep(2 * housekeepingInterval)
+		time.Sleep(2 * cleanupInterval)
 		if h.spoolBytes() != 0 {
 			t.Errorf("the spool keeps %d bytes of what is stored", h.spoolBytes())
 		}
@@ -177,7 +187,7 @@ func TestAnAnswerThatIsLostCountsOnce(t *testing.T) {
 		h.Record(t.Context(), by("jane"))
 		time.Sleep(2 * lastRetry)
 		if store.total() != 6 || h.pending() != 0 {
-			t.Errorf("%d facts stored and %d records waiting, want 6 and 0", store.total(), h.pending())
+			t.Errorf("%d events stored and %d records waiting, want 6 and 0", store.total(), h.pending())
 		}
 	})
 }
@@ -189,30 +199,30 @@ func TestASlowStoreDelaysAnAnswerOnceAndNotTheNext(t *testing.T) {
 		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir()})
 		began := time.Now()
 		h.Record(t.Context(), by("jane"))
-		if took := time.Since(began); took != BlockingTimeout {
-			t.Errorf("the first answer waited %v, want %v", took, BlockingTimeout)
+		if took := time.Since(began); took != blockingTimeout {
+			t.Errorf("the first answer waited %v, want %v", took, blockingTimeout)
 		}
 		began = time.Now()
 		h.Record(t.Context(), by("jane"))
 		if took := time.Since(began); took != 0 {
 			t.Errorf("the second answer waited %v, want none", took)
 		}
-		if got := testutil.ToFloat64(h.metrics.facts.WithLabelValues(placeSpool)); got != 2 {
-			t.Errorf("%v facts in the spool, want 2", got)
+		if got := testutil.ToFloat64(h.metrics.events.WithLabelValues(placeSpool)); got != 2 {
+			t.Errorf("%v events in the spool, want 2", got)
 		}
 	})
 }
 
 func TestTheNextProcessStoresWhatAKilledOneHasSpooled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, folder := newMemoryStore(), t.TempDir()
+		store, directory := newMemoryStore(), t.TempDir()
 		store.set(errors.New("no route to host"), false)
-		killed := start(t, Options{Store: store, Mode: Blocking, SpoolDir: folder, Replica: "a-1"})
+		killed := start(t, Options{Store: store, Mode: Blocking, SpoolDir: directory, Replica: "a-1"})
 		for range 7 {
 			killed.Record(t.Context(), by("jane"))
 		}
 		// A kill leaves the file as it is at that moment, perhaps with half a line.
-		left, err := os.ReadFile(filepath.Join(folder, spoolName))
+		left, err := os.ReadFile(filepath.Join(directory, spoolName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,13 +233,13 @@ func TestTheNextProcessStoresWhatAKilledOneHasSpooled(t *testing.T) {
 		store.set(nil, false)
 		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: next, Replica: "a-2"})
 		h.Record(t.Context(), by("jane"))
-		time.Sleep(2 * housekeepingInterval)
+		time.Sleep(2 * cleanupInterval)
 		h.Record(t.Context(), by("jane"))
 		if store.total() != 9 || h.pending() != 0 || h.spoolBytes() != 0 {
-			t.Errorf("%d facts stored, %d records waiting, %d bytes of spool: want 9, 0, 0", store.total(), h.pending(), h.spoolBytes())
+			t.Errorf("%d events stored, %d records waiting, %d bytes of spool: want 9, 0, 0", store.total(), h.pending(), h.spoolBytes())
 		}
 		if !strings.Contains(h.log.String(), "count=1") {
-			t.Errorf("the broken line is not told:\n%s", h.log)
+			t.Errorf("the broken line is not logged:\n%s", h.log)
 		}
 	})
 }
@@ -240,9 +250,10 @@ func TestRecordsThatAreOverLeaveTheMemory(t *testing.T) {
 		for i := range 100 {
 			h.Record(t.Context(), by(fmt.Sprintf("user-%d", i)))
 		}
-		time.Sleep(audit.Window + 4*housekeepingInterval) // one round reads each record once more, the next one evicts it
-		if len(h.entries) != 0 {
-			t.Errorf("%d records are still in memory", len(h.entries))
+		time.Sleep(audit.Window + 4*cleanupInterval) // one round reads each record once more, the next one evicts it
+		synctest.Wait()
+		if len(h.records) != 0 {
+			t.Errorf("%d records are still in memory", len(h.records))
 		}
 	})
 }
@@ -255,10 +266,11 @@ func TestAClockThatIsSetBackLosesNoCount(t *testing.T) {
 		for range 3 {
 			h.Record(t.Context(), early)
 		}
-		time.Sleep(audit.Window + 3*housekeepingInterval)
+		time.Sleep(audit.Window + 3*cleanupInterval)
 		h.Record(t.Context(), early)
+		synctest.Wait()
 		if store.total() != 4 || len(store.records) != 1 {
-			t.Errorf("%d facts in %d records, want 4 in 1", store.total(), len(store.records))
+			t.Errorf("%d events in %d records, want 4 in 1", store.total(), len(store.records))
 		}
 	})
 }
@@ -292,39 +304,39 @@ func TestWhatIsLostIsCounted(t *testing.T) {
 	}
 }
 
-// The spool is bounded: it is compacted, and what does not fit even then is told, and kept in memory.
+// The spool is bounded: it is compacted, and a record that does not fit even then stays in memory.
 func TestAFullSpoolIsCompacted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMemoryStore()
 		store.set(errors.New("gone"), false)
 		const bound = 20_000
-		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir(), SpoolBytes: bound})
+		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir(), MaxSpoolBytes: bound})
 		for range 500 {
 			h.Record(t.Context(), by("jane"))
 		}
 		if size := h.spoolBytes(); size > bound || size == 0 {
 			t.Errorf("the spool has %d bytes, want at most %d", size, bound)
 		}
-		if got := testutil.ToFloat64(h.metrics.facts.WithLabelValues(placeSpool)); got != 500 {
-			t.Errorf("%v facts are safe in the spool, want 500", got)
+		if got := testutil.ToFloat64(h.metrics.events.WithLabelValues(placeSpool)); got != 500 {
+			t.Errorf("%v events are safe in the spool, want 500", got)
 		}
 		for i := range 100 {
 			h.Record(t.Context(), by(fmt.Sprintf("user-%d", i)))
 		}
-		if got := testutil.ToFloat64(h.metrics.facts.WithLabelValues(placeMemory)); got == 0 {
+		if got := testutil.ToFloat64(h.metrics.events.WithLabelValues(placeMemory)); got == 0 {
 			t.Error("100 records fit into a spool that has no room for them")
 		}
 		store.set(nil, false)
 		time.Sleep(2 * lastRetry)
 		if store.total() != 600 {
-			t.Errorf("%d facts stored in the end, want 600", store.total())
+			t.Errorf("%d events stored in the end, want 600", store.total())
 		}
 	})
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {
-	folder := t.TempDir()
-	held, _, _, err := openSpool(folder, 1000)
+	directory := t.TempDir()
+	held, _, _, err := openSpool(directory, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,17 +347,17 @@ func TestBadOptionsAreRefused(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		options Options
-		want    error
+		want    error // nil for any
 	}{
-		"no mode":                             {Options{}, ErrInvalidOptions},
-		"batch without a spool":               {Options{Mode: Batch}, ErrInvalidOptions},
-		"a spool that another process holds":  {Options{Mode: Batch, SpoolDir: folder}, ErrSpoolInUse},
-		"a spool folder that is a file":       {Options{Mode: Batch, SpoolDir: file}, syscall.ENOTDIR},
-		"a spool folder that cannot be there": {Options{Mode: Batch, SpoolDir: filepath.Join(file, "x")}, syscall.ENOTDIR},
+		"no mode":                            {Options{}, nil},
+		"batch without a spool":              {Options{Mode: Batch}, nil},
+		"a spool that another process holds": {Options{Mode: Batch, SpoolDir: directory}, errSpoolInUse},
+		"a spool directory that is a file":   {Options{Mode: Batch, SpoolDir: file}, syscall.ENOTDIR},
+		"a spool directory below a file":     {Options{Mode: Batch, SpoolDir: filepath.Join(file, "x")}, syscall.ENOTDIR},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.options.Registry, test.options.Log = prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-			if _, err := New(test.options); !errors.Is(err, test.want) {
+			if _, err := New(test.options); err == nil || test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})

@@ -12,25 +12,30 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // maxMoves bounds how many records another client can make of one by altering each.
 const maxMoves = 8
 
-// Run stores records until ctx ends, and then tries for FlushTimeout to store the rest. What it cannot store stays in the
-// spool, for the next process. Run it once; Record must not be called any more when ctx ends.
+// Run stores records until ctx ends, and then tries to store the rest for FlushTimeout. What remains stays in the spool for
+// the next process. Call Run once, and do not call Record after ctx has ended.
 func (r *Recorder) Run(ctx context.Context) {
-	// Attempts go on after ctx has ended, or the last facts would be cut off.
+	// Attempts continue after ctx has ended, so that the last events are stored too.
 	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() { r.work(storing) })
 	}
-	r.keepHouse(ctx)
+	wait.UntilWithContext(ctx, func(context.Context) {
+		r.evict(time.Now())
+		r.emptySpool()
+	}, cleanupInterval)
 	r.flush(storing)
 	r.queue.ShutDown()
 	stop()
@@ -38,58 +43,48 @@ func (r *Recorder) Run(ctx context.Context) {
 	r.end()
 }
 
-// work stores one record after the other. The queue never hands out one record twice at the same time.
+// work stores records until the queue is shut down. The queue never hands out one record twice at the same time.
 func (r *Recorder) work(ctx context.Context) {
 	for {
-		name, shutdown := r.queue.Get()
+		p, shutdown := r.queue.Get()
 		if shutdown {
 			return
 		}
-		r.store(ctx, name)
-		r.queue.Done(name)
+		r.store(ctx, p)
+		r.queue.Done(p)
 	}
 }
 
-func (r *Recorder) store(ctx context.Context, name string) {
+func (r *Recorder) store(ctx context.Context, p *pending) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	for {
-		record, last, upTo := r.snapshot(name)
+		record, last, upTo := r.snapshot(p)
 		if record == nil {
-			r.queue.Forget(name)
+			r.queue.Forget(p)
 			return
 		}
 		stored, err := r.options.Store.Merge(ctx, record, last)
 		if err == nil {
-			err = r.compare(name, stored, upTo)
+			err = checkCount(stored, p.replica, upTo)
 		}
-		if errors.Is(err, audit.ErrAltered) && r.moveOn(name, err) {
-			continue
+		switch {
+		case err == nil:
+			r.stored(p, upTo, stored)
+			if last == nil && r.options.Announce != nil {
+				r.options.Announce(record)
+			}
+			return
+		case !errors.Is(err, audit.ErrAltered) || !r.moveOn(p, err):
+			r.failed(p, upTo, err)
+			return
 		}
-		r.finish(name, stored, upTo, err)
-		if err == nil && last == nil && r.options.Announce != nil {
-			r.options.Announce(record)
-		}
-		return
 	}
 }
 
-func (r *Recorder) finish(name string, stored *v1alpha1.AuditRecord, upTo int64, err error) {
-	if err != nil {
-		r.metrics.writes.WithLabelValues(resultFailed).Inc()
-		r.failed(name, upTo, err)
-		return
-	}
-	r.metrics.writes.WithLabelValues(resultStored).Inc()
-	r.stored(name, upTo, stored)
-}
-
-// compare holds this process's count in the stored record against what it has counted: nobody else counts under its name, and
-// a count that is too high would swallow what comes next.
-func (r *Recorder) compare(name string, stored *v1alpha1.AuditRecord, upTo int64) error {
-	r.mu.Lock()
-	replica := r.entries[name].replica
-	r.mu.Unlock()
+// checkCount compares this process's count in the stored record with its own. Only this process counts under its name, and a
+// count that is too high would hide later events.
+func checkCount(stored *v1alpha1.AuditRecord, replica string, upTo int64) error {
 	if found := audit.CountOf(stored, replica); found != upTo {
 		return fmt.Errorf("store audit record %q: %w: it counts %d for %q, which has counted %d",
 			stored.Name, audit.ErrAltered, found, replica, upTo)
@@ -97,55 +92,55 @@ func (r *Recorder) compare(name string, stored *v1alpha1.AuditRecord, upTo int64
 	return nil
 }
 
-// moveOn counts an altered record, and lets what it held go into a second one. It reports whether there may be one more.
-func (r *Recorder) moveOn(name string, err error) bool {
+// moveOn lets the record continue under a second name after another client has altered the first. It reports false after
+// maxMoves.
+func (r *Recorder) moveOn(p *pending, err error) bool {
 	r.metrics.altered.Inc()
-	r.options.Log.Error("an audit record was altered, and is stored again under another name",
-		slog.String("name", name), slog.Any("err", err))
+	r.options.Log.Error("another client altered an audit record, storing it under another name", slog.Any("err", err))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.entries[name]
-	if e.moves >= maxMoves {
+	if p.moves >= maxMoves {
 		return false
 	}
-	e.moveOn()
+	p.moveOn()
 	return true
 }
 
-// snapshot returns nothing for a record that neither waits nor is to be checked.
-func (r *Recorder) snapshot(name string) (record, last *v1alpha1.AuditRecord, upTo int64) {
+// snapshot returns nil for a record that neither waits nor is due for its check.
+func (r *Recorder) snapshot(p *pending) (record, last *v1alpha1.AuditRecord, upTo int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.entries[name]
-	if e == nil || !e.waits() && !e.due(time.Now()) {
+	if !p.waits() && !p.due(time.Now()) {
 		return nil, nil, 0
 	}
-	return e.record.DeepCopy(), e.last, e.counted
+	return p.record.DeepCopy(), p.last, p.counted
 }
 
-func (r *Recorder) failed(name string, upTo int64, err error) {
-	// A record that the API server refuses for what it is, or that is altered again and again, says nothing about the others.
+func (r *Recorder) failed(p *pending, upTo int64, err error) {
+	r.metrics.writes.WithLabelValues(resultFailed).Inc()
+	// An invalid record, or one that is altered repeatedly, says nothing about the others.
 	if apierrors.IsInvalid(err) || errors.Is(err, audit.ErrAltered) {
-		r.options.Log.Error("the API server refuses an audit record", slog.String("name", name), slog.Any("err", err))
+		r.options.Log.Error("failed to store audit record", slog.Any("err", err))
 	} else {
-		r.setDown(err)
+		r.setUnavailable(err)
 	}
 	r.mu.Lock()
-	waits := r.entries[name].finish(nil, upTo)
+	waits := p.finish(nil, upTo)
 	r.mu.Unlock()
 	if waits {
-		r.queue.AddRateLimited(name)
+		r.queue.AddRateLimited(p)
 	}
 }
 
-func (r *Recorder) stored(name string, upTo int64, stored *v1alpha1.AuditRecord) {
+func (r *Recorder) stored(p *pending, upTo int64, stored *v1alpha1.AuditRecord) {
+	r.metrics.writes.WithLabelValues(resultStored).Inc()
 	r.mu.Lock()
-	more := r.entries[name].finish(stored, upTo)
+	waits := p.finish(stored, upTo)
 	r.mu.Unlock()
-	r.queue.Forget(name)
-	r.setUp()
-	if more {
-		r.enqueue(name, false)
+	r.queue.Forget(p)
+	r.setStoring()
+	if waits {
+		r.enqueue(p, false)
 	}
 }
 
@@ -158,11 +153,11 @@ type outage struct {
 const (
 	// maxProblem bounds the text of a problem, which goes into an annotation.
 	maxProblem = 512
-	// problemAfter is how long records cannot be stored before that is a problem: an API server that restarts is none.
+	// problemAfter is how long an outage lasts before it is a problem. The restart of an API server is none.
 	problemAfter = 10 * time.Second
 )
 
-// Problem says why records cannot be stored, for some time already; "" where they can.
+// Problem says why records cannot be stored, or returns "".
 func (r *Recorder) Problem() string {
 	if o := r.outage.Load(); o != nil && time.Since(o.since) >= problemAfter {
 		return o.reason
@@ -170,64 +165,43 @@ func (r *Recorder) Problem() string {
 	return ""
 }
 
-// setDown lets answers wait for the spool only, until a record has been stored.
-func (r *Recorder) setDown(err error) {
-	if !r.down.Swap(true) {
-		r.outage.Store(&outage{since: time.Now(), reason: audit.Printable(err.Error(), maxProblem)})
-		r.options.Log.Warn("audit records cannot be stored now; they wait, in the spool if there is one", slog.Any("err", err))
+// setUnavailable begins an outage, which lasts until a record is stored.
+func (r *Recorder) setUnavailable(err error) {
+	begun := &outage{since: time.Now(), reason: text.Printable(err.Error(), maxProblem)}
+	if r.outage.CompareAndSwap(nil, begun) {
+		r.options.Log.Warn("failed to store audit records, they wait in the spool or in memory", slog.Any("err", err))
 	}
 }
 
-// setUp brings on all that has waited for a retry.
-func (r *Recorder) setUp() {
-	if !r.down.Swap(false) {
+// setStoring ends an outage, and tries all waiting records at once.
+func (r *Recorder) setStoring() {
+	if r.outage.Swap(nil) == nil {
 		return
 	}
-	r.outage.Store(nil)
 	waiting := r.waiting()
 	r.options.Log.Info("audit records can be stored again", slog.Int("count", len(waiting)))
-	for _, name := range waiting {
-		r.queue.Add(name)
+	for _, p := range waiting {
+		r.queue.Add(p)
 	}
 }
 
-func (r *Recorder) keepHouse(ctx context.Context) {
-	ticker := time.NewTicker(housekeepingInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			r.forgetOver(now)
-			r.emptySpool()
-		}
-	}
-}
-
-// forgetOver drops records that are stored and get no further fact, once the stored ones have been looked at.
-func (r *Recorder) forgetOver(now time.Time) {
+// evict removes records that are stored and get no further event. Each is checked first: another client may have altered it.
+func (r *Recorder) evict(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := len(r.entries)
-	for name, e := range r.entries {
+	before := len(r.records)
+	for name, p := range r.records {
 		switch {
-		case e.waits() || !now.After(e.ends.Add(housekeepingInterval)):
-		case e.checked:
-			r.drop(name, e)
+		case p.waits() || !p.over(now):
+		case p.checked:
+			delete(r.records, name)
+			p.release()
 		default:
-			r.queue.Add(name)
+			r.queue.Add(p)
 		}
 	}
-	if len(r.entries) < before {
-		r.forgotten++
-	}
-}
-
-func (r *Recorder) drop(name string, e *entry) {
-	delete(r.entries, name)
-	if e.budget != nil {
-		e.budget.release(e)
+	if len(r.records) < before {
+		r.evictions++
 	}
 }
 
@@ -236,55 +210,38 @@ func (r *Recorder) emptySpool() {
 		return
 	}
 	if err := r.spool.emptyIf(func() bool { return r.pending() == 0 }); err != nil {
-		r.options.Log.Warn("cannot empty the spool", slog.Any("err", err))
+		r.options.Log.Warn("failed to empty the spool", slog.Any("err", err))
 	}
 }
 
-// flush tries to store all that waits, once more each, and waits for that.
+// flush tries to store all waiting records once more.
 func (r *Recorder) flush(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, FlushTimeout)
-	defer cancel()
-	for _, name := range r.waiting() {
-		r.queue.Add(name)
+	for _, p := range r.waiting() {
+		r.queue.Add(p)
 	}
-	ticker := time.NewTicker(firstRetry)
-	defer ticker.Stop()
-	for r.pending() > 0 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
+	// An error is the time-out.
+	_ = wait.PollUntilContextTimeout(ctx, firstRetry, FlushTimeout, true, func(context.Context) (bool, error) {
+		return r.pending() == 0, nil
+	})
 }
 
-// end gives the spool back, and says what is lost: what is neither stored nor in the spool.
+// end closes the spool, and counts the events that are neither stored nor spooled.
 func (r *Recorder) end() {
 	r.emptySpool()
 	if r.spool != nil {
 		if err := r.compactSpool(); err != nil {
-			r.options.Log.Warn("cannot compact the spool", slog.Any("err", err))
+			r.options.Log.Warn("failed to compact the spool", slog.Any("err", err))
 		}
 		_ = r.spool.close() // every line is on the disk
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	lost := int64(0)
-	for _, e := range r.entries {
-		lost += e.unsafe()
+	for _, p := range r.records {
+		lost += p.unsafe()
 	}
 	if lost > 0 {
 		r.metrics.lost.Add(float64(lost))
-		r.options.Log.Error("writes are in no audit record and in no spool: only the log has them", slog.Int64("count", lost))
+		r.options.Log.Error("lost events: they are in no audit record and in no spool, only in the log", slog.Int64("count", lost))
 	}
-}
-
-// pending is how many records wait to be stored.
-func (r *Recorder) pending() int { return len(r.waiting()) }
-
-func (r *Recorder) spoolBytes() int64 {
-	if r.spool == nil {
-		return 0
-	}
-	return r.spool.bytes()
 }

@@ -16,66 +16,64 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// SpoolBytes is how large the spool may grow: about 25 000 counted writes between two compactions, and as many records
-// waiting for the API server as the recorder holds in memory.
-const SpoolBytes = 32 << 20
+const (
+	// maxSpoolBytes is the default bound: about 25,000 lines, and as many waiting records as the recorder holds in memory.
+	maxSpoolBytes = 32 << 20
+	// maxLine bounds a line that is read. A record's texts are bounded, and it has few counts in a spool.
+	maxLine = 1 << 20
+	// spoolName is the one file in the spool directory.
+	spoolName = "audit.jsonl"
+)
 
-// maxLine bounds a line when it is read back: a record's texts are bounded, and its counts are few in a spool.
-const maxLine = 1 << 20
+var (
+	errSpoolInUse = errors.New("the spool directory is in use by another process: give each replica its own")
+	errSpoolFull  = errors.New("the spool is full")
+)
 
-// spoolName is the one file in the spool's folder.
-const spoolName = "audit.jsonl"
-
-// ErrSpoolInUse says that another process holds the folder: two guards must not share one.
-var ErrSpoolInUse = errors.New("the spool folder is in use by another process; give each replica its own")
-
-// errSpoolFull says that a line would make the spool larger than it may be.
-var errSpoolFull = errors.New("the spool is full")
-
-// spool is a file of records that are counted and perhaps not stored yet, one a line. A line stands for all lines of the
-// same record before it. It is safe for concurrent use.
+// spool is a file of records that may not be stored yet, one per line. A line replaces earlier lines of the same record. It is
+// safe for concurrent use.
 type spool struct {
-	folder string
-	most   int64
+	directory string
+	maxBytes  int64
+	datasync  func(*os.File) error
 
 	mu      sync.Mutex // guards the file's end
 	file    *os.File
 	size    int64
 	written uint64 // lines so far, over all files
 
-	syncing sync.Mutex // held by the one that waits for the disk; the others' lines go with it
+	syncing sync.Mutex // held while waiting for the disk
 	synced  uint64     // lines that are on the disk
 }
 
-// openSpool opens the folder's spool, which it creates, and returns what is in it. A line that cannot be read, such as the
-// last one of a machine that lost power, is counted as broken.
-func openSpool(folder string, most int64) (s *spool, records []*v1alpha1.AuditRecord, broken int, err error) {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, nil, 0, fmt.Errorf("make the spool folder: %w", err)
+// openSpool opens or creates the spool and returns the records in it. A line that cannot be parsed, such as the last one
+// after a power failure, counts as broken.
+func openSpool(directory string, maxBytes int64) (s *spool, records []*v1alpha1.AuditRecord, broken int, err error) {
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return nil, nil, 0, fmt.Errorf("make the spool directory: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(folder, spoolName), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(filepath.Join(directory, spoolName), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("open the spool: %w", err)
 	}
-	if err := lock(file); err != nil {
+	s = &spool{directory: directory, maxBytes: maxBytes, datasync: datasync, file: file}
+	if records, broken, err = s.load(); err != nil {
 		_ = file.Close()
-		return nil, nil, 0, fmt.Errorf("lock the spool in %q: %w", folder, err)
+		return nil, nil, 0, fmt.Errorf("open the spool in %q: %w", directory, err)
 	}
-	records, broken, err = readSpool(file)
-	if err != nil {
-		_ = file.Close()
-		return nil, nil, 0, fmt.Errorf("read the spool: %w", err)
-	}
-	info, err := file.Stat()
-	if err != nil {
-		_ = file.Close()
-		return nil, nil, 0, fmt.Errorf("read the spool: %w", err)
-	}
-	return &spool{folder: folder, most: most, file: file, size: info.Size()}, records, broken, nil
+	return s, records, broken, nil
 }
 
-func readSpool(file *os.File) (records []*v1alpha1.AuditRecord, broken int, err error) {
-	lines := bufio.NewScanner(file)
+func (s *spool) load() (records []*v1alpha1.AuditRecord, broken int, err error) {
+	if err := lock(s.file); err != nil {
+		return nil, 0, err
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	s.size = info.Size()
+	lines := bufio.NewScanner(s.file)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		record := &v1alpha1.AuditRecord{}
@@ -85,23 +83,23 @@ func readSpool(file *os.File) (records []*v1alpha1.AuditRecord, broken int, err 
 		}
 		records = append(records, record)
 	}
-	if errors.Is(lines.Err(), bufio.ErrTooLong) { // not a line of ours, and nothing behind it can be found
+	if errors.Is(lines.Err(), bufio.ErrTooLong) { // the guard did not write it, and the lines after it are lost
 		return records, broken + 1, nil
 	}
 	return records, broken, lines.Err()
 }
 
-// add writes records and returns when they are on the disk. The error is errSpoolFull, or the disk's.
+// add writes records and returns when they are on the disk. The error may be errSpoolFull.
 func (s *spool) add(records ...*v1alpha1.AuditRecord) error {
 	lines, err := encode(records)
 	if err != nil {
 		return err
 	}
-	ticket, err := s.write(lines, len(records))
+	line, err := s.write(lines, len(records))
 	if err != nil {
 		return err
 	}
-	return s.sync(ticket)
+	return s.sync(line)
 }
 
 func encode(records []*v1alpha1.AuditRecord) ([]byte, error) {
@@ -115,42 +113,41 @@ func encode(records []*v1alpha1.AuditRecord) ([]byte, error) {
 	return lines.Bytes(), nil
 }
 
+// write returns the number of the last line.
 func (s *spool) write(lines []byte, count int) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.size+int64(len(lines)) > s.most {
+	if s.size+int64(len(lines)) > s.maxBytes {
 		return 0, errSpoolFull
 	}
-	n, err := s.file.Write(lines)
-	s.size += int64(n)
-	if err != nil {
-		_ = s.file.Truncate(s.size - int64(n)) // half a line would spoil the next one, too
-		s.size -= int64(n)
+	if _, err := s.file.Write(lines); err != nil {
+		_ = s.file.Truncate(s.size) // half a line would break the next one too
 		return 0, fmt.Errorf("write the spool: %w", err)
 	}
+	s.size += int64(len(lines))
 	s.written += uint64(count) //nolint:gosec // a count of lines is not negative
 	return s.written, nil
 }
 
-// sync waits until all lines up to the ticket are on the disk. Those that wait together share one trip.
-func (s *spool) sync(ticket uint64) error {
+// sync returns when the line is on the disk. Callers that wait together share one sync.
+func (s *spool) sync(line uint64) error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
-	if s.synced >= ticket {
+	if s.synced >= line {
 		return nil
 	}
 	s.mu.Lock()
 	written, file := s.written, s.file
 	s.mu.Unlock()
-	if err := datasync(file); err != nil {
-		return fmt.Errorf("write the spool to the disk: %w", err)
+	if err := s.datasync(file); err != nil {
+		return fmt.Errorf("sync the spool: %w", err)
 	}
 	s.synced = written
 	return nil
 }
 
-// emptyIf forgets every line if nothing waits to be stored: no line is added between the question and the answer. After a
-// crash the lines may be back, and are stored again, which changes nothing.
+// emptyIf removes every line if all records are stored. It adds no line meanwhile. After a crash the lines may return, and
+// storing them again changes nothing.
 func (s *spool) emptyIf(allStored func() bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,14 +155,14 @@ func (s *spool) emptyIf(allStored func() bool) error {
 		return nil
 	}
 	if err := s.file.Truncate(0); err != nil {
-		return fmt.Errorf("empty the spool: %w", err)
+		return err
 	}
 	s.size = 0
 	return nil
 }
 
-// compact puts what waits to be stored in place of all lines, in a new file that takes the old one's name once it is on the
-// disk. The error is errSpoolFull, or the disk's; the old file then stays.
+// compact replaces all lines by the waiting records, in a new file that gets the old file's name once it is on the disk. The
+// error may be errSpoolFull.
 func (s *spool) compact(waiting func() []*v1alpha1.AuditRecord) error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
@@ -175,7 +172,7 @@ func (s *spool) compact(waiting func() []*v1alpha1.AuditRecord) error {
 	if err != nil {
 		return err
 	}
-	if int64(len(lines)) > s.most/2 { // a file that is as good as full would be compacted at every line
+	if int64(len(lines)) > s.maxBytes/2 { // a nearly full file would be compacted at every line
 		return errSpoolFull
 	}
 	file, err := s.newFile(lines)
@@ -184,29 +181,29 @@ func (s *spool) compact(waiting func() []*v1alpha1.AuditRecord) error {
 	}
 	_ = s.file.Close()
 	s.file, s.size, s.synced = file, int64(len(lines)), s.written
-	return nil
+	return syncDirectory(s.directory)
 }
 
-// newFile writes, syncs and locks the file before it is renamed: a crash leaves the old one or the new one.
+// newFile syncs and locks the file before it renames it: after a crash, the old file or the new one is there.
 func (s *spool) newFile(lines []byte) (*os.File, error) {
-	path := filepath.Join(s.folder, spoolName)
+	path := filepath.Join(s.directory, spoolName)
 	file, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	_, err = file.Write(lines)
-	if err = errors.Join(err, file.Sync(), lock(file)); err == nil {
+	if err = errors.Join(err, s.datasync(file), lock(file)); err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
 		_ = file.Close()
 		return nil, err
 	}
-	return file, syncFolder(s.folder)
+	return file, nil
 }
 
-func syncFolder(folder string) error {
-	opened, err := os.Open(folder)
+func syncDirectory(path string) error {
+	opened, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@
 package store
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 
@@ -12,32 +14,28 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// Events tells of denials where people look first: in the Events of the denied object, in its namespace, or in "default" for
-// a cluster-scoped one. The recorder behind it makes one series of equal Events.
+// Events creates Kubernetes Events for records. Its recorder makes one series of equal Events.
 type Events struct {
 	Recorder events.EventRecorder
 	Set      *reserved.Set
 }
 
-// Announce makes an Event of a record, if it is one of a denial or of tampering. It does not wait for the API server.
+// Announce creates an Event for a denial or for tampering. The Event is in the namespace of the record's object, or in
+// "default" for a cluster-scoped object. It does not wait for the API server.
 func (e Events) Announce(record *v1alpha1.AuditRecord) {
-	if record.Spec.Outcome == v1alpha1.Tampered {
-		e.announceTampering(record)
-		return
+	spec := &record.Spec
+	var object *corev1.ObjectReference
+	note := spec.Message
+	switch spec.Outcome {
+	case v1alpha1.Tampered:
+		object = tamperedObject(spec.Object)
+	case v1alpha1.Denied, v1alpha1.WouldDeny:
+		object = e.objectOf(spec.Object)
+		note = fmt.Sprintf("%s %s by %q: %s", spec.Outcome, spec.Operation, spec.User.Name, spec.Message)
 	}
-	object := e.objectOf(record.Spec.Object)
-	if object == nil || record.Spec.Outcome != v1alpha1.Denied && record.Spec.Outcome != v1alpha1.WouldDeny {
-		return
-	}
-	e.Recorder.Eventf(object, nil, corev1.EventTypeWarning, record.Spec.Reason, string(record.Spec.Outcome),
-		"%s %s by %q: %s (apigw-guardian audit show %s)",
-		record.Spec.Outcome, record.Spec.Operation, record.Spec.User.Name, record.Spec.Message, record.Name)
-}
-
-func (e Events) announceTampering(record *v1alpha1.AuditRecord) {
-	if object := tamperedObject(record.Spec.Object); object != nil {
-		e.Recorder.Eventf(object, nil, corev1.EventTypeWarning, record.Spec.Reason, string(record.Spec.Outcome),
-			"%s (apigw-guardian audit show %s)", record.Spec.Message, record.Name)
+	if object != nil {
+		e.Recorder.Eventf(object, nil, corev1.EventTypeWarning, spec.Reason, string(spec.Outcome),
+			"%s (apigw-guardian audit show %s)", note, record.Name)
 	}
 }
 
@@ -55,7 +53,7 @@ func LeaseObject(namespace string) v1alpha1.ObjectReference {
 	}
 }
 
-// tamperedObject returns the object of a record of tampering; nil where the record names no such object.
+// tamperedObject returns nil if a record of tampering has another object.
 func tamperedObject(object v1alpha1.ObjectReference) *corev1.ObjectReference {
 	switch object {
 	case RegistrationObject():
@@ -70,7 +68,7 @@ func tamperedObject(object v1alpha1.ObjectReference) *corev1.ObjectReference {
 	return nil
 }
 
-// objectOf finds the kind of a written object in the reserved set; nil where the record names no object of it.
+// objectOf finds the kind of a written object in the reserved set. It returns nil if the set does not have it.
 func (e Events) objectOf(object v1alpha1.ObjectReference) *corev1.ObjectReference {
 	for _, resource := range e.Set.Resources() {
 		isSameScope := (resource.Namespace != "") == (object.Namespace != "")

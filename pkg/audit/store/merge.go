@@ -4,9 +4,8 @@
 package store
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"context"
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -14,19 +13,20 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// maxConflicts is how often another replica may be quicker before Merge gives up; its caller tries again later.
+// maxConflicts is how often another replica may be faster before Merge gives up.
 const maxConflicts = 8
 
-// Merge stores what record knows besides what is stored under its name: it creates the record, or raises the counts of the
-// stored one. It may be repeated: what is stored already is not counted again. last is what the previous Merge of this
-// name has returned, or nil. The result is the record as stored; where last has all of it, it is read again to see that.
+// Merge creates the record, or raises the counts of the stored one to those of record. It may be repeated: stored counts are
+// not counted again. last is the result of the previous Merge of this name, or nil. Merge returns the record as stored. If
+// last has all counts, Merge reads the record again.
 //
-// The error wraps ErrNotInstalled, audit.ErrAltered where the name has no record to count into any more, or is the API
-// server's; then nobody knows whether the record was stored.
+// The error wraps audit.ErrAltered if another client has made the name unusable. After another error of the API server, the
+// record may or may not be stored.
 func (s *Store) Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error) {
 	live := last
 	for range maxConflicts {
@@ -44,10 +44,10 @@ func (s *Store) Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (
 			return nil, explain(fmt.Sprintf("store audit record %q", record.Name), err)
 		}
 	}
-	return nil, fmt.Errorf("store audit record %q: other replicas were quicker %d times", record.Name, maxConflicts)
+	return nil, fmt.Errorf("store audit record %q: other replicas were faster %d times", record.Name, maxConflicts)
 }
 
-// mergeOnce creates the record where there is none, and else replaces the live one, unless it has changed meanwhile.
+// mergeOnce creates the record if live is nil, and replaces live otherwise.
 func (s *Store) mergeOnce(ctx context.Context, record, live *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error) {
 	if live == nil {
 		created := record.DeepCopy()
@@ -71,57 +71,63 @@ func (s *Store) mergeOnce(ctx context.Context, record, live *v1alpha1.AuditRecor
 	return merged, compare(merged, sent)
 }
 
-// compare holds what came back against what was sent: a mutating admission may have altered it on its way.
+// compare finds what a mutating admission has changed.
 func compare(stored, sent *v1alpha1.AuditRecord) error {
 	if !equality.Semantic.DeepEqual(stored.Spec, sent.Spec) || !audit.Sound(stored) {
-		return fmt.Errorf("store audit record %q: %w: the API server stored something else than was sent", sent.Name, audit.ErrAltered)
+		return fmt.Errorf("store audit record %q: %w: the API server stored another content than was sent", sent.Name, audit.ErrAltered)
 	}
 	return nil
 }
 
-// readAgain returns the stored record if record may count into it, and nil where there is none and never was.
+// readAgain returns the stored record if record may count into it, and nil if there is none and there was none.
 func (s *Store) readAgain(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error) {
-	live, err := s.read(ctx, record.Name)
-	if err != nil {
-		return nil, err
+	live := &v1alpha1.AuditRecord{}
+	err := s.client.Get(ctx, client.ObjectKeyFromObject(record), live)
+	if isGone(err) && last == nil {
+		return nil, nil //nolint:nilnil // no record is no error
 	}
-	if reason := altered(live, record, last); reason != "" {
+	if err != nil && !isGone(err) {
+		return nil, explain(fmt.Sprintf("read audit record %q", record.Name), err)
+	}
+	reason := "it was deleted"
+	if err == nil {
+		reason = altered(live, record, last)
+	}
+	if reason != "" {
 		return nil, fmt.Errorf("store audit record %q: %w: %s", record.Name, audit.ErrAltered, reason)
 	}
 	return live, nil
 }
 
-// altered says why record must not count into live; "" where it may.
+// altered says why record must not count into live; "" if it may.
 func altered(live, record, last *v1alpha1.AuditRecord) string {
 	switch {
-	case live == nil && last == nil:
-		return ""
-	case live == nil:
-		return "it was deleted"
 	case !audit.Agree(live, record):
-		return "it stands for another write"
+		return "it is of another write"
 	case !audit.Sound(live):
 		return "its counts, owners or finalizers are not a guard's"
 	case !audit.InWindow(live), last != nil && !audit.Holds(live, last):
-		return "its counts or times were moved"
+		return "its counts or times were changed"
 	}
 	return ""
 }
 
-// read returns nil for a record that is gone meanwhile.
-func (s *Store) read(ctx context.Context, name string) (*v1alpha1.AuditRecord, error) {
-	live := &v1alpha1.AuditRecord{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	err := s.client.Get(ctx, client.ObjectKeyFromObject(live), live)
-	if isGone(err) {
-		return nil, nil //nolint:nilnil // no record is no error
-	}
-	if err != nil {
-		return nil, explain(fmt.Sprintf("read audit record %q", name), err)
-	}
-	return live, nil
-}
-
-// isGone tells a record that is absent from a kind that is absent, whose path the API server does not know.
+// isGone distinguishes an absent record from an absent kind, whose path the API server does not know.
 func isGone(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// Import stores records of another source. It returns how many it has stored before the first error; to continue, repeat it.
+func (s *Store) Import(ctx context.Context, records []*v1alpha1.AuditRecord) (int, error) {
+	for i, record := range records {
+		_, err := s.Merge(ctx, record, nil)
+		if errors.Is(err, audit.ErrAltered) {
+			record.Name = audit.SecondName(record.Name)
+			_, err = s.Merge(ctx, record, nil)
+		}
+		if err != nil {
+			return i, err
+		}
+	}
+	return len(records), nil
 }

@@ -5,77 +5,75 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"net/http"
+	"fmt"
+	"iter"
 	"strconv"
-
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// pageSize is how many records one request of a list asks for: about a megabyte.
+// pageSize is how many records one request asks for: about a megabyte.
 const pageSize = 500
 
-// errNoList says that an answer is none that an API server gives.
-var errNoList = errors.New("the API server answered with something else than a list of audit records")
+var errNoList = errors.New("the answer is not a list of audit records")
 
-// page is the answer to one request of a list, or why there is none.
+// page is the answer to one request of a list. next is the continue token, or "" for the last page.
 type page struct {
 	items rawjson.Value
+	next  string
 	err   error
 }
 
-// newLister makes a client that asks for records, and shares its connections with another.
-func newLister(config *rest.Config, httpClient *http.Client, scheme *runtime.Scheme) (rest.Interface, error) {
-	config = rest.CopyConfig(config)
-	version := v1alpha1.GroupVersion()
-	config.APIPath, config.GroupVersion = "/apis", &version
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	return rest.RESTClientForConfigAndClient(config, httpClient)
-}
-
-// pages sends page after page of a list, until the last or an error, or ctx ends. While the receiver decodes a page, the next
-// one is under way: half of the time that many records take passes in the API server, half here.
-func (s *Store) pages(ctx context.Context) <-chan page {
-	pages := make(chan page)
-	go func() {
-		defer close(pages)
-		for next, more := "", true; more; {
-			answer, err := s.page(ctx, next)
-			sent := page{items: answer.Get("items"), err: err}
-			next = answer.Get("metadata", "continue").Text()
-			more = err == nil && next != ""
-			select {
-			case pages <- sent:
-			case <-ctx.Done():
-				return
+// all yields the records in order of their names. An error is the last that it yields. While the caller uses a page, the next
+// request is under way, which saves a third of the time.
+func (s *Store) all(ctx context.Context) iter.Seq2[*v1alpha1.AuditRecord, error] {
+	return func(yield func(*v1alpha1.AuditRecord, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		request := func(next string) <-chan page {
+			answer := make(chan page, 1)
+			go func() { answer <- s.page(ctx, next) }()
+			return answer
+		}
+		for answer := request(""); answer != nil; {
+			page := <-answer
+			if answer = nil; page.next != "" {
+				answer = request(page.next)
+			}
+			for item := range page.items.Elements() {
+				record := &v1alpha1.AuditRecord{}
+				if err := json.Unmarshal(item, record); err != nil {
+					yield(nil, fmt.Errorf("parse a record: %w", err))
+					return
+				}
+				if !yield(record, nil) {
+					return
+				}
+			}
+			if page.err != nil {
+				yield(nil, page.err)
 			}
 		}
-	}()
-	return pages
+	}
 }
 
-// page asks for the page that next stands for; "" for the first.
-func (s *Store) page(ctx context.Context, next string) (rawjson.Value, error) {
+// page returns the page after the continue token, or the first page.
+func (s *Store) page(ctx context.Context, next string) page {
 	request := s.lister.Get().Resource("auditrecords").Param("limit", strconv.Itoa(pageSize))
 	if next != "" {
 		request = request.Param("continue", next)
 	}
 	result := request.Do(ctx)
-	if err := result.Error(); err != nil {
-		return nil, err
-	}
 	data, err := result.Raw()
 	if err != nil {
-		return nil, err
+		return page{err: result.Error()} // with the Status of the body
 	}
 	answer := rawjson.Truncated(data)
 	if !answer.Get("items").IsArray() {
-		return nil, errNoList
+		return page{err: errNoList}
 	}
-	return answer, nil
+	return page{items: answer.Get("items"), next: answer.Get("metadata", "continue").Text()}
 }

@@ -4,11 +4,8 @@
 package store
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,58 +14,56 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Retention is which records are kept.
+// Retention says which records are kept. Both fields are positive.
 type Retention struct {
-	// Age is how long after its last write a record is kept. Most is how many are kept; Trim says which ones go first. Both are
-	// above zero.
-	Age  time.Duration
-	Most int64
+	// Age is how long a record is kept after its last write.
+	Age time.Duration
+	// Max is how many records are kept.
+	Max int64
 }
 
 const (
-	// userShare is how many records a user may have before retention takes from that user first, as a divisor of Most, and
-	// minUserShare the least of it.
+	// userShare divides Max: a user with more records than that is noisy, but not one with minUserShare or fewer.
 	userShare, minUserShare = 100, 3
-	// maxScanned bounds how many records one Trim looks at, in multiples of Most. Should somebody have made more, the next Trim
-	// goes on.
+	// maxScanned bounds how many records one CleanUp reads, in multiples of Max. The next CleanUp continues.
 	maxScanned = 4
 )
 
-// kept is what retention knows of a record.
+// kept is what retention needs of a record. No other client can change at and created.
 type kept struct {
 	name, resourceVersion string
 	user, reason          string
-	unverified, held      bool
-	count                 int64
-	// at is when the record's window began, and created when the API server first stored it: another client can move neither.
+	// held says that the record has a finalizer.
+	unverified, held bool
+	count            int64
+	// at is when the record's window began. created is when the API server first stored it.
 	at, created time.Time
 }
 
-// Trim deletes the records that the retention does not keep, and returns how many those were: the ones that are too old, and
-// then, while there are too many,
+// CleanUp deletes the records that are too old and then, while there are too many, records
 //
-//   - those of callers that are not verified;
-//   - those of the users with the most, above a hundredth of Most: of the reason with the most, the oldest first;
-//   - and else those of the days, windows and seconds with the most: a flood of users thins itself out.
+//   - of unverified callers;
+//   - of the users with the most records, above a hundredth of Max: the oldest of the reason with the most records;
+//   - of the days, windows and seconds with the most records, which thins a flood of users.
 //
-// Whatever it has deleted before an error is deleted.
-func (s *Store) Trim(ctx context.Context, retention Retention, now time.Time) (int, error) {
+// It returns how many it has deleted, also with an error.
+func (s *Store) CleanUp(ctx context.Context, retention Retention, now time.Time) (int, error) {
 	if due, err := s.mayBeDue(ctx, retention, now); err != nil || !due {
 		return 0, err
 	}
-	records, err := s.scan(ctx, retention.Most*maxScanned)
+	records, err := s.scan(ctx, retention.Max*maxScanned)
 	if err != nil {
 		return 0, err
 	}
 	return s.deleteAll(ctx, outdated(records, retention, now))
 }
 
-// mayBeDue looks at the first record only: names in order are records in order of time. A name that states no time hides the
-// oldest.
+// mayBeDue reads the first record only, which is the oldest if its name has a time.
 func (s *Store) mayBeDue(ctx context.Context, retention Retention, now time.Time) (bool, error) {
 	page := &v1alpha1.AuditRecordList{}
 	if err := s.client.List(ctx, page, client.Limit(1)); err != nil {
@@ -82,30 +77,22 @@ func (s *Store) mayBeDue(ctx context.Context, retention Retention, now time.Time
 		count += *page.RemainingItemCount
 	}
 	_, named := audit.WindowOf(page.Items[0].Name)
-	return count > retention.Most || !named || isOld(keptOf(&page.Items[0]), retention, now), nil
+	return count > retention.Max || !named || isOld(keptOf(&page.Items[0]), retention, now), nil
 }
 
-// scan reads what retention needs to know of the records, in order of their names, up to a number of them.
-func (s *Store) scan(ctx context.Context, most int64) ([]kept, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// scan reads the first records, up to a number.
+func (s *Store) scan(ctx context.Context, limit int64) ([]kept, error) {
 	var records []kept
-	for page := range s.pages(ctx) {
-		if page.err != nil {
-			return nil, explain("list the audit records", page.err)
+	for record, err := range s.all(ctx) {
+		if err != nil {
+			return nil, explain("list the audit records", err)
 		}
-		for item := range page.items.Elements() {
-			var record v1alpha1.AuditRecord
-			if err := json.Unmarshal(item, &record); err != nil {
-				return nil, fmt.Errorf("list the audit records: read what the API server answered: %w", err)
-			}
-			records = append(records, keptOf(&record))
-		}
-		if int64(len(records)) >= most {
+		records = append(records, keptOf(record))
+		if int64(len(records)) >= limit {
 			break
 		}
 	}
-	return records, ctx.Err()
+	return records, nil
 }
 
 func keptOf(record *v1alpha1.AuditRecord) kept {
@@ -125,16 +112,18 @@ func isOld(record kept, retention Retention, now time.Time) bool {
 	return now.Sub(record.at) > retention.Age+audit.Window
 }
 
-// openFor is how long after the start of its window a replica may still count into a record, or read it once more. Retention
-// takes none of these, so a replica that finds one gone knows that another client deleted it.
+// openFor is how long a replica may count into a record or check it, from the start of its window. Retention deletes none of
+// these, so that a replica that misses one knows that another client deleted it.
 const openFor = audit.Window + 2*time.Minute
 
 // outdated returns the records that are too old or too many.
 func outdated(records []kept, retention Retention, now time.Time) []kept {
 	open, closed := split(records, func(r kept) bool { return now.Sub(r.at) < openFor })
 	old, rest := split(closed, func(r kept) bool { return isOld(r, retention, now) })
-	take := func(from []kept, excess int, pick func([]kept, int) []kept) {
-		taken := pick(from, min(max(excess, 0), len(from)))
+	limit := int(retention.Max)
+	take := func(from []kept, by thinning, above int) {
+		excess := len(open) + len(rest) - limit
+		taken := by.take(from, min(max(excess, 0), len(from)), above)
 		gone := make(map[string]bool, len(taken))
 		for _, record := range taken {
 			gone[record.name] = true
@@ -142,12 +131,10 @@ func outdated(records []kept, retention Retention, now time.Time) []kept {
 		old = append(old, taken...)
 		rest = slices.DeleteFunc(rest, func(r kept) bool { return gone[r.name] })
 	}
-	most := int(retention.Most)
-	excess := func() int { return len(open) + len(rest) - most }
 	unverified, _ := split(rest, func(r kept) bool { return r.unverified })
-	take(unverified, excess(), thin)
-	take(rest, excess(), func(from []kept, n int) []kept { return ofNoisyUsers(from, n, max(most/userShare, minUserShare)) })
-	take(rest, excess(), thin)
+	take(unverified, byTime(), 0)
+	take(rest, byUser(), max(limit/userShare, minUserShare))
+	take(rest, byTime(), 0)
 	return old
 }
 
@@ -162,63 +149,64 @@ func split(records []kept, fits func(kept) bool) (fit, others []kept) {
 	return fit, others
 }
 
-// ofNoisyUsers returns up to n records of users with more than a number of them.
-func ofNoisyUsers(records []kept, n, above int) []kept {
-	return share(records, quota{n, above}, func(r kept) string { return r.user }, func(own []kept, n int) []kept {
-		return share(own, quota{n, 0}, func(r kept) string { return r.reason }, func(alike []kept, n int) []kept {
-			slices.SortFunc(alike, byAge)
-			return alike[:n]
-		})
-	})
+// thinning takes records from the largest groups by the first key, within those from the largest groups by the second key, and
+// so on. Within the last groups it takes the first records in order.
+type thinning struct {
+	keys  []func(kept) string
+	order func(a, b kept) int
 }
 
-// thin returns n records from where they are closest in time: from the fullest days, in them from the fullest windows, and in
-// those from the fullest seconds.
-func thin(records []kept, n int) []kept { return thinBy(records, n, daysOf, windowsOf, secondsOf) }
-
-func daysOf(r kept) string    { return r.at.UTC().Format(time.DateOnly) }
-func windowsOf(r kept) string { return r.at.UTC().Format(time.RFC3339) }
-func secondsOf(r kept) string { return r.created.UTC().Format(time.RFC3339) }
-
-func thinBy(records []kept, n int, keys ...func(kept) string) []kept {
-	if len(keys) == 0 {
-		slices.SortFunc(records, func(a, b kept) int { return cmp.Or(cmp.Compare(a.count, b.count), byAge(a, b)) })
-		return records[:n]
+func byUser() thinning {
+	return thinning{
+		keys:  []func(kept) string{func(r kept) string { return r.user }, func(r kept) string { return r.reason }},
+		order: byAge,
 	}
-	return share(records, quota{n, 0}, keys[0], func(group []kept, n int) []kept { return thinBy(group, n, keys[1:]...) })
+}
+
+// byTime takes from the days, then the windows, then the seconds with the most records.
+func byTime() thinning {
+	return thinning{
+		keys: []func(kept) string{
+			func(r kept) string { return r.at.UTC().Format(time.DateOnly) },
+			func(r kept) string { return r.at.UTC().Format(time.RFC3339) },
+			func(r kept) string { return r.created.UTC().Format(time.RFC3339) },
+		},
+		order: func(a, b kept) int { return cmp.Or(cmp.Compare(a.count, b.count), byAge(a, b)) },
+	}
 }
 
 func byAge(a, b kept) int {
 	return cmp.Or(a.at.Compare(b.at), a.created.Compare(b.created), cmp.Compare(a.name, b.name))
 }
 
-// quota is how many records to take at most, and how many each group keeps.
-type quota struct{ n, above int }
-
-// share takes records from groups that a key makes: always from the largest, and of equal ones from that with the oldest
-// record, until the quota is met. pick chooses within a group.
-func share(records []kept, q quota, key func(kept) string, pick func(group []kept, n int) []kept) []kept {
+// take returns up to n records. It takes from a group while that has more than above, and of equal groups from the one with
+// the oldest record.
+func (t thinning) take(records []kept, n, above int) []kept {
+	if len(t.keys) == 0 {
+		slices.SortFunc(records, t.order)
+		return records[:n]
+	}
 	groups := map[string][]kept{}
 	for _, record := range records {
-		groups[key(record)] = append(groups[key(record)], record)
+		groups[t.keys[0](record)] = append(groups[t.keys[0](record)], record)
 	}
 	largest := slices.SortedFunc(maps.Values(groups), func(a, b []kept) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), byAge(slices.MinFunc(a, byAge), slices.MinFunc(b, byAge)))
 	})
-	level, width, spared := levelOf(largest, q.n, q.above)
+	level, width, spared := levelOf(largest, n, above)
 	var taken []kept
 	for i, group := range largest[:width] {
 		keep := level
 		if i >= width-spared {
 			keep++
 		}
-		taken = append(taken, pick(group, len(group)-keep)...)
+		taken = append(taken, thinning{t.keys[1:], t.order}.take(group, len(group)-keep, 0)...)
 	}
 	return taken
 }
 
-// levelOf returns the size down to which n records can be taken from the first groups, and how many of those, the last ones,
-// are spared one record. The groups are in order of their sizes, the largest first.
+// levelOf returns the size to which taking n records shrinks the first groups, how many groups those are, and how many of
+// them, the last ones, keep one record more. The groups are sorted, the largest first.
 func levelOf(largest [][]kept, n, above int) (level, width, spared int) {
 	if len(largest) > 0 {
 		level = len(largest[0])
@@ -232,7 +220,7 @@ func levelOf(largest [][]kept, n, above int) (level, width, spared int) {
 	return level, width, max(-n, 0)
 }
 
-// deleteAll deletes the records that have not changed since. A finalizer that another client has put on one keeps it: it goes.
+// deleteAll deletes the records that have not changed meanwhile. It removes finalizers, which another client has added.
 func (s *Store) deleteAll(ctx context.Context, records []kept) (int, error) {
 	deleted := 0
 	for _, record := range records {
@@ -240,8 +228,7 @@ func (s *Store) deleteAll(ctx context.Context, records []kept) (int, error) {
 		switch {
 		case err == nil:
 			deleted++
-		// A record that has changed since is one that counts again: the next round looks at it anew.
-		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
+		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err): // a changed record counts again
 			return deleted, fmt.Errorf("delete audit record %q: %w", record.name, err)
 		}
 	}

@@ -38,9 +38,9 @@ func flood(count int, from time.Time, step time.Duration) []kept {
 	return records
 }
 
-func left(all []kept, most int64, fits func(kept) bool) (total, fitting int) {
+func left(all []kept, limit int64, fits func(kept) bool) (total, fitting int) {
 	gone := map[string]bool{}
-	for _, record := range outdated(slices.Clone(all), Retention{Age: 90 * 24 * time.Hour, Most: most}, noon) {
+	for _, record := range outdated(slices.Clone(all), Retention{Age: 90 * 24 * time.Hour, Max: limit}, noon) {
 		gone[record.name] = true
 	}
 	for _, record := range all {
@@ -55,7 +55,7 @@ func left(all []kept, most int64, fits func(kept) bool) (total, fitting int) {
 }
 
 func TestRetentionKeepsQuietUsers(t *testing.T) {
-	const most = 1000
+	const limit = 1000
 	mallory := some("mallory", "TokenMint", 3, noon.Add(-30*time.Hour), time.Hour)
 	isMallorys := func(r kept) bool { return r.user == "mallory" && r.reason == "TokenMint" }
 	unverified := flood(20_000, noon.Add(-time.Hour), 100*time.Millisecond)
@@ -63,26 +63,26 @@ func TestRetentionKeepsQuietUsers(t *testing.T) {
 		unverified[i].unverified = true
 	}
 	for name, others := range map[string][]kept{
-		"beside one noisy user":              some("noisy", "ReservedUpdate", 10_000, noon.Add(-20*time.Hour), time.Second),
-		"beside an earlier noisy user":       some("noisy", "ReservedUpdate", 10_000, noon.Add(-60*time.Hour), time.Second),
-		"beside users with one record each":  flood(20_000, noon.Add(-20*time.Hour), time.Second),
-		"in a flood of users of many days":   flood(20_000, noon.Add(-80*24*time.Hour), 5*time.Minute)[:14_000],
-		"beside noise of the same user":      some("mallory", "ReservedUpdate", 10_000, noon.Add(-20*time.Hour), time.Second),
-		"beside callers that are not proven": unverified,
-		"beside both": slices.Concat(some("noisy", "ReservedUpdate", 10_000, noon.Add(-20*time.Hour), time.Second),
+		"and one noisy user":               some("noisy", "ReservedUpdate", 10_000, noon.Add(-20*time.Hour), time.Second),
+		"and an earlier noisy user":        some("noisy", "ReservedUpdate", 10_000, noon.Add(-60*time.Hour), time.Second),
+		"and users with one record each":   flood(20_000, noon.Add(-20*time.Hour), time.Second),
+		"in a flood of users of many days": flood(20_000, noon.Add(-80*24*time.Hour), 5*time.Minute)[:14_000],
+		"and noise of the same user":       some("mallory", "ReservedUpdate", 10_000, noon.Add(-20*time.Hour), time.Second),
+		"and unverified callers":           unverified,
+		"and both": slices.Concat(some("noisy", "ReservedUpdate", 10_000, noon.Add(-20*time.Hour), time.Second),
 			flood(20_000, noon.Add(-20*time.Hour), time.Second)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			total, kept := left(slices.Concat(mallory, others), most, isMallorys)
-			if want := 3; total != most || kept < want {
-				t.Errorf("%d records left, %d of mallory: want %d and %d", total, kept, most, want)
+			total, kept := left(slices.Concat(mallory, others), limit, isMallorys)
+			if want := 3; total != limit || kept < want {
+				t.Errorf("%d records left, %d of mallory: want %d and %d", total, kept, limit, want)
 			}
 		})
 	}
 }
 
-// Reviews by unproven callers cost the others no record, however many there are.
-func TestRetentionTakesFromUnverifiedCallersFirst(t *testing.T) {
+// Reviews of unverified callers cost the others no record.
+func TestRetentionDeletesRecordsOfUnverifiedCallersFirst(t *testing.T) {
 	unverified := flood(500, noon.Add(-time.Hour), time.Second)
 	for i := range unverified {
 		unverified[i].unverified = true
@@ -94,12 +94,12 @@ func TestRetentionTakesFromUnverifiedCallersFirst(t *testing.T) {
 	}
 }
 
-func TestWithinAUserTheOldestOfTheNoisiestReasonGo(t *testing.T) {
+func TestRetentionDeletesAUsersOldestOfTheNoisiestReason(t *testing.T) {
 	all := slices.Concat(
 		some("jane", "ReservedUpdate", 50, noon.Add(-10*time.Hour), time.Minute),
 		some("jane", "TokenMint", 5, noon.Add(-20*time.Hour), time.Minute),
 	)
-	gone := outdated(slices.Clone(all), Retention{Age: 90 * 24 * time.Hour, Most: 35}, noon)
+	gone := outdated(slices.Clone(all), Retention{Age: 90 * 24 * time.Hour, Max: 35}, noon)
 	for _, record := range gone {
 		if record.reason != "ReservedUpdate" || record.created.After(noon.Add(-10*time.Hour+20*time.Minute)) {
 			t.Errorf("gone: %s", record.name)
@@ -110,7 +110,7 @@ func TestWithinAUserTheOldestOfTheNoisiestReasonGo(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooOldGoesWhateverItsTimesSay(t *testing.T) {
+func TestRetentionIgnoresTimesThatAnotherClientCanChange(t *testing.T) {
 	old := some("jane", "x", 1, noon.Add(-91*24*time.Hour), 0)
 	if _, kept := left(old, 10, func(kept) bool { return true }); kept != 0 {
 		t.Error("a record that is too old is kept")
@@ -143,14 +143,14 @@ func TestAFinalizerDoesNotKeepARecord(t *testing.T) {
 	}
 }
 
-// A replica that finds one of its open records gone takes that for tampering.
-func TestRetentionTakesNoRecordThatIsStillCounted(t *testing.T) {
+// A replica takes the loss of an open record for tampering.
+func TestRetentionKeepsOpenRecords(t *testing.T) {
 	t.Parallel()
 	var records []kept
 	for i := range 20 {
 		records = append(records, kept{name: fmt.Sprint(i), user: "eve", at: noon.Add(-time.Duration(i) * time.Minute)})
 	}
-	for _, gone := range outdated(records, Retention{Age: 24 * time.Hour, Most: 4}, noon) {
+	for _, gone := range outdated(records, Retention{Age: 24 * time.Hour, Max: 4}, noon) {
 		if noon.Sub(gone.at) < openFor {
 			t.Errorf("the record of %s is taken", gone.at)
 		}

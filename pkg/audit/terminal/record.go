@@ -6,6 +6,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,13 +15,13 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// fact is one line of a record; its name is empty where the line goes on with what the one before began.
-type fact struct{ name, text string }
+// field is one line of a record. Its name is empty if the line continues a list.
+type field struct{ name, text string }
 
-// Record writes all that a record says, a line per fact, and what to do about it.
+// Record prints all fields of a record, one per line, and what to do about it.
 func (s Screen) Record(w io.Writer, record *v1alpha1.AuditRecord) error {
 	var text strings.Builder
-	for _, f := range s.facts(record) {
+	for _, f := range s.fields(record) {
 		shown := f.text
 		if f.name == "Outcome" {
 			shown = s.paint(record.Spec.Outcome, shown)
@@ -34,34 +35,37 @@ func (s Screen) Record(w io.Writer, record *v1alpha1.AuditRecord) error {
 	return err
 }
 
-func (s Screen) facts(record *v1alpha1.AuditRecord) []fact {
+func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 	spec := &record.Spec
-	facts := []fact{
-		{"Record", record.Name},
-		{"Outcome", string(spec.Outcome)},
-		{"Operation", string(spec.Operation)},
-		{"Resource", spec.Resource},
-	}
-	facts = append(facts, list("Changed", spec.Changed)...)
-	facts = append(facts,
-		fact{"Reason", spec.Reason},
-		fact{"Message", spec.Message},
-		fact{"User", spec.User.Name},
-		fact{"User uid", spec.User.UID})
-	facts = append(facts, list("Groups", spec.User.Groups)...)
-	facts = append(facts,
-		fact{"Count", strconv.FormatInt(spec.Count, 10)},
-		fact{"First seen", s.moment(spec.FirstTime.Time)},
-		fact{"Last seen", s.moment(spec.LastTime.Time)},
-		fact{"Request uid", spec.LastRequestUID},
-		fact{"Replica", spec.Replica})
+	var counts []string
 	if len(spec.Counts) > 1 {
-		facts = append(facts, list("Counted by", countsOf(spec.Counts))...)
+		for _, count := range spec.Counts {
+			counts = append(counts, fmt.Sprintf("%s: %d", count.Replica, count.Count))
+		}
 	}
-	return append(facts, fact{"Source", string(spec.Source)}, fact{"Caller", callerOf(spec)})
+	return slices.Concat(
+		[]field{
+			{"Record", record.Name},
+			{"Outcome", string(spec.Outcome)},
+			{"Operation", string(spec.Operation)},
+			{"Resource", spec.Resource},
+		},
+		list("Changed", spec.Changed),
+		[]field{{"Reason", spec.Reason}, {"Message", spec.Message}, {"User", spec.User.Name}, {"User uid", spec.User.UID}},
+		list("Groups", spec.User.Groups),
+		[]field{
+			{"Count", strconv.FormatInt(spec.Count, 10)},
+			{"First seen", s.moment(spec.FirstTime.Time)},
+			{"Last seen", s.moment(spec.LastTime.Time)},
+			{"Request uid", spec.LastRequestUID},
+			{"Replica", spec.Replica},
+		},
+		list("Counted by", counts),
+		[]field{{"Source", string(spec.Source)}, {"Caller", callerOf(spec)}},
+	)
 }
 
-// callerOf says what an API server proved that asked the guard.
+// callerOf says whether the caller proved to be an API server.
 func callerOf(spec *v1alpha1.AuditRecordSpec) string {
 	switch {
 	case spec.Caller == v1alpha1.CallerUnverified:
@@ -72,22 +76,14 @@ func callerOf(spec *v1alpha1.AuditRecordSpec) string {
 	return string(spec.Caller)
 }
 
-// list is one fact of several lines.
-func list(name string, texts []string) []fact {
-	facts := make([]fact, 0, len(texts))
+// list is one field of several lines.
+func list(name string, texts []string) []field {
+	fields := make([]field, 0, len(texts))
 	for _, text := range texts {
-		facts = append(facts, fact{name, text})
+		fields = append(fields, field{name, text})
 		name = ""
 	}
-	return facts
-}
-
-func countsOf(counts []v1alpha1.ReplicaCount) []string {
-	texts := make([]string, 0, len(counts))
-	for _, count := range counts {
-		texts = append(texts, fmt.Sprintf("%s: %d", count.Replica, count.Count))
-	}
-	return texts
+	return fields
 }
 
 // moment is a time and its age: "2026-11-25 09:20:01 CET (3m12s ago)".

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package terminal shows audit records on a terminal. It expects records whose texts are printable.
+// Package terminal prints audit records on a terminal. Their texts must be printable, as audit.Clean makes them.
 package terminal
 
 import (
@@ -15,19 +15,17 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// Screen is what records are shown on, and when and where it is looked at.
+// Screen describes the terminal and its reader. Now and Place are required.
 type Screen struct {
-	// Width is the number of columns. 0 is no terminal: nothing is shortened, and bars are made of ASCII.
-	Width int
-	// Colour says that the terminal shows colours, and that its user wants them.
+	// Width is the number of columns. 0 is no terminal: texts are not shortened, and bars are ASCII.
+	Width  int
 	Colour bool
-	// Now is the time that ages count from.
-	Now time.Time
-	// Place is where days begin and clocks are read; it must not be nil.
+	Now    time.Time
+	// Place is the time zone.
 	Place *time.Location
 }
 
-// age is how long ago a time was: "3m12s", "7d"; "in 5m" where clocks differ.
+// age is how long ago a time was: "3m12s", "7d"; "in 5m" if clocks differ.
 func (s Screen) age(at time.Time) string {
 	if ago := s.Now.Sub(at); ago >= 0 {
 		return duration.HumanDuration(ago)
@@ -38,7 +36,7 @@ func (s Screen) age(at time.Time) string {
 	return "0s"
 }
 
-// clock is a time of today, or the day and month of an earlier one, in eight columns at most.
+// clock is a time of today, or an earlier day and month, in eight columns at most.
 func (s Screen) clock(at time.Time) string {
 	at, now := at.In(s.Place), s.Now.In(s.Place)
 	if at.Format(time.DateOnly) == now.Format(time.DateOnly) || at.After(now) {
@@ -47,7 +45,7 @@ func (s Screen) clock(at time.Time) string {
 	return at.Format("Jan 02")
 }
 
-// paint colours an outcome by how much it concerns an administrator.
+// paint colours an outcome by its severity.
 func (s Screen) paint(outcome v1alpha1.Outcome, text string) string {
 	if !s.Colour {
 		return text
@@ -66,7 +64,6 @@ func (s Screen) paint(outcome v1alpha1.Outcome, text string) string {
 	return text
 }
 
-// bold is for headings.
 func (s Screen) bold(text string) string {
 	if !s.Colour {
 		return text
@@ -74,7 +71,7 @@ func (s Screen) bold(text string) string {
 	return "\x1b[1m" + text + "\x1b[0m"
 }
 
-// cells is how many columns of a terminal a text takes.
+// cells is how many columns of a terminal a text needs.
 func cells(text string) int {
 	total := 0
 	for _, r := range text {
@@ -94,16 +91,15 @@ func cellsOf(r rune) int {
 	return 1
 }
 
-// ellipsis stands for what was cut out.
 const ellipsis = "…"
 
-// shorten cuts the middle out of a text that takes more than most columns: people know users and resources by both ends, and
-// more by the second.
-func shorten(text string, most int) string {
-	if cells(text) <= most {
+// shorten cuts the middle out of a text that needs more columns. Users and resources are known by both ends, mostly by the
+// second.
+func shorten(text string, columns int) string {
+	if cells(text) <= columns {
 		return text
 	}
-	keep := max(most-cells(ellipsis), 0)
+	keep := max(columns-cells(ellipsis), 0)
 	runes := []rune(text)
 	head, used := 0, 0
 	for head < len(runes) && used+cellsOf(runes[head]) <= keep/3 {
@@ -118,7 +114,7 @@ func shorten(text string, most int) string {
 	return string(runes[:head]) + ellipsis + string(runes[tail:])
 }
 
-// pad fills a text up with spaces.
+// pad appends spaces.
 func pad(text string, columns int) string {
 	return text + strings.Repeat(" ", max(columns-cells(text), 0))
 }

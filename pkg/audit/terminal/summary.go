@@ -13,7 +13,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Bounds of a chart: how many bars it has, how long one is, and how much of its name is shown.
+// Bounds of a chart: the number of bars, their length, and the length of their labels.
 const (
 	maxBars  = 10
 	maxDays  = 14
@@ -22,7 +22,7 @@ const (
 	maxLabel = 48
 )
 
-// Summary writes a bar chart for each way to count writes.
+// Summary prints a bar chart for each way to count writes.
 func (s Screen) Summary(w io.Writer, summary *audit.Summary) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s in %s\n", plural(summary.Writes, "write"), plural(int64(summary.Records), "record"))
@@ -35,28 +35,26 @@ func (s Screen) Summary(w io.Writer, summary *audit.Summary) error {
 	return err
 }
 
-// part is the tallies that are charted, and a word on the others; "" for none.
+// part is the tallies of a chart, and a line about the others, or "".
 type part struct {
 	tallies []audit.Tally
 	others  string
 }
 
 func first(tallies []audit.Tally) part {
-	if len(tallies) <= maxBars {
-		return part{tallies: tallies}
-	}
-	return part{tallies[:maxBars], others(tallies[maxBars:], "others")}
+	n := min(len(tallies), maxBars)
+	return part{tallies[:n], others(tallies[n:], "others")}
 }
 
 func last(tallies []audit.Tally) part {
-	from := max(len(tallies)-maxDays, 0)
-	if from == 0 {
-		return part{tallies: tallies}
-	}
-	return part{tallies[from:], others(tallies[:from], "earlier days")}
+	n := max(len(tallies)-maxDays, 0)
+	return part{tallies[n:], others(tallies[:n], "earlier days")}
 }
 
 func others(tallies []audit.Tally, word string) string {
+	if len(tallies) == 0 {
+		return ""
+	}
 	var sum int64
 	for _, tally := range tallies {
 		sum += tally.Count
@@ -64,7 +62,7 @@ func others(tallies []audit.Tally, word string) string {
 	return fmt.Sprintf("and %d %s with %s; -o json has them all", len(tallies), word, plural(sum, "write"))
 }
 
-// chart writes a heading and a bar for each tally, such as
+// chart writes a heading and a bar for each tally:
 //
 //	By user
 //	  alice              1200  ████████████████████████████████████████
@@ -94,20 +92,20 @@ func (s Screen) chart(text *strings.Builder, by string, shown part) {
 	}
 }
 
-// label is the name of a bar. It leaves room for a count of ten digits and a bar.
+// label leaves room for a count of ten digits and a bar.
 func (s Screen) label(tally audit.Tally) string {
 	return s.shortened(cmp.Or(tally.Name, "(not known)"), max(min(maxLabel, s.Width-3*gap-10-minBar), minBar))
 }
 
-// shortened is shorten on a terminal, and the text itself elsewhere.
-func (s Screen) shortened(text string, most int) string {
+// shortened shortens a text on a terminal only.
+func (s Screen) shortened(text string, columns int) string {
 	if s.Width == 0 {
 		return text
 	}
-	return shorten(text, most)
+	return shorten(text, columns)
 }
 
-// bar draws count in proportion to largest, which fills the room. What counts at all can be seen.
+// bar draws count in proportion to largest, which fills the room. A count above zero is visible.
 func (s Screen) bar(count, largest int64, room int) string {
 	if count <= 0 || largest <= 0 {
 		return ""

@@ -4,12 +4,13 @@
 package terminal
 
 import (
+	"bufio"
+	"cmp"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
-
-	admissionv1 "k8s.io/api/admission/v1"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -18,112 +19,111 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
-// Layout says what a table shows. The zero value is what fits most terminals.
+// Layout says what a table shows. The zero value fits most terminals.
 type Layout struct {
 	// Wide adds columns, and shortens nothing.
 	Wide bool
-	// Live is for rows that go on coming: it shows times of day and not ages, as a row that stays on the screen must not say "3s"
-	// for an hour, and makes the columns wide enough for rows to come.
+	// Live is for a table that gets more rows: it shows times instead of ages, and columns wide enough for later rows.
 	Live bool
 }
 
-// Table is records, a row each, in columns that fit the screen.
+// Table prints records, one per row, in columns that fit the screen.
 type Table struct {
 	screen  Screen
 	columns []column
 	widths  []int
+	records []v1alpha1.AuditRecord
 }
 
-// column is one column of a table.
+// column is one column of a table. The table does not make it narrower than min; 0 means as wide as its widest cell.
 type column struct {
 	title string
-	// least is how far the column may be narrowed. 0: it stays as wide as its widest cell.
-	least int
+	min   int
 	cell  func(Screen, *v1alpha1.AuditRecord) string
 }
 
-// NewTable fits the columns to the screen and to the records. Rows of other records can be written too: where their texts are
-// longer, they are shortened, or on no terminal make their row longer.
+// NewTable fits the columns to the screen and the records. Texts of later rows are shortened on a terminal.
 func NewTable(screen Screen, layout Layout, records []v1alpha1.AuditRecord) *Table {
+	sized := records
 	if layout.Live {
-		records = append(slices.Clip(records), typical(screen))
+		sized = append(slices.Clip(records), typical(screen))
 	}
 	if layout.Wide {
 		screen.Width = 0
-		return fit(screen, wideColumns(layout), records)
 	}
 	var table *Table
-	for _, columns := range [][]column{fullColumns(layout), shortColumns(layout), fewColumns(layout), fewestColumns(layout)} {
-		table = fit(screen, columns, records)
-		if table.squeeze() {
+	for _, columns := range columnsOf(layout) {
+		if table = fit(screen, columns, sized); table.squeeze() {
 			break
 		}
 	}
+	table.records = records
 	return table
 }
 
-// typical is as wide as most records: the longest words of the closed lists, and names of some length.
+// typical is as wide as most records.
 func typical(screen Screen) v1alpha1.AuditRecord {
 	r := v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Count: 1000, LastTime: metav1.NewMicroTime(screen.Now)}}
-	for _, word := range v1alpha1.Outcomes() {
-		r.Spec.Outcome = v1alpha1.Outcome(longer(string(r.Spec.Outcome), string(word)))
-	}
-	for _, word := range audit.Operations() {
-		r.Spec.Operation = admissionv1.Operation(longer(string(r.Spec.Operation), string(word)))
-	}
-	for _, word := range policy.RecordedReasons() {
-		r.Spec.Reason = longer(r.Spec.Reason, string(word))
-	}
-	for _, word := range audit.TamperedReasons() {
-		r.Spec.Reason = longer(r.Spec.Reason, word)
-	}
+	r.Spec.Outcome = longest(v1alpha1.Outcomes())
+	r.Spec.Operation = longest(audit.Operations())
+	r.Spec.Reason = longest(append(audit.TamperedReasons(), string(longest(policy.RecordedReasons()))))
 	r.Spec.Object.Name, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
 	r.Name = "20060102t1504-" + strings.ToLower(string(r.Spec.Operation)) + "-" + strings.Repeat("x", 20)
 	return r
 }
 
-func longer(a, b string) string {
-	if len(b) > len(a) {
-		return b
-	}
-	return a
+func longest[T ~string](words []T) T {
+	return slices.MaxFunc(words, func(a, b T) int { return len(a) - len(b) })
 }
 
-func fullColumns(layout Layout) []column {
-	return []column{
-		seen(layout, "LAST SEEN"), outcome(), operation("OPERATION"),
+// columnsOf returns the columns of a layout, from the widest to the narrowest choice.
+func columnsOf(layout Layout) [][]column {
+	full := []column{
+		{"LAST SEEN", 0, lastSeen},
+		{outcomeTitle, 0, outcome},
+		{"OPERATION", 0, operation},
 		{"RESOURCE", 0, resource},
 		{"USER", 0, user},
 		{"REASON", 0, reason},
-		count(),
+		{"COUNT", 0, count},
 		{"NAME", 0, name},
 	}
-}
-
-// shortColumns name no API groups and no more of the record's name than tells it from others.
-func shortColumns(layout Layout) []column {
-	return []column{
-		seen(layout, "SEEN"), outcome(), operation("OP"),
-		{"RESOURCE", 28, shortResource},
-		{"USER", 16, user},
-		{"REASON", 0, reason},
-		count(),
-		{"ID", 0, id},
+	choices := [][]column{
+		full,
+		{
+			{"SEEN", 0, lastSeen},
+			{outcomeTitle, 0, outcome},
+			{"OP", 0, operation},
+			{"RESOURCE", 28, shortResource},
+			{"USER", 16, user},
+			{"REASON", 0, reason},
+			{"COUNT", 0, count},
+			{"ID", 0, id},
+		},
+		{
+			{"SEEN", 0, lastSeen},
+			{outcomeTitle, 0, outcome},
+			{"OP", 0, operation},
+			{"RESOURCE", 18, shortResource},
+			{"USER", 10, user},
+			{"COUNT", 0, count},
+			{"ID", 0, id},
+		},
+		{{"SEEN", 0, lastSeen}, {outcomeTitle, 0, outcome}, {"RESOURCE", 8, shortResource}, {"USER", 6, user}, {"ID", 0, id}},
 	}
-}
-
-func fewColumns(layout Layout) []column {
-	return []column{
-		seen(layout, "SEEN"), outcome(), operation("OP"), {"RESOURCE", 18, shortResource}, {"USER", 10, user}, count(), {"ID", 0, id},
+	if layout.Wide {
+		choices = [][]column{append(full, wideColumns()...)}
 	}
+	if layout.Live {
+		for _, columns := range choices {
+			columns[0] = column{"TIME", 0, func(s Screen, r *v1alpha1.AuditRecord) string { return s.clock(r.Spec.LastTime.Time) }}
+		}
+	}
+	return choices
 }
 
-func fewestColumns(layout Layout) []column {
-	return []column{seen(layout, "SEEN"), outcome(), {"RESOURCE", 8, shortResource}, {"USER", 6, user}, {"ID", 0, id}}
-}
-
-func wideColumns(layout Layout) []column {
-	return append(fullColumns(layout), []column{
+func wideColumns() []column {
+	return []column{
 		{"CHANGED", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return strings.Join(r.Spec.Changed, ",") }},
 		{"FIRST SEEN", 0, func(s Screen, r *v1alpha1.AuditRecord) string { return s.age(r.Spec.FirstTime.Time) }},
 		{"REQUEST UID", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.LastRequestUID }},
@@ -131,29 +131,22 @@ func wideColumns(layout Layout) []column {
 		{"SOURCE", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Source) }},
 		{"CALLER", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Caller) }},
 		{"GROUPS", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return strings.Join(r.Spec.User.Groups, ",") }},
-	}...)
-}
-
-func seen(layout Layout, title string) column {
-	if layout.Live {
-		return column{"TIME", 0, func(s Screen, r *v1alpha1.AuditRecord) string { return s.clock(r.Spec.LastTime.Time) }}
 	}
-	return column{title, 0, func(s Screen, r *v1alpha1.AuditRecord) string { return s.age(r.Spec.LastTime.Time) }}
 }
 
 const outcomeTitle = "OUTCOME"
 
-func outcome() column {
-	return column{outcomeTitle, 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Outcome) }}
-}
+func lastSeen(s Screen, r *v1alpha1.AuditRecord) string { return s.age(r.Spec.LastTime.Time) }
 
-func operation(title string) column {
-	return column{title, 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Operation) }}
-}
+func outcome(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Outcome) }
 
-func count() column {
-	return column{"COUNT", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return strconv.FormatInt(r.Spec.Count, 10) }}
-}
+func operation(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Operation) }
+
+func reason(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Reason }
+
+func count(_ Screen, r *v1alpha1.AuditRecord) string { return strconv.FormatInt(r.Spec.Count, 10) }
+
+func name(_ Screen, r *v1alpha1.AuditRecord) string { return r.Name }
 
 func resource(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Resource }
 
@@ -163,7 +156,7 @@ func shortResource(_ Screen, r *v1alpha1.AuditRecord) string {
 	return object.String()
 }
 
-// unverifiedMark stands before the user in a record of a caller that was not verified: it may have made the name up.
+// unverifiedMark precedes the user in a record of an unverified caller, who may have forged the name.
 const unverifiedMark = "unverified:"
 
 func user(_ Screen, r *v1alpha1.AuditRecord) string {
@@ -173,15 +166,10 @@ func user(_ Screen, r *v1alpha1.AuditRecord) string {
 	return r.Spec.User.Name
 }
 
-func reason(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Reason }
-
-func name(_ Screen, r *v1alpha1.AuditRecord) string { return r.Name }
-
-// id is the beginning of the digest at the end of a name: enough to tell records apart, and to find one by.
+// id is the beginning of the digest in a name, by which audit show finds the record.
 func id(_ Screen, r *v1alpha1.AuditRecord) string {
-	const most = 8
 	digest := r.Name[strings.LastIndexByte(r.Name, '-')+1:]
-	return digest[:min(len(digest), most)]
+	return digest[:min(len(digest), 8)]
 }
 
 // fit makes each column as wide as its widest cell.
@@ -196,33 +184,26 @@ func fit(screen Screen, columns []column, records []v1alpha1.AuditRecord) *Table
 	return t
 }
 
-// text is the cell; "-" keeps the place of an empty one, for people and for awk.
+// text is the cell, or "-" for an empty one.
 func (c *column) text(screen Screen, record *v1alpha1.AuditRecord) string {
-	if text := c.cell(screen, record); text != "" {
-		return text
-	}
-	return "-"
+	return cmp.Or(c.cell(screen, record), "-")
 }
 
 const gap = 2
 
-func (t *Table) total() int {
-	total := gap * (len(t.widths) - 1)
-	for _, w := range t.widths {
-		total += w
-	}
-	return total
-}
-
-// squeeze narrows the columns that may be narrowed, the widest first, until the table fits the screen. It reports whether it does.
+// squeeze narrows the columns that have a min, the widest first, until the table fits the screen. It reports whether it fits.
 func (t *Table) squeeze() bool {
 	if t.screen.Width == 0 {
 		return true
 	}
-	for excess := t.total() - t.screen.Width; excess > 0; excess-- {
+	excess := gap*(len(t.widths)-1) - t.screen.Width
+	for _, w := range t.widths {
+		excess += w
+	}
+	for ; excess > 0; excess-- {
 		widest := -1
 		for i := range t.columns {
-			if least := t.columns[i].least; least > 0 && t.widths[i] > least && (widest < 0 || t.widths[i] > t.widths[widest]) {
+			if least := t.columns[i].min; least > 0 && t.widths[i] > least && (widest < 0 || t.widths[i] > t.widths[widest]) {
 				widest = i
 			}
 		}
@@ -234,12 +215,25 @@ func (t *Table) squeeze() bool {
 	return true
 }
 
-// Header writes the titles of the columns.
+// Write prints the header and all rows.
+func (t *Table) Write(w io.Writer) error {
+	buffer := bufio.NewWriter(w) // keeps its first error for Flush
+	_ = t.Header(buffer)
+	for i := range t.records {
+		_ = t.Row(buffer, &t.records[i])
+	}
+	if err := buffer.Flush(); err != nil {
+		return fmt.Errorf("write the table: %w", err)
+	}
+	return nil
+}
+
+// Header prints the titles of the columns.
 func (t *Table) Header(w io.Writer) error {
 	return t.line(w, func(c *column) string { return c.title }, func(_ *column, text string) string { return t.screen.bold(text) })
 }
 
-// Row writes a record.
+// Row prints a record.
 func (t *Table) Row(w io.Writer, record *v1alpha1.AuditRecord) error {
 	return t.line(w, func(c *column) string { return c.text(t.screen, record) }, func(c *column, text string) string {
 		if c.title == outcomeTitle {
@@ -249,7 +243,7 @@ func (t *Table) Row(w io.Writer, record *v1alpha1.AuditRecord) error {
 	})
 }
 
-// line writes one line. What decorate adds takes no room on a terminal.
+// line prints one line. What decorate adds takes no room on a terminal.
 func (t *Table) line(w io.Writer, text func(*column) string, decorate func(*column, string) string) error {
 	var line strings.Builder
 	for i := range t.columns {
@@ -260,7 +254,6 @@ func (t *Table) line(w io.Writer, text func(*column) string, decorate func(*colu
 			line.WriteString(pad("", t.widths[i]-cells(content)+gap))
 		}
 	}
-	line.WriteByte('\n')
-	_, err := io.WriteString(w, line.String())
+	_, err := io.WriteString(w, line.String()+"\n")
 	return err
 }

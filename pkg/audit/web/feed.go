@@ -4,6 +4,7 @@
 package web
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -11,36 +12,36 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Feed is the records that the page shows. Whoever follows the cluster's records tells it of them. It is safe for
-// concurrent use; NewFeed makes one.
+// Feed holds the records that the page shows. Another package reads the cluster and calls its methods. It is safe for
+// concurrent use.
 type Feed struct {
 	mu      sync.Mutex
 	records map[string]*v1alpha1.AuditRecord
 	lost    error
-	// now is what the page sees; nil after a change, until somebody looks.
-	now      *moment
+	// now is nil after a change, until a request needs it.
+	now      *snapshot
 	revision uint64
 	// changed is closed at the next change.
 	changed chan struct{}
 }
 
-// moment is the feed at one moment. It does not change any more.
-type moment struct {
-	// records have the newest first.
+// snapshot is an immutable state of the feed.
+type snapshot struct {
+	// records are sorted, the newest first.
 	records []v1alpha1.AuditRecord
 	choices choices
 	signal  signal
 }
 
-// signal is what the page is told when the feed has changed: that it has.
+// signal tells the page that the feed has changed.
 type signal struct {
 	// Revision grows with each change.
 	Revision uint64 `json:"revision"`
-	// Lost is why the cluster cannot be read; empty while it can be.
+	// Lost says why the cluster cannot be read, or is empty.
 	Lost string `json:"lost"`
 }
 
-// choices are the words that occur in records, for the filter to choose from.
+// choices are the words of the records that the filter offers.
 type choices struct {
 	Outcomes   []string `json:"outcomes"`
 	Operations []string `json:"operations"`
@@ -52,7 +53,7 @@ func NewFeed() *Feed {
 	return &Feed{records: map[string]*v1alpha1.AuditRecord{}, changed: make(chan struct{})}
 }
 
-// Changed puts a record in the place of the one of its name. The record must not be changed afterwards.
+// Changed adds or replaces a record, which must not be changed afterwards.
 func (f *Feed) Changed(record *v1alpha1.AuditRecord) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,7 +61,7 @@ func (f *Feed) Changed(record *v1alpha1.AuditRecord) {
 	f.announce()
 }
 
-// Removed takes the record of that name away, if there is one.
+// Removed removes a record.
 func (f *Feed) Removed(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,7 +69,7 @@ func (f *Feed) Removed(name string) {
 	f.announce()
 }
 
-// Reached says whether the cluster can be read: nil, or why it cannot.
+// Reached takes nil if the cluster can be read, or the error.
 func (f *Feed) Reached(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -79,7 +80,7 @@ func (f *Feed) Reached(err error) {
 	f.announce()
 }
 
-// announce is called with the lock held.
+// announce wakes the streams. The caller holds the lock.
 func (f *Feed) announce() {
 	f.revision++
 	f.now = nil
@@ -87,7 +88,7 @@ func (f *Feed) announce() {
 	f.changed = make(chan struct{})
 }
 
-// signal returns what to tell the page now, and a channel that is closed when there is something new to tell.
+// signal returns the current signal, and a channel that is closed at the next change.
 func (f *Feed) signal() (signal, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,8 +110,8 @@ func (f *Feed) record(name string) *v1alpha1.AuditRecord {
 	return f.records[name]
 }
 
-// moment returns the feed as it is now. It sorts once for all who look between two changes.
-func (f *Feed) moment() *moment {
+// snapshot returns the current state. It sorts once per change.
+func (f *Feed) snapshot() *snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.now != nil {
@@ -121,36 +122,21 @@ func (f *Feed) moment() *moment {
 		records = append(records, *record)
 	}
 	audit.SortNewestFirst(records)
-	f.now = &moment{records: records, choices: choicesOf(records), signal: f.signalNow()}
+	f.now = &snapshot{records: records, choices: choicesOf(records), signal: f.signalNow()}
 	return f.now
 }
 
 func choicesOf(records []v1alpha1.AuditRecord) choices {
-	outcomes, operations, reasons := words{}, words{}, words{}
+	outcomes, operations, reasons := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range records {
 		spec := &records[i].Spec
-		outcomes.add(string(spec.Outcome))
-		operations.add(string(spec.Operation))
-		reasons.add(spec.Reason)
+		outcomes[string(spec.Outcome)], operations[string(spec.Operation)], reasons[spec.Reason] = true, true, true
 	}
-	return choices{Outcomes: outcomes.sorted(), Operations: operations.sorted(), Reasons: reasons.sorted()}
+	return choices{Outcomes: sorted(outcomes), Operations: sorted(operations), Reasons: sorted(reasons)}
 }
 
-// words is a set of words.
-type words map[string]bool
-
-func (w words) add(word string) {
-	if word != "" {
-		w[word] = true
-	}
-}
-
-// sorted is never nil: the page reads it as a list.
-func (w words) sorted() []string {
-	sorted := make([]string, 0, len(w))
-	for word := range w {
-		sorted = append(sorted, word)
-	}
-	slices.Sort(sorted)
-	return sorted
+// sorted returns the words without "". It is never nil: the page needs a list.
+func sorted(words map[string]bool) []string {
+	delete(words, "")
+	return append([]string{}, slices.Sorted(maps.Keys(words))...)
 }

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// securityPolicy lets the page load its own files and call its own server, and nothing else. Trusted types turn an attempt
-// to parse a text as HTML or script into an error.
+// securityPolicy lets the page load its own files and call its own server only. With trusted types, parsing a text as HTML or
+// script is an error.
 const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// fence lets through what the page itself asks for: GET and HEAD, under a name of this machine, with the token.
+// fence passes only GET and HEAD requests to a loopback name and with the token.
 type fence struct {
 	token  string
 	inside http.Handler
@@ -25,7 +25,7 @@ func (f *fence) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setSecurityHeaders(w.Header())
 	switch {
 	case !isLoopback(r.Host):
-		// Another site's name that was made to resolve to this machine: its scripts would be of the same origin as the page.
+		// Another site's name may resolve to this machine, and its scripts would then have the page's origin.
 		http.Error(w, "Forbidden", http.StatusForbidden)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
@@ -41,7 +41,7 @@ func setSecurityHeaders(header http.Header) {
 	header.Set("Content-Security-Policy", securityPolicy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("X-Frame-Options", "DENY")
-	// The token is part of the address: no other server may learn it from a referrer.
+	// The address has the token, which no other server may learn from a referrer.
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cache-Control", "no-store")
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -50,8 +50,7 @@ func setSecurityHeaders(header http.Header) {
 	header.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 }
 
-// isLoopback reports whether a Host header names this machine as only its own browsers do. The port may be another one: a
-// tunnel changes it.
+// isLoopback reports whether a Host header is a loopback name. The port may differ because of a tunnel.
 func isLoopback(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -63,7 +62,7 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(name, "localhost")
 }
 
-// isTokenOf takes as long for a wrong token as for the right one.
+// isTokenOf compares in constant time.
 func (f *fence) isTokenOf(path string) bool {
 	first, _, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	return below && subtle.ConstantTimeCompare([]byte(first), []byte(f.token)) == 1

@@ -15,9 +15,8 @@ import (
 	"testing"
 	"time"
 
-	admissionv1 "k8s.io/api/admission/v1"
-
 	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -278,7 +277,7 @@ func TestBadQueriesSayWhatIsWrong(t *testing.T) {
 		"until=2026-11-25": "give a time such as",
 		"since=2026-11-25T12:00:00Z&until=2026-11-25T12:00:00Z": "the time ends before it begins",
 	} {
-		var got failure
+		var got struct{ Error string }
 		get(t, page, "api/view?"+query, 400, &got)
 		if !strings.Contains(got.Error, says) {
 			t.Errorf("%s: got %q, want %q", query, got.Error, says)
@@ -286,7 +285,14 @@ func TestBadQueriesSayWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestRecordShowsAllFactsAndWhatToDo(t *testing.T) {
+// details is the answer about one record.
+type details struct {
+	Name   string
+	Spec   v1alpha1.AuditRecordSpec
+	Advice string
+}
+
+func TestRecordShowsAllFieldsAndWhatToDo(t *testing.T) {
 	record := sample()[0]
 	page := newPage(t, record)
 	var got details
@@ -294,7 +300,7 @@ func TestRecordShowsAllFactsAndWhatToDo(t *testing.T) {
 	if diff := cmp.Diff(details{Name: record.Name, Spec: record.Spec, Advice: audit.Advice(&record.Spec)}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	var gone failure
+	var gone struct{ Error string }
 	get(t, page, "api/records/gone", 404, &gone)
 	if !strings.Contains(gone.Error, "no such record") {
 		t.Errorf("got %q", gone.Error)
@@ -306,7 +312,7 @@ func TestFeedFollowsTheCluster(t *testing.T) {
 	record := sample()[0]
 	step := func(what string, stored int, count int64, lost string) {
 		t.Helper()
-		now := feed.moment()
+		now := feed.snapshot()
 		var counted int64
 		for _, record := range now.records {
 			counted += record.Spec.Count

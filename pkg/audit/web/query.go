@@ -4,6 +4,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -12,10 +13,10 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// query is what a view of the records is asked for.
+// query selects a view of the records.
 type query struct {
 	filter audit.Filter
-	// page counts from 1, and size is the number of records of a page.
+	// page counts from 1. size is the number of records per page.
 	page, size int
 	// place is where days begin.
 	place *time.Location
@@ -24,79 +25,77 @@ type query struct {
 const (
 	defaultSize = 50
 	maxSize     = 200
+	maxPage     = 1 << 30
 )
 
-// readQuery reads the parameters user, resource, operation, outcome, reason, text, since, until (RFC 3339), page, size and
-// zone, all of which may be absent.
+// readQuery reads the parameters of a view. All are optional.
 func readQuery(values url.Values) (query, error) {
 	q := query{page: 1, size: defaultSize, place: time.UTC}
-	readers := map[string]func(string) error{
-		"user":      text(&q.filter.User),
-		"resource":  text(&q.filter.Resource),
-		"operation": text(&q.filter.Operation),
-		"outcome":   text(&q.filter.Outcome),
-		"reason":    text(&q.filter.Reason),
-		"text":      text(&q.filter.Text),
-		"since":     moments(&q.filter.Since),
-		"until":     moments(&q.filter.Until),
-		"page":      number(&q.page, 1<<30),
-		"size":      number(&q.size, maxSize),
-		"zone":      zone(&q.place),
-	}
 	for name, given := range values {
-		read, known := readers[name]
-		if !known {
-			return query{}, fmt.Errorf("there is no parameter %q", name)
-		}
-		if given[0] == "" {
-			continue
-		}
-		if err := read(given[0]); err != nil {
-			return query{}, fmt.Errorf("%s %q: %w", name, given[0], err)
+		if err := q.set(name, given[0]); err != nil {
+			return query{}, err
 		}
 	}
 	if !q.filter.Until.IsZero() && !q.filter.Until.After(q.filter.Since) {
-		return query{}, fmt.Errorf("the time ends before it begins: give an until that is after since")
+		return query{}, errors.New("the time ends before it begins: give an until that is after since")
 	}
 	return q, nil
 }
 
-func text(to *string) func(string) error {
-	return func(given string) error {
-		*to = given
-		return nil
+// set reads one parameter. An empty value leaves the default.
+func (q *query) set(name, value string) (err error) {
+	switch name {
+	case "user":
+		q.filter.User = value
+	case "resource":
+		q.filter.Resource = value
+	case "operation":
+		q.filter.Operation = value
+	case "outcome":
+		q.filter.Outcome = value
+	case "reason":
+		q.filter.Reason = value
+	case "text":
+		q.filter.Text = value
+	case "since":
+		q.filter.Since, err = moment(value)
+	case "until":
+		q.filter.Until, err = moment(value)
+	case "page":
+		q.page, err = number(value, q.page, maxPage)
+	case "size":
+		q.size, err = number(value, q.size, maxSize)
+	case "zone": // without the table of time zones, days are UTC days
+		if place, err := time.LoadLocation(value); err == nil {
+			q.place = place
+		}
+	default:
+		return fmt.Errorf("there is no parameter %q", name)
 	}
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", name, value, err)
+	}
+	return nil
 }
 
-func moments(to *time.Time) func(string) error {
-	return func(given string) error {
-		at, err := time.Parse(time.RFC3339, given)
-		if err != nil {
-			return fmt.Errorf("give a time such as 2026-11-26T08:00:00Z")
-		}
-		*to = at
-		return nil
+func moment(value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
 	}
+	at, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return at, errors.New("give a time such as 2026-11-26T08:00:00Z")
+	}
+	return at, nil
 }
 
-func number(to *int, most int) func(string) error {
-	return func(given string) error {
-		n, err := strconv.Atoi(given)
-		if err != nil || n < 1 || n > most {
-			return fmt.Errorf("give a number from 1 to %d", most)
-		}
-		*to = n
-		return nil
+func number(value string, preset, limit int) (int, error) {
+	if value == "" {
+		return preset, nil
 	}
-}
-
-// zone takes a name such as Europe/Berlin. A machine without the time zones' table shows days of UTC: that is no reason to
-// show nothing.
-func zone(to **time.Location) func(string) error {
-	return func(given string) error {
-		if place, err := time.LoadLocation(given); err == nil {
-			*to = place
-		}
-		return nil
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > limit {
+		return 0, fmt.Errorf("give a number from 1 to %d", limit)
 	}
+	return n, nil
 }

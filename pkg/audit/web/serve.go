@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// One person's browser asks, on the same machine: these are ample.
+// The limits are for one browser on the same machine.
 const (
 	readTimeout     = 5 * time.Second
 	writeTimeout    = 30 * time.Second
@@ -23,7 +23,7 @@ const (
 	maxHeaderBytes  = 16 << 10
 )
 
-// Serve answers on the listener until ctx ends, which ends live streams too, and closes it. It returns nil when ctx ends.
+// Serve answers on the listener until ctx ends, and closes it. It returns nil when ctx ends.
 func Serve(ctx context.Context, listener net.Listener, page *Page) error {
 	server := &http.Server{
 		Handler:           page,
@@ -33,7 +33,7 @@ func Serve(ctx context.Context, listener net.Listener, page *Page) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		// What it would say is that a browser has gone.
+		// It would log that a browser has gone.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	served := make(chan error, 1)
@@ -45,13 +45,8 @@ func Serve(ctx context.Context, listener net.Listener, page *Page) error {
 	}
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	// Whoever is still being answered then is cut off: somebody has asked for the end.
-	return errors.Join(ignoring(server.Shutdown(ending), context.DeadlineExceeded), server.Close())
-}
-
-func ignoring(err, expected error) error {
-	if errors.Is(err, expected) {
-		return nil
+	if err := server.Shutdown(ending); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	return server.Close() // cuts off answers that take longer
 }

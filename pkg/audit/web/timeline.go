@@ -24,12 +24,12 @@ type bar struct {
 	Counts map[v1alpha1.Outcome]int64 `json:"counts"`
 }
 
-// maxBars is what fits on a small screen and can still be pointed at.
+// maxBars fits on a small screen, with bars wide enough to point at.
 const maxBars = 72
 
 const day = 24 * time.Hour
 
-// steps are the widths of bars that people think in. Longer ones are whole days, as many as it takes.
+// steps are the usual widths of a bar. A longer one is a number of whole days.
 func steps() []time.Duration {
 	return []time.Duration{
 		time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute,
@@ -37,13 +37,13 @@ func steps() []time.Duration {
 	}
 }
 
-// span is from a time up to another one, in a place of the world.
+// span is from a time to another, in a time zone.
 type span struct {
 	since, until time.Time
 	place        *time.Location
 }
 
-// spanOf is the time that the query asks for. Where it leaves an end open, that is the oldest record, or now.
+// spanOf is the time of the query. An open end is the oldest record, or now.
 func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 	s := span{since: query.filter.Since, until: query.filter.Until, place: query.place}
 	if s.until.IsZero() {
@@ -61,8 +61,7 @@ func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 	return s
 }
 
-// newTimeline counts records, which have the newest first, each at the time of its last write; what lies beside the span by a
-// few minutes counts at its edge.
+// newTimeline counts the writes of each record at its last write. A write outside the span counts at its edge.
 func newTimeline(records []v1alpha1.AuditRecord, s span) timeline {
 	line := emptyTimeline(s)
 	for i := range records {
@@ -93,7 +92,7 @@ func stepOf(length time.Duration) time.Duration {
 	return (length/maxBars + day).Truncate(day)
 }
 
-// floor is the last start of a bar that is not after a time: midnight of the place, or a multiple of the step after it.
+// floor is the start of the bar that a time is in: midnight, or a multiple of the step after it.
 func floor(at time.Time, step time.Duration, place *time.Location) time.Time {
 	at = at.In(place)
 	midnight := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, place)
@@ -103,7 +102,7 @@ func floor(at time.Time, step time.Duration, place *time.Location) time.Time {
 	return midnight.Add(at.Sub(midnight).Truncate(step))
 }
 
-// next goes by the calendar where a bar is days long: a day may have 23 hours.
+// next adds calendar days if a bar is days long: a day may have 23 hours.
 func next(at time.Time, step time.Duration, place *time.Location) time.Time {
 	if step >= day {
 		return at.In(place).AddDate(0, 0, int(step/day))

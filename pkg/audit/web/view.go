@@ -7,14 +7,13 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// view is one answer to the page: all that it shows of the records that fit its filter.
+// view is an answer to the page: the records that match the filter.
 type view struct {
 	signal
 
@@ -22,15 +21,15 @@ type view struct {
 	Choices choices `json:"choices"`
 	// Stored is the number of all records.
 	Stored int `json:"stored"`
-	// Records and Writes are the numbers of those that fit the filter.
+	// Records and Writes are the numbers of those that match the filter.
 	Records int   `json:"records"`
 	Writes  int64 `json:"writes"`
-	// Outcomes counts writes as if the filter named no outcome: it is there to choose one.
+	// Outcomes counts writes without the filter's outcome, so that the page can offer the others.
 	Outcomes  []audit.Tally `json:"outcomes"`
 	Users     ranking       `json:"users"`
 	Resources ranking       `json:"resources"`
 	Timeline  timeline      `json:"timeline"`
-	// Page counts from 1, and is the last one where a later one was asked for.
+	// Page counts from 1. It is the last page if the query asks for a later one.
 	Page  int   `json:"page"`
 	Pages int   `json:"pages"`
 	Size  int   `json:"size"`
@@ -47,7 +46,7 @@ type ranking struct {
 // ranked is how many names a ranking has.
 const ranked = 8
 
-// row is what the table shows of a record.
+// row is one row of the table.
 type row struct {
 	Name      string                `json:"name"`
 	Outcome   v1alpha1.Outcome      `json:"outcome"`
@@ -57,22 +56,21 @@ type row struct {
 	Object   v1alpha1.ObjectReference `json:"object"`
 	User     string                   `json:"user"`
 	Reason   string                   `json:"reason"`
-	// Caller is as in the record: the page marks a caller that was not verified.
+	// Caller lets the page mark an unverified caller.
 	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
 	Count    int64            `json:"count"`
 	LastTime metav1.MicroTime `json:"lastTime"`
 }
 
-// newView looks at the records of a moment.
-func newView(m *moment, query query, now time.Time) view {
-	fit, outcomes := pick(m.records, query.filter)
+func newView(s *snapshot, query query, now time.Time) view {
+	fit, outcomes := pick(s.records, query.filter)
 	summary := audit.Summarize(fit, query.place)
 	pages := max(1, (len(fit)+query.size-1)/query.size)
 	page := min(query.page, pages)
 	return view{
-		signal:    m.signal,
-		Choices:   m.choices,
-		Stored:    len(m.records),
+		signal:    s.signal,
+		Choices:   s.choices,
+		Stored:    len(s.records),
 		Records:   len(fit),
 		Writes:    summary.Writes,
 		Outcomes:  outcomes,
@@ -86,7 +84,7 @@ func newView(m *moment, query query, now time.Time) view {
 	}
 }
 
-// pick returns the records that fit, and the writes by outcome of those that would fit if no outcome were asked for.
+// pick returns the records that match, and the writes by outcome of the records that match without the filter's outcome.
 func pick(records []v1alpha1.AuditRecord, filter audit.Filter) ([]v1alpha1.AuditRecord, []audit.Tally) {
 	anyOutcome := filter
 	anyOutcome.Outcome = ""
@@ -113,7 +111,8 @@ func rows(records []v1alpha1.AuditRecord) []row {
 	for i := range records {
 		spec := &records[i].Spec
 		rows = append(rows, row{
-			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object, User: spec.User.Name,
+			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
+			User:   spec.User.Name,
 			Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}

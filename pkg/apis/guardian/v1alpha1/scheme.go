@@ -4,11 +4,11 @@
 package v1alpha1
 
 import (
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // Group is the API group of all custom resources of the guard, and Version its version here.

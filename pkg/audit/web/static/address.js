@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// What is shown is written in the page's address, so that it can be kept, sent, and gone back to.
+// The address has the page's state, so that a reader can keep, send and return to it.
 
-/** What a filter consists of. range is a time before now; since and until are times in ISO 8601. */
+/** The parts of a filter. range is an age; since and until are times in ISO 8601. */
 export const filterNames = ["text", "user", "resource", "operation", "outcome", "reason", "range", "since", "until"];
 
 const names = [...filterNames, "page", "record"];
@@ -11,20 +11,20 @@ const names = [...filterNames, "page", "record"];
 const hour = 3600_000;
 const ranges = { "1h": hour, "24h": 24 * hour, "7d": 7 * 24 * hour, "30d": 30 * 24 * hour };
 
-/** The state that the address tells; absent parts are "". */
+/** The state in the address. Absent parts are "". */
 export function read() {
   const given = new URLSearchParams(location.search);
   return Object.fromEntries(names.map((name) => [name, given.get(name) ?? ""]));
 }
 
-/** Writes the state into the address: as a new step of the history, or in the place of the last one. */
+/** Writes the state into the address, as a new entry of the history or in place of the last one. */
 export function write(state, { replace = false } = {}) {
   const query = new URLSearchParams(names.filter((name) => state[name]).map((name) => [name, state[name]]));
   const address = query.size > 0 ? `?${query}` : location.pathname;
   history[replace ? "replaceState" : "pushState"](null, "", address);
 }
 
-/** The parameters with which the server is asked for the state. */
+/** The parameters of the request for the state. */
 export function parameters(state) {
   const query = new URLSearchParams({ zone: Intl.DateTimeFormat().resolvedOptions().timeZone });
   for (const name of ["text", "user", "resource", "operation", "outcome", "reason", "since", "until", "page"]) {

@@ -6,7 +6,7 @@ import { parameters } from "./address.js";
 /** The server's view of a state. */
 export const fetchView = (state, signal) => fetchJSON(`api/view?${parameters(state)}`, signal);
 
-/** All that is known of a record. */
+/** All fields of a record, and the advice. */
 export const fetchRecord = (name) => fetchJSON(`api/records/${encodeURIComponent(name)}`);
 
 async function fetchJSON(address, signal) {
@@ -27,8 +27,8 @@ async function fetchJSON(address, signal) {
 }
 
 /**
- * Listens for changes while the page can be seen: a browser opens few connections to one server, and a tab that nobody
- * looks at must not hold one. changed gets each signal; broken is told when the server cannot be reached.
+ * Listens for changes while the page is visible: a browser opens few connections to one server, and a hidden tab must not
+ * hold one. changed gets each signal. broken is called when the server does not answer.
  */
 export function listen({ changed, broken }) {
   let source = null;
@@ -38,7 +38,7 @@ export function listen({ changed, broken }) {
     source.addEventListener("error", () => {
       broken();
       if (source.readyState === EventSource.CLOSED) {
-        // The answer was no stream: another server, or another token. The browser does not ask again by itself.
+        // The answer was not a stream: another server, or another token. The browser does not retry.
         setTimeout(follow, 2000);
       }
     });

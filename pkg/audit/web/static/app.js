@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// The page: the address says what to show, the server is asked for it, and every part shows its share of the answer.
+// The page: it requests the view of the state in the address, and each part shows its share of the answer.
 
 import * as address from "./address.js";
 import { fetchView, listen } from "./api.js";
@@ -15,11 +15,11 @@ import * as timeline from "./timeline.js";
 
 let state = address.read();
 let view = null;
-// The question that the view answers; a view of another one has no news.
+// The question of the current view. Views of different questions are not compared.
 let answered = "";
-// The question that is being asked.
+// The request under way.
 let asking = null;
-// The latest revision of the records of which the server has told.
+// The latest revision of the records that the server has sent.
 let revision = -1;
 
 /** Changes parts of the state; the page of a new filter is the first one. */
@@ -29,7 +29,7 @@ function change(parts, options) {
   refresh();
 }
 
-/** Asks for the state anew. The last question counts. */
+/** Requests the view again. Only the last request counts. */
 async function refresh() {
   asking?.abort();
   const mine = new AbortController();
@@ -51,21 +51,21 @@ async function refresh() {
   }
 }
 
-/** What decides over the view. Whether a record is open does not. */
+/** The part of the state that selects the view. An open record does not. */
 const questionOf = (state) => JSON.stringify({ ...state, record: "" });
 
 const isOutdated = () => !view || view.revision < revision || answered !== questionOf(state);
 
-/** Asks for news. It waits for the question under way: news that come faster than answers would let none be shown. */
+/** Refreshes the view unless a request is under way: with changes faster than answers, no answer would be shown. */
 function keepUp() {
   if (!asking) {
     refresh();
   }
 }
 
-// What is under a pressed pointer must stay there until it is released: a button that is replaced meanwhile gets no click.
+// A button must stay until the pointer is released: a button that is replaced meanwhile gets no click.
 let pressing = Promise.resolve();
-const longestPress = 10_000; // a release beside the window may never be told
+const longestPress = 10_000; // the page may not see a release outside the window
 
 document.addEventListener("pointerdown", () => {
   pressing = new Promise((resolve) => {
@@ -97,7 +97,7 @@ function show(answer, question) {
   announce(news);
 }
 
-/** The rows that are new or count more, and the number of writes that came. */
+/** The rows that are new or count more, and the number of new writes. */
 function newsBetween(before, after) {
   const counts = new Map(before.rows.map(({ name, count }) => [name, count]));
   const fresh = after.rows.filter(({ name, count }) => after.page === before.page && (counts.get(name) ?? 0) < count);
@@ -128,11 +128,11 @@ function complain(message) {
   byId("problem").textContent = message;
 }
 
-/** Says that the cluster cannot be read, or that all is well. */
+/** Shows whether the cluster can be read. */
 function showLost(lost) {
   connect(lost ? "lost" : "live");
   if (lost) {
-    complain(`The cluster cannot be read, so what you see may be out of date. Trying again. (${lost})`);
+    complain(`The cluster cannot be read, so this page may be out of date. Trying again. (${lost})`);
   } else {
     byId("problem").hidden = true;
   }
@@ -179,7 +179,7 @@ function closed(name) {
   table.focus(name);
 }
 
-// What comes from outside: keys, the browser's back and forward, the server's signals, time.
+// Input: keys, the browser's history, the server's signals, time.
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, select, textarea");
@@ -209,7 +209,7 @@ function onSignal(signal) {
 
 function onBroken() {
   if (byId("connection").dataset.state !== "lost") {
-    complain(`Since ${timeOfDay(new Date())} apigw-guardian audit web does not answer: what you see may be out of date. Trying again. If it has ended, start it again; it then has a new address.`);
+    complain(`Since ${timeOfDay(new Date())}, apigw-guardian audit web does not answer: this page may be out of date. Trying again. If it has ended, start it again: it then has a new address.`);
   }
   connect("lost");
 }

@@ -9,7 +9,7 @@ const dialog = byId("details");
 
 let shown = "";
 
-/** The panel with all facts of a record. closed is told when it closes; step gets -1 or +1, narrow a part of the filter. */
+/** The panel with all fields of a record. closed is called when it closes; step gets -1 or +1, narrow a part of the filter. */
 export function setUp({ closed, step, narrow }) {
   dialog.addEventListener("close", () => {
     const name = shown;
@@ -17,7 +17,7 @@ export function setUp({ closed, step, narrow }) {
     closed(name);
   });
   dialog.addEventListener("click", (event) => {
-    // Only a click beside the panel reaches the dialog itself.
+    // Only a click outside the panel reaches the dialog itself.
     if (event.target === dialog) {
       dialog.close();
     }
@@ -49,7 +49,7 @@ export function close() {
   }
 }
 
-/** Opens the record, or shows it anew. */
+/** Opens the record, or shows it again. */
 export async function show(name) {
   shown = name;
   let content;
@@ -126,9 +126,9 @@ function changed(paths) {
     element("section", {}, element("h3", {}, "Changed fields"), element("ul", { class: "paths" }, ...paths.map((path) => element("li", {}, element("code", {}, path)))));
 }
 
-/** Facts under a title; those without a value are left out. */
-function group(title, facts) {
-  const entries = facts.filter(([, value]) => value);
+/** Fields under a title, without empty ones. */
+function group(title, fields) {
+  const entries = fields.filter(([, value]) => value);
   return entries.length > 0 &&
     element("section", {}, element("h3", {}, title),
       element("dl", {}, ...entries.flatMap(([term, value]) => [element("dt", {}, term), element("dd", {}, value)])));

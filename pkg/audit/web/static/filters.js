@@ -8,12 +8,12 @@ import { number, outcomeLabel, outcomeOrder } from "./format.js";
 const form = byId("filters");
 const typingPause = 250;
 
-// The field in which somebody is typing, until the pause after it; and the one in which a step of the history was typed, until
-// it is left: a word is one step, however slowly it is typed.
+// The field that the reader is typing in, until a pause; and the field of the last entry of the history, until the reader
+// leaves it: a slowly typed word is one entry.
 let typing = null;
 let typed = null;
 
-/** The fields above the records. changed gets the parts of the state that somebody has chosen or typed, and how to keep them. */
+/** The fields above the records. changed gets the changed parts of the state, and the options for the history. */
 export function setUp(changed) {
   let pause = 0;
   form.addEventListener("input", ({ target }) => {
@@ -62,7 +62,7 @@ export function focusSearch() {
   form.elements.text.select();
 }
 
-/** Shows the state in the fields, but for one in which somebody is typing. */
+/** Shows the state in the fields, except the one that the reader is typing in. */
 export function show(state, view) {
   for (const name of ["text", "user", "resource"]) {
     setValue(form.elements[name], state[name]);
@@ -86,7 +86,7 @@ function setValue(field, value) {
   }
 }
 
-/** A time as the browser's field wants it: without a zone, in that of the machine. */
+/** A time for the browser's field: in the machine's time zone, without its name. */
 function localTime(iso) {
   const at = new Date(iso);
   return Number.isNaN(at.getTime()) ? "" : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);

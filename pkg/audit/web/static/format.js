@@ -36,12 +36,12 @@ const outcomes = {
   Tampered: "Tampered",
 };
 
-/** The outcomes in the order in which bars stack and buttons stand. */
+/** The outcomes in the order of bars and buttons. */
 export const outcomeOrder = Object.keys(outcomes);
 
 export const outcomeLabel = (outcome) => outcomes[outcome] ?? outcome;
 
-/** An outcome, told by its word; the colour repeats it. */
+/** An outcome as a word, which the colour repeats. */
 export const badge = (outcome) => element("span", { class: "badge", "data-outcome": outcome }, outcomeLabel(outcome));
 
 /** The name of a user; who could not be read has none. */

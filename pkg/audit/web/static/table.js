@@ -6,7 +6,7 @@ import { badge, number, objectLabel, plural, time, userLabel, userParts } from "
 
 const body = byId("rows");
 
-// One row can be reached by Tab, the arrow keys go to the others: as in every list of a desktop.
+// Tab reaches one row, and the arrow keys the others, as in a desktop list.
 let current = "";
 
 /** The table. open gets the name of a record, turn a page: "first", "previous", "next", "last". */
@@ -47,7 +47,7 @@ const moves = {
   PageUp: "previous",
 };
 
-/** Shows the records of a view; those whose name is in fresh stand out for a moment. */
+/** Shows the records of a view, and highlights those in fresh for a moment. */
 export function show(view, fresh, clear) {
   const hadFocus = body.contains(document.activeElement);
   body.replaceChildren(...view.rows.map((record) => row(record, fresh.has(record.name))));

@@ -12,7 +12,7 @@ const height = 100;
 const gap = 0.18;
 const oneDay = 86_400_000;
 
-// Where the pointer or the keyboard is, and where its selection began.
+// The position of the pointer or keyboard, and the start of its selection.
 let bars = [];
 let at = -1;
 let from = -1;
@@ -111,7 +111,7 @@ export function show(timeline) {
   mark();
 }
 
-/** The rectangles of one bar, from below. What is there can be seen, however little it is. */
+/** The rectangles of one bar, from below. A count above zero is visible. */
 function stack(bar, index, most) {
   let top = height;
   return outcomeOrder
@@ -135,7 +135,7 @@ function showTicks() {
   root.querySelector(".ticks").replaceChildren(...ticks);
 }
 
-/** Says in words what the pointer or the keyboard is on, and shows the selection. */
+/** Describes the bar at the position, and shows the selection. */
 function mark() {
   if (bars.length === 0) {
     return;

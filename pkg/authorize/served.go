@@ -1,0 +1,23 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package authorize
+
+import (
+	"errors"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// checkServed reports reserved resources that the API server does not serve under their plural names: the guard would not be
+// asked about them.
+func (a *Authorizer) checkServed() Check {
+	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
+	switch {
+	case errors.Is(err, reserved.ErrNotServed):
+		return Check{Status: Fail, Message: err.Error(), Remedy: "correct the reservation, or install the kind"}
+	case err != nil:
+		return Check{Status: Unknown, Message: err.Error(), Remedy: "check that the API server answers: kubectl api-resources"}
+	}
+	return Check{Status: Pass, Message: "the API server serves every reserved kind"}
+}

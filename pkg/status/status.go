@@ -1,0 +1,249 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package status reports on one cluster: authorization, protection, drift, denials, certificates and recording.
+package status
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/cert"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
+)
+
+// Report is the status of one cluster.
+type Report struct {
+	// Authorized: every object with a manifest is present without drift, and each token Secret holds a token of its live
+	// ServiceAccount.
+	Authorized bool `json:"authorized"`
+	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource. Replicas proved
+	// these denials, except deletions, which cannot have a nonce.
+	Protected bool `json:"protected"`
+	// Drift holds each resource that differs from its manifest; never nil.
+	Drift []Drift `json:"drift"`
+	// PrivateNetwork is "Yes", "No" or "Unknown".
+	PrivateNetwork string `json:"privateNetwork"`
+	// PrivateNetworkMessage says why.
+	PrivateNetworkMessage string `json:"-"`
+	// Denials24h counts the denials of the last 24 hours, to within the ten minutes of a record; nil if unknown.
+	Denials24h *int64 `json:"denials24h"`
+	// DenialsProblem says why they are unknown; "" if they are known.
+	DenialsProblem string `json:"-"`
+	// Recorded: a dry-run stored an audit record, and the guard reports no problem; nil if unknown.
+	Recorded *bool `json:"recorded,omitempty"`
+	// Certificates does not count for Authorized and Protected.
+	Certificates Certificates `json:"certificates"`
+	// Reasons say why the cluster is not Authorized, Protected or Recorded; never nil.
+	Reasons []string `json:"reasons"`
+}
+
+// Drift is one resource that differs from its manifest.
+type Drift struct {
+	// Resource is the reserved resource, in the form of reserved.Resource.String.
+	Resource string `json:"resource"`
+	// Paths are the sorted fields, without values.
+	Paths []string `json:"paths"`
+}
+
+// Certificates reports on the certificates by which API servers trust the guard.
+type Certificates struct {
+	// NotAfter is the end of the last CA in the webhook configuration; nil if there is none.
+	NotAfter *time.Time `json:"notAfter"`
+	// Problems is never nil.
+	Problems []string `json:"problems"`
+}
+
+// Records are the audit records of the cluster.
+type Records interface {
+	List(ctx context.Context, filter audit.Filter) ([]v1alpha1.AuditRecord, error)
+	// TryCreate creates a record as a dry-run. The error says why the guard could not store one either.
+	TryCreate(ctx context.Context) error
+}
+
+// Read checks the cluster and changes nothing: its forbidden writes are server dry-runs. The error says that the API server
+// does not answer; every other problem is a reason.
+func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, error) {
+	if _, err := cluster.Version(ctx); err != nil {
+		return Report{}, err
+	}
+	registered, err := cluster.WebhookConfiguration(ctx)
+	r := Report{Drift: []Drift{}, Reasons: []string{}, Certificates: certificates(ctx, cluster, registered)}
+	network := authorize.CheckPrivateNetwork(ctx, cluster.Client)
+	r.PrivateNetwork, r.PrivateNetworkMessage = answerOf(network.Status), network.Message
+	for _, resource := range cluster.Set.Resources() {
+		if resource.HasManifest() {
+			r.addResource(ctx, cluster, resource)
+		}
+	}
+	r.addDenials(ctx, records)
+	r.Authorized = len(r.Reasons) == 0
+	open := unprotected(ctx, cluster, registered, err)
+	r.Protected = len(open) == 0
+	r.Reasons = append(r.Reasons, open...)
+	r.addRecording(ctx, cluster, registered, records)
+	if ctx.Err() != nil {
+		return r, fmt.Errorf("status: %w", context.Cause(ctx))
+	}
+	return r, nil
+}
+
+// answerOf returns the value of Report.PrivateNetwork.
+func answerOf(status authorize.Status) string {
+	switch status {
+	case authorize.Pass:
+		return "Yes"
+	case authorize.Fail:
+		return "No"
+	default:
+		return "Unknown"
+	}
+}
+
+// addResource adds why a resource is not authorized.
+func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource *reserved.Resource) {
+	add := func(format string, arguments ...any) {
+		r.Reasons = append(r.Reasons, fmt.Sprintf(format, arguments...))
+	}
+	o, err := cluster.Compare(ctx, resource)
+	switch {
+	case err != nil:
+		add("cannot check %s: %v", resource, err)
+		return
+	case o.InUse() == "":
+		add("%s is absent", o)
+		return
+	case len(o.Drift) > 0:
+		r.Drift = append(r.Drift, Drift{Resource: resource.String(), Paths: o.Drift})
+		add("%s differs from its manifest in %s", o, strings.Join(o.Drift, ", "))
+	}
+	if slices.Contains(o.Drift, live.RootCAPath) {
+		add("%s: %s", o, live.UnknownCA)
+	}
+	if !resource.IsTokenSecret() {
+		return
+	}
+	token, problem, err := cluster.Token(ctx, resource, o.InUse())
+	switch {
+	case err != nil:
+		add("cannot check the token of %s: %v", o, err)
+	case token == "":
+		add("the token of %s does not work: %s", o, problem)
+	}
+}
+
+// addDenials counts the denials of the last day. It adds no reason: an unknown count does not change the rest of the report.
+func (r *Report) addDenials(ctx context.Context, records Records) {
+	since := time.Now().Add(-24 * time.Hour)
+	denials, err := records.List(ctx, audit.Filter{Since: since, Outcome: string(v1alpha1.Denied)})
+	if err != nil {
+		r.DenialsProblem = err.Error()
+		return
+	}
+	r.Denials24h = new(int64)
+	for i := range denials {
+		*r.Denials24h += denials[i].Spec.Count
+	}
+}
+
+// registration is the guard's webhook configuration; nil if it is absent.
+type registration = *admissionregistrationv1.ValidatingWebhookConfiguration
+
+// unprotected returns why the reserved resources are not protected; nil if they are.
+func unprotected(ctx context.Context, cluster live.Cluster, registered registration, err error) []string {
+	switch {
+	case err != nil:
+		return []string{fmt.Sprintf("cannot check whether the guard is registered: %v", err)}
+	case registered == nil:
+		return []string{fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent", guardian.WebhookConfiguration)}
+	}
+	verifier := verify.New(cluster, verify.EveryWrite)
+	var reasons []string
+	for _, resource := range cluster.Set.Resources() {
+		if reason := verifier.Unprotected(ctx, resource); reason != "" {
+			reasons = append(reasons, reason)
+		}
+	}
+	return reasons
+}
+
+// addRecording creates an audit record as a dry-run, and reads the guard's annotation. If the caller may not create records
+// and the guard reports no problem, Recorded stays unknown.
+func (r *Report) addRecording(ctx context.Context, cluster live.Cluster, registered registration, records Records) {
+	var problems []string
+	if registered != nil && registered.Annotations[guardian.RecordsProblemAnnotation] != "" {
+		problems = append(problems, "the guard does not record denials: "+registered.Annotations[guardian.RecordsProblemAnnotation])
+	}
+	err := records.TryCreate(ctx)
+	// Quotas and admission refuse with the same code as RBAC.
+	known := !apierrors.IsForbidden(err) || mayCreateRecords(ctx, cluster)
+	if err != nil && known {
+		problems = append(problems, fmt.Sprintf("denials cannot be recorded: %v", err))
+	}
+	if known || len(problems) > 0 {
+		r.Recorded = new(len(problems) == 0)
+	}
+	r.Reasons = append(r.Reasons, problems...)
+}
+
+// mayCreateRecords reports whether RBAC lets the caller create audit records, so that a refusal has another cause.
+func mayCreateRecords(ctx context.Context, cluster live.Cluster) bool {
+	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+		ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.Group, Resource: "auditrecords", Verb: "create"},
+	}}
+	// The API server stores no review. The dry-run makes every write of status one.
+	answer, err := cluster.Client.AuthorizationV1().SelfSubjectAccessReviews().Create(
+		ctx, review, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err == nil && answer.Status.Allowed
+}
+
+// certificates checks the webhook configuration, and the Certificates that the chart made with cert-manager.
+func certificates(ctx context.Context, cluster live.Cluster, registered registration) Certificates {
+	found := Certificates{Problems: []string{}}
+	if registered != nil {
+		found.NotAfter = lastEnd(registered)
+		if problem := registered.Annotations[guardian.CertificateProblemAnnotation]; problem != "" {
+			found.Problems = append(found.Problems, "the guard reports: "+problem)
+		}
+	}
+	if end := found.NotAfter; end != nil && time.Now().After(*end) {
+		found.Problems = append(found.Problems, "every CA in the webhook configuration has expired, the last on "+end.Format(time.RFC3339))
+	}
+	for _, certificate := range authorize.Certificates(ctx, cluster) {
+		if problem := certificate.Problem(); problem != "" {
+			found.Problems = append(found.Problems, problem)
+		}
+	}
+	return found
+}
+
+// lastEnd returns the end of the last CA in the webhook configuration; nil if there is none.
+func lastEnd(registered registration) *time.Time {
+	var last *time.Time
+	for _, webhook := range registered.Webhooks {
+		authorities, err := cert.ParseCertsPEM(webhook.ClientConfig.CABundle)
+		if err != nil {
+			continue // the API server cannot read it either, so a dry-run fails
+		}
+		for _, authority := range authorities {
+			if last == nil || authority.NotAfter.After(*last) {
+				last = new(authority.NotAfter.UTC())
+			}
+		}
+	}
+	return last
+}

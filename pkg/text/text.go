@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package text makes foreign text safe to show.
+package text
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// digestSuffix is the length of the end of a shortened text: "...#" and eight hexadecimal digits.
+const digestSuffix = len("...#") + 8
+
+// Printable returns a text that is safe in a terminal, a page, a log and a record. Each character that does not print (control
+// characters, escape sequences, marks that turn the direction of writing) and each broken byte becomes U+FFFD. A text of more
+// than max bytes is cut at a character and ends in a digest of the whole, so that two long names stay different. max must be
+// more than 12.
+func Printable(text string, max int) string {
+	if isPlain(text) && len(text) <= max {
+		return text
+	}
+	clean := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
+	if len(clean) <= max {
+		return clean
+	}
+	sum := sha256.Sum256([]byte(text))
+	cut := strings.ToValidUTF8(clean[:max-digestSuffix], "")
+	return cut + "...#" + hex.EncodeToString(sum[:4])
+}
+
+// isPlain reports whether a text is printable ASCII.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

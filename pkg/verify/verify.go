@@ -1,0 +1,220 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package verify attacks the reserved resources by server dry-runs, to find out whether the guard denies every write.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// Attack is one write that was tried as a server dry-run.
+type Attack struct {
+	// Resource is the reserved resource, in the form of reserved.Resource.String, or the object of an unrelated write.
+	Resource string `json:"resource"`
+	// Write is the kind of write, for example "merge patch" or "delete (orphan)".
+	Write string `json:"write"`
+	// Want is "denied"; "allowed" for an unrelated write; "present" in a row of an absent or unreadable object.
+	Want string `json:"want"`
+	// Got is "denied" only if the guard's webhook denied, with a proof if the object has the mark; otherwise "allowed",
+	// "absent", "failed: " with the reason, or "left out".
+	Got string `json:"got"`
+	// OK says that Got is Want.
+	OK bool `json:"ok"`
+	// LeftOut says that RBAC did not let the caller try, so the result is unknown. OK is false then.
+	LeftOut bool `json:"leftOut,omitempty"`
+}
+
+// Scope selects the writes of a Verifier.
+type Scope int
+
+const (
+	// EveryWrite wants every write tried: one that RBAC refuses is a row that is not OK.
+	EveryWrite Scope = iota
+	// PermittedWrites leaves out the writes that RBAC refuses. The guard must still deny at least one write to each resource
+	// with a manifest; if none could be tried, one more row says so and is not OK.
+	PermittedWrites
+)
+
+// Verifier works on one cluster. It has no state and is safe for concurrent use.
+type Verifier struct {
+	cluster live.Cluster
+	scope   Scope
+}
+
+// New returns a Verifier.
+func New(cluster live.Cluster, scope Scope) Verifier { return Verifier{cluster, scope} }
+
+// Verify attacks each reserved resource with every kind of write, and makes a few unrelated writes. All are server dry-runs,
+// which store nothing. An absent resource is a row that is not OK, because most attacks on it cannot be tried.
+//
+// The error says that the API server does not answer; every other problem is a row.
+func (v Verifier) Verify(ctx context.Context) ([]Attack, error) {
+	if _, err := v.cluster.Version(ctx); err != nil {
+		return nil, err
+	}
+	var rows []Attack
+	for _, resource := range v.cluster.Set.Resources() {
+		rows = append(rows, v.attack(ctx, resource)...)
+	}
+	rows = append(rows, v.tryUnrelated(ctx)...)
+	if err := ctx.Err(); err != nil {
+		return rows, fmt.Errorf("verify: %w", context.Cause(ctx))
+	}
+	return rows, nil
+}
+
+// leavesOut reports whether the scope ignores an error: RBAC refused the caller.
+func (v Verifier) leavesOut(err error) bool {
+	return v.scope == PermittedWrites && isRefusedByRBAC(err)
+}
+
+// row returns the row of a write, which is left out if the scope ignores its error.
+func (v Verifier) row(row Attack, err error) Attack {
+	row.LeftOut = v.leavesOut(err)
+	if row.LeftOut {
+		row.Got = leftOut
+	}
+	row.OK = row.Got == row.Want
+	return row
+}
+
+func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []Attack {
+	const look = "look for it"
+	name := resource.String()
+	t, err := v.aim(ctx, resource)
+	if v.leavesOut(err) {
+		t.live, err = expected(resource), nil
+	}
+	if err != nil {
+		return []Attack{v.row(Attack{Resource: name, Write: look, Want: "present", Got: "failed: " + err.Error()}, nil)}
+	}
+	var rows []Attack
+	if t.live == nil && resource.Guard != reserved.GuardTokens {
+		rows = append(rows, v.row(Attack{Resource: name, Write: look, Want: "present", Got: "absent"}, nil))
+	}
+	if resource.IsTokenSecret() {
+		if t.other, err = v.unreservedTokenSecret(ctx, resource); v.leavesOut(err) {
+			rows = append(rows, v.row(Attack{Resource: name, Write: repointing, Want: denied, Got: leftOut}, err))
+		}
+	}
+	for _, attack := range attacksOn(t) {
+		got, err := v.try(ctx, attack, t)
+		rows = append(rows, v.row(Attack{Resource: name, Write: attack.write, Want: denied, Got: got}, err))
+	}
+	if resource.HasManifest() && !slices.ContainsFunc(rows, func(a Attack) bool { return !a.LeftOut }) {
+		rows = append(rows, v.row(Attack{
+			Resource: name, Write: "any of these", Want: denied,
+			Got: "failed: RBAC lets the caller try none of them",
+		}, nil))
+	}
+	return rows
+}
+
+// expected returns what to attack instead of an object that the caller may not read.
+func expected(resource *reserved.Resource) *unstructured.Unstructured {
+	if resource.HasManifest() {
+		return resource.Object()
+	}
+	return live.NewObject(resource, resource.Name)
+}
+
+// aim finds the object to attack. Of a token Secret that is the one in use.
+func (v Verifier) aim(ctx context.Context, resource *reserved.Resource) (target, error) {
+	t := target{dryRun: dryRun{v.cluster.Resource(resource)}, resource: resource}
+	var err error
+	switch {
+	case resource.HasManifest():
+		var o live.Object
+		o, err = v.cluster.Find(ctx, resource)
+		if t.live = o.Live; err == nil && t.live == nil && o.InUse() != "" {
+			t.live, err = v.cluster.Get(ctx, resource, o.InUse())
+		}
+	case resource.Guard == reserved.GuardExistence:
+		t.live, err = v.cluster.Get(ctx, resource, resource.Name)
+	}
+	return t, err
+}
+
+// unreservedTokenSecret returns a token Secret of an account that is not reserved; nil if there is none, or with an error.
+func (v Verifier) unreservedTokenSecret(ctx context.Context, resource *reserved.Resource) (*unstructured.Unstructured, error) {
+	list, err := v.cluster.Resource(resource).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("type", string(corev1.SecretTypeServiceAccountToken)).String(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list token secrets in namespace %s: %w", resource.Namespace, err)
+	}
+	for i := range list.Items {
+		secret := &list.Items[i]
+		account := secret.GetAnnotations()[corev1.ServiceAccountNameKey]
+		id := reserved.Identity{Namespace: secret.GetNamespace(), Name: secret.GetName(), Account: account}
+		if account != "" && v.cluster.Set.Find(resource.GVR, id) == nil {
+			return secret, nil
+		}
+	}
+	return nil, nil
+}
+
+// unrelatedRole is the one name of an unrelated write that RBAC can grant beforehand: the chart grants it to the account of
+// `helm test`.
+const unrelatedRole = "apigw-guardian-unrelated"
+
+// tryUnrelated makes writes next to the reserved resources that the guard must allow.
+func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
+	var namespaces []string
+	for _, resource := range v.cluster.Set.Resources() {
+		if resource.Namespace != "" && !slices.Contains(namespaces, resource.Namespace) {
+			namespaces = append(namespaces, resource.Namespace)
+		}
+	}
+	if len(namespaces) == 0 {
+		namespaces = append(namespaces, metav1.NamespaceDefault)
+	}
+	var rows []Attack
+	for _, namespace := range namespaces {
+		rows = append(rows, v.createUnrelated(ctx, corev1.SchemeGroupVersion.WithResource("secrets"), "Secret", namespace),
+			v.createUnrelated(ctx, corev1.SchemeGroupVersion.WithResource("configmaps"), "ConfigMap", namespace))
+	}
+	roles := rbacv1.SchemeGroupVersion.WithResource("clusterroles")
+	role := objectOf(roles.GroupVersion().WithKind("ClusterRole"), "", unrelatedRole)
+	mark(role, probe.NewNonce())
+	body, err := role.MarshalJSON()
+	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
+	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
+		v.row(Attack{
+			Resource: roles.GroupResource().String() + "/" + unrelatedRole, Write: "apply an unrelated ClusterRole", Want: allowed, Got: resultOf(err),
+		}, err))
+}
+
+func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) Attack {
+	object := objectOf(gvr.GroupVersion().WithKind(kind), namespace, randomName())
+	err := dryRun{v.cluster.Dynamic.Resource(gvr).Namespace(namespace)}.create(ctx, object)
+	name := gvr.GroupResource().String() + "/"
+	if namespace != "" {
+		name += namespace + "/"
+	}
+	return v.row(Attack{Resource: name + randomPrefix + "*", Write: "create an unrelated " + kind, Want: allowed, Got: resultOf(err)}, err)
+}
+
+func objectOf(kind schema.GroupVersionKind, namespace, name string) *unstructured.Unstructured {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(kind)
+	object.SetNamespace(namespace)
+	object.SetName(name)
+	return object
+}
