@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -37,6 +39,7 @@ type summary struct {
 	// open holds the output of tests and packages that have not passed, by package and test.
 	open     map[string]map[string][]string
 	order    map[string][]string
+	waits    map[string]float64
 	tests    []result
 	packages int
 	failed   []string
@@ -44,7 +47,7 @@ type summary struct {
 }
 
 func newSummary(out io.Writer, verbose bool) *summary {
-	return &summary{out: out, verbose: verbose, open: map[string]map[string][]string{}, order: map[string][]string{}}
+	return &summary{out: out, verbose: verbose, open: map[string]map[string][]string{}, order: map[string][]string{}, waits: map[string]float64{}}
 }
 
 // read takes events until the end. A line that is no event is printed as it is.
@@ -69,6 +72,9 @@ func (s *summary) read(events io.Reader) error {
 	}
 }
 
+// waited is the line by which a test says how long it has waited for a control plane: that is not its own time.
+var waited = regexp.MustCompile(`waited (\d+\.\d) s for a bed`)
+
 func (s *summary) take(e event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,6 +83,9 @@ func (s *summary) take(e event) {
 		fmt.Fprint(s.out, e.Output)
 	case e.Action == "output":
 		s.keep(e)
+		if found := waited.FindStringSubmatch(e.Output); found != nil {
+			s.waits[e.Package+e.Test], _ = strconv.ParseFloat(found[1], 64) // digits
+		}
 	case e.Action == "pass" && e.Test != "", e.Action == "skip" && e.Test != "":
 		delete(s.open[e.Package], e.Test)
 		s.end(e)
@@ -108,7 +117,7 @@ func (s *summary) end(e event) {
 		s.skipped = append(s.skipped, name)
 	}
 	if !strings.Contains(e.Test, "/") {
-		s.tests = append(s.tests, result{name: name, seconds: e.Elapsed})
+		s.tests = append(s.tests, result{name: name, seconds: e.Elapsed - s.waits[e.Package+e.Test]})
 	}
 }
 

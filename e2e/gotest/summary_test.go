@@ -13,8 +13,8 @@ import (
 func TestSummary(t *testing.T) {
 	const events = `{"Action":"build-output","ImportPath":"m/b","Output":"b.go:1: no such thing\n"}
 {"Action":"start","Package":"m/a"}
-{"Action":"output","Package":"m/a","Test":"TestFast","Output":"noise\n"}
-{"Action":"pass","Package":"m/a","Test":"TestFast","Elapsed":0.1}
+{"Action":"output","Package":"m/a","Test":"TestFast","Output":"    bed.go:1: waited 1.9 s for a bed\n"}
+{"Action":"pass","Package":"m/a","Test":"TestFast","Elapsed":2}
 {"Action":"output","Package":"m/a","Test":"TestSlow","Output":"why\n"}
 {"Action":"output","Package":"m/a","Test":"TestSlow/one","Output":"how\n"}
 {"Action":"fail","Package":"m/a","Test":"TestSlow/one","Elapsed":2}

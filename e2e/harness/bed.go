@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -108,9 +109,11 @@ func Take(t *testing.T) *Bed {
 	if cap(free) > 1 {
 		t.Parallel()
 	}
+	since := time.Now()
 	<-mine
 	bed := <-free
 	close(next)
+	t.Logf("waited %.1f s for a bed", time.Since(since).Seconds()) // gotest subtracts it
 	taken.Store(t.Name(), bed)
 	t.Cleanup(func() {
 		taken.Delete(t.Name())
