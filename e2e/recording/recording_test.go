@@ -27,7 +27,7 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)
 			before, from := counts(t), startOfLog(t)
-			seen := play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Most: test.denials})
+			seen := play(t.Context(), t, scenario.Flood{Clients: harness.Full(32, 16), Users: 200, Most: test.denials})
 			awaitStored(t, replicas)
 			if seen.Denied != test.denials {
 				t.Errorf("the clients saw %d denials, want %d", seen.Denied, test.denials)
@@ -75,9 +75,12 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t))
-	spooled := func() float64 {
-		count, err := replicas[0].guard.Metric(t.Context(), `apigw_guardian_audit_facts_total{safe_in="spool"}`)
-		must(t, err)
+	spooled := func() (count float64) {
+		harness.Eventually(t, "the guard answers with its metrics", func() (bool, any) {
+			var err error
+			count, err = replicas[0].guard.Metric(t.Context(), `apigw_guardian_audit_facts_total{safe_in="spool"}`)
+			return err == nil, err
+		})
 		return count
 	}
 	before := spooled()
