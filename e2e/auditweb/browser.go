@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package web drives the review in the browser from outside: the program that serves it, and a real browser.
+// Package auditweb drives the review in the browser from outside: the program that serves it, and a real browser.
 package auditweb
 
 import (

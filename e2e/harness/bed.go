@@ -68,7 +68,7 @@ func run(m *testing.M, beds int, prepare func(context.Context, *Bed) error) (cod
 	}
 	group.Wait()
 	defer func() { err = errors.Join(err, stop(all)) }()
-	if err := errors.Join(append(failures, flag.Set("test.parallel", waiting))...); err != nil {
+	if err := errors.Join(errors.Join(failures...), flag.Set("test.parallel", waiting)); err != nil {
 		return 1, err
 	}
 	close(turn)
@@ -130,7 +130,7 @@ func Of(t *testing.T) *Bed {
 	if !found {
 		t.Fatalf("%s has taken no bed: call harness.Take first", name)
 	}
-	return bed.(*Bed) //nolint:forcetypeassert // only Take stores there
+	return bed.(*Bed) //nolint:forcetypeassert,errcheck // only Take stores there
 }
 
 // Clients is a client of the API server as the admin.

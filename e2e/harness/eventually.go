@@ -17,15 +17,15 @@ const (
 
 // Eventually returns once check returns true, and ends the test after Patience. The message says what it waited for, and
 // what check saw last: an error, a status, a count.
-func Eventually(t testing.TB, what string, check func() (ok bool, last any)) {
-	t.Helper()
+func Eventually(tb testing.TB, what string, check func() (ok bool, last any)) {
+	tb.Helper()
 	for deadline := time.Now().Add(Patience); ; time.Sleep(interval) {
 		ok, last := check()
 		if ok {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v until %s; last seen: %+v", Patience, what, last)
+			tb.Fatalf("waited %v until %s; last seen: %+v", Patience, what, last)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -24,6 +25,8 @@ type Guard struct {
 	*process
 	url, probes, metrics string
 	client               *http.Client
+	// before is how many reviews the guard had answered when StartGuard returned.
+	before int
 }
 
 // guardEnd is how long a guard may take from SIGTERM to its end before it is killed.
@@ -103,7 +106,27 @@ func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
 			return fmt.Errorf("the registration does not lead to %s yet", guard.url)
 		}
 	}
-	return nil
+	return asked(ctx, clients, guard)
+}
+
+// asked wants the API server to send the guard a review. The API server follows webhook configurations by a watch, so one that
+// it returns may not be in effect yet. The dry-run leaves no object and no record.
+func asked(ctx context.Context, clients kubernetes.Interface, guard *Guard) error {
+	before, err := guard.Requests(ctx)
+	if err != nil {
+		return err
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "apigw-ingress-token-testbed"}}
+	_, err = clients.CoreV1().Secrets(metav1.NamespaceSystem).Create(ctx, secret, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	after, errAfter := guard.Requests(ctx)
+	if errAfter != nil {
+		return errAfter
+	}
+	if after > before {
+		guard.before = after
+		return nil
+	}
+	return fmt.Errorf("the API server does not ask the guard yet: the answer to a reserved write is %v", err)
 }
 
 // Stop asks the guard to end, waits until it is gone, and kills it after half a minute.
@@ -136,7 +159,7 @@ func (g *Guard) MetricsURL() string { return g.metrics }
 // Log returns what the guard has logged so far.
 func (g *Guard) Log() ([]byte, error) { return os.ReadFile(g.logPath) }
 
-// Requests returns how many reviews the guard has answered, by its own metrics.
+// Requests returns how many reviews the guard has answered since StartGuard returned, by its own metrics.
 func (g *Guard) Requests(ctx context.Context) (int, error) {
 	body, err := probe(ctx, g.client, g.metrics+"/metrics")
 	if err != nil {
@@ -154,7 +177,7 @@ func (g *Guard) Requests(ctx context.Context) (int, error) {
 		}
 		total += count
 	}
-	return total, nil
+	return total - g.before, nil
 }
 
 // Metric returns one value of the guard's metrics, by its name and labels as they are written there; 0 where it is not there

@@ -197,7 +197,8 @@ func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
 	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
 	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
 		v.row(Attack{
-			Resource: roles.GroupResource().String() + "/" + unrelatedRole, Write: "apply an unrelated ClusterRole", Want: allowed, Got: resultOf(err),
+			Resource: roles.GroupResource().String() + "/" + unrelatedRole, Write: "apply an unrelated ClusterRole",
+			Want: allowed, Got: resultOf(err),
 		}, err))
 }
 
