@@ -234,7 +234,7 @@ func TestTheLogTellsWhatTheRecordsLack(t *testing.T) {
 	sent.until(t, http.StatusOK, func(int) scenario.Write { return by("eve", label(w.Role, `"e"`)) })
 	edits := sent.passed
 
-	harness.StartGuard(t, "--spool-dir="+spool)
+	harness.LaunchGuard(t, "--spool-dir="+spool) // StartGuard would add dry-runs to the log
 	sent.until(t, http.StatusForbidden, func(i int) scenario.Write { return by("eve", label(w.Role, fmt.Sprintf(`"e%d"`, i))) })
 	send(t, by("frank", label(w.Role, "null")), http.StatusOK)
 	log := sent.end(t, "metadata.jsonl")
