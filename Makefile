@@ -28,7 +28,8 @@ LINT_ARGS  ?=
 # testbed behind.
 run-e2e = $(GO) build -o $(BIN)/e2e-$(1) ./e2e/$(1) && exec $(BIN)/e2e-$(1)
 
-# gotest runs go test and prints a summary. Control planes mostly wait, so three packages run at a time.
+# gotest runs go test and prints a summary. Three packages run at a time, as they mostly wait; more would cost
+# CPU time, a tenth of a CPU per idle control plane.
 gotest = $(GO) build -o $(BIN)/e2e-gotest ./e2e/gotest && $(BIN)/e2e-gotest
 test-flags = -p 3 -count=1 -timeout 40m $(TEST_ARGS)
 
@@ -90,14 +91,14 @@ else ifdef COVER
 	$(say) 'go test -cover $(unit)'
 	@$(gotest) -cover -coverpkg='$(product)' $(test-flags) -- $(unit) -args -test.gocoverdir=$(coverage)/unit
 	$(say) 'go test ./e2e/... with a guard that counts its statements'
-	@export GOCOVERDIR=$(coverage)/e2e && $(gotest) -with=e2e/auditweb $(test-flags) -- ./e2e/recording ./e2e ./e2e/certs ./e2e/...
+	@export GOCOVERDIR=$(coverage)/e2e && $(gotest) -with=e2e/auditweb $(test-flags) -- ./e2e/recording ./e2e/certs ./e2e/review ./e2e ./e2e/...
 	@$(GO) tool covdata textfmt -i=$(coverage)/unit,$(coverage)/e2e -o=$(coverage)/profile && \
 		$(GO) tool cover -func=$(coverage)/profile | tail -1
 else
 	@$(unittest-chart)
 	@$(build-e2e)
 	$(say) 'go test ./... (with e2e/auditweb and e2e/matchconditions, modules of their own)'
-	@$(gotest) -with=e2e/auditweb -with=e2e/matchconditions $(test-flags) -- ./e2e/recording ./e2e ./e2e/certs ./...
+	@$(gotest) -with=e2e/auditweb -with=e2e/matchconditions $(test-flags) -- ./e2e/recording ./e2e/certs ./e2e/review ./e2e ./...
 endif
 
 # A part of `test`, for work on the chart.

@@ -83,8 +83,8 @@ func TestMadeUpReviewsHideNobody(t *testing.T) {
 		body  func(n int64) string
 	}{
 		"1100 made-up users":             {1_100, func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("a", n), "g") }},
-		"very many made-up users":        {harness.Full[int64](20_000, 2_000), func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("b", n), "g") }},
-		"many reviews of a made-up user": {harness.Full[int64](5_000, 1_500), func(n int64) string { return fmt.Sprintf(madeUp, n, "made-up", fmt.Sprint("g", n)) }},
+		"very many made-up users":        {harness.Full[int64](20_000, 1_500), func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("b", n), "g") }},
+		"many reviews of a made-up user": {harness.Full[int64](5_000, 1_200), func(n int64) string { return fmt.Sprintf(madeUp, n, "made-up", fmt.Sprint("g", n)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, 1)
