@@ -50,12 +50,12 @@ func lifetimeFlags() []string {
 }
 
 // removeSecret deletes the CA of an earlier test.
-func removeSecret(t *testing.T, world *scenario.World) {
+func removeSecret(t *testing.T) {
 	t.Helper()
 	_ = harness.Clients(t).CoreV1().Secrets(namespace).Delete(t.Context(), certs.SecretName, metav1.DeleteOptions{}) // it may be absent
 }
 
-func secretData(t *testing.T, world *scenario.World) map[string][]byte {
+func secretData(t *testing.T) map[string][]byte {
 	t.Helper()
 	secret, err := harness.Clients(t).CoreV1().Secrets(namespace).Get(t.Context(), certs.SecretName, metav1.GetOptions{})
 	if err != nil {
@@ -122,7 +122,7 @@ func (l *load) ask(ctx context.Context, world *scenario.World) {
 }
 
 // require requires that the guard denied every write, as the clients and the API server counted, and that there were enough.
-func (l *load) require(t *testing.T, world *scenario.World, failedBefore float64) {
+func (l *load) require(t *testing.T, failedBefore float64) {
 	t.Helper()
 	if asked, least := l.asked.Load(), int64(time.Since(l.began).Seconds()*float64(denialsPerSecond())/2); asked < least {
 		t.Errorf("%d writes were tried, want at least %d", asked, least)
@@ -131,7 +131,7 @@ func (l *load) require(t *testing.T, world *scenario.World, failedBefore float64
 	if len(l.others) > 0 {
 		t.Errorf("the guard did not deny %d of %d writes; the first answer: %s", len(l.others), l.asked.Load(), l.others[0])
 	}
-	if failed := failedCalls(t, world) - failedBefore; failed > 0 {
+	if failed := failedCalls(t) - failedBefore; failed > 0 {
 		t.Errorf("the API server counts %v failed calls", failed)
 	}
 	t.Logf("%d denials", l.asked.Load())
@@ -144,7 +144,7 @@ type prober struct {
 	stop               func()
 }
 
-func startProber(t *testing.T, world *scenario.World, guards []*testbed.Guard) *prober {
+func startProber(t *testing.T, guards []*testbed.Guard) *prober {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &prober{}
@@ -191,22 +191,22 @@ func handshake(guard *testbed.Guard, roots *x509.CertPool) (*x509.Certificate, e
 // CAs rotate under load, and no call and no handshake fails.
 func TestCAsRotateUnderLoad(t *testing.T) {
 	world := newWorld(t)
-	removeSecret(t, world)
+	removeSecret(t)
 	guards := startTwo(t, world, lifetimeFlags()...)
-	before := failedCalls(t, world)
-	flow, probe := startLoad(t, world), startProber(t, world, guards)
+	before := failedCalls(t)
+	flow, probe := startLoad(t, world), startProber(t, guards)
 	leaf, ca := lifetimes()
-	current := secretData(t, world)[corev1.TLSCertKey]
+	current := secretData(t)[corev1.TLSCertKey]
 	for round := range rotations() {
-		for deadline := time.Now().Add(2 * ca); bytes.Equal(secretData(t, world)[corev1.TLSCertKey], current); time.Sleep(time.Second) {
+		for deadline := time.Now().Add(2 * ca); bytes.Equal(secretData(t)[corev1.TLSCertKey], current); time.Sleep(time.Second) {
 			if time.Now().After(deadline) {
 				t.Fatalf("CA %d is still the current one after twice its lifetime", round)
 			}
 		}
-		current = secretData(t, world)[corev1.TLSCertKey]
+		current = secretData(t)[corev1.TLSCertKey]
 	}
 	time.Sleep(leaf) // until each replica serves under the last CA
-	flow.require(t, world, before)
+	flow.require(t, before)
 	probe.stop()
 	if len(probe.problems) > 0 {
 		t.Errorf("%d of %d handshakes failed; the first: %s", len(probe.problems), probe.handshakes, probe.problems[0])

@@ -119,7 +119,7 @@ func startCertManager(t *testing.T, world *scenario.World) {
 }
 
 // issued returns the data of a Secret that cert-manager writes; nil if there is none yet.
-func issued(ctx context.Context, t *testing.T, world *scenario.World, name string) map[string][]byte {
+func issued(ctx context.Context, t *testing.T, name string) map[string][]byte {
 	t.Helper()
 	secret, err := harness.Clients(t).CoreV1().Secrets("issued").Get(ctx, name, metav1.GetOptions{})
 	if err != nil || len(secret.Data["tls.crt"]) == 0 {
@@ -129,7 +129,7 @@ func issued(ctx context.Context, t *testing.T, world *scenario.World, name strin
 }
 
 // startKubelet mounts the serving Secret until the test ends. Like kubelet, it keeps the files of a deleted Secret.
-func startKubelet(t *testing.T, world *scenario.World, dir string) {
+func startKubelet(t *testing.T, dir string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -137,7 +137,7 @@ func startKubelet(t *testing.T, world *scenario.World, dir string) {
 	group.Go(func() {
 		var mounted []byte
 		for ; ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
-			data := issued(context.WithoutCancel(ctx), t, world, "serving")
+			data := issued(context.WithoutCancel(ctx), t, "serving")
 			if data != nil && !bytes.Equal(data["tls.crt"], mounted) {
 				mount(t, dir, data)
 				mounted = data["tls.crt"]
@@ -146,7 +146,7 @@ func startKubelet(t *testing.T, world *scenario.World, dir string) {
 	})
 }
 
-func deleteIssued(t *testing.T, world *scenario.World, name string) {
+func deleteIssued(t *testing.T, name string) {
 	t.Helper()
 	err := harness.Clients(t).CoreV1().Secrets("issued").Delete(t.Context(), name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -177,10 +177,10 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	}
 	startCertManager(t, world)
 	harness.Eventually(t, "the certificate is issued", func() (bool, any) {
-		return issued(t.Context(), t, world, "serving") != nil, "no Secret"
+		return issued(t.Context(), t, "serving") != nil, "no Secret"
 	})
 	dir := t.TempDir()
-	startKubelet(t, world, dir)
+	startKubelet(t, dir)
 	harness.Eventually(t, "the certificate is mounted", func() (bool, any) {
 		_, err := os.Stat(filepath.Join(dir, "tls.crt"))
 		return err == nil, err
@@ -193,7 +193,7 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 		return strings.Contains(output, "cert-manager has issued the guard's certificate"), output
 	})
 
-	before := failedCalls(t, world)
+	before := failedCalls(t)
 	flow := startLoad(t, world)
 	for _, change := range []struct {
 		what   string
@@ -201,41 +201,41 @@ func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 		keepCA bool
 	}{
 		{"the certificate is renewed", func() {}, true},
-		{"the certificate is issued again", func() { deleteIssued(t, world, "serving") }, true},
-		{"the certificate is of another CA", func() { replaceCA(t, world) }, false},
+		{"the certificate is issued again", func() { deleteIssued(t, "serving") }, true},
+		{"the certificate is of another CA", func() { replaceCA(t) }, false},
 	} {
-		was := issued(t.Context(), t, world, "serving")
+		was := issued(t.Context(), t, "serving")
 		change.do()
 		harness.Eventually(t, change.what, func() (bool, any) {
-			is := issued(t.Context(), t, world, "serving")
+			is := issued(t.Context(), t, "serving")
 			return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]) && bytes.Equal(is["ca.crt"], was["ca.crt"]) == change.keepCA, string(is["tls.crt"])
 		})
-		requireServed(t, world, guard, change.what)
+		requireServed(t, guard, change.what)
 	}
-	flow.require(t, world, before)
+	flow.require(t, before)
 }
 
 // replaceCA makes cert-manager issue another CA. Without E2E_FULL=1, it does not leave the serving certificate to its next renewal:
 // then too little of a short lifetime would be left for the new CA to propagate.
-func replaceCA(t *testing.T, world *scenario.World) {
+func replaceCA(t *testing.T) {
 	t.Helper()
-	was := issued(t.Context(), t, world, "authority")
-	deleteIssued(t, world, "authority")
+	was := issued(t.Context(), t, "authority")
+	deleteIssued(t, "authority")
 	if harness.Full(true, false) {
 		return
 	}
 	harness.Eventually(t, "the CA is issued again", func() (bool, any) {
-		is := issued(t.Context(), t, world, "authority")
+		is := issued(t.Context(), t, "authority")
 		return is != nil && !bytes.Equal(is["tls.crt"], was["tls.crt"]), string(is["tls.crt"])
 	})
-	deleteIssued(t, world, "serving")
+	deleteIssued(t, "serving")
 }
 
 // requireServed waits until the guard serves the certificate of the Secret.
-func requireServed(t *testing.T, world *scenario.World, guard *testbed.Guard, when string) {
+func requireServed(t *testing.T, guard *testbed.Guard, when string) {
 	t.Helper()
 	harness.Eventually(t, when+", and served", func() (bool, any) {
-		leaf, err := handshake(guard, poolOf(issued(t.Context(), t, world, "serving")["ca.crt"]))
-		return err == nil && bytes.Contains(issued(t.Context(), t, world, "serving")["tls.crt"], encoded(leaf)), err
+		leaf, err := handshake(guard, poolOf(issued(t.Context(), t, "serving")["ca.crt"]))
+		return err == nil && bytes.Contains(issued(t.Context(), t, "serving")["tls.crt"], encoded(leaf)), err
 	})
 }

@@ -20,7 +20,6 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
-	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
 // issuer is a CA of an administrator.
@@ -145,14 +144,14 @@ func TestAnHourOfClockSkewDoesNoHarm(t *testing.T) {
 	world := newWorld(t)
 	for name, skew := range map[string]time.Duration{"an hour late": -time.Hour, "an hour early": time.Hour} {
 		t.Run("the clock of the CA is "+name, func(t *testing.T) {
-			makeCA(t, world, skew)
+			makeCA(t, skew)
 			guard := harness.LaunchGuard(t)
 			harness.AwaitReady(t, guard)
 			awaitDenial(t, world)
 		})
 		t.Run("the clock of the leaf is "+name, func(t *testing.T) {
 			dir := t.TempDir()
-			mount(t, dir, makeCA(t, world, skew))
+			mount(t, dir, makeCA(t, skew))
 			guard := harness.LaunchGuard(t, "--certs=files", "--cert-dir="+dir)
 			harness.AwaitReady(t, guard)
 			awaitDenial(t, world)
@@ -188,9 +187,9 @@ func TestWrongFilesEndTheStart(t *testing.T) {
 }
 
 // makeCA makes the built-in CA and a leaf on a machine whose clock is off, and returns them as files.
-func makeCA(t *testing.T, world *scenario.World, skew time.Duration) map[string][]byte {
+func makeCA(t *testing.T, skew time.Duration) map[string][]byte {
 	t.Helper()
-	removeSecret(t, world)
+	removeSecret(t)
 	authority, err := certs.LoadAuthority(t.Context(), harness.Clients(t).CoreV1(), certs.Options{
 		Namespace: namespace, Hosts: []string{"127.0.0.1"}, Now: func() time.Time { return time.Now().Add(skew) },
 	})

@@ -80,7 +80,7 @@ func samples(t *testing.T, text io.Reader, name string) []*model.Sample {
 }
 
 // failedCalls returns how many calls of webhooks failed, as the API server counts them.
-func failedCalls(t *testing.T, world *scenario.World) float64 {
+func failedCalls(t *testing.T) float64 {
 	t.Helper()
 	body, err := harness.Clients(t).AdmissionregistrationV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	if err != nil {

@@ -37,7 +37,7 @@ type watcher struct {
 	stop    func()
 }
 
-func startWatcher(t *testing.T, world *scenario.World) *watcher {
+func startWatcher(t *testing.T) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -81,7 +81,7 @@ func (w *watcher) require(t *testing.T, unknown [][]byte) {
 }
 
 // patchSecret writes keys of the Secret without reading it.
-func patchSecret(t *testing.T, world *scenario.World, values map[string][]byte) {
+func patchSecret(t *testing.T, values map[string][]byte) {
 	t.Helper()
 	patch, err := json.Marshal(map[string]any{"data": values})
 	if err != nil {
@@ -96,7 +96,7 @@ func patchSecret(t *testing.T, world *scenario.World, values map[string][]byte) 
 // replaceSecret deletes the Secret and creates another one.
 func replaceSecret(t *testing.T, world *scenario.World, certificate, key []byte) {
 	t.Helper()
-	removeSecret(t, world)
+	removeSecret(t)
 	secret := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": certificate, "tls.key": key}}
 	secret.Name = certs.SecretName
 	_, err := harness.Clients(t).CoreV1().Secrets(namespace).Create(t.Context(), secret, metav1.CreateOptions{})
@@ -111,30 +111,30 @@ func TestAnUnknownCAIsNotPublishedAfterAStart(t *testing.T) {
 	for name, write := range map[string]func(t *testing.T, world *scenario.World, certificate, key []byte){
 		"patched": func(t *testing.T, world *scenario.World, certificate, key []byte) {
 			t.Helper()
-			patchSecret(t, world, map[string][]byte{
+			patchSecret(t, map[string][]byte{
 				"tls.crt": certificate, "tls.key": key, "next.crt": nil, "next.key": nil, "previous.crt": certificate,
 			})
 		},
 		"replaced": replaceSecret,
 		"unusable": func(t *testing.T, world *scenario.World, certificate, _ []byte) {
 			t.Helper()
-			patchSecret(t, world, map[string][]byte{"tls.crt": certificate, "tls.key": []byte("junk")})
+			patchSecret(t, map[string][]byte{"tls.crt": certificate, "tls.key": []byte("junk")})
 		},
 	} {
 		t.Run("the Secret was "+name, func(t *testing.T) {
-			removeSecret(t, world)
+			removeSecret(t)
 			guard := harness.LaunchGuard(t)
 			harness.AwaitReady(t, guard)
 			awaitDenial(t, world)
 			guard.Kill()
 			certificate, key := unknownPair(t)
 			write(t, world, certificate, key)
-			seen := startWatcher(t, world)
+			seen := startWatcher(t)
 			again := harness.LaunchGuard(t)
 			harness.AwaitReady(t, again)
 			awaitDenial(t, world)
 			seen.require(t, [][]byte{certificate})
-			if bytes.Contains(secretData(t, world)[corev1.TLSCertKey], certificate) {
+			if bytes.Contains(secretData(t)[corev1.TLSCertKey], certificate) {
 				t.Error("the Secret still holds the unknown CA")
 			}
 			if replaced, _ := metric(t, again, "apigw_guardian_ca_replaced_total", ""); replaced != 1 {
@@ -147,26 +147,26 @@ func TestAnUnknownCAIsNotPublishedAfterAStart(t *testing.T) {
 // An attacker may write the Secret while guards run. No unknown CA is published, no call fails, and the rotation goes on.
 func TestAnUnknownCAIsNeverPublished(t *testing.T) {
 	world := newWorld(t)
-	removeSecret(t, world)
+	removeSecret(t)
 	guards := startTwo(t, world, lifetimeFlags()...)
-	seen, before := startWatcher(t, world), failedCalls(t, world)
+	seen, before := startWatcher(t), failedCalls(t)
 	flow := startLoad(t, world)
-	first := secretData(t, world)[corev1.TLSCertKey]
+	first := secretData(t)[corev1.TLSCertKey]
 	var unknown [][]byte
 	for round := range harness.Full(60, 12) {
 		certificate, key := unknownPair(t)
 		unknown = append(unknown, certificate)
 		switch round % 6 {
 		case 0:
-			patchSecret(t, world, map[string][]byte{"tls.crt": certificate, "tls.key": key})
+			patchSecret(t, map[string][]byte{"tls.crt": certificate, "tls.key": key})
 		case 1:
-			patchSecret(t, world, map[string][]byte{"next.crt": certificate, "next.key": key})
+			patchSecret(t, map[string][]byte{"next.crt": certificate, "next.key": key})
 		case 2:
-			patchSecret(t, world, map[string][]byte{"previous.crt": certificate})
+			patchSecret(t, map[string][]byte{"previous.crt": certificate})
 		case 3:
-			patchSecret(t, world, map[string][]byte{"tls.crt": certificate})
+			patchSecret(t, map[string][]byte{"tls.crt": certificate})
 		case 4:
-			patchSecret(t, world, map[string][]byte{
+			patchSecret(t, map[string][]byte{
 				"tls.crt": certificate, "tls.key": key, "next.crt": certificate, "next.key": key, "previous.crt": certificate,
 			})
 		case 5:
@@ -175,9 +175,9 @@ func TestAnUnknownCAIsNeverPublished(t *testing.T) {
 		// Each second the leader restores the Secret, or rotates. A short-lived CA leaves no time for more attacks.
 		time.Sleep(harness.Full(1200*time.Millisecond, 2400*time.Millisecond))
 	}
-	flow.require(t, world, before)
+	flow.require(t, before)
 	harness.Eventually(t, "another CA of the guard signs", func() (bool, any) {
-		current := secretData(t, world)[corev1.TLSCertKey]
+		current := secretData(t)[corev1.TLSCertKey]
 		return len(current) > 0 && !bytes.Equal(current, first), string(current)
 	})
 	seen.require(t, unknown)

@@ -47,7 +47,10 @@ type summary struct {
 }
 
 func newSummary(out io.Writer, verbose bool) *summary {
-	return &summary{out: out, verbose: verbose, open: map[string]map[string][]string{}, order: map[string][]string{}, waits: map[string]float64{}}
+	return &summary{
+		out: out, verbose: verbose,
+		open: map[string]map[string][]string{}, order: map[string][]string{}, waits: map[string]float64{},
+	}
 }
 
 // read takes events until the end. A line that is no event is printed as it is.
