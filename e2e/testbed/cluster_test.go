@@ -5,17 +5,20 @@ package testbed
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -155,9 +158,18 @@ func requireUser(t *testing.T, config *rest.Config, want string) {
 		}
 	}
 	body := []byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`)
-	answer, err := clientOf(t, config).Discovery().RESTClient().Post().
-		AbsPath("/apis/authentication.k8s.io/v1/selfsubjectreviews").
-		SetHeader("Content-Type", "application/json").Body(body).DoRaw(t.Context())
+	var answer []byte
+	// The API server follows token Secrets by a watch: it may not know a new one yet.
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		var err error
+		answer, err = clientOf(t, config).Discovery().RESTClient().Post().
+			AbsPath("/apis/authentication.k8s.io/v1/selfsubjectreviews").
+			SetHeader("Content-Type", "application/json").Body(body).DoRaw(ctx)
+		if apierrors.IsUnauthorized(err) {
+			return false, nil //nolint:nilerr // the next attempt may succeed
+		}
+		return err == nil, err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
