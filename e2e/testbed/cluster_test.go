@@ -166,7 +166,7 @@ func requireUser(t *testing.T, config *rest.Config, want string) {
 			AbsPath("/apis/authentication.k8s.io/v1/selfsubjectreviews").
 			SetHeader("Content-Type", "application/json").Body(body).DoRaw(ctx)
 		if apierrors.IsUnauthorized(err) {
-			return false, nil //nolint:nilerr // the next attempt may succeed
+			return false, nil
 		}
 		return err == nil, err
 	})
