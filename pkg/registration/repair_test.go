@@ -218,6 +218,7 @@ func TestThePatrolRepairsWhatTheLeaderLeaves(t *testing.T) {
 				edit(r.api.live)
 				begin()
 				requireRepairedAfter(t, r, patience)
+				defer r.pausePatrol()()
 				if len(r.reports) != 1 || r.reports[0].Operation != admissionv1.Update || len(r.reports[0].Changed) == 0 {
 					t.Errorf("reports: %+v", r.reports)
 				}
@@ -239,20 +240,30 @@ func patrolling(t *testing.T, patrol Patrol) (*replica, func()) {
 	return r, func() { go patrol.Run(t.Context()) }
 }
 
+// pausePatrol waits for the patrol's round to end, and delays the next one until resume.
+func (r *replica) pausePatrol() (resume func()) {
+	synctest.Wait()
+	r.mu.Lock()
+	return r.mu.Unlock
+}
+
+func (r *replica) isRepaired() bool {
+	defer r.pausePatrol()()
+	return r.api.live != nil && asWanted(r.api.live, r.want)
+}
+
 // requireRepairedAfter wants the webhook configuration not in place until a time is over, and in place soon after.
 func requireRepairedAfter(t *testing.T, r *replica, after time.Duration) {
 	t.Helper()
 	time.Sleep(after - lookInterval/2)
-	synctest.Wait()
-	if r.api.live != nil && asWanted(r.api.live, r.want) {
+	if r.isRepaired() {
 		t.Errorf("repaired before %v", after)
 	}
 	if got := testutil.ToFloat64(r.inPlace); got != 0 {
 		t.Errorf("gauge: got %v, want 0", got)
 	}
 	time.Sleep(lookInterval)
-	synctest.Wait()
-	if r.api.live == nil || !asWanted(r.api.live, r.want) {
+	if !r.isRepaired() {
 		t.Errorf("not repaired after %v", after)
 	}
 	if got := testutil.ToFloat64(r.inPlace); got != 1 {
@@ -302,6 +313,7 @@ func TestThePatrolBringsBackWhatWasDeleted(t *testing.T) {
 				remove(r.api)
 				begin()
 				requireRepairedAfter(t, r, patience)
+				defer r.pausePatrol()()
 				if len(r.reports) != 1 || r.reports[0].Operation != admissionv1.Delete {
 					t.Errorf("reports: %+v", r.reports)
 				}
@@ -322,7 +334,7 @@ func TestThePatrolLeavesANewerRevision(t *testing.T) {
 		r.api.live = newer.DeepCopy()
 		begin()
 		time.Sleep(time.Hour)
-		synctest.Wait()
+		defer r.pausePatrol()()
 		if diff := cmp.Diff(newer, r.api.live); diff != "" || len(r.reports) > 0 {
 			t.Errorf("touched (-newer +live):\n%s", diff)
 		}
@@ -353,7 +365,7 @@ func TestThePatrolGoesOnAfterErrors(t *testing.T) {
 				test.fail(r, test.err)
 				begin()
 				time.Sleep(time.Hour)
-				synctest.Wait()
+				resume := r.pausePatrol()
 				if got := testutil.ToFloat64(r.inPlace); got != 0 || r.api.live != nil {
 					t.Errorf("gauge: got %v, want 0; live: %v", got, r.api.live)
 				}
@@ -361,6 +373,7 @@ func TestThePatrolGoesOnAfterErrors(t *testing.T) {
 					t.Errorf("announced: got %q, want %q", announced, test.announced)
 				}
 				test.fail(r, nil)
+				resume()
 				requireRepairedAfter(t, r, patience+lookInterval)
 			})
 		})

@@ -6,6 +6,7 @@ package server
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,10 +18,10 @@ func newBudget() *budget {
 	return &budget{free: 10, grace: time.Second, patience: 4 * time.Second, maxQueue: 2}
 }
 
-func (b *budget) mustReserve(t *testing.T, n int64) (h *hold, cut *bool) {
+func (b *budget) mustReserve(t *testing.T, n int64) (h *hold, cut *atomic.Bool) {
 	t.Helper()
-	cut = new(bool)
-	h, err := b.reserve(t.Context(), n, func() { *cut = true })
+	cut = &atomic.Bool{}
+	h, err := b.reserve(t.Context(), n, func() { cut.Store(true) })
 	if err != nil {
 		t.Fatalf("reserve %d: %v", n, err)
 	}
@@ -39,13 +40,13 @@ func TestABudgetCutsTheOldestBodyWhoseGraceIsOver(t *testing.T) {
 			got <- h
 		}()
 		synctest.Wait()
-		if *firstCut {
+		if firstCut.Load() {
 			t.Error("the first body was cut within its grace")
 		}
 		time.Sleep(time.Second / 2)
 		synctest.Wait()
-		if !*firstCut || *secondCut {
-			t.Errorf("cut the first %t and the second %t, want the first alone", *firstCut, *secondCut)
+		if !firstCut.Load() || secondCut.Load() {
+			t.Errorf("cut the first %t and the second %t, want the first alone", firstCut.Load(), secondCut.Load())
 		}
 		if !b.arrived(first) {
 			t.Error("the first body is not told that it was cut")
@@ -73,7 +74,7 @@ func TestABudgetDoesNotCutABodyThatIsThere(t *testing.T) {
 		if _, err := b.reserve(t.Context(), 1, func() {}); !errors.Is(err, webhook.ErrOverloaded) {
 			t.Errorf("reserve: %v, want ErrOverloaded", err)
 		}
-		if *cut {
+		if cut.Load() {
 			t.Error("a body that had arrived was cut")
 		}
 		b.release(h)
