@@ -141,7 +141,7 @@ const renewManager = "apigw-guardian-renew"
 // a Secret after each change. So a field manager takes the fields of the manifest and gives them up: both are changes, and
 // neither changes a value.
 func (a *Authorizer) renewCA(ctx context.Context, o live.Object, limit time.Duration) error {
-	fields, none := o.Resource.Object(), live.NewObject(o.Resource, o.InUse())
+	fields, none := o.Resource.Object(), live.NewObject(o.Resource.GVK(), o.Resource.Namespace, o.InUse())
 	fields.SetName(o.InUse())
 	for _, object := range []*unstructured.Unstructured{fields, none} {
 		options := metav1.ApplyOptions{FieldManager: renewManager, Force: true}

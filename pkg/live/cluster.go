@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -99,11 +100,11 @@ func (c Cluster) Get(ctx context.Context, resource *reserved.Resource, name stri
 	return live, nil
 }
 
-// NewObject returns an object of the resource's kind, in its namespace, with a name and no other field.
-func NewObject(resource *reserved.Resource, name string) *unstructured.Unstructured {
+// NewObject returns an object with a kind, a namespace, a name, and no other field.
+func NewObject(kind schema.GroupVersionKind, namespace, name string) *unstructured.Unstructured {
 	object := &unstructured.Unstructured{Object: map[string]any{}}
-	object.SetGroupVersionKind(resource.GVK())
-	object.SetNamespace(resource.Namespace)
+	object.SetGroupVersionKind(kind)
+	object.SetNamespace(namespace)
 	object.SetName(name)
 	return object
 }

@@ -144,7 +144,7 @@ func createByGenerateName(ctx context.Context, t target) error {
 }
 
 func mint(ctx context.Context, t target) error {
-	secret := live.NewObject(t.resource, randomName())
+	secret := live.NewObject(t.resource.GVK(), t.resource.Namespace, randomName())
 	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.resource.Account, markKey: t.nonce})
 	secret.Object["type"] = string(corev1.SecretTypeServiceAccountToken)
 	return t.create(ctx, secret)
@@ -185,7 +185,7 @@ func jsonPatch(ctx context.Context, t target) error {
 // patchBy marks the object by a kind of patch whose body is a part of the object.
 func patchBy(kind types.PatchType) func(context.Context, target) error {
 	return func(ctx context.Context, t target) error {
-		part := live.NewObject(t.resource, t.live.GetName())
+		part := live.NewObject(t.resource.GVK(), t.resource.Namespace, t.live.GetName())
 		mark(part, t.nonce)
 		body, err := part.MarshalJSON()
 		return errors.Join(err, t.patch(ctx, t.live.GetName(), kind, body))

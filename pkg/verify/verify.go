@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -131,7 +132,7 @@ func expected(resource *reserved.Resource) *unstructured.Unstructured {
 	if resource.HasManifest() {
 		return resource.Object()
 	}
-	return live.NewObject(resource, resource.Name)
+	return live.NewObject(resource.GVK(), resource.Namespace, resource.Name)
 }
 
 // aim finds the object to attack. Of a token Secret that is the one in use.
@@ -191,31 +192,21 @@ func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
 			v.createUnrelated(ctx, corev1.SchemeGroupVersion.WithResource("configmaps"), "ConfigMap", namespace))
 	}
 	roles := rbacv1.SchemeGroupVersion.WithResource("clusterroles")
-	role := objectOf(roles.GroupVersion().WithKind("ClusterRole"), "", unrelatedRole)
+	role := live.NewObject(roles.GroupVersion().WithKind("ClusterRole"), "", unrelatedRole)
 	mark(role, probe.NewNonce())
 	body, err := role.MarshalJSON()
 	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
 	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
 		v.row(Attack{
-			Resource: roles.GroupResource().String() + "/" + unrelatedRole, Write: "apply an unrelated ClusterRole",
-			Want: allowed, Got: resultOf(err),
+			Resource: v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String(),
+			Write:    "apply an unrelated ClusterRole",
+			Want:     allowed, Got: resultOf(err),
 		}, err))
 }
 
 func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) Attack {
-	object := objectOf(gvr.GroupVersion().WithKind(kind), namespace, randomName())
+	object := live.NewObject(gvr.GroupVersion().WithKind(kind), namespace, randomName())
 	err := dryRun{v.cluster.Dynamic.Resource(gvr).Namespace(namespace)}.create(ctx, object)
-	name := gvr.GroupResource().String() + "/"
-	if namespace != "" {
-		name += namespace + "/"
-	}
-	return v.row(Attack{Resource: name + randomPrefix + "*", Write: "create an unrelated " + kind, Want: allowed, Got: resultOf(err)}, err)
-}
-
-func objectOf(kind schema.GroupVersionKind, namespace, name string) *unstructured.Unstructured {
-	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(kind)
-	object.SetNamespace(namespace)
-	object.SetName(name)
-	return object
+	reference := v1alpha1.ObjectReference{Group: gvr.Group, Resource: gvr.Resource, Namespace: namespace, Name: randomPrefix + "*"}
+	return v.row(Attack{Resource: reference.String(), Write: "create an unrelated " + kind, Want: allowed, Got: resultOf(err)}, err)
 }
