@@ -145,7 +145,7 @@ func (p *Policy) isReadable(w *write) bool {
 // reservedBy returns the reserved resource that a readable write is about, or nil.
 func (p *Policy) reservedBy(w *write) *reserved.Resource {
 	resource := p.Set.Find(w.GVR, w.old, w.new)
-	if resource != nil && resource.Guard == reserved.GuardExistence && w.Operation != admissionv1.Delete {
+	if resource == nil || !resource.Guards(w.Operation) {
 		return nil
 	}
 	return resource

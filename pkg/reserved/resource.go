@@ -10,6 +10,7 @@ package reserved
 import (
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -72,6 +73,11 @@ func (r *Resource) Object() *unstructured.Unstructured {
 		return nil // the loader has read these very bytes before
 	}
 	return object
+}
+
+// Guards reports whether the resource is guarded against an operation. With GuardExistence that is only Delete.
+func (r *Resource) Guards(operation admissionv1.Operation) bool {
+	return r.Guard != GuardExistence || operation == admissionv1.Delete
 }
 
 // IsTokenSecret reports whether the resource is a Secret that holds a credential of a ServiceAccount.

@@ -37,27 +37,27 @@ const (
 	Unclear Kind = "Unclear"
 )
 
-// Reasons of unguarded writes, beside those of the guard's own decisions.
+// Reasons of unguarded writes. Decisions of the guard have other reasons.
 const (
 	// NotAsked: no registration sent the write to the guard.
 	NotAsked = "GuardNotAsked"
-	// NotReached: the API server could not call the guard, and did without, as the registration told it to.
+	// NotReached: the API server could not call the guard, and continued without it, as failurePolicy Ignore says.
 	NotReached = "GuardNotReached"
 )
 
 // Finding is what one event tells.
 type Finding struct {
 	Kind Kind
-	// Event is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The paths of changed
-	// fields do not stand in the log.
+	// Event is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The log
+	// does not hold the paths of changed fields.
 	Event audit.Event
-	// Record is the name of the record that the guard itself noted in the event; empty where it noted none.
+	// Record is the name of the record, as the guard annotated the event; "" if it made no record.
 	Record string
 }
 
-// Judge returns what an event tells about writes to reserved resources: nothing of an event that is of no concern, and
-// several findings where the write was put to several entries of the guard's registration, or deleted several objects of a
-// collection. Only the last stage of a request is judged. It is a pure function.
+// Judge returns what an event says about writes to reserved resources; nil if it is about none. There are several findings if
+// the API server sent the write to several webhooks of the guard, or if the write deleted several objects of a collection.
+// Judge reads only the last stage of a request. It is a pure function.
 func Judge(set *reserved.Set, event *Event) []Finding {
 	if !isWrite(event.Verb) || event.Stage != "ResponseComplete" && event.Stage != "Panic" {
 		return nil
@@ -87,7 +87,7 @@ func (e *Event) succeeded() bool {
 	return e.Code >= http.StatusOK && e.Code < http.StatusMultipleChoices
 }
 
-// asked judges a write that was put to the guard, or would have been if the guard had been there.
+// asked judges a write that the API server sent, or tried to send, to the guard.
 func (e *Event) asked() []Finding {
 	var findings []Finding
 	for _, decision := range e.Decisions {
@@ -95,7 +95,7 @@ func (e *Event) asked() []Finding {
 	}
 	deniedIt := func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }
 	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, deniedIt) {
-		// Of several decisions of one entry, as about the items of a collection, the event bears the first only.
+		// The event holds only the first of several decisions of one webhook, such as those about the items of a collection.
 		findings = append(findings, e.finding(Unclear, e.object()))
 	}
 	if e.Failed != "" {
@@ -173,7 +173,7 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	case e.Code >= http.StatusInternalServerError:
 		return e.undone(set, named)
 	case !e.succeeded():
-		return nil // somebody else has refused it
+		return nil // another check refused it
 	case e.Verb == "deletecollection":
 		return e.collection(set, named)
 	case len(named) == 0:
@@ -188,16 +188,16 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	return []Finding{e.unguarded(NotAsked, e.reference(named[0]))}
 }
 
-// concerned returns the reserved resource that the write concerns, or nil; see policy.Evaluate.
+// concerned returns the reserved resource that the write concerns; nil if there is none.
 func (e *Event) concerned(set *reserved.Set, named []reserved.Identity) *reserved.Resource {
 	resource := set.Find(e.GVR, named...)
-	if resource != nil && resource.Guard == reserved.GuardExistence && !e.isDeletion() {
+	if resource == nil || !resource.Guards(e.operation()) {
 		return nil
 	}
 	return resource
 }
 
-// undone judges a write that broke off: it may have been made or not.
+// undone judges a write that broke off: the API server may have stored it or not.
 func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
 	if len(named) > 0 && e.concerned(set, named) == nil {
 		return nil
@@ -205,7 +205,7 @@ func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
 	return []Finding{e.finding(Unclear, e.object())}
 }
 
-// collection judges the deletion of a collection: the answer, where the log has it, lists what was deleted.
+// collection judges the deletion of a collection. The answer lists the deleted objects, if the log holds it.
 func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Finding {
 	if len(deleted) == 0 && e.Level != "RequestResponse" {
 		return []Finding{e.finding(Unclear, e.object())}
@@ -219,8 +219,8 @@ func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Fin
 	return findings
 }
 
-// mayConcern reports whether anything is reserved where the request was made to; for a collection that is asked for by one
-// name, under that name.
+// mayConcern reports whether the request's type and namespace have a reserved resource. For a deletecollection that selects one
+// name, it reports whether that name is reserved.
 func (e *Event) mayConcern(set *reserved.Set) bool {
 	own := e.Objects[0]
 	if name := e.selectedName(); own.Name == "" && name != "" {
@@ -228,15 +228,15 @@ func (e *Event) mayConcern(set *reserved.Set) bool {
 	}
 	return slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
 		return r.GVR.GroupResource() == e.GVR.GroupResource() && r.Namespace == own.Namespace &&
-			// A generated name ends in chance: it is no exact name.
+			// A generated name has a random end, so it is not an exact name.
 			(e.Verb != "create" || own.Name != "" || r.NamePrefix != "" || r.Account != "")
 	})
 }
 
-// selectedName is the name that a collection's field selector asks for; empty where it asks for none.
+// selectedName returns the name that the field selector of a deletecollection asks for; "" if it asks for none.
 func (e *Event) selectedName() string {
 	_, query, _ := strings.Cut(e.URI, "?")
-	values, _ := url.ParseQuery(query) // what cannot be read selects nothing
+	values, _ := url.ParseQuery(query) // an unreadable query selects nothing
 	selector, err := fields.ParseSelector(values.Get("fieldSelector"))
 	if err != nil {
 		return ""
@@ -245,8 +245,8 @@ func (e *Event) selectedName() string {
 	return name
 }
 
-// isAPIServerItself recognizes the note that the API server makes on a token Secret when its token is used, which the
-// registration keeps from the guard. Whoever impersonates the API server is told apart here, as the guard cannot.
+// isAPIServerItself recognizes the label that the API server writes on a token Secret when its token is used. A match condition
+// keeps this write from the guard. The log says whether another client impersonated the API server; a review does not.
 func (e *Event) isAPIServerItself() bool {
 	return e.Verb == "patch" && !e.Impersonated && e.User.Name == "system:apiserver" && slices.Contains(e.User.Groups, "system:masters")
 }
