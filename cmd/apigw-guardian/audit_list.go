@@ -78,10 +78,7 @@ func (l *listing) check() error {
 }
 
 func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) error {
-	audit.SortNewestFirst(records)
-	if l.limit > 0 {
-		records = records[:min(len(records), l.limit)]
-	}
+	records = audit.Newest(records, l.limit)
 	out := cmd.OutOrStdout()
 	switch l.output.format {
 	case formatTable, formatWide:

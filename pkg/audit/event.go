@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit knows what an audit record says: the event of one write, which events share a record, and what an administrator
-// asks of many records. It stores nothing.
+// Package audit defines events and records: which events share a record, how records merge, and how an administrator filters and
+// summarizes them. It stores nothing.
 package audit
 
 import (
@@ -26,8 +26,8 @@ import (
 // puts an event into the same record without asking another.
 const Window = 10 * time.Minute
 
-// Event is one write to a reserved resource that was denied, or let through on purpose. Its texts are foreign: unbounded, and
-// not fit to print, until they are in a record.
+// Event is one write to a reserved resource that was denied, or allowed with a record. Its texts are foreign: unbounded, and not
+// safe to print, until Record bounds them.
 type Event struct {
 	Time       time.Time
 	RequestUID string
@@ -35,13 +35,13 @@ type Event struct {
 	Operation  admissionv1.Operation
 	Object     v1alpha1.ObjectReference
 	Reason     string
-	// Message is the sentence for the person who was denied.
+	// Message is the first line that the caller reads.
 	Message string
 	Changed []string
 	User    v1alpha1.User
 	Caller  v1alpha1.Caller
 	Source  v1alpha1.Source
-	// Peer is the network address that the review came from. It is in no record: the recorder shares its budget by it.
+	// Peer is the network address of the review's sender. No record holds it: the recorder divides its budget by it.
 	Peer string
 
 	// flood is how long the window of a record is that unequal events share; zero for a record of equal events.
@@ -56,50 +56,50 @@ const floodWindow = time.Minute
 
 // FloodedByUser returns the event as it is counted when one user's new records come faster than they may be stored. It shares
 // a record with all others of its outcome, caller, user, operation and type of resource.
-func (f *Event) FloodedByUser() Event {
-	flooded := f.FloodedOfUser()
-	flooded.Operation = f.Operation
-	flooded.Object = v1alpha1.ObjectReference{Group: f.Object.Group, Resource: f.Object.Resource}
+func (e *Event) FloodedByUser() Event {
+	flooded := e.FloodedOfUser()
+	flooded.Operation = e.Operation
+	flooded.Object = v1alpha1.ObjectReference{Group: e.Object.Group, Resource: e.Object.Resource}
 	return flooded
 }
 
 // FloodedOfUser returns the event as it is counted when even the records of FloodedByUser come too fast. It shares a record
 // with all others of its outcome, caller and user.
-func (f *Event) FloodedOfUser() Event {
-	flooded := f.Flooded()
+func (e *Event) FloodedOfUser() Event {
+	flooded := e.Flooded()
 	flooded.Message = "Writes by this user came too fast for a record each. The guard's log has every one."
-	flooded.User.Name = f.User.Name
+	flooded.User.Name = e.User.Name
 	flooded.flood = Window
 	return flooded
 }
 
 // Flooded returns the event as it is counted when too many users are new: it shares one record a minute with all others of
-// its outcome and caller, whoever did what.
-func (f *Event) Flooded() Event {
+// its outcome and caller, of any user and any write.
+func (e *Event) Flooded() Event {
 	return Event{
-		Time:       f.Time,
-		RequestUID: f.RequestUID,
-		Outcome:    f.Outcome,
+		Time:       e.Time,
+		RequestUID: e.RequestUID,
+		Outcome:    e.Outcome,
 		Reason:     FloodReason,
 		Message:    "Writes by many users came too fast for a record each. The guard's log has every one.",
-		Source:     f.Source,
-		Caller:     f.Caller,
+		Source:     e.Source,
+		Caller:     e.Caller,
 		flood:      floodWindow,
 	}
 }
 
 // UserKey returns the user's name, bounded: what tells users apart in memory.
-func (f *Event) UserKey() string { return text.Printable(f.User.Name, maxName) }
+func (e *Event) UserKey() string { return text.Printable(e.User.Name, maxName) }
 
 // Ends returns when the window of the event's record is over: no later event falls into it.
-func (f *Event) Ends() time.Time {
-	window := f.window()
-	return f.Time.UTC().Truncate(window).Add(window)
+func (e *Event) Ends() time.Time {
+	window := e.window()
+	return e.Time.UTC().Truncate(window).Add(window)
 }
 
-func (f *Event) window() time.Duration {
-	if f.flood > 0 {
-		return f.flood
+func (e *Event) window() time.Duration {
+	if e.flood > 0 {
+		return e.flood
 	}
 	return Window
 }
@@ -109,13 +109,13 @@ const nameTime = "20060102t1504"
 
 // Name returns the name of the record that the event belongs to: the start of its window, the operation, and a digest of
 // what makes events equal, such as "20261125t0820-update-7f3a90c1d25e8b6a4410". Names in order are records in order of time.
-func (f *Event) Name() string {
-	return f.Time.UTC().Truncate(f.window()).Format(nameTime) + "-" + f.word() + "-" + f.digest()
+func (e *Event) Name() string {
+	return e.Time.UTC().Truncate(e.window()).Format(nameTime) + "-" + e.word() + "-" + e.digest()
 }
 
-func (f *Event) word() string {
-	switch operation := strings.ToLower(string(f.Operation)); {
-	case f.flood > 0:
+func (e *Event) word() string {
+	switch operation := strings.ToLower(string(e.Operation)); {
+	case e.flood > 0:
 		return "flood"
 	case operation == "create", operation == "update", operation == "delete":
 		return operation
@@ -124,20 +124,20 @@ func (f *Event) word() string {
 	}
 }
 
-// digestBytes is 80 bits: nobody finds another event that falls into the same record.
+// digestBytes is 80 bits, too many to search for another event of the same record.
 const digestBytes = 10
 
-// digest is over all that makes events equal, whole and not shortened: what an attacker makes long stays distinct.
-func (f *Event) digest() string {
+// digest covers every field that makes events equal, not shortened: two long texts with one beginning stay different.
+func (e *Event) digest() string {
 	sum := sha256.New()
 	for _, text := range []string{
-		string(f.Outcome), string(f.Operation), f.Object.Group, f.Object.Resource, f.Object.Namespace, f.Object.Name, f.Reason,
-		f.User.Name, f.User.UID, string(f.Caller), string(f.Source),
+		string(e.Outcome), string(e.Operation), e.Object.Group, e.Object.Resource, e.Object.Namespace, e.Object.Name, e.Reason,
+		e.User.Name, e.User.UID, string(e.Caller), string(e.Source),
 	} {
 		writeText(sum, text)
 	}
-	writeTexts(sum, f.Changed)
-	writeTexts(sum, slices.Sorted(slices.Values(f.User.Groups)))
+	writeTexts(sum, e.Changed)
+	writeTexts(sum, slices.Sorted(slices.Values(e.User.Groups)))
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
@@ -156,39 +156,39 @@ func writeTexts(sum hash.Hash, texts []string) {
 	}
 }
 
-// groups are the user's. Where a record has no room for all, the first ones must not depend on their order.
-func (f *Event) groups() []string {
-	if len(f.User.Groups) <= maxItems {
-		return f.User.Groups
+// groups returns the groups of the user. A record holds the first of them, so they are sorted if they are too many.
+func (e *Event) groups() []string {
+	if len(e.User.Groups) <= maxItems {
+		return e.User.Groups
 	}
-	return slices.Sorted(slices.Values(f.User.Groups))
+	return slices.Sorted(slices.Values(e.User.Groups))
 }
 
 // Record returns the record of count writes like this one, all counted by one replica.
-func (f *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
-	object := f.Object
+func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
+	object := e.Object
 	cleanObject(&object)
 	record := &v1alpha1.AuditRecord{
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
-		ObjectMeta: metav1.ObjectMeta{Name: f.Name()},
+		ObjectMeta: metav1.ObjectMeta{Name: e.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
-			Outcome:   f.Outcome,
-			Operation: admissionv1.Operation(text.Printable(string(f.Operation), maxOperation)),
+			Outcome:   e.Outcome,
+			Operation: admissionv1.Operation(text.Printable(string(e.Operation), maxOperation)),
 			Object:    object,
 			Resource:  object.String(),
-			Changed:   printables(f.Changed, maxPath),
-			Reason:    f.Reason,
-			Message:   text.Printable(f.Message, maxMessage),
+			Changed:   printables(e.Changed, maxPath),
+			Reason:    e.Reason,
+			Message:   text.Printable(e.Message, maxMessage),
 			User: v1alpha1.User{
-				Name:   text.Printable(f.User.Name, maxName),
-				UID:    text.Printable(f.User.UID, maxName),
-				Groups: printables(f.groups(), maxName),
+				Name:   text.Printable(e.User.Name, maxName),
+				UID:    text.Printable(e.User.UID, maxName),
+				Groups: printables(e.groups(), maxName),
 			},
-			Source: f.Source,
-			Caller: f.Caller,
+			Source: e.Source,
+			Caller: e.Caller,
 		},
 	}
-	counted := f.Counted(replica, count).Spec
+	counted := e.Counted(replica, count).Spec
 	record.Spec.FirstTime, record.Spec.LastTime = counted.FirstTime, counted.LastTime
 	record.Spec.Count, record.Spec.Counts = count, counted.Counts
 	record.Spec.LastRequestUID, record.Spec.Replica = counted.LastRequestUID, replica

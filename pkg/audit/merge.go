@@ -16,12 +16,12 @@ import (
 
 // Counted returns what a replica adds to the event's record when the event is the count-th that it counts there: something to
 // Merge.
-func (f *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
-	at := metav1.NewMicroTime(f.Time.Truncate(time.Microsecond))
+func (e *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
+	at := metav1.NewMicroTime(e.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{
 		FirstTime:      at,
 		LastTime:       at,
-		LastRequestUID: text.Printable(f.RequestUID, maxUID),
+		LastRequestUID: text.Printable(e.RequestUID, maxUID),
 		Replica:        replica,
 		Count:          count,
 		Counts:         []v1alpha1.ReplicaCount{{Replica: replica, Count: count}},

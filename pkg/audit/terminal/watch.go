@@ -75,12 +75,8 @@ func (w *Watch) Removed(name string) {
 func (w *Watch) Synced() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	records := w.first
+	records := audit.Newest(w.first, w.Limit)
 	w.first, w.synced = nil, true
-	audit.SortNewestFirst(records)
-	if w.Limit > 0 {
-		records = records[:min(len(records), w.Limit)]
-	}
 	slices.Reverse(records)
 	if !w.JSON {
 		w.table = NewTable(w.Screen, Layout{Wide: w.Wide, Live: true}, records)
