@@ -10,6 +10,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 const (
@@ -48,13 +49,7 @@ func (p *Patrol) Run(ctx context.Context) {
 	if !waitFor(ctx, p.Ready) {
 		return
 	}
-	for ctx.Err() == nil {
-		p.round(ctx)
-		select {
-		case <-ctx.Done():
-		case <-time.After(lookInterval):
-		}
-	}
+	wait.UntilWithContext(ctx, p.round, lookInterval)
 }
 
 // round looks once, and repairs if the webhook configuration has not been in place for long enough.

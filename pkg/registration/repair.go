@@ -137,7 +137,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 
 func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	if live != nil {
-		if err := r.putBack(ctx, live, want); err != nil {
+		if err := r.replace(ctx, live, want); err != nil {
 			return err
 		}
 	}
@@ -177,11 +177,11 @@ func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.Val
 	return nil
 }
 
-// putBack replaces the whole list of webhooks. An apply would merge it with those that other clients have added.
-func (r *Repairer) putBack(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+// replace writes the whole list of webhooks. An apply would merge it with those that other clients have added.
+func (r *Repairer) replace(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	_, err := r.options.Client.Update(ctx, restored(live, want), metav1.UpdateOptions{FieldManager: guardian.FieldManager})
 	if err != nil {
-		return fmt.Errorf("put the webhook configuration back: %w", err)
+		return fmt.Errorf("update the webhook configuration: %w", err)
 	}
 	return nil
 }

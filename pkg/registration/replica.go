@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
+	"k8s.io/apimachinery/pkg/util/wait"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
@@ -42,16 +44,11 @@ type Publisher struct {
 
 // Run publishes the key, and publishes it again if it is missing, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) {
-	for {
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := p.Publish(ctx); err != nil && ctx.Err() == nil {
 			p.Log.Warn("failed to publish the key of this replica", slog.Any("err", err))
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(publishPoll):
-		}
-	}
+	}, publishPoll)
 }
 
 // Publish writes the key if the webhook configuration lacks it, and removes the oldest keys above maxReplicaKeys. It does nothing
