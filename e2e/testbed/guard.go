@@ -18,6 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // Guard is a running apigw-guardian webhook, which the cluster's API server reaches at the cluster's [Place].
@@ -97,13 +99,13 @@ func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
-	registration, err := clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, "apigw-guardian", metav1.GetOptions{})
+	registration, err := clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
 	for _, webhook := range registration.Webhooks {
 		if url := webhook.ClientConfig.URL; url == nil || !strings.HasPrefix(*url, guard.url) {
-			return fmt.Errorf("the registration does not lead to %s yet", guard.url)
+			return fmt.Errorf("the webhook configuration does not name %s yet", guard.url)
 		}
 	}
 	return asked(ctx, clients, guard)

@@ -161,7 +161,7 @@ func TestProof(t *testing.T) {
 	}{
 		"a token that may do all is proved":                 {client: acceptor(user, shop.AllowAll)},
 		"a permission may take its time":                    {client: acceptor(user, later)},
-		"a token of somebody else is not proved":            {acceptor("system:serviceaccount:kube-system:eve", shop.AllowAll), ErrTokenUnproved, "eve"},
+		"the token of another account is not proved":        {acceptor("system:serviceaccount:kube-system:eve", shop.AllowAll), ErrTokenUnproved, "eve"},
 		"a token that may do less is not proved":            {acceptor(user, noLogs), ErrTokenUnproved, "get pods --subresource=log"},
 		"a token that the API server refuses is not proved": {fake.NewClientset(), ErrTokenUnproved, ""},
 	}

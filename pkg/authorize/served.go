@@ -15,9 +15,9 @@ func (a *Authorizer) checkServed() Check {
 	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
 	switch {
 	case errors.Is(err, reserved.ErrNotServed):
-		return Check{Status: Fail, Message: err.Error(), Remedy: "correct the reservation, or install the kind"}
+		return Check{Status: Fail, Message: err.Error(), Remedy: "Correct the reservation, or install the kind."}
 	case err != nil:
-		return Check{Status: Unknown, Message: err.Error(), Remedy: "check that the API server answers: kubectl api-resources"}
+		return Check{Status: Unknown, Message: err.Error(), Remedy: "Check that the API server answers: kubectl api-resources."}
 	}
 	return Check{Status: Pass, Message: "the API server serves every reserved kind"}
 }

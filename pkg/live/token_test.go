@@ -55,8 +55,8 @@ func TestTokenOf(t *testing.T) {
 		"a token of an earlier account is none": {
 			func(s *corev1.Secret) { s.Annotations[corev1.ServiceAccountUIDKey] = "uid-0" }, "",
 		},
-		"a token of nobody is none": {func(s *corev1.Secret) { s.Annotations = nil }, ""},
-		"garbage is none":           {func(s *corev1.Secret) { s.Data["token"] = []byte("garbage") }, ""},
+		"a token of no account is none": {func(s *corev1.Secret) { s.Annotations = nil }, ""},
+		"garbage is none":               {func(s *corev1.Secret) { s.Data["token"] = []byte("garbage") }, ""},
 		"a token of another account is none": {holding(policy.TokenClaims{
 			Namespace: "kube-system", Secret: "clerk-token-own", Account: "eve", AccountUID: "uid-1",
 		}), ""},

@@ -9,8 +9,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// CallerOf says whether the API server that asked proved by a client certificate that it is one. It is absent ("") where the
-// request carries no certificate: the listener asks for none, or lets callers do without one.
+// CallerOf reports whether a client certificate proves that the caller is an API server. It returns "" for a request without a
+// certificate: the listener asks for none, or accepts callers without one.
 func CallerOf(r *http.Request) v1alpha1.Caller {
 	switch {
 	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:

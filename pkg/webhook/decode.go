@@ -45,8 +45,8 @@ type Received interface {
 	Received() ([]byte, error)
 }
 
-// Read reads one review. The Request is never nil: with an error, which is ErrTooLarge, ErrUnreadable or one of the
-// reader, it holds what could be read of the head. It shares the bytes of a body that is Received.
+// Read reads one review. The Request is never nil. With an error, it holds the readable part of the head. The error is
+// ErrTooLarge, ErrUnreadable or one of the reader. The Request shares the bytes of a body that is Received.
 func Read(body io.Reader) (*policy.Request, error) {
 	data, err := receive(body)
 	if err != nil {
@@ -79,7 +79,7 @@ func Decode(data []byte) (*policy.Request, error) {
 	return request, nil
 }
 
-// readHead reads what is there of a review that is cut off or broken. It takes no object: part of one could pass for all.
+// readHead reads the head of a review that is cut off or broken. It drops the objects, because they may be incomplete.
 func readHead(data []byte) *policy.Request {
 	request, _ := decode(rawjson.Truncated(data))
 	request.Object, request.OldObject = nil, nil

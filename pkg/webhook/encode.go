@@ -15,19 +15,18 @@ import (
 
 // Response is the answer to one review. Its zero value denies.
 type Response struct {
-	// UID must be the one of the request, or the API server takes the answer for none.
+	// UID is the uid of the request. The API server ignores an answer with another one.
 	UID     string
 	Allowed bool
-	// Message is what a denied person reads; without meaning where Allowed.
+	// Message is what the caller reads after a denial; unused if Allowed.
 	Message string
-	// Warnings are shown to the person by kubectl, one line each.
+	// Warnings are lines that kubectl shows to the caller.
 	Warnings []string
-	// AuditAnnotations land in the API server's audit event; keys have at most 63 characters.
+	// AuditAnnotations are part of the API server's audit event. A key has at most 63 characters.
 	AuditAnnotations map[string]string
 }
 
-// Encode writes the answer as an AdmissionReview. A denial has code 403 and reason Forbidden, so that clients take it for
-// what it is.
+// Encode writes the answer as an AdmissionReview. A denial has code 403 and reason Forbidden.
 func Encode(response Response) ([]byte, error) {
 	answer := &admissionv1.AdmissionResponse{
 		UID:              types.UID(response.UID),

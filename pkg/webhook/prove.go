@@ -9,8 +9,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
-// prove returns what a denial's message gets where the request is a probe: a line that proves that this replica denied it. It
-// returns "" for every other request. The line holds no value of the object.
+// prove returns the line that the message of a denied probe ends in: the proof that this replica denied it. It returns "" for
+// every other request. The line holds no value of the object.
 func (h *Handler) prove(request *policy.Request, decision policy.Decision) string {
 	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
 		return ""

@@ -15,7 +15,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// The keys of log lines, in one place: people write queries over them.
+// The keys of log lines. Queries of administrators depend on them.
 const (
 	keyRequestUID  = "requestUID"
 	keyUser        = "user"
@@ -32,8 +32,8 @@ const (
 	keyError       = "err"
 )
 
-// record has the event of a decision that an administrator may want to review kept, and returns the name of its record. A
-// dry-run leaves none; neither does what has no uid, which no API server has sent.
+// record stores the event of a decision that has an outcome, and returns the name of its record. A dry-run leaves no record, and
+// neither does a review without a uid, which no API server sends.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
@@ -71,7 +71,7 @@ func (h *Handler) callerOf(r *http.Request) v1alpha1.Caller {
 	return v1alpha1.CallerUnverified
 }
 
-// logLine writes one line for each such event. It names fields, and never a value of an object.
+// logLine writes one line for each review. It names fields, and never a value of an object.
 func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision policy.Decision, err error) {
 	level, message := slog.LevelDebug, "write allowed"
 	switch {
