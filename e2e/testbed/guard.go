@@ -99,7 +99,8 @@ func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
-	registration, err := clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	configurations := clients.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	registration, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
