@@ -16,6 +16,8 @@ type Flood struct {
 	Clients, Users int
 	// Most ends the flood after so many writes; zero for not before the context ends.
 	Most int64
+	// Denials counts the denials while the flood goes on, unless it is nil.
+	Denials *atomic.Int64
 }
 
 // Tally is what became of a flood's writes, as its clients saw it.
@@ -28,7 +30,11 @@ type Tally struct {
 
 // Run returns when the flood is over and every write is answered.
 func (f Flood) Run(ctx context.Context, world *World) Tally {
-	var sent, denied, allowed, failed atomic.Int64
+	var sent, allowed, failed atomic.Int64
+	denied := f.Denials
+	if denied == nil {
+		denied = new(atomic.Int64)
+	}
 	var group sync.WaitGroup
 	for range f.Clients {
 		group.Go(func() {
