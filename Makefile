@@ -171,6 +171,8 @@ generate: require-go ## Update generated files, go.mod, go.sum and formatting
 corpus: build ## Capture the corpus of AdmissionReviews, which the tests share, from a real API server
 	$(say) 'capture the review corpus'
 	@$(call run-e2e,capture)
+	$(say) 'write the answers to it: review their difference'
+	@$(GO) test -count=1 ./pkg/webhook -run TestAnswersOfTheCorpus -update
 
 .PHONY: clean
 clean: ## Remove bin
@@ -185,10 +187,11 @@ clean: ## Remove bin
 #% E2E_LONG = 1 gives the test of CA rotations leaves of 30 s and CAs of 3 min: it takes 5 to 7 minutes
 #% BENCH_PARTS = what bench measures through the API server: P5 P8 P9 P10 P13 (default all)
 #% BENCH_ATTACK = part of an attack's name: P13 measures those attacks only
+#% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
 #% TEST_ARGS = more arguments for go test; likewise BENCH_ARGS, LINT_ARGS
 
 .PHONY: require-go
 require-go:
 	@command -v $(GO) >/dev/null 2>&1 || { \
 		echo "make: $(GO) not found. Install Go $$(awk '$$1 == "go" { print $$2 }' go.mod) or newer, from https://go.dev/dl/ or your distribution," \
-			"and put its bin folder into PATH." >&2; exit 127; }
+			"and put its bin directory into PATH." >&2; exit 127; }

@@ -24,7 +24,7 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 	}{
 		"by one replica":                 {1, "blocking", harness.Full[int64](20_000, 2_000)},
 		"by two replicas":                {2, "blocking", harness.Full[int64](20_000, 2_000)},
-		"by two replicas out of a spool": {2, "batch", 2_000},
+		"by two replicas out of a spool": {2, "batch", harness.Full[int64](2_000, 600)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)
