@@ -201,8 +201,8 @@ func tokens() []Scenario {
 	return []Scenario{
 		token("blanked", `{"data":{"token":""}}`),
 		token("removed", `{"data":{"token":null}}`),
-		token("foreign-ca", `{"data":{"ca.crt":"Zm9yZWlnbg=="}}`),
-		token("foreign-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
+		token("wrong-ca", `{"data":{"ca.crt":"Zm9yZWlnbg=="}}`),
+		token("extra-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
 		token("immutable", `{"immutable":true}`),
 		token("label", `{"metadata":{"labels":{"team":"a"}}}`),
 		token("invalid-since", invalid),
@@ -298,7 +298,7 @@ func fills() []Scenario {
 		fill("blanks", `{"data":{"token":null}}`),
 		fill("other-uid", `{"metadata":{"annotations":{"kubernetes.io/service-account.uid":"x"}}}`),
 		fill("other-namespace", `{"data":{"namespace":"ZGVmYXVsdA=="}}`),
-		fill("foreign-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
+		fill("extra-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
 		fillEmpty("token", func(*filling) {}),
 		fillEmpty("token-with-garbage", func(f *filling) { f.token = "garbage" }),
 		fillEmpty("token-with-another-accounts", func(f *filling) { f.token = f.signed("default", f.secret, f.uid) }),
@@ -306,7 +306,7 @@ func fills() []Scenario {
 		fillEmpty("token-with-another-uids", func(f *filling) { f.token = f.signed("apigw-ingress", f.secret, "x") }),
 		fillEmpty("token-for-another-uid", func(f *filling) { f.uid = "x" }),
 		fillEmpty("token-in-another-namespace", func(f *filling) { f.namespace = "default" }),
-		fillEmpty("token-with-a-foreign-ca", func(f *filling) { f.ca = "foreign" }),
+		fillEmpty("token-with-a-wrong-ca", func(f *filling) { f.ca = "wrong" }),
 		{
 			Name:    "fill-bogus-uid",
 			Prepare: emptyToken(),
@@ -395,12 +395,12 @@ func deletions() []Scenario {
 				}
 			},
 		}, Scenario{
-			Name: "create-" + kind.name + "-foreign",
+			Name: "create-" + kind.name + "-with-a-label",
 			Write: func(w *World) Write {
 				object := kind.object(w)
-				foreign := object.Object()
-				foreign.SetLabels(map[string]string{"team": "a"})
-				body, _ := foreign.MarshalJSON()
+				labelled := object.Object()
+				labelled.SetLabels(map[string]string{"team": "a"})
+				body, _ := labelled.MarshalJSON()
 				return Create(object, string(body))
 			},
 		}, Scenario{

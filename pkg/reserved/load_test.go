@@ -78,7 +78,7 @@ func TestLoadRefuses(t *testing.T) {
 		"no-name.yaml":             {ErrInvalid, "spec.resources[0].manifest.metadata.name: Required"},
 		"no-namespace.yaml":        {ErrInvalid, "spec.resources[0].manifest.metadata.namespace: Required"},
 		"generated-name.yaml":      {ErrInvalid, `spec.resources[0].manifest.metadata: Unsupported value: "generateName"`},
-		"foreign-prefix.yaml":      {ErrInvalid, "spec.resources[0].namePrefix: Invalid"},
+		"prefix-not-of-name.yaml":  {ErrInvalid, "spec.resources[0].namePrefix: Invalid"},
 		"token-with-data.yaml":     {ErrInvalid, "spec.resources[0].manifest.data: Forbidden"},
 		"token-of-nobody.yaml":     {ErrInvalid, "spec.resources[0].manifest.metadata.annotations[kubernetes.io/service-account.name]: Required"},
 		"with-status.yaml":         {ErrInvalid, "spec.resources[0].manifest.status: Forbidden"},
