@@ -80,7 +80,7 @@ func (v *verdicts) take(t *testing.T, event *apilog.Event) {
 	t.Helper()
 	denied := false
 	for _, decision := range event.Decisions {
-		if decision.Verdict != "deny" || event.DryRun {
+		if decision.Decision != "deny" || event.DryRun {
 			continue
 		}
 		if decision.Record == "" {
