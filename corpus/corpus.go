@@ -29,7 +29,7 @@ type Case struct {
 // Holds returns whether the lookup of the decision held when the review was captured. It did not hold in scenarios whose names say
 // that an account or a Secret lives, or that a CA or a UID is not the cluster's.
 func (c Case) Holds() bool {
-	for _, part := range []string{"-that-lives", "-other-ca", "-foreign-ca", "-bogus-uid"} {
+	for _, part := range []string{"-that-lives", "-other-ca", "-wrong-ca", "-bogus-uid"} {
 		if strings.HasSuffix(c.Name, part) {
 			return false
 		}

@@ -14,7 +14,7 @@ var layers = []layer{
 	},
 	{
 		packages: []string{"pkg/apis/guardian", "pkg/apis/guardian/crds", "pkg/text"},
-		reason:   "names and generated files are data, and foreign text is bytes: every other package may import them",
+		reason:   "names and generated files are data, and untrusted text is bytes: every other package may import them",
 	},
 	{
 		packages: []string{"pkg/apis/guardian/v1alpha1"},

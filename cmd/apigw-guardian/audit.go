@@ -105,7 +105,7 @@ func (f *filterFlags) check(now time.Time) (err error) {
 	} {
 		isWord := func(allowed string) bool { return strings.EqualFold(allowed, word.text) } // as the filter compares
 		if word.text != "" && !slices.ContainsFunc(word.allowed, isWord) {
-			return fmt.Errorf("%w: %s %q: give %s", errUsage, word.flag, word.text, oneOf(word.allowed))
+			return fmt.Errorf("%w: %s %q: must be %s", errUsage, word.flag, word.text, oneOf(word.allowed))
 		}
 	}
 	return nil
@@ -121,7 +121,7 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	}
 	age, err := model.ParseDuration(text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %s %q: give how long ago (30m, 24h, 7d, 1d12h) or a time such as 2026-11-25T08:20:00Z",
+		return time.Time{}, fmt.Errorf("%w: %s %q: must be a duration (30m, 24h, 7d, 1d12h) or a time such as 2026-11-25T08:20:00Z",
 			errUsage, flag, text)
 	}
 	return now.Add(-time.Duration(age)), nil

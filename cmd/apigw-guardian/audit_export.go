@@ -27,7 +27,7 @@ Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains(export.Formats(), export.Format(format)) {
-				return fmt.Errorf("%w: --format %q: give %s", errUsage, format, oneOf(texts(export.Formats())))
+				return fmt.Errorf("%w: --format %q: must be %s", errUsage, format, oneOf(texts(export.Formats())))
 			}
 			records, err := flags.list(cmd.Context(), shared)
 			if err != nil {

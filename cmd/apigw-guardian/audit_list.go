@@ -69,7 +69,7 @@ terminal, the table fits its width, and audit show accepts the shortened names. 
 // check returns an error that wraps errUsage.
 func (l *listing) check() error {
 	if l.limit < 0 {
-		return fmt.Errorf("%w: --limit %d: give a number above zero, or 0 for all", errUsage, l.limit)
+		return fmt.Errorf("%w: --limit %d: must be positive, or 0 for all", errUsage, l.limit)
 	}
 	if l.watch && l.output.format != formatTable && l.output.format != formatWide && l.output.format != formatJSON {
 		return fmt.Errorf("%w: --watch goes with -o table, wide or json, not with -o %s", errUsage, l.output.format)

@@ -47,7 +47,7 @@ such as the one that audit list shows on a narrow terminal.`,
 
 func oneName(_ *cobra.Command, args []string) error {
 	if len(args) != 1 || args[0] == "" {
-		return fmt.Errorf("%w: give the name of one record, as apigw-guardian audit list shows it", errUsage)
+		return fmt.Errorf("%w: NAME must be the name of one record, see apigw-guardian audit list", errUsage)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func find(ctx context.Context, stored *store.Store, name string) (*v1alpha1.Audi
 	case len(named) == 1:
 		return stored.Get(ctx, named[0])
 	case len(named) > 1:
-		return nil, fmt.Errorf("%d records have %q in their names, such as %s: give more of the name",
+		return nil, fmt.Errorf("%d records have %q in their names, such as %s: use a longer part of the name",
 			len(named), name, strings.Join(named[:min(len(named), 3)], ", "))
 	}
 	if near := audit.Near(records, name); len(near) > 0 {

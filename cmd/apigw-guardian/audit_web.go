@@ -36,7 +36,7 @@ permissions, and changes nothing. The address has a random token: without it, th
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if port < 0 || port > maxPort {
-				return fmt.Errorf("%w: --port %d: give a port of 1 to %d, or 0 for any that is free", errUsage, port, maxPort)
+				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, port, maxPort)
 			}
 			return runWeb(cmd, shared, port, open)
 		},

@@ -17,7 +17,7 @@ import (
 )
 
 // flood is P9.
-func flood() scenario.Flood { return scenario.Flood{Clients: 32, Users: 200, Most: 20_000} }
+func flood() scenario.Flood { return scenario.Flood{Clients: 32, Users: 200, Max: 20_000} }
 
 // countDenials is P9: a flood of denials, recorded in each mode, and not at all.
 func (b *bench) countDenials(ctx context.Context) error {
@@ -25,7 +25,7 @@ func (b *bench) countDenials(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("\n| P9: %d denials, %d clients, %d users | denials/s | counted | records | writes of records |\n|---|---|---|---|---|\n",
-		flood().Most, flood().Clients, flood().Users)
+		flood().Max, flood().Clients, flood().Users)
 	for _, mode := range []string{"blocking", "batch"} {
 		if err := b.countDenialsIn(ctx, mode); err != nil {
 			return fmt.Errorf("audit mode %s: %w", mode, err)

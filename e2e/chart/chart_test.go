@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chart tests the chart by what both lines of helm make of it, and by what a real API server says to that. Its
-// templates are tested branch by branch in charts/apigw-guardian/tests; each file in charts/apigw-guardian/ci is a set of
-// values that is rendered here.
+// Package chart renders the chart with Helm 3 and 4, and sends the objects to a real API server. charts/apigw-guardian/ci has the
+// sets of values. The tests in charts/apigw-guardian/tests cover the branches of each template.
 package chart
 
 import (
@@ -34,11 +33,11 @@ import (
 )
 
 const (
-	folder    = "../../charts/apigw-guardian"
+	directory = "../../charts/apigw-guardian"
 	namespace = "guard-system"
 )
 
-// helms are the paths of helm, by the names of their tools.
+// helms has the paths of both Helm programs, by the names of their tools.
 var helms map[string]string
 
 func TestMain(m *testing.M) {
@@ -54,7 +53,7 @@ func TestMain(m *testing.M) {
 func TestLint(t *testing.T) {
 	for _, values := range valuesFiles(t) {
 		for name, path := range helms {
-			if output, err := exec.Command(path, "lint", "--strict", folder, "--values", values).CombinedOutput(); err != nil {
+			if output, err := exec.Command(path, "lint", "--strict", directory, "--values", values).CombinedOutput(); err != nil {
 				t.Errorf("%s lint with %s: %v\n%s", name, values, err, output)
 			}
 		}
@@ -67,15 +66,15 @@ func TestUnknownValueIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, path := range helms {
-		output, err := exec.Command(path, "template", "apigw-guardian", folder, "--values", values).CombinedOutput()
+		output, err := exec.Command(path, "template", "apigw-guardian", directory, "--values", values).CombinedOutput()
 		if err == nil || !strings.Contains(string(output), "nosuch") {
 			t.Errorf("%s: %v, %s", name, err, output)
 		}
 	}
 }
 
-// TestRenderingFollowsFromTheValues: GitOps tools render again and again, each with its own helm, and apply the differences.
-func TestRenderingFollowsFromTheValues(t *testing.T) {
+// GitOps tools render repeatedly, each with another Helm, and apply the differences.
+func TestRenderingIsDeterministic(t *testing.T) {
 	for _, values := range valuesFiles(t) {
 		first := parse(t, render(t, "helm", values))
 		if len(first) == 0 {
@@ -90,7 +89,8 @@ func TestRenderingFollowsFromTheValues(t *testing.T) {
 	}
 }
 
-// TestGrantsNameTheirObjects: no rule grants a whole kind, except where RBAC cannot limit a verb to a name and the grant is harmless.
+// TestGrantsNameTheirObjects checks that no rule grants a whole kind, unless RBAC cannot limit the verb to a name and the grant is
+// harmless.
 func TestGrantsNameTheirObjects(t *testing.T) {
 	unnamed := [][]string{{"leases"}, {"events"}, {"auditrecords"}}
 	for _, values := range valuesFiles(t) {
@@ -112,8 +112,8 @@ func TestGrantsNameTheirObjects(t *testing.T) {
 	}
 }
 
-func TestEveryValueIsExplained(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(folder, "README.md"))
+func TestEveryValueHasADescription(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(directory, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestEveryValueIsExplained(t *testing.T) {
 	}
 }
 
-// TestAPIServerAcceptsEveryRendering hands each rendering, hooks included, to a real API server as a dry-run.
+// TestAPIServerAcceptsEveryRendering sends each rendering, including hooks, to a real API server as a dry-run.
 func TestAPIServerAcceptsEveryRendering(t *testing.T) {
 	cluster, err := testbed.Start(t.Context(), program.Config())
 	if err != nil {
@@ -142,7 +142,7 @@ func TestAPIServerAcceptsEveryRendering(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, definition := range foreignDefinitions(t) {
+	for _, definition := range thirdPartyDefinitions(t) {
 		if _, says, err := cluster.Kubectl(t.Context(), "create", "--filename", definition); err != nil {
 			t.Fatal(err, says)
 		}
@@ -151,7 +151,7 @@ func TestAPIServerAcceptsEveryRendering(t *testing.T) {
 		t.Fatal(err, says)
 	}
 	createNamespaces(t, cluster, namespace, "edge-system")
-	// A Pod is accepted only if its ServiceAccount is there, also as a dry-run.
+	// The API server accepts a Pod only if its ServiceAccount exists, even as a dry-run.
 	if _, says, err := cluster.Kubectl(t.Context(), "--namespace", namespace, "create", "serviceaccount", "apigw-guardian-verify"); err != nil {
 		t.Fatal(err, says)
 	}
@@ -187,8 +187,8 @@ func createNamespaces(t *testing.T, cluster *testbed.Cluster, names ...string) {
 	}
 }
 
-// foreignDefinitions are the paths of the real definitions of what is not Kubernetes' own, which their projects' modules bring.
-func foreignDefinitions(t *testing.T) []string {
+// thirdPartyDefinitions returns the paths of the CustomResourceDefinitions of other projects, from their Go modules.
+func thirdPartyDefinitions(t *testing.T) []string {
 	t.Helper()
 	prometheus := download(t, "github.com/prometheus-operator/prometheus-operator@v0.85.0")
 	certManager := download(t, "github.com/cert-manager/cert-manager@v1.21.2")
@@ -215,9 +215,9 @@ func download(t *testing.T, module string) string {
 
 func valuesFiles(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(folder, "ci", "*-values.yaml"))
+	files, err := filepath.Glob(filepath.Join(directory, "ci", "*-values.yaml"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("there is no file of values: %v", err)
+		t.Fatalf("no values files: %v", err)
 	}
 	return files
 }
@@ -225,7 +225,7 @@ func valuesFiles(t *testing.T) []string {
 func render(t *testing.T, helm, values string) []byte {
 	t.Helper()
 	var stderr bytes.Buffer
-	command := exec.Command(helms[helm], "template", "apigw-guardian", folder, "--namespace", namespace, "--values", values)
+	command := exec.Command(helms[helm], "template", "apigw-guardian", directory, "--namespace", namespace, "--values", values)
 	command.Stderr = &stderr
 	rendering, err := command.Output()
 	if err != nil {
@@ -234,7 +234,7 @@ func render(t *testing.T, helm, values string) []byte {
 	return rendering
 }
 
-// parse returns the objects of a rendering. helm 3 and 4 differ in their empty lines.
+// parse returns the objects of a rendering. Helm 3 and 4 differ in empty lines.
 func parse(t *testing.T, rendering []byte) []unstructured.Unstructured {
 	t.Helper()
 	var objects []unstructured.Unstructured

@@ -269,7 +269,7 @@ func repetitions(t *testing.T, usual int) int {
 	}
 	times, err := strconv.Atoi(text)
 	if err != nil || times < 1 {
-		t.Fatalf("E2E_REPETITIONS=%q: give a number above zero", text)
+		t.Fatalf("E2E_REPETITIONS=%q: must be a positive number", text)
 	}
 	return times
 }

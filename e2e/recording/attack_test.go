@@ -29,18 +29,18 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
-// madeUp is a forged review: no API server has sent it.
-const madeUp = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"made-up-%[1]d","operation":"DELETE",
+// forged is the format of a review that no API server has sent.
+const forged = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"forged-%[1]d","operation":"DELETE",
 "kind":{"group":"rbac.authorization.k8s.io","version":"v1","kind":"ClusterRole"},
 "resource":{"group":"rbac.authorization.k8s.io","version":"v1","resource":"clusterroles"},
 "name":"apigw-ingress-clusterrole","userInfo":{"username":%[2]q,"groups":[%[3]q]},
 "oldObject":{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"apigw-ingress-clusterrole"}}}}`
 
-// makeUp posts reviews to a guard, as a process without a credential can.
-func makeUp(t *testing.T, r *replica, count int64, body func(n int64) string) {
+// postForged posts reviews to a guard without a credential.
+func postForged(t *testing.T, r *replica, count int64, body func(n int64) string) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 8, // the process knows no CA
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 8, // without the CA
 	}}
 	defer client.CloseIdleConnections()
 	var sent atomic.Int64
@@ -61,7 +61,7 @@ func makeUp(t *testing.T, r *replica, count int64, body func(n int64) string) {
 	group.Wait()
 }
 
-// recordsOf returns the records in a user's name.
+// recordsOf returns the records with this user.
 func recordsOf(t *testing.T, user string) []v1alpha1.AuditRecord {
 	t.Helper()
 	records, err := harness.Records(t).List(t.Context(), audit.Filter{User: `"` + user + `"`})
@@ -76,19 +76,19 @@ func denyAs(t *testing.T, user string) {
 	deny(t, write)
 }
 
-func TestMadeUpReviewsHideNobody(t *testing.T) {
+func TestForgedReviewsHideNoUser(t *testing.T) {
 	harness.Take(t)
 	for name, test := range map[string]struct {
 		count int64
 		body  func(n int64) string
 	}{
-		"1100 made-up users":             {1_100, func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("a", n), "g") }},
-		"very many made-up users":        {harness.Full[int64](20_000, 1_500), func(n int64) string { return fmt.Sprintf(madeUp, n, fmt.Sprint("b", n), "g") }},
-		"many reviews of a made-up user": {harness.Full[int64](5_000, 1_200), func(n int64) string { return fmt.Sprintf(madeUp, n, "made-up", fmt.Sprint("g", n)) }},
+		"1100 forged users":             {1_100, func(n int64) string { return fmt.Sprintf(forged, n, fmt.Sprint("a", n), "g") }},
+		"very many forged users":        {harness.Full[int64](20_000, 1_500), func(n int64) string { return fmt.Sprintf(forged, n, fmt.Sprint("b", n), "g") }},
+		"many reviews of a forged user": {harness.Full[int64](5_000, 1_200), func(n int64) string { return fmt.Sprintf(forged, n, "forged", fmt.Sprint("g", n)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, 1)
-			makeUp(t, replicas[0], test.count, test.body)
+			postForged(t, replicas[0], test.count, test.body)
 			user := "mallory of " + name
 			for range 3 {
 				denyAs(t, user)
@@ -104,7 +104,7 @@ func TestMadeUpReviewsHideNobody(t *testing.T) {
 	}
 }
 
-// editable reads and writes a record as another client.
+// editable returns a client that reads and writes records without the guard.
 func editable(t *testing.T) dynamic.ResourceInterface {
 	t.Helper()
 	client, err := dynamic.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
@@ -112,7 +112,7 @@ func editable(t *testing.T) dynamic.ResourceInterface {
 	return client.Resource(v1alpha1.GroupVersion().WithResource("auditrecords"))
 }
 
-func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
+func TestAChangedRecordHidesNoDenial(t *testing.T) {
 	harness.Take(t)
 	bobs := func(record *v1alpha1.AuditRecord) { record.Spec.User.Name = "bob" }
 	full := func(record *v1alpha1.AuditRecord) {
@@ -120,13 +120,13 @@ func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		edit func(*v1alpha1.AuditRecord)
-		// prepared says that the record is there before the guard starts.
+		// prepared says that the record exists before the guard starts.
 		prepared bool
 	}{
-		"made beforehand in bob's name":   {bobs, true},
-		"edited to bob's name":            {bobs, false},
-		"with a count at the maximum":     {full, false},
-		"made beforehand with such count": {full, true},
+		"created before, with user bob":  {bobs, true},
+		"edited to user bob":             {bobs, false},
+		"with a count at the maximum":    {full, false},
+		"created before with that count": {full, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, 1)
@@ -135,7 +135,7 @@ func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
 			awaitStored(t, replicas)
 			first := recordsOf(t, user)[0]
 			if test.prepared {
-				replicas[0].stop() // gives its lease back: the next guard need not wait for it
+				replicas[0].stop() // releases its lease, so that the next guard need not wait for it
 				must(t, editable(t).Delete(t.Context(), first.Name, metav1.DeleteOptions{}))
 			}
 			test.edit(&first)
@@ -174,7 +174,7 @@ func TestAnAlteredRecordSwallowsNoDenial(t *testing.T) {
 	}
 }
 
-// status returns the field recorded of the command's JSON, and its exit code.
+// status returns the field recorded in the output of the command status, and its exit code.
 func status(t *testing.T) (recorded *bool, code int) {
 	t.Helper()
 	ran := harness.Run(t, "status", "-o", "json")
@@ -183,7 +183,7 @@ func status(t *testing.T) (recorded *bool, code int) {
 	return answer.Recorded, ran.Code
 }
 
-func TestLossOfTheRecordStoreIsSeen(t *testing.T) {
+func TestStatusShowsTheLossOfTheRecordStore(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1)
 	if recorded, code := status(t); recorded == nil || !*recorded || code != 0 {

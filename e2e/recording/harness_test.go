@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package recording proves that no denial is lost, and none counted twice. The judge is the API server's own audit log.
+// Package recording proves that no denial is lost or counted twice. It compares the records with the API server's audit log.
 package recording
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Two beds: most tests wait, for the end of an outage or of a dead leader's lease.
+// Two beds run in parallel, because most tests wait for the end of an outage or of the lease of a killed leader.
 func TestMain(m *testing.M) {
 	harness.Main(m, 2, func(ctx context.Context, bed *harness.Bed) error {
 		if err := errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx)); err != nil {
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// replica is one place in which a guard runs, dies, and runs again: its spool stays.
+// replica runs a guard that may be killed and started again with the same spool.
 type replica struct {
 	t     *testing.T
 	front *testbed.Front
@@ -37,7 +37,7 @@ type replica struct {
 	guard *testbed.Guard
 }
 
-// startReplicas starts guards behind one front, and returns once reviews reach them.
+// startReplicas starts guards behind one front, and waits until reviews reach them.
 func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	t.Helper()
 	front, err := testbed.StartFront()
@@ -58,7 +58,7 @@ func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	return replicas
 }
 
-// start returns once the guard is ready and the front sends it connections.
+// start starts the guard, waits until it is ready, and adds it to the front.
 func (r *replica) start() {
 	bed := harness.Of(r.t)
 	guard, err := bed.Cluster.LaunchGuard(bed.Program, r.flags...)
@@ -68,20 +68,20 @@ func (r *replica) start() {
 	r.front.Add(guard)
 }
 
-// kill ends the guard as a failing node does.
+// kill ends the guard without a shutdown, like a failing node.
 func (r *replica) kill() {
 	r.front.Remove(r.guard)
 	r.guard.Kill()
 }
 
-// stop ends the guard in order: it stores its pending records.
+// stop shuts the guard down: it stores its pending records.
 func (r *replica) stop() {
 	r.front.Remove(r.guard)
 	r.guard.Stop()
 	harness.ShowLog(r.t, r.guard)
 }
 
-// counts returns what the records of the cluster count, by their names.
+// counts returns the counts of the records in the cluster, by name.
 func counts(t *testing.T) map[string]int64 {
 	t.Helper()
 	records, err := harness.Records(t).List(t.Context(), audit.Filter{})
@@ -104,7 +104,7 @@ func awaitStored(t *testing.T, replicas []*replica) {
 	}
 }
 
-// unguardedKubeconfig leads to the API server that asks no webhook.
+// unguardedKubeconfig returns a kubeconfig for the API server that calls no webhook.
 func unguardedKubeconfig(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")

@@ -15,7 +15,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 )
 
-// play sends a flood, of which no write may succeed, and returns what its clients saw.
+// play sends a flood and returns the tally of its clients. It fails the test if a write succeeds.
 func play(ctx context.Context, t *testing.T, flood scenario.Flood) scenario.Tally {
 	t.Helper()
 	tally := flood.Run(ctx, harness.Of(t).World)
@@ -25,7 +25,7 @@ func play(ctx context.Context, t *testing.T, flood scenario.Flood) scenario.Tall
 	return tally
 }
 
-// log is a place in the API server's audit log.
+// log is a position in the API server's audit log.
 type log struct{ offset int64 }
 
 func startOfLog(t *testing.T) log {
@@ -37,26 +37,26 @@ func startOfLog(t *testing.T) log {
 	return log{offset: info.Size()}
 }
 
-// verdicts is what the audit log says has happened since a place in it.
-type verdicts struct {
-	// denials by the name of the record that the guard gave.
+// logged has the counts of the audit log since a position in it.
+type logged struct {
+	// denials are counted by the name of their record.
 	denials map[string]int64
-	// failed are writes that the API server could not ask the guard about, or answered itself as failed.
+	// failed counts writes that the API server answered with a server error.
 	failed int64
-	// unlogged is how many calls may have reached the guard of which the audit log says nothing: those that an API server was
-	// answering when it was ended.
+	// unlogged is the max number of calls that may have reached the guard and are not in the audit log: the API server was stopped
+	// before it answered them.
 	unlogged int64
 }
 
-func (v verdicts) total() int64 {
+func (l logged) total() int64 {
 	total := int64(0)
-	for _, count := range v.denials {
+	for _, count := range l.denials {
 		total += count
 	}
 	return total
 }
 
-func (l log) read(t *testing.T) verdicts {
+func (l log) read(t *testing.T) logged {
 	t.Helper()
 	file, err := os.Open(harness.Of(t).Cluster.AuditLog())
 	if err != nil {
@@ -66,7 +66,7 @@ func (l log) read(t *testing.T) verdicts {
 	if _, err := file.Seek(l.offset, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	result := verdicts{denials: map[string]int64{}}
+	result := logged{denials: map[string]int64{}}
 	for event, err := range apilog.Events(file) {
 		if err != nil {
 			t.Fatal(err)
@@ -76,26 +76,27 @@ func (l log) read(t *testing.T) verdicts {
 	return result
 }
 
-func (v *verdicts) take(t *testing.T, event *apilog.Event) {
+func (l *logged) take(t *testing.T, event *apilog.Event) {
 	t.Helper()
 	denied := false
 	for _, decision := range event.Decisions {
-		if decision.Verdict != "deny" || event.DryRun {
+		if decision.Decision != "deny" || event.DryRun {
 			continue
 		}
 		if decision.Record == "" {
 			t.Errorf("the audit event %s of a denial names no record", event.ID)
 		}
-		v.denials[decision.Record]++
+		l.denials[decision.Record]++
 		denied = true
 	}
 	if !denied && event.GVR.Resource == "clusterroles" && event.Code >= http.StatusInternalServerError {
-		v.failed++
+		l.failed++
 	}
 }
 
-// requireCounted compares the records with the audit log: none may count less, and all together no more than failed calls.
-func requireCounted(t *testing.T, want verdicts, before, after map[string]int64) {
+// requireCounted compares the records with the audit log. No record may count fewer denials, and their surplus must not exceed the
+// failed calls.
+func requireCounted(t *testing.T, want logged, before, after map[string]int64) {
 	t.Helper()
 	surplus := int64(0)
 	for name, count := range after {
@@ -107,7 +108,7 @@ func requireCounted(t *testing.T, want verdicts, before, after map[string]int64)
 		}
 	}
 	if surplus < 0 || surplus > want.failed+want.unlogged {
-		t.Errorf("the records count %d more than the audit log has denials, which has %d failed calls, and lacks %d at the most",
+		t.Errorf("the records count %d denials more than the audit log, which has %d failed calls and lacks at most %d",
 			surplus, want.failed, want.unlogged)
 	}
 }

@@ -29,7 +29,7 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)
 			before, from := counts(t), startOfLog(t)
-			seen := play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Most: test.denials})
+			seen := play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Max: test.denials})
 			awaitStored(t, replicas)
 			if seen.Denied != test.denials {
 				t.Errorf("the clients saw %d denials, want %d", seen.Denied, test.denials)
@@ -44,7 +44,6 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 	}
 }
 
-// A guard that is killed is row R5 of the targets.
 func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 2)
@@ -64,20 +63,20 @@ func TestNoDenialIsLostWhenGuardsAreKilled(t *testing.T) {
 		t.Errorf("the clients saw %d denials, and the audit log has %d: want %d or more, and no fewer in the log",
 			seen.Denied, want.total(), kills*denialsPerKill)
 	}
-	// A kill fails the calls that the guard is answering, one per client at most.
-	if most := max(want.total()/20, kills*outageClients); want.failed > most || seen.Failed > most {
-		t.Errorf("%d calls failed in the audit log, and %d for the clients: want %d at most", want.failed, seen.Failed, most)
+	// A kill fails the calls in progress: at most one per client.
+	if limit := max(want.total()/20, kills*outageClients); want.failed > limit || seen.Failed > limit {
+		t.Errorf("%d calls failed in the audit log, and %d for the clients: want at most %d", want.failed, seen.Failed, limit)
 	}
 	report.Line(t, "guards killed: %d denials all recorded; %d calls failed", want.total(), want.failed)
 }
 
-// The guard stores its records in another API server than the one that asks it: while that one is down, denials go on, and
-// wait in the spool.
+// The guard stores records in the unguarded API server. While that one is stopped, the guard keeps denying, and its records stay in
+// the spool.
 func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t))
 	spooled := func() (count float64) {
-		harness.Eventually(t, "the guard answers with its metrics", func() (bool, any) {
+		harness.Eventually(t, "the guard serves its metrics", func() (bool, any) {
 			var err error
 			count, err = replicas[0].guard.Metric(t.Context(), `apigw_guardian_audit_facts_total{safe_in="spool"}`)
 			return err == nil, err
@@ -99,7 +98,7 @@ func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1)
-	// Each client has one call under way when the API server ends, which then cannot log it any more.
+	// Each client has one call in progress when the API server ends, which may not log it.
 	requireOutage(t, replicas, outageClients, func() {
 		harness.Of(t).Cluster.StopAPIServer()
 		time.Sleep(outage())
@@ -117,15 +116,15 @@ func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
 	})
 }
 
-// A guard that dies while the store is down leaves its spool to the next one.
-func TestTheSpoolOutlivesItsGuard(t *testing.T) {
+// A guard that is killed during an outage of the store leaves its spool to the next guard.
+func TestTheSpoolSurvivesItsGuard(t *testing.T) {
 	harness.Take(t)
 	for _, mode := range []string{"blocking", "batch"} {
 		t.Run(mode, func(t *testing.T) {
 			replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t), "--audit-mode="+mode)
 			before, from := counts(t), startOfLog(t)
 			harness.Of(t).Cluster.StopUnguarded()
-			seen := play(t.Context(), t, scenario.Flood{Clients: 8, Users: 20, Most: 400})
+			seen := play(t.Context(), t, scenario.Flood{Clients: 8, Users: 20, Max: 400})
 			replicas[0].kill()
 			must(t, harness.Of(t).Cluster.StartUnguarded(t.Context()))
 			replicas[0].start()
@@ -139,13 +138,13 @@ func TestTheSpoolOutlivesItsGuard(t *testing.T) {
 	}
 }
 
-// outage is how long a component is down: longer than an attempt to store a record, and than the pause before the next one.
+// outage returns the time that a component is stopped: longer than an attempt to store a record plus the pause after it.
 func outage() time.Duration { return harness.Full(30*time.Second, 8*time.Second) }
 
-// outageClients is how many clients go on meanwhile.
+// outageClients is the number of clients during an outage.
 const outageClients = 8
 
-// flood is forbidden writes by outageClients, in the background.
+// flood sends forbidden writes by outageClients in the background.
 type flood struct {
 	t       *testing.T
 	denials atomic.Int64
@@ -162,7 +161,7 @@ func startFlood(t *testing.T) *flood {
 	return f
 }
 
-// awaitMore returns once the clients have seen so many more denials.
+// awaitMore waits until the clients have seen count more denials.
 func (f *flood) awaitMore(count int64) {
 	f.t.Helper()
 	before := f.denials.Load()
@@ -172,14 +171,14 @@ func (f *flood) awaitMore(count int64) {
 	})
 }
 
-// end stops the clients and returns what they saw.
+// end stops the clients and returns their tally.
 func (f *flood) end() scenario.Tally {
 	f.cancel()
 	return <-f.seen
 }
 
-// requireOutage wants every denial counted that the audit log has, from before an outage until after it. unlogged is how many
-// calls the audit log may lack.
+// requireOutage fails the test unless the records count every denial in the audit log before, during and after an outage.
+// unlogged is the number of calls that the audit log may lack.
 func requireOutage(t *testing.T, replicas []*replica, unlogged int64, outage func()) {
 	t.Helper()
 	before, from := counts(t), startOfLog(t)
@@ -192,8 +191,8 @@ func requireOutage(t *testing.T, replicas []*replica, unlogged int64, outage fun
 	want := from.read(t)
 	want.unlogged = unlogged
 	requireCounted(t, want, before, counts(t))
-	if least := int64(2*outageClients) - unlogged; want.total() < least {
-		t.Errorf("the audit log has %d denials, want %d or more", want.total(), least)
+	if limit := int64(2*outageClients) - unlogged; want.total() < limit {
+		t.Errorf("the audit log has %d denials, want %d or more", want.total(), limit)
 	}
 	report.Line(t, "%s: %d denials all recorded; %d calls failed", t.Name(), want.total(), want.failed)
 }

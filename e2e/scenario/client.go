@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package scenario holds the writes that the guard is tried with: they are captured into the corpus, and played against a
-// real API server.
+// Package scenario has the writes that test the guard. They are captured into the corpus, and sent to a real API server.
 package scenario
 
 import (
@@ -20,13 +19,13 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Identity is who writes: the zero Identity is the admin, any other is impersonated by the admin.
+// Identity is the user of a write. The zero Identity is the admin; the admin impersonates any other.
 type Identity struct {
 	User   string
 	Groups []string
 }
 
-// Write is one request as it goes to the API server. Clients would retry and default; a test must know what it sends.
+// Write is one HTTP request to the API server. A Kubernetes client would add retries and defaults.
 type Write struct {
 	As          Identity
 	Method      string
@@ -36,7 +35,7 @@ type Write struct {
 	Body        []byte
 }
 
-// DryRun returns the same write, which the API server then does not store.
+// DryRun returns the same write as a dry-run.
 func (w Write) DryRun() Write {
 	query := url.Values{"dryRun": {metav1.DryRunAll}}
 	maps.Copy(query, w.Query)
@@ -44,16 +43,16 @@ func (w Write) DryRun() Write {
 	return w
 }
 
-// Answer is what the API server says to a Write.
+// Answer is the response of the API server.
 type Answer struct {
 	Code int
-	// AuditID leads to the event in the audit log.
+	// AuditID is the ID of the event in the audit log.
 	AuditID  string
 	Warnings []string
 	Body     []byte
 }
 
-// Status returns the answer as a Status; it is empty where the answer is an object.
+// Status returns the answer as a Status; zero if the answer is an object.
 func (a Answer) Status() metav1.Status {
 	var status metav1.Status
 	if err := json.Unmarshal(a.Body, &status); err != nil || status.Kind != "Status" {
@@ -68,7 +67,7 @@ type Client struct {
 	client *http.Client
 }
 
-// NewClient returns a client that authenticates as config says.
+// NewClient returns a client with this configuration.
 func NewClient(config *rest.Config) (*Client, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
@@ -77,7 +76,7 @@ func NewClient(config *rest.Config) (*Client, error) {
 	return &Client{host: config.Host, client: client}, nil
 }
 
-// Do sends one write. An error says that there was no answer; a refusal is an answer.
+// Do sends one write. It returns an error only if there was no answer: a refusal is an answer.
 func (c *Client) Do(ctx context.Context, w Write) (Answer, error) {
 	target := c.host + w.Path
 	if len(w.Query) > 0 {
@@ -115,7 +114,7 @@ func (c *Client) send(request *http.Request) (Answer, error) {
 	}, nil
 }
 
-// must sends a write that can only fail by a fault of the testbed.
+// must sends a write and returns an error unless the answer has one of the codes.
 func (c *Client) must(ctx context.Context, w Write, codes ...int) (Answer, error) {
 	answer, err := c.Do(ctx, w)
 	if err != nil {

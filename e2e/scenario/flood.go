@@ -11,24 +11,24 @@ import (
 	"sync/atomic"
 )
 
-// Flood is forbidden writes by many users, as fast as its clients can send them.
+// Flood sends forbidden writes by many users as fast as possible.
 type Flood struct {
 	Clients, Users int
-	// Most ends the flood after so many writes; zero for not before the context ends.
-	Most int64
-	// Denials counts the denials while the flood goes on, unless it is nil.
+	// Max is the number of writes after which the flood ends; 0 means that it ends with the context.
+	Max int64
+	// Denials counts the denials during the flood; nil counts none.
 	Denials *atomic.Int64
 }
 
-// Tally is what became of a flood's writes, as its clients saw it.
+// Tally counts the writes of a flood by result, as its clients saw it.
 type Tally struct {
-	// Denied were answered by 403; Allowed by success, which must not be.
+	// Denied writes got 403. Allowed writes succeeded, which is an error of the guard.
 	Denied, Allowed int64
-	// Failed got another answer, or none.
+	// Failed writes got another answer, or none.
 	Failed int64
 }
 
-// Run returns when the flood is over and every write is answered.
+// Run sends the flood and returns after the answer to the last write.
 func (f Flood) Run(ctx context.Context, world *World) Tally {
 	var sent, allowed, failed atomic.Int64
 	denied := f.Denials
@@ -40,10 +40,10 @@ func (f Flood) Run(ctx context.Context, world *World) Tally {
 		group.Go(func() {
 			for ctx.Err() == nil {
 				n := sent.Add(1)
-				if f.Most > 0 && n > f.Most {
+				if f.Max > 0 && n > f.Max {
 					return
 				}
-				// A call that is cut off at the end could be counted, and be in no audit log.
+				// Cancelling a call could leave a denial that is counted but not in the audit log.
 				answer, err := world.Guarded.Do(context.WithoutCancel(ctx), f.write(world, n))
 				switch {
 				case err == nil && answer.Code == http.StatusForbidden:

@@ -15,24 +15,24 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Scenario is one write, in a scene. Its name is the name of its review in the corpus.
+// Scenario is one write and its preparation. Its name is the name of its review in the corpus.
 type Scenario struct {
 	Name string
-	// Prepare sets the scene past the guard; nil where the world is as it should be.
+	// Prepare changes the world without the guard before the write; nil if no change is necessary.
 	Prepare func(ctx context.Context, w *World) error
-	// Write is the write that is judged.
+	// Write returns the write that the guard judges.
 	Write func(w *World) Write
-	// Unasked says that the match conditions keep the write from the guard, so that a live API server decides alone.
+	// Unasked says that the match conditions keep the write from the guard.
 	Unasked bool
 }
 
-// The users of a control plane; any of them may be impersonated.
+// The users of a control plane. An administrator can impersonate them.
 var (
 	controllerManager = Identity{User: "system:kube-controller-manager", Groups: []string{"system:authenticated"}}
 	apiServer         = Identity{User: "system:apiserver", Groups: []string{"system:masters"}}
 )
 
-// prepared sends writes past the guard.
+// prepared returns a function that sends the writes to the unguarded API server.
 func prepared(writes ...func(*World) Write) func(context.Context, *World) error {
 	return func(ctx context.Context, w *World) error {
 		for _, write := range writes {
@@ -49,7 +49,7 @@ func (w Write) as(identity Identity) Write {
 	return w
 }
 
-// All returns every scenario. The names sort by what is written to.
+// All returns every scenario. Sorting by name groups them by the written object.
 func All() []Scenario {
 	return slices.Concat(accounts(), roles(), bindings(), tokens(), mints(), fills(), deletions(), unrelated())
 }
@@ -96,7 +96,7 @@ func accounts() []Scenario {
 	}
 }
 
-// absentOwner makes the garbage collector delete what bears it.
+// absentOwner makes the garbage collector delete the object.
 const absentOwner = `{"apiVersion":"v1","kind":"ConfigMap","name":"absent","uid":"00000000-0000-4000-8000-000000000000"}`
 
 func roles() []Scenario {
@@ -156,7 +156,7 @@ func roles() []Scenario {
 	}
 }
 
-// manyLabels are more than a message names.
+// manyLabels returns a patch with more labels than a message names.
 func manyLabels() string {
 	var labels []string
 	for _, letter := range "abcdefghijklmnopqrst" {
@@ -201,8 +201,8 @@ func tokens() []Scenario {
 	return []Scenario{
 		token("blanked", `{"data":{"token":""}}`),
 		token("removed", `{"data":{"token":null}}`),
-		token("foreign-ca", `{"data":{"ca.crt":"Zm9yZWlnbg=="}}`),
-		token("foreign-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
+		token("wrong-ca", `{"data":{"ca.crt":"Zm9yZWlnbg=="}}`),
+		token("extra-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
 		token("immutable", `{"immutable":true}`),
 		token("label", `{"metadata":{"labels":{"team":"a"}}}`),
 		token("invalid-since", invalid),
@@ -231,13 +231,13 @@ func tokens() []Scenario {
 	}
 }
 
-// tokenSecret asks the controller manager for a token of the account.
+// tokenSecret returns a Secret that requests a token of the account.
 func tokenSecret(name, account string) string {
 	return `{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","metadata":{"name":"` + name +
 		`","namespace":"kube-system","annotations":{"kubernetes.io/service-account.name":"` + account + `"}}}`
 }
 
-// mints are the two ways past a rule on names by which a working credential comes about, and their like.
+// mints returns the two ways to get a credential that a rule on names would miss, and similar writes.
 func mints() []Scenario {
 	mint := func(name, manifest string) Scenario {
 		return Scenario{Name: "mint-" + name, Write: func(w *World) Write { return Create(w.Token, manifest) }}
@@ -269,24 +269,24 @@ func mints() []Scenario {
 	}
 }
 
-// other is another object of the same kind and namespace.
+// other returns another object of the same kind and namespace.
 func other(object *Object, name string) *Object {
 	copied := *object
 	copied.Path = object.Collection + "/" + name
 	return &copied
 }
 
-// repointed is another account's token Secret, made to ask for the reserved account's token.
+// repointed returns the token Secret of another account, changed to request a token of the reserved account.
 func repointed(token *Object, name string) *Object {
 	changed := other(token, name)
 	changed.Live = &unstructured.Unstructured{}
 	if err := changed.Live.UnmarshalJSON([]byte(tokenSecret(name, token.Account))); err != nil {
-		panic(err) // a literal of this file
+		panic(err) // impossible: the text is a constant
 	}
 	return changed
 }
 
-// fills are what the controller manager writes into a token Secret, and what an attacker who impersonates it might write.
+// fills returns the writes of the controller manager to a token Secret, and similar writes by an attacker who impersonates it.
 func fills() []Scenario {
 	fill := func(name, patch string) Scenario {
 		return Scenario{Name: "fill-" + name, Write: func(w *World) Write { return Merge(w.Token, patch).as(controllerManager) }}
@@ -298,7 +298,7 @@ func fills() []Scenario {
 		fill("blanks", `{"data":{"token":null}}`),
 		fill("other-uid", `{"metadata":{"annotations":{"kubernetes.io/service-account.uid":"x"}}}`),
 		fill("other-namespace", `{"data":{"namespace":"ZGVmYXVsdA=="}}`),
-		fill("foreign-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
+		fill("extra-key", `{"data":{"extra":"Zm9yZWlnbg=="}}`),
 		fillEmpty("token", func(*filling) {}),
 		fillEmpty("token-with-garbage", func(f *filling) { f.token = "garbage" }),
 		fillEmpty("token-with-another-accounts", func(f *filling) { f.token = f.signed("default", f.secret, f.uid) }),
@@ -306,7 +306,7 @@ func fills() []Scenario {
 		fillEmpty("token-with-another-uids", func(f *filling) { f.token = f.signed("apigw-ingress", f.secret, "x") }),
 		fillEmpty("token-for-another-uid", func(f *filling) { f.uid = "x" }),
 		fillEmpty("token-in-another-namespace", func(f *filling) { f.namespace = "default" }),
-		fillEmpty("token-with-a-foreign-ca", func(f *filling) { f.ca = "foreign" }),
+		fillEmpty("token-with-a-wrong-ca", func(f *filling) { f.ca = "wrong" }),
 		{
 			Name:    "fill-bogus-uid",
 			Prepare: emptyToken(),
@@ -315,19 +315,19 @@ func fills() []Scenario {
 	}
 }
 
-// bogusUID marks a token Secret as one of an account that was never there.
+// bogusUID is a patch that sets the UID of an account that never existed.
 const bogusUID = `{"metadata":{"annotations":{"kubernetes.io/service-account.uid":"bogus"}}}`
 
-// emptyToken sets the scene of a token Secret that waits for the controller manager.
+// emptyToken returns a preparation that leaves the token Secret empty, and then sends the writes.
 func emptyToken(writes ...func(*World) Write) func(context.Context, *World) error {
 	return withoutController(append([]func(*World) Write{func(w *World) Write { return Delete(w.Token) }, createToken}, writes...)...)
 }
 
-// filling is what the controller manager writes into an empty token Secret.
+// filling has the values that the controller manager writes to an empty token Secret.
 type filling struct{ namespace, secret, uid, ca, token string }
 
-// fillEmpty fills the empty token Secret with true values, after the edit. The token has no valid signature: the guard reads its
-// claims only.
+// fillEmpty returns a scenario that fills the empty token Secret with true values, changed by edit. The token's signature is
+// invalid, because the guard reads only its claims.
 func fillEmpty(name string, edit func(*filling)) Scenario {
 	return Scenario{
 		Name:    "fill-empty-" + name,
@@ -336,7 +336,7 @@ func fillEmpty(name string, edit func(*filling)) Scenario {
 			f := filling{namespace: "kube-system", secret: w.Token.Name, uid: string(w.Account.Live.GetUID())}
 			ca, err := os.ReadFile(w.Cluster.RootCAFile())
 			if err != nil {
-				panic(err) // the cluster runs with it
+				panic(err) // impossible: the cluster uses the file
 			}
 			f.ca, f.token = string(ca), f.signed("apigw-ingress", f.secret, f.uid)
 			edit(&f)
@@ -363,7 +363,7 @@ func (f filling) signed(account, secret, uid string) string {
 
 func createToken(w *World) Write { return Create(w.Token, string(w.Token.Manifest())) }
 
-// withoutController sends writes past the guard, and past the controller manager, which would act on them.
+// withoutController stops the controller manager, which would act on the writes, and sends them to the unguarded API server.
 func withoutController(writes ...func(*World) Write) func(context.Context, *World) error {
 	return func(ctx context.Context, w *World) error {
 		w.stopController()
@@ -395,12 +395,12 @@ func deletions() []Scenario {
 				}
 			},
 		}, Scenario{
-			Name: "create-" + kind.name + "-foreign",
+			Name: "create-" + kind.name + "-with-a-label",
 			Write: func(w *World) Write {
 				object := kind.object(w)
-				foreign := object.Object()
-				foreign.SetLabels(map[string]string{"team": "a"})
-				body, _ := foreign.MarshalJSON()
+				labelled := object.Object()
+				labelled.SetLabels(map[string]string{"team": "a"})
+				body, _ := labelled.MarshalJSON()
 				return Create(object, string(body))
 			},
 		}, Scenario{

@@ -29,18 +29,18 @@ const (
 	ApplyPatch     = "application/apply-patch+yaml"
 )
 
-// Object is a reserved resource of the world, and its content before any scenario changes it.
+// Object is a reserved resource of the world.
 type Object struct {
 	*reserved.Resource
-	// Path is where it is, and Collection where its kind is.
+	// Path is the URL path of the object, and Collection that of its kind.
 	Path, Collection string
-	// Live is its content.
+	// Live is the content of the object before a scenario changes it.
 	Live *unstructured.Unstructured
 }
 
-// World is a cluster in which the built-in set is applied and its token filled.
+// World is a cluster with the built-in reservation applied and its token Secret filled.
 type World struct {
-	// Guarded asks the guard; Unguarded is the way around it, which sets a scene.
+	// Guarded is a client of the API server that calls the guard. Unguarded is a client of the one that does not.
 	Guarded, Unguarded *Client
 	Cluster            *testbed.Cluster
 	// The four objects of the built-in set.
@@ -49,7 +49,7 @@ type World struct {
 	controllerStopped bool
 }
 
-// Start starts a cluster with a world in it. The caller stops World.Cluster.
+// Start starts a cluster and makes it a world. The caller must stop World.Cluster.
 func Start(ctx context.Context, config testbed.Config) (*World, error) {
 	cluster, err := testbed.Start(ctx, config)
 	if err != nil {
@@ -65,7 +65,7 @@ func Start(ctx context.Context, config testbed.Config) (*World, error) {
 	return world, nil
 }
 
-// NewWorld makes a world of a cluster for which StartUnguarded was called, and applies the built-in set there.
+// NewWorld applies the built-in reservation to a cluster after StartUnguarded, and returns its world.
 func NewWorld(ctx context.Context, cluster *testbed.Cluster) (*World, error) {
 	guarded, errGuarded := NewClient(cluster.AdminConfig())
 	unguarded, errUnguarded := NewClient(cluster.UnguardedConfig())
@@ -85,7 +85,7 @@ func NewWorld(ctx context.Context, cluster *testbed.Cluster) (*World, error) {
 	return w, w.rebuild(ctx)
 }
 
-// authorizeAll grants everything to every authenticated user, so that only the guard can deny a write.
+// authorizeAll grants all permissions to every authenticated user, so that only the guard can deny a write.
 func (w *World) authorizeAll(ctx context.Context) error {
 	const binding = `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"scenario"},` +
 		`"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},` +
@@ -94,7 +94,7 @@ func (w *World) authorizeAll(ctx context.Context) error {
 	return err
 }
 
-// Collection returns the path of all objects of a resource's kind in its namespace.
+// Collection returns the URL path of all objects of a resource's kind in its namespace.
 func Collection(resource *reserved.Resource) string {
 	prefix := "/api/" + resource.GVR.Version
 	if resource.GVR.Group != "" {
@@ -106,7 +106,7 @@ func Collection(resource *reserved.Resource) string {
 	return prefix + "/" + resource.GVR.Resource
 }
 
-// Objects returns the four in the order in which they are applied.
+// Objects returns the four objects in the order in which they are applied.
 func (w *World) Objects() []*Object { return []*Object{w.Account, w.Role, w.Binding, w.Token} }
 
 func (w *World) stopController() {
@@ -114,7 +114,7 @@ func (w *World) stopController() {
 	w.controllerStopped = true
 }
 
-// Reset puts the world back to its start, if anything has been written to it.
+// Reset restores the original world if any object has changed.
 func (w *World) Reset(ctx context.Context) error {
 	if w.controllerStopped {
 		if err := w.Cluster.StartControllerManager(ctx); err != nil {
@@ -134,19 +134,19 @@ func (w *World) Reset(ctx context.Context) error {
 	return nil
 }
 
-// Play sets the scene of a scenario.
+// Play prepares the world for a scenario.
 func (w *World) Play(ctx context.Context, s Scenario) error {
 	if s.Prepare == nil {
 		return nil
 	}
 	if err := s.Prepare(ctx, w); err != nil {
-		return fmt.Errorf("set the scene of %s: %w", s.Name, err)
+		return fmt.Errorf("prepare %s: %w", s.Name, err)
 	}
 	return w.sync(ctx)
 }
 
-// sync waits until the guarded API server has seen in its watch cache what was written through the other one: an update
-// starts from there, and admission would judge a change that was undone long ago.
+// sync waits until the watch cache of the guarded API server has the writes to the unguarded one. An update starts from the
+// cached object, so admission would otherwise compare with an outdated one.
 func (w *World) sync(ctx context.Context) error {
 	for _, object := range w.Objects() {
 		err := wait.PollUntilContextTimeout(ctx, 5*time.Millisecond, settleTimeout, true, func(ctx context.Context) (bool, error) {
@@ -167,7 +167,7 @@ func (w *World) sync(ctx context.Context) error {
 	return nil
 }
 
-// Read returns the object as it is now; nil where it is absent.
+// Read returns the stored object; nil if it is absent.
 func (w *World) Read(ctx context.Context, object *Object) (*unstructured.Unstructured, error) {
 	return read(ctx, w.Unguarded, object, "")
 }
@@ -182,7 +182,7 @@ func read(ctx context.Context, client *Client, object *Object, resourceVersion s
 	return live, live.UnmarshalJSON(answer.Body)
 }
 
-// rebuild deletes the four and applies them anew: the account gets a new uid, and its Secret a new token.
+// rebuild deletes the four objects and applies them again: the account gets a new UID, and its Secret a new token.
 func (w *World) rebuild(ctx context.Context) error {
 	objects := w.Objects()
 	for _, object := range slices.Backward(objects) {
@@ -199,15 +199,15 @@ func (w *World) rebuild(ctx context.Context) error {
 	return w.settle(ctx)
 }
 
-// settleTimeout bounds the wait for the controller manager, which takes some tens of milliseconds.
+// settleTimeout is the max time to wait for the controller manager, which usually takes less than 100 ms.
 const settleTimeout = 30 * time.Second
 
-// pokeInterval is how long settle waits for the controller manager before it changes the Secret again.
+// pokeInterval is the time that settle waits for the controller manager before it changes the Secret again.
 const pokeInterval = 3 * time.Second
 
-// settle waits until the token is filled and reads the four. The controller manager gives up on a token after ten attempts
-// within 5 s, which a guard that is ending may cost it; a change of the Secret lets it begin anew. One that has just started
-// deletes the Secret if it has not seen the new account yet.
+// settle waits until the token is filled and reads the four objects. The controller manager gives up on a token after ten failures
+// in 5 s, which a terminating guard can cause; a change of the Secret makes it try again. Right after its start it deletes the
+// Secret if it has not seen the new account yet.
 func (w *World) settle(ctx context.Context) error {
 	poked := time.Now()
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, settleTimeout, true, func(ctx context.Context) (bool, error) {
@@ -237,7 +237,7 @@ func (w *World) settle(ctx context.Context) error {
 	return w.sync(ctx)
 }
 
-// poke changes the token's Secret and changes it back.
+// poke changes the token Secret and reverts the change.
 func (w *World) poke(ctx context.Context) error {
 	for _, patch := range []string{`{"metadata":{"labels":{"poke":"yes"}}}`, `{"metadata":{"labels":{"poke":null}}}`} {
 		if _, err := w.Unguarded.must(ctx, Merge(w.Token, patch), http.StatusOK); err != nil {
@@ -264,17 +264,17 @@ func (w *World) dropFinalizers(ctx context.Context, object *Object) error {
 	return err
 }
 
-// Merge is a JSON merge patch of the object.
+// Merge returns a JSON merge patch of the object.
 func Merge(object *Object, patch string) Write {
 	return Write{Method: http.MethodPatch, Path: object.Path, ContentType: MergePatch, Body: []byte(patch)}
 }
 
-// Patch is a JSON patch of the object.
+// Patch returns a JSON patch of the object.
 func Patch(object *Object, operations string) Write {
 	return Write{Method: http.MethodPatch, Path: object.Path, ContentType: JSONPatch, Body: []byte(operations)}
 }
 
-// Apply is a server-side apply of a manifest to the object, by force.
+// Apply returns a server-side apply of the manifest with force.
 func Apply(object *Object, manifest string) Write {
 	return Write{
 		Method: http.MethodPatch, Path: object.Path, ContentType: ApplyPatch, Body: []byte(manifest),
@@ -282,23 +282,23 @@ func Apply(object *Object, manifest string) Write {
 	}
 }
 
-// Delete deletes the object.
+// Delete returns a deletion of the object.
 func Delete(object *Object) Write {
 	return Write{Method: http.MethodDelete, Path: object.Path, ContentType: JSON}
 }
 
-// Create creates an object of the same kind and namespace.
+// Create returns the creation of an object of the same kind and namespace.
 func Create(object *Object, manifest string) Write {
 	return Write{Method: http.MethodPost, Path: object.Collection, ContentType: JSON, Body: []byte(manifest)}
 }
 
-// Put replaces the object by what edit makes of its live content.
+// Put returns a replacement of the object by its live content, changed by edit.
 func Put(object *Object, edit func(*unstructured.Unstructured)) Write {
 	content := object.Live.DeepCopy()
 	edit(content)
 	body, err := json.Marshal(content.Object)
 	if err != nil {
-		panic(err) // it was read from JSON
+		panic(err) // impossible: the content was read from JSON
 	}
 	return Write{Method: http.MethodPut, Path: object.Path, ContentType: JSON, Body: body}
 }

@@ -13,26 +13,27 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// This file judges what kubectl and the API server note about a write in the object itself. A false note makes a later,
-// honest write do harm: kubectl removes the fields that last-applied-configuration has and its own manifest lacks, and
-// server-side apply removes the fields that managedFields gives to the manager that applies.
+// This file judges last-applied-configuration and managedFields, in which kubectl and the API server keep the history of an
+// object. Forged values turn a later, legitimate write into damage. kubectl apply removes the fields that
+// last-applied-configuration has and the applied manifest lacks. Server-side apply removes the fields that managedFields gives
+// to the applying manager.
 
-// isBookkeeping tells the fields that grant and hide nothing: those that the API server writes at every update, and a
-// harmless last-applied-configuration. The managed fields are judged on their own, see newOwners.
+// isBookkeeping reports whether a change of the field cannot do harm: the API server writes the field at every update, or it is
+// a harmless last-applied-configuration. newOwners judges managedFields.
 func (c *comparison) isBookkeeping(at *path, v versions) bool {
 	return at.is("metadata", "resourceVersion") || at.is("metadata", "generation") || at.is("metadata", "selfLink") ||
 		at.is("metadata", "managedFields") ||
 		at.is("metadata", "annotations", corev1.LastAppliedConfigAnnotation) && isLastAppliedHarmless(c.resource, v.new)
 }
 
-// maxAnnotation bounds the annotation as JSON: all annotations of an object together take 256 KiB at most
-// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation), and JSON as Go writes it takes up to six bytes for one.
+// maxAnnotation is the max size of the annotation as JSON. All annotations of an object take at most 256 KiB
+// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation), and Go's JSON takes up to six bytes for one.
 const maxAnnotation = 6 * 256 << 10
 
-// maxOwners bounds the field managers that are told apart. The API server itself merges the updates of more than ten managers.
+// maxOwners is the max number of field managers that are compared. The API server merges the updates of more than ten managers.
 const maxOwners = 1024
 
-// isLastAppliedHarmless says that the annotation is absent, or says nothing that the manifest does not say.
+// isLastAppliedHarmless reports whether the annotation is absent, or has only values that the manifest has too.
 func isLastAppliedHarmless(resource *reserved.Resource, annotation rawjson.Value) bool {
 	if annotation.IsEmpty() || string(annotation) == `""` {
 		return true
@@ -45,62 +46,63 @@ func isLastAppliedHarmless(resource *reserved.Resource, annotation rawjson.Value
 		return false
 	}
 	s := subset{resource: resource, budget: maxPasses * len(applied)}
-	return s.says(nil, resource.Manifest(), applied)
+	return s.contains(nil, resource.Manifest(), applied)
 }
 
-// subset compares a value with a manifest that may say more.
+// subset checks that a manifest contains every field of a value. The manifest may have more fields.
 type subset struct {
 	resource *reserved.Resource
-	budget   int
+	budget   int // bytes left to read
 }
 
-func (s *subset) says(at *path, want, value rawjson.Value) bool {
+// contains reports whether value has only fields of want, with the same values.
+func (s *subset) contains(at *path, want, value rawjson.Value) bool {
 	if s.budget -= len(value); s.budget < 0 {
 		return false
 	}
 	switch {
 	case len(want) == 0 && (isSystemOwned(s.resource, at) || leadsToSystemField(s.resource, at)):
-		return false // kubectl removes it from the live object, whatever its value is here
+		return false // the next kubectl apply would remove the field from the live object, whatever its value is here
 	case value.IsEmpty(), len(want) == 0 && value.TextIs(""):
 		return true
 	case at.is("metadata", "name") && s.resource.NamePrefix != "":
 		return strings.HasPrefix(value.Text(), s.resource.NamePrefix)
 	case at.is("metadata", "namespace") && s.resource.Namespace == "":
-		return true // kubectl does not look for the object there
+		return true // kubectl ignores the namespace of a cluster-scoped object
 	case isRules(s.resource, at):
 		return equalRules(want, value)
 	case value.IsObject():
-		return s.saysMembers(at, want, value)
+		return s.containsMembers(at, want, value)
 	case value.IsArray():
-		return s.saysElements(at, want, value)
+		return s.containsElements(at, want, value)
 	}
 	return rawjson.EqualText(want, value) || isFalseDefault(at, want, value)
 }
 
-func (s *subset) saysMembers(at *path, want, value rawjson.Value) bool {
+func (s *subset) containsMembers(at *path, want, value rawjson.Value) bool {
 	wants := membersOf(nil, want)
 	for key, member := range value.Members() {
-		if !s.says(&path{parent: at, key: key}, wants.take(key), member) {
+		if !s.contains(&path{parent: at, key: key}, wants.take(key), member) {
 			return false
 		}
 	}
 	return true
 }
 
-func (s *subset) saysElements(at *path, want, value rawjson.Value) bool {
+func (s *subset) containsElements(at *path, want, value rawjson.Value) bool {
 	wants, values := elements(nil, want), elements(nil, value)
 	if len(wants) != len(values) {
 		return false
 	}
 	for i, element := range values {
-		if !s.says(&path{parent: at, index: i + 1}, wants[i], element) {
+		if !s.contains(&path{parent: at, index: i + 1}, wants[i], element) {
 			return false
 		}
 	}
 	return true
 }
 
-// leadsToSystemField says that a field that only the control plane writes is within the field.
+// leadsToSystemField reports whether the field contains one that only the control plane writes.
 func leadsToSystemField(resource *reserved.Resource, at *path) bool {
 	depth := 0
 	for step := at; step != nil; step = step.parent {
@@ -111,14 +113,14 @@ func leadsToSystemField(resource *reserved.Resource, at *path) bool {
 	})
 }
 
-// owner is a field manager, as an entry of managedFields names it.
+// owner is a field manager, as an item of managedFields names it.
 type owner struct{ manager, operation string }
 
-// nobody is what the API server itself names as the owner of all fields at the first server-side apply to an object that has no
-// managed fields. No client applies under that name, so nothing is removed by it.
-func nobody() owner { return owner{manager: "before-first-apply", operation: "Update"} }
+// beforeFirstApply returns the owner that the API server gives all fields at the first server-side apply to an object without
+// managed fields. No client applies under this name, so no later apply removes them.
+func beforeFirstApply() owner { return owner{manager: "before-first-apply", operation: "Update"} }
 
-// newOwners returns the field managers that own, after a write and not before, a field that only the control plane writes.
+// newOwners returns the field managers that a write makes owners of a field that only the control plane writes.
 func newOwners(resource *reserved.Resource, old, new rawjson.Value) []owner {
 	if len(resource.SystemFields()) == 0 {
 		return nil
@@ -127,32 +129,26 @@ func newOwners(resource *reserved.Resource, old, new rawjson.Value) []owner {
 	return slices.DeleteFunc(after, func(o owner) bool { return slices.Contains(before, o) })
 }
 
-// ownersOf returns the managers that own a field that only the control plane writes, and no more than maxOwners of them.
+// ownersOf returns at most maxOwners managers that own a field that only the control plane writes.
 func ownersOf(resource *reserved.Resource, managedFields rawjson.Value) []owner {
 	var owners []owner
-	for entry := range managedFields.Elements() {
+	for item := range managedFields.Elements() {
 		if len(owners) == maxOwners {
 			break
 		}
-		o := owner{manager: entry.Get("manager").Text(), operation: entry.Get("operation").Text()}
-		if o != nobody() && ownsSystemField(resource, entry) {
+		o := owner{manager: item.Get("manager").Text(), operation: item.Get("operation").Text()}
+		if o != beforeFirstApply() && ownsSystemField(resource, item.Get("fieldsV1")) {
 			owners = append(owners, o)
 		}
 	}
 	return owners
 }
 
-func ownsSystemField(resource *reserved.Resource, entry rawjson.Value) bool {
-	fields := entry.Get("fieldsV1")
-	for _, field := range resource.SystemFields() {
-		if owns(fields, field) {
-			return true
-		}
-	}
-	return false
+func ownsSystemField(resource *reserved.Resource, fields rawjson.Value) bool {
+	return slices.ContainsFunc(resource.SystemFields(), func(field []string) bool { return owns(fields, field) })
 }
 
-// owns says that a set of fields, in the form of FieldsV1, has the field, or an object that it is in as a whole.
+// owns reports whether a set of fields, in the format FieldsV1, has the field, or has an object around it as a whole.
 func owns(fields rawjson.Value, field []string) bool {
 	for _, key := range field {
 		if fields = fields.Get("f:" + key); len(fields) == 0 || fields.IsEmpty() {
@@ -162,8 +158,8 @@ func owns(fields rawjson.Value, field []string) bool {
 	return true
 }
 
-// isForeign tells a field manager that is no controller's. kubectl turns the entry of its updates into one of server-side
-// apply, which removes the fields that it owns and does not name.
-func (o owner) isForeign() bool {
+// isUser reports whether the field manager is not a controller's. kubectl turns its Update items into Apply items, and its next
+// server-side apply then removes the fields that it owns and the manifest lacks.
+func (o owner) isUser() bool {
 	return o.operation != "Update" || strings.HasPrefix(o.manager, "kubectl")
 }

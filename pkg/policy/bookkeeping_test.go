@@ -18,7 +18,7 @@ import (
 
 const lastAppliedPath = "metadata.annotations[kubectl.kubernetes.io/last-applied-configuration]"
 
-// withMetadata returns the reserved manifest of a kind with further fields in its metadata, and a uid as a live object has.
+// withMetadata returns the reserved manifest of a kind with additional fields in its metadata, and a uid like a live object.
 func withMetadata(t *testing.T, kind string, fields map[string]any) string {
 	t.Helper()
 	var object map[string]any
@@ -41,38 +41,38 @@ func withMetadata(t *testing.T, kind string, fields map[string]any) string {
 	return string(data)
 }
 
-func TestLastAppliedConfigurationIsJudgedByWhatItSays(t *testing.T) {
+func TestLastAppliedConfigurationIsComparedWithTheManifest(t *testing.T) {
 	t.Parallel()
 	manifest := func(kind string) string { return string(builtIn(t, kind).Manifest()) }
 	for name, test := range map[string]struct {
 		kind, applied string
 		harmless      bool
 	}{
-		"the manifest":                         {"ClusterRole", manifest("ClusterRole"), true},
-		"the manifest of the token Secret":     {"Secret", manifest("Secret"), true},
-		"the manifest without its rules":       {"ClusterRole", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"apigw-ingress-clusterrole"}}`, true},
-		"empty fields that kubectl adds":       {"ServiceAccount", inMetadata(manifest("ServiceAccount"), `"annotations":{},"creationTimestamp":null`), true},
-		"another name under the prefix":        {"Secret", strings.Replace(manifest("Secret"), "token-guardian", "token-x7k2p", 1), true},
-		"rules in another order of verbs":      {"ClusterRole", strings.Replace(manifest("ClusterRole"), `"get","list"`, `"list","get"`, 1), true},
-		"a uid":                                {"ClusterRole", inMetadata(manifest("ClusterRole"), `"uid":"x"`), false},
-		"a resourceVersion":                    {"ServiceAccount", inMetadata(manifest("ServiceAccount"), `"resourceVersion":"1"`), false},
-		"a label":                              {"ClusterRoleBinding", inMetadata(manifest("ClusterRoleBinding"), `"labels":{"a":"b"}`), false},
-		"a token":                              {"Secret", `{"data":{"token":"eA=="},` + manifest("Secret")[1:], false},
-		"a verb more":                          {"ClusterRole", strings.Replace(manifest("ClusterRole"), `"get","list"`, `"get","delete","list"`, 1), false},
-		"a subject less":                       {"ClusterRoleBinding", strings.Replace(manifest("ClusterRoleBinding"), `"subjects":[{`, `"subjects":[{"x":1},{`, 1), false},
-		"a name outside of the prefix":         {"Secret", strings.Replace(manifest("Secret"), "apigw-ingress-token-guardian", "other", 1), false},
-		"empty data":                           {"Secret", `{"data":{},` + manifest("Secret")[1:], false},
-		"a token of null":                      {"Secret", `{"data":{"token":null},` + manifest("Secret")[1:], false},
-		"empty labels of a token Secret":       {"Secret", inMetadata(manifest("Secret"), `"labels":{}`), false},
-		"empty labels of a role":               {"ClusterRole", inMetadata(manifest("ClusterRole"), `"labels":{}`), true},
-		"a uid annotation of null":             {"Secret", strings.Replace(manifest("Secret"), `"annotations":{`, `"annotations":{"kubernetes.io/service-account.uid":null,`, 1), false},
-		"no Secrets of an account":             {"ServiceAccount", `{"secrets":[],` + manifest("ServiceAccount")[1:], false},
-		"an empty group of a subject":          {"ClusterRoleBinding", strings.Replace(manifest("ClusterRoleBinding"), `"subjects":[{`, `"subjects":[{"apiGroup":"",`, 1), true},
-		"a namespace of a role":                {"ClusterRole", inMetadata(manifest("ClusterRole"), `"namespace":"default"`), true},
-		"garbage":                              {"ClusterRole", `{"rules":`, false},
-		"a list":                               {"ClusterRole", `[]`, false},
-		"a text":                               {"ClusterRole", `"x"`, false},
-		"an object that is nested without end": {"ClusterRole", strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000), false},
+		"the manifest":                     {"ClusterRole", manifest("ClusterRole"), true},
+		"the manifest of the token Secret": {"Secret", manifest("Secret"), true},
+		"the manifest without its rules":   {"ClusterRole", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"apigw-ingress-clusterrole"}}`, true},
+		"empty fields that kubectl adds":   {"ServiceAccount", inMetadata(manifest("ServiceAccount"), `"annotations":{},"creationTimestamp":null`), true},
+		"another name under the prefix":    {"Secret", strings.Replace(manifest("Secret"), "token-guardian", "token-x7k2p", 1), true},
+		"rules in another order of verbs":  {"ClusterRole", strings.Replace(manifest("ClusterRole"), `"get","list"`, `"list","get"`, 1), true},
+		"a uid":                            {"ClusterRole", inMetadata(manifest("ClusterRole"), `"uid":"x"`), false},
+		"a resourceVersion":                {"ServiceAccount", inMetadata(manifest("ServiceAccount"), `"resourceVersion":"1"`), false},
+		"a label":                          {"ClusterRoleBinding", inMetadata(manifest("ClusterRoleBinding"), `"labels":{"a":"b"}`), false},
+		"a token":                          {"Secret", `{"data":{"token":"eA=="},` + manifest("Secret")[1:], false},
+		"an additional verb":               {"ClusterRole", strings.Replace(manifest("ClusterRole"), `"get","list"`, `"get","delete","list"`, 1), false},
+		"a changed subject":                {"ClusterRoleBinding", strings.Replace(manifest("ClusterRoleBinding"), `"subjects":[{`, `"subjects":[{"x":1},{`, 1), false},
+		"a name outside of the prefix":     {"Secret", strings.Replace(manifest("Secret"), "apigw-ingress-token-guardian", "other", 1), false},
+		"empty data":                       {"Secret", `{"data":{},` + manifest("Secret")[1:], false},
+		"a token of null":                  {"Secret", `{"data":{"token":null},` + manifest("Secret")[1:], false},
+		"empty labels of a token Secret":   {"Secret", inMetadata(manifest("Secret"), `"labels":{}`), false},
+		"empty labels of a role":           {"ClusterRole", inMetadata(manifest("ClusterRole"), `"labels":{}`), true},
+		"a uid annotation of null":         {"Secret", strings.Replace(manifest("Secret"), `"annotations":{`, `"annotations":{"kubernetes.io/service-account.uid":null,`, 1), false},
+		"no Secrets of an account":         {"ServiceAccount", `{"secrets":[],` + manifest("ServiceAccount")[1:], false},
+		"an empty group of a subject":      {"ClusterRoleBinding", strings.Replace(manifest("ClusterRoleBinding"), `"subjects":[{`, `"subjects":[{"apiGroup":"",`, 1), true},
+		"a namespace of a role":            {"ClusterRole", inMetadata(manifest("ClusterRole"), `"namespace":"default"`), true},
+		"garbage":                          {"ClusterRole", `{"rules":`, false},
+		"a list":                           {"ClusterRole", `[]`, false},
+		"a text":                           {"ClusterRole", `"x"`, false},
+		"a deeply nested object":           {"ClusterRole", strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,9 +99,9 @@ func TestLastAppliedConfigurationIsJudgedByWhatItSays(t *testing.T) {
 	}
 }
 
-func TestManagedFieldsThatGiveAwaySystemFields(t *testing.T) {
+func TestNewOwnersOfSystemFieldsAreDenied(t *testing.T) {
 	t.Parallel()
-	entry := func(manager, operation, fields string) string {
+	item := func(manager, operation, fields string) string {
 		return fmt.Sprintf(`{"manager":%q,"operation":%q,"fieldsType":"FieldsV1","fieldsV1":%s}`, manager, operation, fields)
 	}
 	const (
@@ -110,24 +110,24 @@ func TestManagedFieldsThatGiveAwaySystemFields(t *testing.T) {
 		name    = `{"f:metadata":{"f:annotations":{".":{},"f:kubernetes.io/service-account.name":{}}},"f:type":{}}`
 		secrets = `{"f:secrets":{}}`
 	)
-	controller := entry("kube-controller-manager", "Update", token)
+	controller := item("kube-controller-manager", "Update", token)
 	for test, tc := range map[string]struct {
 		kind, old, new string
 		denied         bool
 	}{
 		"none":                                 {"Secret", "[]", "[]", false},
-		"a manager of the manifest's fields":   {"Secret", "[]", "[" + entry("kubectl", "Apply", name) + "]", false},
-		"a manager that owned them before":     {"Secret", "[" + controller + "]", "[" + controller + "," + entry("kubectl", "Apply", name) + "]", false},
+		"a manager of the manifest's fields":   {"Secret", "[]", "[" + item("kubectl", "Apply", name) + "]", false},
+		"a manager that owned them before":     {"Secret", "[" + controller + "]", "[" + controller + "," + item("kubectl", "Apply", name) + "]", false},
 		"the owner is dropped":                 {"Secret", "[" + controller + "]", "[]", false},
-		"the token to an applier":              {"Secret", "[" + controller + "]", "[" + entry("vendor", "Apply", token) + "]", true},
-		"the token to an updater":              {"Secret", "[" + controller + "]", "[" + controller + "," + entry("kubectl-client-side-apply", "Update", token) + "]", true},
-		"the operation alone changes":          {"Secret", "[" + controller + "]", "[" + entry("kube-controller-manager", "Apply", token) + "]", true},
-		"the API server's note of no owner":    {"Secret", "[]", "[" + entry("before-first-apply", "Update", token) + "]", false},
-		"all data as one field":                {"Secret", "[]", "[" + entry("vendor", "Apply", `{"f:data":{}}`) + "]", true},
-		"all annotations as one field":         {"Secret", "[]", "[" + entry("vendor", "Apply", `{"f:metadata":{"f:annotations":{}}}`) + "]", true},
-		"the uid annotation":                   {"Secret", "[]", "[" + entry("vendor", "Apply", uid) + "]", true},
-		"the Secrets of an account":            {"ServiceAccount", "[]", "[" + entry("vendor", "Apply", secrets) + "]", true},
-		"the rules of a role are the manifest": {"ClusterRole", "[]", "[" + entry("vendor", "Apply", `{"f:rules":{}}`) + "]", false},
+		"the token to an applier":              {"Secret", "[" + controller + "]", "[" + item("vendor", "Apply", token) + "]", true},
+		"the token to an updater":              {"Secret", "[" + controller + "]", "[" + controller + "," + item("kubectl-client-side-apply", "Update", token) + "]", true},
+		"the operation alone changes":          {"Secret", "[" + controller + "]", "[" + item("kube-controller-manager", "Apply", token) + "]", true},
+		"the owner before-first-apply":         {"Secret", "[]", "[" + item("before-first-apply", "Update", token) + "]", false},
+		"all data as one field":                {"Secret", "[]", "[" + item("vendor", "Apply", `{"f:data":{}}`) + "]", true},
+		"all annotations as one field":         {"Secret", "[]", "[" + item("vendor", "Apply", `{"f:metadata":{"f:annotations":{}}}`) + "]", true},
+		"the uid annotation":                   {"Secret", "[]", "[" + item("vendor", "Apply", uid) + "]", true},
+		"the Secrets of an account":            {"ServiceAccount", "[]", "[" + item("vendor", "Apply", secrets) + "]", true},
+		"the rules of a role are the manifest": {"ClusterRole", "[]", "[" + item("vendor", "Apply", `{"f:rules":{}}`) + "]", false},
 	} {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
@@ -146,8 +146,8 @@ func TestManagedFieldsThatGiveAwaySystemFields(t *testing.T) {
 	}
 }
 
-// A restoration that gives a system field away in passing is none.
-func TestARestorationGivesNothingAway(t *testing.T) {
+// A write that restores a field and also makes a user the owner of a system field is not a restoration.
+func TestARestorationKeepsTheOwnersOfSystemFields(t *testing.T) {
 	t.Parallel()
 	old := withMetadata(t, "Secret", map[string]any{"labels": map[string]any{"a": "b"}})
 	poisoned := json.RawMessage(`[{"manager":"vendor","operation":"Apply","fieldsV1":{"f:data":{"f:token":{}}}}]`)

@@ -15,49 +15,49 @@ import (
 type change struct {
 	at       *path
 	old, new rawjson.Value
-	// restored says that the field is afterwards as the reserved manifest has it.
+	// restored says that the new value equals the reserved manifest's.
 	restored bool
 }
 
-// versions are the values of one field: before the write, after it, and in the reserved manifest. A comparison of two objects
-// leaves want absent.
+// versions are the values of one field: before the write, after it, and in the reserved manifest. A comparison that needs no
+// manifest leaves want absent.
 type versions struct{ old, new, want rawjson.Value }
 
 const (
-	// maxChanges bounds the changes that a comparison collects. No honest write comes near it, and a message names a few.
+	// maxChanges is the max number of changes that a comparison collects. No legitimate write reaches it, and a message names few.
 	maxChanges = 1024
-	// maxPasses bounds how often a comparison reads the bytes of the objects. A value is read once for each object or list
-	// that it is nested in, so a hostile object costs its size times its depth. A ClusterRole is four deep.
+	// maxPasses is the max number of times that a comparison reads the bytes of the objects. It reads a value once for each
+	// object or list around it: a hostile object costs its size times its depth. A ClusterRole has a depth of four.
 	maxPasses = 16
-	// maxMembers bounds the members of an object, and the elements of a list, that are compared one by one: each takes 56 bytes
-	// of memory, and as few as two of the review.
+	// maxMembers is the max number of members of an object, or elements of a list, that are compared one by one. Each takes
+	// 56 bytes of memory, and as few as two bytes of the review.
 	maxMembers = 16 << 10
 )
 
-// comparison walks two versions of an object in one pass and collects what differs in meaning. Objects are compared member
-// by member, and lists element by element, as generic JSON: a typed decode would drop fields of a newer API server, and
-// hide a change to them.
+// comparison walks two versions of an object in one pass and collects the fields that differ in meaning. It compares objects
+// member by member, and lists element by element, as generic JSON. Decoding into types would drop the fields of a newer API
+// server and hide their changes.
 type comparison struct {
 	resource *reserved.Resource
 	purpose  purpose
 	changes  []change
-	// list is the outermost list that the walk is in; nil outside of lists.
+	// list is the outermost list around the current field; nil outside of lists.
 	list *listField
-	// budget is how many bytes may still be read.
+	// budget is the number of bytes left to read.
 	budget int
 }
 
-// purpose says which fields may differ and still mean the same.
+// purpose decides which fields a comparison ignores.
 type purpose int
 
 const (
 	// exact finds every difference.
 	exact purpose = iota
-	// ofVersions finds what an update changes, and whether that is restored.
+	// ofVersions finds the changes of an update, and whether each restores its field.
 	ofVersions
-	// ofCreation finds what differs from the manifest in any field that the creator of an object can set.
+	// ofCreation finds differences from the manifest in the fields that the creator of an object can set.
 	ofCreation
-	// ofDrift finds what differs from the manifest in any field that others than the control plane write.
+	// ofDrift finds differences from the manifest, except in fields that only the control plane writes.
 	ofDrift
 )
 
@@ -65,20 +65,20 @@ func newComparison(resource *reserved.Resource, purpose purpose, size int) compa
 	return comparison{resource: resource, purpose: purpose, budget: maxPasses * (size + len(resource.Manifest()))}
 }
 
-// compareVersions returns what an update from old to new changes, and whether that is all: a comparison ends early after
-// maxChanges, or when its objects are nested so deeply that it would take too long.
+// compareVersions returns the changes of an update from old to new, and whether they are complete. A comparison ends early after
+// maxChanges, or when it has used up its budget.
 func compareVersions(resource *reserved.Resource, old, new rawjson.Value) (changes []change, complete bool) {
 	c := newComparison(resource, ofVersions, len(old)+len(new))
 	c.values(nil, versions{old, new, resource.Manifest()})
 	return c.changes, !c.isOver()
 }
 
-// isOver says that the comparison has ended early.
+// isOver reports whether the comparison has ended early.
 func (c *comparison) isOver() bool { return len(c.changes) >= maxChanges || c.budget < 0 }
 
-// Drift returns the paths of the fields in which a live object is not as its reserved manifest says, in no given order.
-// Fields that the control plane writes (a token, references to it, the status) do not count, nor does the order of RBAC
-// rules. It returns nothing for a resource without a manifest.
+// Drift returns the paths of the fields in which a live object differs from its reserved manifest, in no given order. It ignores
+// the fields that only the control plane writes (a token, references to it, the status) and the order of RBAC rules. It returns
+// nil for a resource without a manifest.
 func Drift(resource *reserved.Resource, live rawjson.Value) []string {
 	if !resource.HasManifest() {
 		return nil
@@ -88,15 +88,14 @@ func Drift(resource *reserved.Resource, live rawjson.Value) []string {
 	return pathsOf(c.changes)
 }
 
-// compareWithManifest returns in what an object that is being created differs from the manifest, in any field that its
-// creator can set.
+// compareWithManifest returns the differences between a new object and the manifest, in the fields that the creator can set.
 func compareWithManifest(resource *reserved.Resource, object rawjson.Value) []change {
 	c := newComparison(resource, ofCreation, len(object))
 	c.values(nil, versions{old: resource.Manifest(), new: object})
 	return c.changes
 }
 
-// isSame tells fields that differ, and mean the same for the purpose all the same.
+// isSame reports whether the comparison ignores a difference in the field.
 func (c *comparison) isSame(at *path, v versions) bool {
 	switch c.purpose {
 	case exact:
@@ -110,8 +109,8 @@ func (c *comparison) isSame(at *path, v versions) bool {
 	}
 }
 
-// isSameAsManifest passes over what the API server assigns to every object, and over the name, by which the resource was
-// found: it may be another one under the reserved prefix.
+// isSameAsManifest ignores the fields that the API server assigns to every object. It ignores the name too, because another
+// name with the reserved prefix is also reserved.
 func (c *comparison) isSameAsManifest(at *path, v versions) bool {
 	return c.isBookkeeping(at, v) || at.is("metadata", "uid") || at.is("metadata", "creationTimestamp") ||
 		at.is("metadata", "name") || isRules(c.resource, at) && equalRules(v.old, v.new)
@@ -145,12 +144,12 @@ func (c *comparison) values(at *path, v versions) {
 	}
 }
 
-// areBoth reports whether both values have a form; an empty one has any.
+// areBoth reports whether both values have a form. An empty value has every form, unless both are empty.
 func areBoth(form func(rawjson.Value) bool, a, b rawjson.Value) bool {
 	return form(a) && (form(b) || b.IsEmpty()) || form(b) && a.IsEmpty()
 }
 
-// isFalseDefault says that `immutable: false` equals its absence, as the API server's own validation has it.
+// isFalseDefault reports whether both values of the field immutable are false or absent: the API server treats them alike.
 func isFalseDefault(at *path, a, b rawjson.Value) bool {
 	isFalse := func(v rawjson.Value) bool { return v.IsEmpty() || string(v) == "false" }
 	return at.is("immutable") && isFalse(a) && isFalse(b)
@@ -175,8 +174,8 @@ func (c *comparison) objects(at *path, v versions) {
 	}
 }
 
-// lists compares element by element where that tells more than that the list has changed: where the lengths are the same,
-// and the elements are objects or lists.
+// lists compares lists of the same length element by element if the elements are objects or lists. It reports a change of any
+// other list as one change.
 func (c *comparison) lists(at *path, v versions) {
 	if c.list == nil {
 		c.list = &listField{at: at, v: v}
@@ -203,11 +202,11 @@ func (c *comparison) report(at *path, v versions) {
 	c.changes = append(c.changes, change{at: at, old: v.old, new: v.new, restored: c.isRestored(at, v)})
 }
 
-// listField is a list that changes. It is one field: a write restores it as a whole or not at all.
+// listField is a list that changes. A write restores it as a whole or not at all.
 type listField struct {
 	at *path
 	v  versions
-	// known says that restored has been found out.
+	// known says that restored is set.
 	known, restored bool
 }
 
@@ -223,7 +222,7 @@ func (c *comparison) isRestored(at *path, v versions) bool {
 	return c.list.restored
 }
 
-// equalsManifest says that the new value of a field means what the manifest has there.
+// equalsManifest reports whether the new value of a field means the same as the manifest's.
 func (c *comparison) equalsManifest(at *path, v versions) bool {
 	if isRules(c.resource, at) {
 		return equalRules(v.want, v.new)
@@ -234,7 +233,7 @@ func (c *comparison) equalsManifest(at *path, v versions) bool {
 	return len(inner.changes) == 0 && !inner.isOver()
 }
 
-// secretReferences compares the names only: which Secrets of its namespace the account lists.
+// secretReferences compares only the names of the Secrets that the account lists: all are in its namespace.
 func (c *comparison) secretReferences(at *path, v versions) {
 	olds, news := referencedNames(v.old), referencedNames(v.new)
 	if len(olds) > maxMembers || !slices.Equal(olds, news) {
@@ -242,7 +241,7 @@ func (c *comparison) secretReferences(at *path, v versions) {
 	}
 }
 
-// referencedNames returns the names in order, and no more than one over maxMembers of them.
+// referencedNames returns the names in order, and stops after one more than maxMembers.
 func referencedNames(references rawjson.Value) []string {
 	var names []string
 	for reference := range references.Elements() {
@@ -251,7 +250,7 @@ func referencedNames(references rawjson.Value) []string {
 		}
 		name := reference.Get("name")
 		if !name.IsString() {
-			name = reference // no reference at all: it is equal to itself only
+			name = reference // not a reference: it equals only itself
 		}
 		names = append(names, string(name))
 	}
@@ -266,7 +265,7 @@ func isSecretReferences(resource *reserved.Resource, at *path) bool {
 	return at.is("secrets") && resource.IsServiceAccount()
 }
 
-// isSystemOwned tells the fields that only the control plane writes. No other client restores them, whatever the value.
+// isSystemOwned reports whether only the control plane writes the field. No other client can restore it, whatever the value.
 func isSystemOwned(resource *reserved.Resource, at *path) bool {
 	return slices.ContainsFunc(resource.SystemFields(), at.startsWith)
 }

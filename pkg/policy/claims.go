@@ -10,9 +10,9 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// TokenClaims says for whom the token of a token Secret was issued. Two of them are equal if they name the same.
+// TokenClaims identifies the Secret and the ServiceAccount that a token was issued for.
 type TokenClaims struct {
-	// Namespace is that of the Secret and the ServiceAccount.
+	// Namespace is the namespace of both.
 	Namespace string
 	// Secret is the name of the Secret that holds the token.
 	Secret string
@@ -20,7 +20,7 @@ type TokenClaims struct {
 	Account, AccountUID string
 }
 
-// maxToken bounds the token that is read. A token that is signed with an RSA key of 4096 bits takes less than 2 KiB.
+// maxToken is the max size of a token. A token that is signed with an RSA key of 4096 bits takes less than 2 KiB.
 const maxToken = 16 << 10
 
 // The claims of the tokens that kube-controller-manager writes: legacyPrivateClaims in k8s.io/kubernetes/pkg/serviceaccount.
@@ -29,9 +29,9 @@ const (
 	legacyClaims = "kubernetes.io/serviceaccount/"
 )
 
-// ReadTokenClaims reads the claims of a token as a token Secret holds it, without base64 around it. It does not verify the
-// signature: equal claims do not show that the API server accepts the token. It returns false for anything but a JWT with the
-// issuer, the subject and the claims that kube-controller-manager writes.
+// ReadTokenClaims reads the claims of a token from a token Secret, already decoded from base64. It does not verify the signature:
+// the API server may refuse a token with the same claims. It returns false unless the token is a JWT with the issuer, the subject
+// and all claims that kube-controller-manager writes.
 func ReadTokenClaims(token []byte) (TokenClaims, bool) {
 	if len(token) > maxToken {
 		return TokenClaims{}, false
@@ -52,12 +52,12 @@ func ReadTokenClaims(token []byte) (TokenClaims, bool) {
 	return claims, isComplete && isLegacy
 }
 
-// subject is the user name of the ServiceAccount.
+// subject returns the user name of the ServiceAccount.
 func (c TokenClaims) subject() string {
 	return "system:serviceaccount:" + c.Namespace + ":" + c.Account
 }
 
-// readPart returns the JSON document of one part of a JWT; an absent Value where it holds none.
+// readPart returns the JSON document of one part of a JWT; an absent Value if there is none.
 func readPart(part []byte) rawjson.Value {
 	decoded, ok := decodePart(part)
 	if !ok {
@@ -70,10 +70,10 @@ func readPart(part []byte) rawjson.Value {
 	return document
 }
 
-// decodePart returns false for an empty part, and for one that is not base64url. The decoder would skip line breaks.
+// decodePart decodes base64url. It returns false for an empty part, and for invalid base64url.
 func decodePart(part []byte) ([]byte, bool) {
 	if len(part) == 0 || bytes.ContainsAny(part, "\r\n") {
-		return nil, false
+		return nil, false // the decoder would skip line breaks
 	}
 	decoded, err := base64.RawURLEncoding.Strict().AppendDecode(nil, part)
 	return decoded, err == nil

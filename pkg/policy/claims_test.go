@@ -12,13 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// jwt returns a token with this payload, and a signature that verifies under no key.
+// jwt returns a token with this payload and an invalid signature.
 func jwt(payload string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg":"RS256","kid":"k"}`)) + "." + encode([]byte(payload)) + "." + encode([]byte("signature"))
 }
 
-// legacyPayload is what kube-controller-manager signs, after the edit.
+// legacyPayload returns the payload that kube-controller-manager signs, changed by edit.
 func legacyPayload(tb testing.TB, edit func(map[string]any)) string {
 	tb.Helper()
 	claims := map[string]any{
@@ -52,7 +52,7 @@ func TestTokenClaimsNameAccountSecretAndUID(t *testing.T) {
 	}
 }
 
-func TestTokenClaimsOfAnythingElseAreNotRead(t *testing.T) {
+func TestOtherTokensHaveNoClaims(t *testing.T) {
 	t.Parallel()
 	valid := jwt(legacyPayload(t, unedited))
 	header, rest, _ := strings.Cut(valid, ".")
@@ -88,7 +88,7 @@ func TestTokenClaimsOfAnythingElseAreNotRead(t *testing.T) {
 	}
 }
 
-// FuzzReadTokenClaims compares with encoding/json: what is read is what the payload says.
+// FuzzReadTokenClaims compares the claims with those that encoding/json reads.
 func FuzzReadTokenClaims(f *testing.F) {
 	f.Add([]byte(jwt(legacyPayload(f, unedited))))
 	f.Add([]byte("a.b.c"))
@@ -101,7 +101,7 @@ func FuzzReadTokenClaims(f *testing.F) {
 		payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 		var document map[string]any
 		if err != nil || len(parts) != 3 || json.Unmarshal(payload, &document) != nil {
-			t.Fatalf("claims %+v of what is no JWT", claims)
+			t.Fatalf("claims %+v of a text that is not a JWT", claims)
 		}
 		if document["sub"] != "system:serviceaccount:"+claims.Namespace+":"+claims.Account {
 			t.Errorf("claims %+v of subject %v", claims, document["sub"])

@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package policy decides one question: may this write to a reserved resource happen?
+// Package policy decides whether a write to a reserved resource is allowed.
 //
-// A decision is a pure function of the request, the reserved set and the facts about the cluster that Case.Lookups asks for. It judges the
-// result of a write, not only who writes: what leaves a reserved resource as its manifest says is harmless from anyone; any
-// other write is not, but for a known system writer that makes exactly its own change.
+// A decision is a pure function of the request, the reserved set and the answers to Case.Lookups. It judges the result of a
+// write, not only its user. A write whose changes match the reserved manifest is allowed for every user. Any other write is
+// allowed only for a component of the control plane that makes its own change.
 package policy
 
 import (
@@ -13,24 +13,24 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// Reason is why a decision is what it is; a closed list, fit for a metric's label.
+// Reason is the reason of a decision. The list is closed, so that a metric can use it as a label.
 type Reason string
 
 // Reasons of a denial.
 const (
-	// Unreadable: the request cannot be judged, as it is broken, or of a kind, operation or subresource that is not known.
+	// Unreadable: the request is malformed, or its kind, operation or subresource is unknown.
 	Unreadable Reason = "Unreadable"
-	// TooLarge: the review is larger than any honest one.
+	// TooLarge: the review is larger than an API server sends.
 	TooLarge Reason = "TooLarge"
-	// Overloaded: the guard had no room in memory for the review.
+	// Overloaded: the review exceeded the guard's memory budget.
 	Overloaded Reason = "Overloaded"
-	// ReservedUpdate: the update changes a reserved resource away from its manifest.
+	// ReservedUpdate: the update makes a reserved resource differ from its manifest.
 	ReservedUpdate Reason = "ReservedUpdate"
 	// ReservedDelete: the write deletes a reserved resource, or completes its deletion.
 	ReservedDelete Reason = "ReservedDelete"
-	// ReservedCreate: the name is reserved, and the object is not its manifest.
+	// ReservedCreate: the name is reserved, and the object differs from its manifest.
 	ReservedCreate Reason = "ReservedCreate"
-	// TokenMint: the Secret would hold one more credential of a reserved ServiceAccount.
+	// TokenMint: the Secret would hold an additional credential of a reserved ServiceAccount.
 	TokenMint Reason = "TokenMint"
 )
 
@@ -40,21 +40,21 @@ const (
 	NotReserved Reason = "NotReserved"
 	// NoChange: the update changes nothing in meaning.
 	NoChange Reason = "NoChange"
-	// SystemWrite: the control plane keeps a reserved resource going.
+	// SystemWrite: the control plane keeps a reserved resource working.
 	SystemWrite Reason = "SystemWrite"
-	// SystemDelete: kube-controller-manager deletes a token Secret whose ServiceAccount is gone.
+	// SystemDelete: kube-controller-manager deletes a token Secret whose ServiceAccount no longer exists.
 	SystemDelete Reason = "SystemDelete"
-	// Restoration: every change goes towards the manifest.
+	// Restoration: every changed field matches the manifest again.
 	Restoration Reason = "Restoration"
-	// Unconfirmed: the write needs no denial, but nothing shows that its object is the live one. It leaves no record: the API
-	// server refuses it, or no API server has sent it.
+	// Unconfirmed: the write is allowed, but its object is not the live one. It is not recorded: the API server refuses it, or
+	// the caller is not an API server.
 	Unconfirmed Reason = "Unconfirmed"
-	// NamespaceTerminating: the whole namespace is going already; a denial would only leave it stuck.
+	// NamespaceTerminating: the namespace is terminating, and a denial would block its deletion for ever.
 	NamespaceTerminating Reason = "NamespaceTerminating"
 )
 
-// RecordedReasons returns the reasons that a record may bear, in the order in which people should read them. The others allow a
-// write that needs no record.
+// RecordedReasons returns the reasons that a record may have, in the order of presentation. Writes with other reasons are not
+// recorded.
 func RecordedReasons() []Reason {
 	return []Reason{
 		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, Unreadable, TooLarge, Overloaded,
@@ -62,10 +62,10 @@ func RecordedReasons() []Reason {
 	}
 }
 
-// Mode says what becomes of a write that is to be denied.
+// Mode decides whether a forbidden write is denied.
 type Mode string
 
-// Modes. The zero Mode enforces.
+// Modes. The zero Mode is Enforce; Observe allows forbidden writes and records them as WouldDeny.
 const (
 	Enforce Mode = "enforce"
 	Observe Mode = "observe"
@@ -75,17 +75,17 @@ const (
 type Decision struct {
 	Allowed bool
 	Reason  Reason
-	// Outcome is what the record of the decision says; empty for a decision that needs no record.
+	// Outcome is the outcome of the record; empty if the decision needs no record.
 	Outcome v1alpha1.Outcome
-	// Resource is the entry that the write concerns; nil where it concerns none, or none could be made out.
+	// Resource is the reserved resource that the write concerns; nil if there is none, or if the request is unreadable.
 	Resource *reserved.Resource
-	// Object is the written object, with its name shortened; zero where Resource is nil.
+	// Object is the written object, with its name shortened; zero if Resource is nil.
 	Object v1alpha1.ObjectReference
-	// Changed are the paths of the fields that the write changes; never a value.
+	// Changed has the paths of the fields that the write changes, never a value.
 	Changed []string
 }
 
-// Deny is the decision about a review that could not be read: Reason is Unreadable, TooLarge or Overloaded.
+// Deny returns the decision about a review that was not read. reason is Unreadable, TooLarge or Overloaded.
 func Deny(reason Reason) Decision {
 	return Decision{Reason: reason, Outcome: v1alpha1.Denied}
 }

@@ -11,18 +11,17 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// maxNamed is how many changed fields a message names.
+// maxNamed is the max number of changed fields that a message names.
 const maxNamed = 8
 
-// maxName bounds an object's name in a message. The longest that the API server takes for most kinds.
+// maxName is the max length of an object's name in a message: the limit of the API server for most kinds.
 const maxName = 253
 
-// Message tells a person what was denied, one line per fact:
+// Message returns the message of a denial for the user, which never contains a value of the object:
 //
 //	ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).
 //
-// The hint is the second line of a denial that concerns a reserved resource: how to make the change after all. An empty hint
-// leaves it out. The message never contains a value of the object. It is meant for a write that is denied, or would be.
+// If the denial concerns a reserved resource, a hint that is not empty is its second line. The hint tells how to make the change.
 func (d Decision) Message(hint string) string {
 	if d.Resource == nil || hint == "" {
 		return d.Sentence()
@@ -30,15 +29,15 @@ func (d Decision) Message(hint string) string {
 	return d.Sentence() + "\n" + hint
 }
 
-// Sentence is the first line of the Message: what must not be, and why.
+// Sentence returns the first line of the Message.
 func (d Decision) Sentence() string {
 	switch {
 	case d.Reason == TooLarge:
-		return "The request is too large to be read, and is denied as it may concern a reserved resource."
+		return "The request is too large and was denied, because it may concern a reserved resource."
 	case d.Reason == Overloaded:
-		return "The guard receives too much at a time to read the request, and denies it as it may concern a reserved resource. Try again."
+		return "The guard is overloaded and denied the request unread, because it may concern a reserved resource. Try again."
 	case d.Resource == nil:
-		return "The request cannot be judged, and is denied as it may concern a reserved resource."
+		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}
 	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(d.Object.Name))
 	switch d.Reason {
@@ -48,24 +47,24 @@ func (d Decision) Sentence() string {
 		}
 		return fmt.Sprintf("%s is reserved by %s and must not be deleted.", object, d.Resource.Owner)
 	case SystemDelete:
-		return fmt.Sprintf("%s is deleted by the control plane: its ServiceAccount is gone.", object)
+		return fmt.Sprintf("%s was deleted by the control plane: its ServiceAccount no longer exists.", object)
 	case TokenMint:
 		return fmt.Sprintf("%s would hold a token of ServiceAccount %q, which is reserved by %s.",
 			object, d.Resource.Account, d.Resource.Owner)
 	case ReservedCreate:
-		return d.foreign(object)
+		return d.createSentence(object)
 	default:
 		return fmt.Sprintf("%s is reserved by %s and must not be updated (changed: %s).",
 			object, d.Resource.Owner, list(d.Changed))
 	}
 }
 
-func (d Decision) foreign(object string) string {
+func (d Decision) createSentence(object string) string {
 	if d.Resource.NamePrefix != "" && d.Object.Name != d.Resource.Name {
 		return fmt.Sprintf("%s has the prefix %q, which is reserved by %s, and must not be created.",
 			object, d.Resource.NamePrefix, d.Resource.Owner)
 	}
-	return fmt.Sprintf("%s is reserved by %s and must not be created unlike its manifest (different: %s).",
+	return fmt.Sprintf("%s is reserved by %s and must match its manifest when it is created (different: %s).",
 		object, d.Resource.Owner, list(d.Changed))
 }
 

@@ -13,20 +13,20 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// maxPath bounds a rendered path in bytes: keys are foreign text, up to megabytes of it.
+// maxPath is the max length of a rendered path in bytes: the client chooses the keys, and they may have megabytes.
 const maxPath = 160
 
-// usualDepth and usualPath are what most paths need, in steps and in bytes.
+// usualDepth and usualPath suffice for most paths, in steps and in bytes.
 const (
 	usualDepth = 8
 	usualPath  = 64
 )
 
-// path is where a field stands in its object. The nil path is the object itself.
+// path is the position of a field in its object. The nil path is the object itself.
 type path struct {
 	parent *path
 	key    []byte
-	// index is one more than the position in a list; 0 stands for a key.
+	// index is the position in a list plus one; 0 means that the step is a key.
 	index int
 }
 
@@ -41,7 +41,7 @@ func (p *path) is(keys ...string) bool {
 	return p == nil
 }
 
-// startsWith reports whether the path is, or leads through, the field with these keys.
+// startsWith reports whether the path is the field with these keys, or a field inside it.
 func (p *path) startsWith(keys []string) bool {
 	for step := p; step != nil; step = step.parent {
 		if step.is(keys...) {
@@ -51,7 +51,7 @@ func (p *path) startsWith(keys []string) bool {
 	return false
 }
 
-// String renders the path as people write it: rules[2].verbs, metadata.labels[app.kubernetes.io/name].
+// String returns the path in the usual notation: rules[2].verbs, metadata.labels[app.kubernetes.io/name].
 func (p *path) String() string {
 	steps := make([]*path, 0, usualDepth)
 	for ; p != nil; p = p.parent {
@@ -79,17 +79,17 @@ func (p *path) write(b *strings.Builder) {
 	}
 }
 
-// isPlain says that a key can stand between dots.
+// isPlain reports whether a path can show the key without brackets.
 func isPlain(key []byte) bool {
 	return len(key) > 0 && len(key) <= maxPath && bytes.IndexFunc(key, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) < 0
 }
 
-// members is an object made ready for look-ups by key, where each key is taken once.
+// members finds the members of an object by key, and remembers which of them were taken.
 type members struct {
 	list []member
-	// index leads from a key to its place in list; nil for a short list, which is searched faster without.
+	// index maps a key to its position in list; nil for a short list, which is faster to search without.
 	index map[string]int
 }
 
@@ -99,11 +99,11 @@ type member struct {
 	taken bool
 }
 
-// searchedMembers is the longest list that is searched from its start. Beyond, a hostile object of a million labels would
-// cost its square.
+// searchedMembers is the max length of a list that is searched from its start. A longer list needs an index: the search for
+// each of a million labels would take quadratic time.
 const searchedMembers = 16
 
-// membersOf uses list, which is empty, as long as it has room. It ends after one member more than maxMembers.
+// membersOf reads an object into the empty list, or into a larger one. It stops after one member more than maxMembers.
 func membersOf(list []member, object rawjson.Value) members {
 	m := members{list: list}
 	for key, value := range object.Members() {
@@ -121,7 +121,7 @@ func membersOf(list []member, object rawjson.Value) members {
 	return m
 }
 
-// take returns the value under key and marks it as seen; an absent Value where there is none.
+// take returns the value of key and marks it as taken; an absent Value if there is none.
 func (m *members) take(key []byte) rawjson.Value {
 	i := m.find(key)
 	if i < 0 {

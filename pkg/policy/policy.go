@@ -13,9 +13,9 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Policy decides over writes to one reserved set. It is immutable and safe for concurrent use.
+// Policy decides about writes to one reserved set. It is immutable and safe for concurrent use.
 type Policy struct {
-	// Set is what is reserved. A nil Set knows no kind, so that everything is denied.
+	// Set holds the reserved resources. A nil Set knows no kind, so every write is denied.
 	Set *reserved.Set
 	// Mode applies to the whole set.
 	Mode Mode
@@ -23,20 +23,20 @@ type Policy struct {
 	Writers Writers
 }
 
-// write is a readable request that concerns a reserved resource, with all that the rules look at.
+// write is a request with the results of its comparison.
 type write struct {
 	*Request
 	resource *reserved.Resource
-	// old and new are what the object is known by before and after; zero where there is no such object.
+	// old and new identify the object before and after the write; zero if there is no such object.
 	old, new reserved.Identity
 	changes  []change
-	// complete says that changes are all that there are.
+	// complete says that changes has every change.
 	complete bool
-	// owners are the field managers that the write makes owners of fields that only the control plane writes.
+	// owners are the result of newOwners.
 	owners []owner
 }
 
-// permit is why a write is allowed, if the lookups hold.
+// permit is the reason to allow a write, if the lookups hold.
 type permit struct {
 	reason Reason
 	// outcome is empty for a write that needs no record.
@@ -44,7 +44,7 @@ type permit struct {
 	lookups []Lookup
 }
 
-// holds reports whether all lookups hold that the record, or else the permit, rests on.
+// holds reports whether all lookups with this ForRecord hold.
 func (p permit) holds(holds []bool, forRecord bool) bool {
 	for i, lookup := range p.lookups {
 		if lookup.ForRecord == forRecord && (i >= len(holds) || !holds[i]) {
@@ -60,11 +60,11 @@ type Case struct {
 	write *write
 	// readable is false for a request that cannot be judged.
 	readable bool
-	// permit is the first rule that allows the write; without a reason where none does.
+	// permit is the first rule that allows the write; zero if no rule does.
 	permit permit
 }
 
-// Review reads a request and compares its objects, in time linear in their size. The Case shares the bytes of the request.
+// Review reads a request and compares its objects, in linear time. The Case shares the bytes of the request.
 func (p *Policy) Review(request *Request) *Case {
 	w := newWrite(request)
 	c := &Case{mode: p.Mode, write: w, readable: p.isReadable(w)}
@@ -78,7 +78,7 @@ func (p *Policy) Review(request *Request) *Case {
 	return c
 }
 
-// permit returns the first rule that allows the write.
+// permit returns the first rule that allows the write; zero if no rule does.
 func (p *Policy) permit(w *write) permit {
 	if w.Operation == admissionv1.Update && len(w.changes) == 0 && len(w.owners) == 0 {
 		return permit{reason: NoChange}
@@ -92,13 +92,13 @@ func (p *Policy) permit(w *write) permit {
 	if w.isRestoration() {
 		return permit{reason: Restoration, outcome: v1alpha1.Restored, lookups: w.restorationLookups()}
 	}
-	return permit{} // an active unlock comes here
+	return permit{}
 }
 
-// Lookups returns the facts that the decision rests on; nil for most requests.
+// Lookups returns the lookups that the decision depends on; nil for most requests.
 func (c *Case) Lookups() []Lookup { return c.permit.lookups }
 
-// Decide returns the decision. holds says of each of Lookups whether it holds; one that is missing does not.
+// Decide returns the decision. holds[i] says whether Lookups()[i] holds; a missing value is false.
 func (c *Case) Decide(holds []bool) Decision {
 	w := c.write
 	switch {
@@ -124,8 +124,8 @@ func newWrite(request *Request) *write {
 	}
 }
 
-// isReadable reports whether the request has all parts that its operation needs, and no unknown part. An object without a name
-// would look like one that is not reserved.
+// isReadable reports whether the request has all parts that its operation needs, and is of a known kind. An object without a
+// name is unreadable: it would match no reserved resource.
 func (p *Policy) isReadable(w *write) bool {
 	if p.Set == nil || !p.Set.Knows(w.GVR) || w.Subresource != "" {
 		return false
@@ -142,7 +142,7 @@ func (p *Policy) isReadable(w *write) bool {
 	}
 }
 
-// reservedBy returns the reserved resource that a readable write is about, or nil.
+// reservedBy returns the reserved resource that a readable write concerns, or nil.
 func (p *Policy) reservedBy(w *write) *reserved.Resource {
 	resource := p.Set.Find(w.GVR, w.old, w.new)
 	if resource == nil || !resource.Guards(w.Operation) {
@@ -164,8 +164,8 @@ func (w *write) compare() {
 	}
 }
 
-// isRestoration reports whether every changed field afterwards equals the manifest. Fields that the write leaves alone do not
-// count, so that a user can correct one field after the other.
+// isRestoration reports whether the new value of every changed field equals the manifest's. It ignores unchanged fields, so a
+// user can correct one field after the other.
 func (w *write) isRestoration() bool {
 	switch w.Operation {
 	case admissionv1.Create:
@@ -178,8 +178,8 @@ func (w *write) isRestoration() bool {
 	}
 }
 
-// restorationLookups makes sure that a record is about a write that an API server was asked for: other callers of the guard do
-// not know the UID of the live object. And a restored token Secret is one more credential if another one is in use.
+// restorationLookups returns the lookups of a restoration. A record needs the UID of the live object, which a caller that is not
+// an API server does not know. A restored token Secret is an additional credential if another one is in use.
 func (w *write) restorationLookups() []Lookup {
 	lookups := []Lookup{w.isLive(w.new)}
 	if w.asksForToken() {
@@ -190,7 +190,7 @@ func (w *write) restorationLookups() []Lookup {
 	return lookups
 }
 
-// isLive asks whether the object as it was before the write is the live one.
+// isLive returns the lookup whether the old object of the write is the live one.
 func (w *write) isLive(object reserved.Identity) Lookup {
 	return Lookup{
 		Subject: Live, ForRecord: true, GVR: w.GVR, Namespace: object.Namespace, Name: object.Name,
@@ -198,19 +198,19 @@ func (w *write) isLive(object reserved.Identity) Lookup {
 	}
 }
 
-// asksForToken says that after the write, and not before, a Secret asks for a credential of the reserved account.
+// asksForToken reports whether the write makes a Secret request a token of the reserved account.
 func (w *write) asksForToken() bool {
 	return w.resource.IsTokenSecret() && w.new.Account == w.resource.Account && w.old.Account != w.resource.Account
 }
 
-// mints says that the write makes a Secret ask for one more credential of the reserved account: any but the reserved token
-// Secret, which may be made to while no other is in use.
+// mints reports whether the write makes a Secret with another name than the reserved one request a token. The reserved token
+// Secret may request one while no other is in use.
 func (w *write) mints() bool {
 	return w.asksForToken() && w.new.Name != w.resource.Name
 }
 
-// completesDeletion reports whether the update removes the last finalizer of an object that is being deleted. It looks like a
-// restoration, as the manifest has no finalizers.
+// completesDeletion reports whether the update removes the last finalizer of a terminating object. Such an update looks like a
+// restoration, because the manifest has no finalizers.
 func (w *write) completesDeletion() bool {
 	return !w.OldObject.Get("metadata", "deletionTimestamp").IsEmpty() &&
 		w.Object.Get("metadata", "finalizers").IsEmpty() && w.Object.Get("spec", "finalizers").IsEmpty()
@@ -245,7 +245,8 @@ func (w *write) decide(d Decision) Decision {
 	return d
 }
 
-// changedPaths names the managed fields only where nothing else is wrong with the write: who writes a field owns it.
+// changedPaths returns the paths of the changes. It adds managedFields only if no change is wrong: a write that changes a field
+// always owns it.
 func (w *write) changedPaths() []string {
 	paths := pathsOf(w.changes)
 	isWrong := func(c change) bool { return !c.restored }

@@ -29,7 +29,7 @@ func builtInPolicy(tb testing.TB) *Policy {
 	return &Policy{Set: set, Writers: DefaultWriters()}
 }
 
-// decideAs answers the lookups of a review of the corpus as when it was captured.
+// decideAs returns the decision about a review of the corpus, with the answers to its lookups at the time of capture.
 func decideAs(reviewed *Case, c corpus.Case) Decision {
 	var holds []bool
 	for _, lookup := range reviewed.Lookups() {
@@ -38,7 +38,7 @@ func decideAs(reviewed *Case, c corpus.Case) Decision {
 	return reviewed.Decide(holds)
 }
 
-// decide answers all lookups of a case alike.
+// decide returns the decision with the same answer to all lookups.
 func decide(c *Case, holds bool) Decision {
 	return c.Decide(slices.Repeat([]bool{holds}, len(c.Lookups())))
 }
@@ -52,7 +52,7 @@ func cases(tb testing.TB) []corpus.Case {
 	return cases
 }
 
-// decode reads a review with the types of the API, and not with the decoder of the webhook.
+// decode reads a review with the types of the Kubernetes API instead of the webhook's decoder.
 func decode(tb testing.TB, data []byte) *Request {
 	tb.Helper()
 	var review struct {
@@ -89,7 +89,7 @@ func expected(tb testing.TB, c corpus.Case) *admissionv1.AdmissionResponse {
 	return answer.Response
 }
 
-func TestDecideOverTheCorpusAlone(t *testing.T) {
+func TestDecideOverTheCorpus(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		t.Run(c.Name, func(t *testing.T) {
@@ -108,33 +108,33 @@ func TestDecideOverTheCorpusAlone(t *testing.T) {
 				t.Errorf("the second time differs\n%s", diff)
 			}
 			if !bytes.Equal(before, c.Review) {
-				t.Error("the review was written to")
+				t.Error("Decide changed the review")
 			}
 		})
 	}
 }
 
-// What is not known is denied: nothing of the corpus that rests on a fact is allowed without it.
-func TestDecideDeniesWithoutTheFact(t *testing.T) {
+// A write whose lookups do not hold is denied.
+func TestDecideDeniesIfALookupDoesNotHold(t *testing.T) {
 	t.Parallel()
 	found := 0
 	for _, c := range cases(t) {
 		reviewed := builtInPolicy(t).Review(decode(t, c.Review))
 		rests := slices.ContainsFunc(reviewed.Lookups(), func(l Lookup) bool { return !l.ForRecord })
 		if rests && (decide(reviewed, false).Allowed || reviewed.Decide(nil).Allowed) {
-			t.Errorf("%s: allowed without the fact", c.Name)
+			t.Errorf("%s: allowed although no lookup holds", c.Name)
 		}
 		if rests {
 			found++
 		}
 	}
 	if found < 5 {
-		t.Errorf("%d reviews rest on a fact, want 5 or more", found)
+		t.Errorf("%d reviews depend on a lookup, want 5 or more", found)
 	}
 }
 
-// Nobody but a controller is worth a look-up, and a fact helps nobody else.
-func TestFactsHelpControllersOnly(t *testing.T) {
+// Only a write by a controller causes a lookup, and only a controller's write is allowed by one.
+func TestLookupsAllowOnlyControllers(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
@@ -150,8 +150,8 @@ func TestFactsHelpControllersOnly(t *testing.T) {
 	}
 }
 
-// Any client of the webhook can make up a review, but does not know the UID of a live object.
-func TestAMadeUpReviewLeavesNoAllowedRecord(t *testing.T) {
+// Any client of the webhook can forge a review, but does not know the UID of a live object.
+func TestAForgedReviewLeavesNoRecordOfAnAllowedWrite(t *testing.T) {
 	t.Parallel()
 	found := 0
 	for _, c := range cases(t) {
@@ -188,22 +188,22 @@ func TestZeroValuesDeny(t *testing.T) {
 	}
 }
 
-func TestDecideDeniesWhatItCannotJudge(t *testing.T) {
+func TestDecideDeniesUnreadableRequests(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(*Request){
-		"an unknown operation":                 func(r *Request) { r.Operation = "CONNECT" },
-		"an operation in another case":         func(r *Request) { r.Operation = admissionv1.Operation(strings.ToLower(string(r.Operation))) },
-		"no operation":                         func(r *Request) { r.Operation = "" },
-		"an unknown kind":                      func(r *Request) { r.GVR.Resource = "pods" },
-		"an unknown group":                     func(r *Request) { r.GVR.Group += "x" },
-		"an unknown version":                   func(r *Request) { r.GVR.Version = "v2" },
-		"a subresource":                        func(r *Request) { r.Subresource = "scale" },
-		"no objects":                           func(r *Request) { r.Object, r.OldObject = nil, nil },
-		"objects without a name":               func(r *Request) { r.Object, r.OldObject = []byte(`{}`), []byte(`{}`) },
-		"objects that are not objects":         func(r *Request) { r.Object, r.OldObject = []byte(`"x"`), []byte(`[]`) },
-		"an update without what was before":    func(r *Request) { r.Operation, r.OldObject = "UPDATE", nil },
-		"a deletion without what was before":   func(r *Request) { r.Operation, r.OldObject = "DELETE", nil },
-		"a creation of what was there already": func(r *Request) { r.Operation, r.OldObject = "CREATE", []byte(`{"metadata":{"name":"x"}}`) },
+		"an unknown operation":               func(r *Request) { r.Operation = "CONNECT" },
+		"an operation in another case":       func(r *Request) { r.Operation = admissionv1.Operation(strings.ToLower(string(r.Operation))) },
+		"no operation":                       func(r *Request) { r.Operation = "" },
+		"an unknown kind":                    func(r *Request) { r.GVR.Resource = "pods" },
+		"an unknown group":                   func(r *Request) { r.GVR.Group += "x" },
+		"an unknown version":                 func(r *Request) { r.GVR.Version = "v2" },
+		"a subresource":                      func(r *Request) { r.Subresource = "scale" },
+		"no objects":                         func(r *Request) { r.Object, r.OldObject = nil, nil },
+		"objects without a name":             func(r *Request) { r.Object, r.OldObject = []byte(`{}`), []byte(`{}`) },
+		"objects that are not objects":       func(r *Request) { r.Object, r.OldObject = []byte(`"x"`), []byte(`[]`) },
+		"an update without what was before":  func(r *Request) { r.Operation, r.OldObject = "UPDATE", nil },
+		"a deletion without what was before": func(r *Request) { r.Operation, r.OldObject = "DELETE", nil },
+		"a creation with an old object":      func(r *Request) { r.Operation, r.OldObject = "CREATE", []byte(`{"metadata":{"name":"x"}}`) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -218,8 +218,8 @@ func TestDecideDeniesWhatItCannotJudge(t *testing.T) {
 	}
 }
 
-// In mode observe nothing is denied but what cannot be judged, and what would be denied is recorded.
-func TestObserveLetsPassAndRecords(t *testing.T) {
+// In mode observe, only an unreadable request is denied. A write that enforce would deny is recorded.
+func TestObserveAllowsAndRecords(t *testing.T) {
 	t.Parallel()
 	for _, c := range cases(t) {
 		p, request := builtInPolicy(t), decode(t, c.Review)
@@ -262,7 +262,7 @@ func edgePolicy(t *testing.T) *Policy {
 	return &Policy{Set: set, Writers: DefaultWriters()}
 }
 
-func TestReservationInANamespaceOfItsOwn(t *testing.T) {
+func TestReservationInADedicatedNamespace(t *testing.T) {
 	t.Parallel()
 	const (
 		configMap = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"namespace":"edge-system","name":"edge-router"},"data":{"mode":"strict"}}`
@@ -280,16 +280,16 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 		reason         Reason
 		say            string
 	}{
-		"the namespace is not deleted":          {"DELETE", "namespaces", admin, namespace, "", false, false, ReservedDelete, `Namespace "edge-system" holds resources reserved by Edge Router and must not be deleted.`},
-		"another namespace is":                  {"DELETE", "namespaces", admin, elsewhere, "", false, true, NotReserved, ""},
-		"the namespace is labelled":             {"UPDATE", "namespaces", admin, namespace, namespace, false, true, NotReserved, ""},
-		"a content is not changed":              {"UPDATE", "configmaps", admin, configMap, strings.Replace(configMap, "strict", "lax", 1), false, false, ReservedUpdate, `ConfigMap "edge-router" is reserved by Edge Router and must not be updated (changed: data.mode).`},
-		"a content is restored":                 {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, true, true, Restoration, ""},
-		"and one that is not the live one":      {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Unconfirmed, ""},
-		"no token is minted":                    {"CREATE", "secrets", admin, "", token, false, false, TokenMint, `Secret "x" would hold a token of ServiceAccount "edge-router", which is reserved by Edge Router.`},
-		"the namespace's end takes it along":    {"DELETE", "configmaps", namespaces, configMap, "", true, true, NamespaceTerminating, ""},
-		"but only if the end is known":          {"DELETE", "configmaps", namespaces, configMap, "", false, false, ReservedDelete, ""},
-		"and only for the namespace controller": {"DELETE", "configmaps", admin, configMap, "", true, false, ReservedDelete, ""},
+		"a user deletes the namespace":       {"DELETE", "namespaces", admin, namespace, "", false, false, ReservedDelete, `Namespace "edge-system" holds resources reserved by Edge Router and must not be deleted.`},
+		"another namespace":                  {"DELETE", "namespaces", admin, elsewhere, "", false, true, NotReserved, ""},
+		"an update of the namespace":         {"UPDATE", "namespaces", admin, namespace, namespace, false, true, NotReserved, ""},
+		"a change of the content":            {"UPDATE", "configmaps", admin, configMap, strings.Replace(configMap, "strict", "lax", 1), false, false, ReservedUpdate, `ConfigMap "edge-router" is reserved by Edge Router and must not be updated (changed: data.mode).`},
+		"a restored content":                 {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, true, true, Restoration, ""},
+		"a restored object that is not live": {"UPDATE", "configmaps", admin, strings.Replace(configMap, "strict", "lax", 1), configMap, false, true, Unconfirmed, ""},
+		"a minted token":                     {"CREATE", "secrets", admin, "", token, false, false, TokenMint, `Secret "x" would hold a token of ServiceAccount "edge-router", which is reserved by Edge Router.`},
+		"a deletion with the namespace":      {"DELETE", "configmaps", namespaces, configMap, "", true, true, NamespaceTerminating, ""},
+		"the namespace is not terminating":   {"DELETE", "configmaps", namespaces, configMap, "", false, false, ReservedDelete, ""},
+		"a user, in a terminating namespace": {"DELETE", "configmaps", admin, configMap, "", true, false, ReservedDelete, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -307,7 +307,7 @@ func TestReservationInANamespaceOfItsOwn(t *testing.T) {
 	}
 }
 
-// A lookup is asked for exactly the user, operation and kind that the write of a controller has.
+// Each write of a controller has exactly the lookups of its user, operation and kind.
 func TestLookups(t *testing.T) {
 	t.Parallel()
 	const (
@@ -358,7 +358,7 @@ func TestLookups(t *testing.T) {
 	}
 }
 
-// updateOf is an update of the built-in reserved resource of a kind.
+// updateOf returns an update of the built-in reserved resource of a kind.
 func updateOf(t *testing.T, kind, old, new string, user v1alpha1.User) *Request {
 	t.Helper()
 	return &Request{
@@ -366,7 +366,7 @@ func updateOf(t *testing.T, kind, old, new string, user v1alpha1.User) *Request 
 	}
 }
 
-// What looks like a system write or a restoration, and is one step away from it.
+// Each write is a system write or a restoration, or differs from one in a single detail.
 func TestNearMissesAreDenied(t *testing.T) {
 	t.Parallel()
 	const (

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// Whoever filters records by a reason is told which there are, so that a new one must be put where it belongs.
-func TestEveryReasonIsRecordedOrKnownNotToBe(t *testing.T) {
+// The help of --reason lists RecordedReasons, so every new reason must be sorted into one of the two groups.
+func TestEveryReasonIsKnownAsRecordedOrNot(t *testing.T) {
 	t.Parallel()
 	unrecorded := []Reason{NotReserved, NoChange, SystemWrite, Unconfirmed}
 	for _, reason := range declaredReasons(t) {
@@ -23,7 +23,7 @@ func TestEveryReasonIsRecordedOrKnownNotToBe(t *testing.T) {
 	}
 }
 
-// declaredReasons reads the constants of type Reason out of the source.
+// declaredReasons returns the constants of type Reason in the source.
 func declaredReasons(t *testing.T) []Reason {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "decision.go", nil, parser.SkipObjectResolution)
@@ -47,7 +47,7 @@ func declaredReasons(t *testing.T) []Reason {
 		return true
 	})
 	if len(reasons) < 11 {
-		t.Fatalf("found %d reasons only: %v", len(reasons), reasons)
+		t.Fatalf("found only %d reasons: %v", len(reasons), reasons)
 	}
 	return reasons
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// Request is the part of an AdmissionRequest that a decision reads. Its strings are as the API server sent them: unbounded and
-// not safe to print.
+// Request is the part of an AdmissionRequest that a decision reads. Its strings come from the API server unchanged: they are
+// unbounded and not safe to print.
 type Request struct {
 	// UID identifies the AdmissionRequest.
 	UID  string
@@ -21,10 +21,10 @@ type Request struct {
 	// Subresource is empty for the resource itself.
 	Subresource string
 	Operation   admissionv1.Operation
-	// Namespace and Name are those of the AdmissionRequest, for logs. Either may be empty: a decision reads them from the objects.
+	// Namespace and Name are for logs. Either may be empty: a decision reads them from the objects.
 	Namespace, Name string
 	User            v1alpha1.User
 	DryRun          bool
-	// Object and OldObject are nil where the operation has none. They share the bytes of the review.
+	// Object and OldObject are nil if the operation has none. They share the bytes of the review.
 	Object, OldObject rawjson.Value
 }

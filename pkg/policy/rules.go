@@ -11,27 +11,26 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// maxSimpleRules bounds the single permissions that a list of rules may come to and still be compared. One rule multiplies
-// its groups, resources, names and verbs, so that a role that fits into etcd could come to billions. The built-in manifest
-// comes to 41.
+// maxSimpleRules is the max number of single permissions in a list of rules that is compared. One rule multiplies its groups,
+// resources, names and verbs: a role that fits into etcd can have billions. The built-in manifest has 41.
 const maxSimpleRules = 1024
 
-// maxRulesBytes bounds the JSON of a list of rules that is compared: each text of one list is compared with those of the other.
-// The built-in manifest takes 1 kB.
+// maxRulesBytes is the max size of a list of rules that is compared, in bytes of JSON: the time is quadratic. The built-in
+// manifest takes 1 kB.
 const maxRulesBytes = 64 << 10
 
-// equalRules reports whether each of two lists of RBAC rules covers the other. Order does not count, nor does the way
-// permissions are split into rules. Rules that cannot be read whole, or are too many, are equal to nothing.
+// equalRules reports whether two lists of RBAC rules grant the same permissions. It ignores their order, and how permissions are
+// split into rules. It returns false if a rule has an unknown field, or if there are too many rules.
 //
-// The rules of what covers what are those of k8s.io/component-helpers/auth/rbac/validation, which a test holds this to. That
-// library decodes and multiplies out all rules: 30 times the whole decision. Here only a rule that differs is looked into.
+// A test compares it with k8s.io/component-helpers/auth/rbac/validation. That library decodes and multiplies out all rules, which
+// takes 30 times as long as the whole decision. This function multiplies out only the rules that differ.
 func equalRules(a, b rawjson.Value) bool {
 	as, readableA := readRules(a)
 	bs, readableB := readRules(b)
 	return readableA && readableB && coverAll(as, bs) && coverAll(bs, as)
 }
 
-// rule is one RBAC rule, its lists still as JSON.
+// rule is one RBAC rule. Its lists are JSON.
 type rule struct {
 	groups, resources, names, urls, verbs rawjson.Value
 }
@@ -56,7 +55,7 @@ func readRules(list rawjson.Value) ([]rule, bool) {
 	return rules, list.IsArray()
 }
 
-// readRule reports a rule as unknown where it has a field of a newer API server, which could narrow or widen it.
+// readRule returns known as false for a rule with an unknown field: a newer API server could use it to narrow or widen the rule.
 func readRule(element rawjson.Value) (r rule, known bool) {
 	for key, value := range element.Members() {
 		switch string(key) {
@@ -77,7 +76,7 @@ func readRule(element rawjson.Value) (r rule, known bool) {
 	return r, element.IsObject()
 }
 
-// simpleRules returns how many single permissions a rule comes to, never more than just over maxSimpleRules.
+// simpleRules returns the number of single permissions of a rule. Above maxSimpleRules, the number is not exact.
 func (r rule) simpleRules() int {
 	product := 1
 	for _, n := range [...]int{length(r.groups), length(r.resources), max(1, length(r.names)), length(r.verbs)} {
@@ -99,7 +98,7 @@ func (r rule) isSame(other rule) bool {
 		bytes.Equal(r.names, other.names) && bytes.Equal(r.urls, other.urls) && bytes.Equal(r.verbs, other.verbs)
 }
 
-// coverAll reports whether every single permission of the rules is one of the owners'.
+// coverAll reports whether the owners grant every single permission of the rules.
 func coverAll(owners, rules []rule) bool {
 	for i, r := range rules {
 		if i < len(owners) && owners[i].isSame(r) {
@@ -128,10 +127,10 @@ func coversResources(owners []rule, r rule) bool {
 	return true
 }
 
-// usualElements is how many elements most lists of a rule have.
+// usualElements is the max number of elements in most lists of a rule.
 const usualElements = 8
 
-// elements appends the elements of a list, and no more than one over maxMembers of them.
+// elements appends the elements of a list, and stops after one more than maxMembers.
 func elements(to []rawjson.Value, list rawjson.Value) []rawjson.Value {
 	for element := range list.Elements() {
 		if len(to) > maxMembers {
@@ -142,7 +141,7 @@ func elements(to []rawjson.Value, list rawjson.Value) []rawjson.Value {
 	return to
 }
 
-// permission is one thing that may be done; name is absent where it may be done whatever the name.
+// permission is one verb on one resource. An absent name means every name.
 type permission struct {
 	group, resource, verb, name rawjson.Value
 }
@@ -165,7 +164,8 @@ func (p permission) isGrantedBy(owner rule) bool {
 		(owner.names.IsEmpty() || len(p.name) > 0 && has(owner.names, p.name))
 }
 
-// hasResource knows that "*" stands for every resource and subresource, and "*/scale" for that subresource of every one.
+// hasResource reports whether the list has the resource. "*" is every resource and subresource, "*/scale" the subresource scale
+// of every resource.
 func hasResource(list, resource rawjson.Value) bool {
 	if hasOrAny(list, resource) {
 		return true
@@ -195,7 +195,7 @@ func coversURLs(owners []rule, r rule) bool {
 	return true
 }
 
-// hasURL knows that a trailing "*" stands for everything that starts like it.
+// hasURL reports whether the list has the URL. A trailing "*" matches every end.
 func hasURL(list rawjson.Value, url string) bool {
 	for element := range list.Elements() {
 		pattern := element.Text()

@@ -18,8 +18,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// The users that a control plane writes as. They are names only: an administrator may impersonate any of them, so that none
-// is allowed more than exactly its own change, with values that hold in this cluster.
+// The user names of the control plane. An administrator can impersonate each of them. Therefore a name permits only the change
+// that its component makes, with values that are true in this cluster.
 const (
 	DefaultControllerManager   = "system:kube-controller-manager"
 	DefaultNamespaceController = "system:serviceaccount:kube-system:namespace-controller"
@@ -27,16 +27,16 @@ const (
 	apiServerGroup             = "system:masters"
 )
 
-// Writers are exact user names. The zero Writers trust nobody but the API server itself.
+// Writers are exact user names of the control plane. The zero Writers trust only the API server.
 type Writers struct {
-	// ControllerManager fills token Secrets and clears up after them. Cloud distributions rename it.
+	// ControllerManager fills token Secrets, and deletes them after their ServiceAccount. Some distributions rename it.
 	ControllerManager []string
-	// NamespaceController deletes what is in a namespace that is being deleted.
+	// NamespaceController deletes the objects in a terminating namespace.
 	NamespaceController []string
 }
 
-// DefaultWriters are the names that Kubernetes itself uses. Without --use-service-account-credentials the controller
-// manager is its own namespace controller.
+// DefaultWriters returns the names that Kubernetes uses. Without --use-service-account-credentials, the namespace controller
+// writes as the controller manager.
 func DefaultWriters() Writers {
 	return Writers{
 		ControllerManager:   []string{DefaultControllerManager},
@@ -44,44 +44,45 @@ func DefaultWriters() Writers {
 	}
 }
 
-// Subject is what a Lookup is about.
+// Subject is the state of the cluster that a Lookup asks for.
 type Subject string
 
 // Subjects.
 const (
-	// AccountGone holds if the ServiceAccount is absent, or if UID is not empty and the ServiceAccount has another one.
+	// AccountGone holds if the ServiceAccount is absent, or if UID is set and the ServiceAccount has another UID.
 	AccountGone Subject = "AccountGone"
 	// AccountIs holds if the ServiceAccount exists and has this UID.
 	AccountIs Subject = "AccountIs"
 	// SecretGone holds if the Secret is absent.
 	SecretGone Subject = "SecretGone"
-	// NamespaceGoing holds if the namespace Name is being deleted.
+	// NamespaceGoing holds if the namespace Name is terminating.
 	NamespaceGoing Subject = "NamespaceGoing"
 	// ClusterCA holds if CA is the certificate authority of this cluster's API server.
 	ClusterCA Subject = "ClusterCA"
-	// OnlyToken holds if no token Secret but Name is in use for the ServiceAccount Account.
+	// OnlyToken holds if no token Secret except Name is in use for the ServiceAccount Account.
 	OnlyToken Subject = "OnlyToken"
-	// Live holds if the object of GVR exists and has this UID, or, where UID is empty, if there is no such object.
+	// Live holds if the object of GVR exists and has this UID. With an empty UID it holds if there is no such object.
 	Live Subject = "Live"
 )
 
-// Lookup is one fact about the cluster that a decision rests on. Subject says which of the fields behind ForRecord count.
+// Lookup is one state of the cluster that a decision depends on. Subject decides which of the fields after OnError are used.
 type Lookup struct {
 	Subject Subject
-	// ForRecord says that the write is allowed in any case, and is recorded only if the fact holds.
+	// ForRecord says that the lookup decides only whether an allowed write is recorded.
 	ForRecord bool
-	// OnError is the answer where the lookup fails.
+	// OnError is the answer if the lookup fails.
 	OnError bool
 
 	Namespace, Name, UID string
 	GVR                  schema.GroupVersionResource
 	// Account is the name of a ServiceAccount in Namespace.
 	Account string
-	// CA is PEM.
+	// CA is a certificate bundle in PEM.
 	CA string
 }
 
-// systemWrite returns the permit for a known writer that makes exactly its own change.
+// systemWrite returns the permit for a write that a component of the control plane makes under its own name; false if it is
+// another write.
 func (p *Policy) systemWrite(w *write) (permit, bool) {
 	if w.labelsLastUse() {
 		return permit{reason: SystemWrite}, true
@@ -109,21 +110,21 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 	return permit{}, false
 }
 
-// namespaceEnd returns the permit for the namespace controller that empties a namespace whose deletion is under way: a denial
-// would leave it Terminating for ever.
+// namespaceEnd returns the permit for a deletion by the namespace controller in a terminating namespace. A denial would leave
+// the namespace Terminating for ever.
 func (p *Policy) namespaceEnd(w *write) (permit, bool) {
-	fits := w.Operation == admissionv1.Delete && w.isInNamespaceOfItsOwn() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
+	fits := w.Operation == admissionv1.Delete && w.isInDedicatedNamespace() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
 	return permit{reason: NamespaceTerminating, outcome: v1alpha1.WouldDeny, lookups: []Lookup{{
 		Subject: NamespaceGoing, Name: w.resource.Namespace,
 	}}}, fits
 }
 
-func (w *write) isInNamespaceOfItsOwn() bool {
+func (w *write) isInDedicatedNamespace() bool {
 	return w.resource.Namespace != "" && w.resource.Namespace != metav1.NamespaceSystem
 }
 
-// labelsLastUse says that the API server notes on which day a token was last used. The match conditions of pkg/registration skip the
-// same write and no other: e2e/matchconditions compares the two.
+// labelsLastUse reports whether the API server labels a token Secret with the day of the token's last use. The match conditions
+// of pkg/registration skip exactly this write; e2e/matchconditions compares both.
 func (w *write) labelsLastUse() bool {
 	return w.resource.IsTokenSecret() && w.Operation == admissionv1.Update && w.User.Name == apiServer &&
 		slices.Contains(w.User.Groups, apiServerGroup) && w.changesOnly(func(c change) bool {
@@ -131,7 +132,7 @@ func (w *write) labelsLastUse() bool {
 	})
 }
 
-// isDate reports whether text is a day of the calendar as "2026-11-27". February has 29 days in every year.
+// isDate reports whether text is a date such as "2026-11-27". It accepts February 29 in every year.
 func isDate(text string) bool {
 	if len(text) != len("2026-11-27") || text[4] != '-' || text[7] != '-' || !areDigits(text[:4]+text[5:7]+text[8:]) {
 		return false
@@ -151,8 +152,8 @@ func areDigits(text string) bool {
 	return strings.Trim(text, "0123456789") == ""
 }
 
-// fillsToken says that a token Secret is filled, or gets the cluster's new CA, with values that are true if the lookups hold.
-// A token that is there is never changed.
+// fillsToken reports whether the write fills an empty token Secret, or replaces its CA certificate. The values are true if
+// the lookups hold. A write that changes an existing token does not fit.
 func (w *write) fillsToken() (lookups []Lookup, fits bool) {
 	namesAccount := false
 	fits = w.new.Account == w.resource.Account && w.changesOnly(func(c change) bool {
@@ -168,7 +169,7 @@ func (w *write) fillsToken() (lookups []Lookup, fits bool) {
 			return string(decoded(c.new)) == w.new.Namespace
 		case c.at.is("data", corev1.ServiceAccountTokenKey):
 			namesAccount = true
-			return w.isTokenOf(decoded(c.new))
+			return w.claimsMatch(decoded(c.new))
 		case c.at.is("metadata", "annotations", corev1.ServiceAccountUIDKey):
 			namesAccount = true
 			return true
@@ -183,17 +184,16 @@ func (w *write) fillsToken() (lookups []Lookup, fits bool) {
 	return lookups, fits
 }
 
-// isTokenOf says that a token claims to be of this Secret and its ServiceAccount.
-func (w *write) isTokenOf(token []byte) bool {
+// claimsMatch reports whether the token's claims name this Secret and its ServiceAccount.
+func (w *write) claimsMatch(token []byte) bool {
 	claims, readable := ReadTokenClaims(token)
 	return readable && claims == TokenClaims{
 		Namespace: w.new.Namespace, Secret: w.new.Name, Account: w.new.Account, AccountUID: accountUID(w.Object),
 	}
 }
 
-// trueUID returns the UID of the ServiceAccount that the deleted Secret had a token of; "" where its token and its annotation
-// do not say the same. The annotation alone says nothing: anyone who may update Secrets could have written it while the guard
-// was away.
+// trueUID returns the UID of the ServiceAccount that the deleted Secret had a token of; "" if its token and its annotation
+// differ. The annotation is no proof: while no guard runs, any client that may update Secrets can write it.
 func (w *write) trueUID() string {
 	uid := accountUID(w.OldObject)
 	claims, readable := ReadTokenClaims(decoded(w.OldObject.Get("data", corev1.ServiceAccountTokenKey)))
@@ -208,7 +208,7 @@ func accountUID(secret rawjson.Value) string {
 	return secret.Get("metadata", "annotations", corev1.ServiceAccountUIDKey).Text()
 }
 
-// decoded returns what a value of a Secret's data stands for; nothing where it is not base64.
+// decoded returns the bytes of a value in a Secret's data; nil if it is not base64.
 func decoded(value rawjson.Value) []byte {
 	data, err := base64.StdEncoding.DecodeString(value.Text())
 	if err != nil {
@@ -221,8 +221,8 @@ func (w *write) isAccount() bool {
 	return w.resource.Guard == reserved.GuardContent && w.resource.IsServiceAccount()
 }
 
-// droppedReference returns the name of the one Secret that an update takes from the account's list; "" where it does
-// anything else to the list.
+// droppedReference returns the name of the only Secret that an update removes from the account's list; "" if it changes the
+// list in another way.
 func (w *write) droppedReference() string {
 	before := referencedNames(w.OldObject.Get("secrets"))
 	after := referencedNames(w.Object.Get("secrets"))
@@ -239,9 +239,9 @@ func (w *write) droppedReference() string {
 	return rawjson.Value(before[at]).Text()
 }
 
-// changesOnly says that there are changes, that they are all of them, and that each satisfies f. The writer may become the
-// owner of what it changed.
+// changesOnly reports whether the write has changes, all of them were found, and each satisfies f. The writer may become the
+// owner of the fields that it changes.
 func (w *write) changesOnly(f func(change) bool) bool {
-	return len(w.changes) > 0 && w.complete && !slices.ContainsFunc(w.owners, owner.isForeign) &&
+	return len(w.changes) > 0 && w.complete && !slices.ContainsFunc(w.owners, owner.isUser) &&
 		!slices.ContainsFunc(w.changes, func(c change) bool { return !f(c) })
 }

@@ -23,16 +23,17 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// APIVersion and Kind are what a reservation file starts with.
+// APIVersion and Kind are the type of a reservation file.
 const (
 	APIVersion = guardian.Group + "/v1alpha1"
 	Kind       = "Reservation"
 )
 
-// ErrInvalid says that a reservation file is not one.
+// ErrInvalid means that a file is not a valid reservation.
 var ErrInvalid = errors.New("invalid reservation")
 
-// The chart cannot reach outside its folder, and grants its jobs what these manifests need.
+// The chart needs a copy, because Helm cannot read files outside the chart's directory. It grants its jobs the permissions that
+// these manifests need.
 //
 //go:generate cp apigw-ingress.yaml ../../charts/apigw-guardian/files/apigw-ingress.yaml
 //go:embed apigw-ingress.yaml
@@ -56,13 +57,13 @@ type fileSpec struct {
 }
 
 type fileResource struct {
-	// Resource is the plural name of the kind. If it is empty, the plural is guessed from the kind as Kubernetes guesses it.
+	// Resource is the plural name of the kind. If it is empty, the plural is guessed by the rules of apimachinery.
 	Resource   string         `json:"resource,omitempty"`
 	NamePrefix string         `json:"namePrefix,omitempty"`
 	Manifest   map[string]any `json:"manifest"`
 }
 
-// BuiltIn returns the set that the product brings: what API Gateway reserves.
+// BuiltIn returns the built-in set: the resources that API Gateway reserves.
 func BuiltIn() (*Set, error) {
 	reservation, err := parseBuiltIn()
 	if err != nil {
@@ -71,10 +72,9 @@ func BuiltIn() (*Set, error) {
 	return NewSet(reservation)
 }
 
-// Load returns the built-in set with the reservations of the files in dir, one each; "" stands for no such folder. Names
-// that start with a dot are passed over (mounted ConfigMaps have such); any other file must end in .yaml, .yml or .json.
-// The first mistake is returned with the file, the path in it, and what to do: ErrInvalid, ErrOverlap, or one of package
-// fs.
+// Load returns the built-in set plus the reservations in dir, one per file. An empty dir adds none. Load ignores names that
+// start with a dot, which mounted ConfigMaps have. Any other file must end in .yaml, .yml or .json. The error names the file and
+// the path of the first mistake. It is ErrInvalid, ErrOverlap, or an error of package fs.
 func Load(dir string) (*Set, error) {
 	if dir == "" {
 		return BuiltIn()
@@ -84,15 +84,15 @@ func Load(dir string) (*Set, error) {
 		return nil, err
 	}
 	reservations := []*Reservation{first}
-	entries, err := os.ReadDir(dir)
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read reservations: %w", err)
 	}
-	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
+	for _, item := range files {
+		if strings.HasPrefix(item.Name(), ".") {
 			continue
 		}
-		reservation, err := loadFile(filepath.Join(dir, entry.Name()))
+		reservation, err := loadFile(filepath.Join(dir, item.Name()))
 		if err != nil {
 			return nil, err
 		}
@@ -112,14 +112,14 @@ func parseBuiltIn() (*Reservation, error) {
 
 func loadFile(path string) (*Reservation, error) {
 	if !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
-		return nil, fmt.Errorf("%s: a reservation file ends in .yaml, .yml or .json: rename or remove it: %w", path, ErrInvalid)
+		return nil, fmt.Errorf("%s: the name of a reservation file ends in .yaml, .yml or .json: rename or remove it: %w", path, ErrInvalid)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("read reservation: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a file: %w: %w", path, ErrInvalid, fs.ErrInvalid)
+		return nil, fmt.Errorf("%s: not a regular file: %w: %w", path, ErrInvalid, fs.ErrInvalid)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -128,7 +128,7 @@ func loadFile(path string) (*Reservation, error) {
 	return Parse(path, data)
 }
 
-// Parse reads one reservation; source is where it comes from, for messages. The error is ErrInvalid.
+// Parse reads one reservation. Its errors are ErrInvalid and start with source, the path of the file.
 func Parse(source string, data []byte) (*Reservation, error) {
 	f, err := decode(data)
 	if err != nil {
@@ -138,8 +138,8 @@ func Parse(source string, data []byte) (*Reservation, error) {
 		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, errs.ToAggregate())
 	}
 	reservation := &Reservation{Name: f.Metadata.Name, Owner: f.Spec.Owner, Source: source}
-	for i, entry := range f.Spec.Resources {
-		resource, err := newResource(f, entry)
+	for i, r := range f.Spec.Resources {
+		resource, err := newResource(f, r)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w: %w", source, resourcesPath().Index(i).Child("manifest"), ErrInvalid, err)
 		}
@@ -148,7 +148,7 @@ func Parse(source string, data []byte) (*Reservation, error) {
 	return reservation, nil
 }
 
-// decode takes no unknown and no repeated field: a misspelled one would leave something unprotected.
+// decode returns an error for an unknown or repeated field: a misspelled field could leave a resource unprotected.
 func decode(data []byte) (*file, error) {
 	document, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
@@ -159,15 +159,15 @@ func decode(data []byte) (*file, error) {
 	return f, errors.Join(append(mistakes, err)...)
 }
 
-func newResource(f *file, entry fileResource) (*Resource, error) {
-	object := unstructured.Unstructured{Object: entry.Manifest}
+func newResource(f *file, r fileResource) (*Resource, error) {
+	object := unstructured.Unstructured{Object: r.Manifest}
 	manifest, err := object.MarshalJSON()
 	if err != nil {
-		return nil, fmt.Errorf("write as JSON: %w", err)
+		return nil, fmt.Errorf("encode as JSON: %w", err)
 	}
 	gvr, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
-	if entry.Resource != "" {
-		gvr.Resource = entry.Resource
+	if r.Resource != "" {
+		gvr.Resource = r.Resource
 	}
 	resource := &Resource{
 		Reservation: f.Metadata.Name,
@@ -176,7 +176,7 @@ func newResource(f *file, entry fileResource) (*Resource, error) {
 		Kind:        object.GetKind(),
 		Namespace:   object.GetNamespace(),
 		Name:        object.GetName(),
-		NamePrefix:  entry.NamePrefix,
+		NamePrefix:  r.NamePrefix,
 		manifest:    manifest,
 	}
 	if isTokenSecret(object) {

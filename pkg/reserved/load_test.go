@@ -32,7 +32,7 @@ func names(set *Set) []string {
 	return names
 }
 
-func TestBuiltInIsWhatAPIGatewayReserves(t *testing.T) {
+func TestBuiltIn(t *testing.T) {
 	t.Parallel()
 	want := []string{
 		"apigw-ingress: serviceaccounts/kube-system/apigw-ingress",
@@ -45,8 +45,8 @@ func TestBuiltInIsWhatAPIGatewayReserves(t *testing.T) {
 	}
 }
 
-// A second reservation derives what nobody has written down: its account's tokens, and its namespace.
-func TestLoadAddsAReservationWithWhatFollowsFromIt(t *testing.T) {
+// A second reservation also adds its derived resources: its account's tokens, and its namespace.
+func TestLoadAddsDerivedResources(t *testing.T) {
 	t.Parallel()
 	want := []string{
 		"edge: serviceaccounts/edge-system/edge-router",
@@ -78,12 +78,12 @@ func TestLoadRefuses(t *testing.T) {
 		"no-name.yaml":             {ErrInvalid, "spec.resources[0].manifest.metadata.name: Required"},
 		"no-namespace.yaml":        {ErrInvalid, "spec.resources[0].manifest.metadata.namespace: Required"},
 		"generated-name.yaml":      {ErrInvalid, `spec.resources[0].manifest.metadata: Unsupported value: "generateName"`},
-		"foreign-prefix.yaml":      {ErrInvalid, "spec.resources[0].namePrefix: Invalid"},
+		"prefix-not-of-name.yaml":  {ErrInvalid, "spec.resources[0].namePrefix: Invalid"},
 		"token-with-data.yaml":     {ErrInvalid, "spec.resources[0].manifest.data: Forbidden"},
-		"token-of-nobody.yaml":     {ErrInvalid, "spec.resources[0].manifest.metadata.annotations[kubernetes.io/service-account.name]: Required"},
+		"token-no-account.yaml":    {ErrInvalid, "spec.resources[0].manifest.metadata.annotations[kubernetes.io/service-account.name]: Required"},
 		"with-status.yaml":         {ErrInvalid, "spec.resources[0].manifest.status: Forbidden"},
-		"twice.yaml":               {ErrOverlap, "spec.resources[1]: configmaps/b/a is reserved"},
-		"under-a-prefix.yaml":      {ErrOverlap, "spec.resources[1]: configmaps/b/a-2 is reserved"},
+		"twice.yaml":               {ErrOverlap, "spec.resources[1]: configmaps/b/a is already reserved"},
+		"under-a-prefix.yaml":      {ErrOverlap, "spec.resources[1]: configmaps/b/a-2 is already reserved"},
 		"built-in-overlap.yaml":    {ErrOverlap, `spec.resources[0]`},
 		"built-in-name.yaml":       {ErrOverlap, "metadata.name"},
 		"notes.txt":                {ErrInvalid, "ends in .yaml, .yml or .json"},
@@ -97,7 +97,7 @@ func TestLoadRefuses(t *testing.T) {
 			t.Parallel()
 			test, known := tests[file.Name()]
 			if !known {
-				t.Fatal("no test speaks of this file")
+				t.Fatal("no test names this file")
 			}
 			_, err := Load(alone(t, file.Name()))
 			if !errors.Is(err, test.is) {
@@ -115,7 +115,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// alone returns a folder with nothing but the file.
+// alone returns a directory that contains only the file.
 func alone(t *testing.T, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "invalid", name))
@@ -129,7 +129,7 @@ func alone(t *testing.T, name string) string {
 	return dir
 }
 
-func TestLoadNamesAFolderThatIsNotThere(t *testing.T) {
+func TestLoadOfAnAbsentDirectory(t *testing.T) {
 	t.Parallel()
 	if _, err := Load(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got error %v, want fs.ErrNotExist", err)
@@ -144,14 +144,14 @@ func TestFind(t *testing.T) {
 		id   Identity
 		want string
 	}{
-		"a name under the prefix":               {secrets, Identity{"kube-system", "apigw-ingress-token-x", ""}, "apigw-ingress"},
-		"any name that asks for the account":    {secrets, Identity{"kube-system", "x", "apigw-ingress"}, "apigw-ingress"},
-		"the prefix in another namespace":       {secrets, Identity{"default", "apigw-ingress-token-x", "apigw-ingress"}, ""},
-		"another account's token":               {secrets, Identity{"kube-system", "x", "default"}, ""},
-		"a derived token entry":                 {secrets, Identity{"edge-system", "x", "edge-router"}, "edge"},
-		"another version of a reserved kind":    {schema.GroupVersionResource{Version: "v2", Resource: "secrets"}, Identity{"kube-system", "apigw-ingress-token-x", ""}, "apigw-ingress"},
-		"a name that only starts like an exact": {schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}, Identity{"", "apigw-ingress-clusterrole-2", ""}, ""},
-		"no name":                               {secrets, Identity{"kube-system", "", "apigw-ingress"}, ""},
+		"a name under the prefix":            {secrets, Identity{"kube-system", "apigw-ingress-token-x", ""}, "apigw-ingress"},
+		"any name with the account":          {secrets, Identity{"kube-system", "x", "apigw-ingress"}, "apigw-ingress"},
+		"the prefix in another namespace":    {secrets, Identity{"default", "apigw-ingress-token-x", "apigw-ingress"}, ""},
+		"another account's token":            {secrets, Identity{"kube-system", "x", "default"}, ""},
+		"a derived token Secret":             {secrets, Identity{"edge-system", "x", "edge-router"}, "edge"},
+		"another version of a reserved kind": {schema.GroupVersionResource{Version: "v2", Resource: "secrets"}, Identity{"kube-system", "apigw-ingress-token-x", ""}, "apigw-ingress"},
+		"a longer name than the exact one":   {schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}, Identity{"", "apigw-ingress-clusterrole-2", ""}, ""},
+		"no name":                            {secrets, Identity{"kube-system", "", "apigw-ingress"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +166,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestKnowsAnExactVersionOnly(t *testing.T) {
+func TestKnowsOnlyTheExactVersion(t *testing.T) {
 	t.Parallel()
 	set := mustLoad(t, "")
 	if !set.Knows(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}) {

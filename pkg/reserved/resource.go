@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reserved knows which resources of a cluster are reserved, by whom, and what they must look like.
+// Package reserved loads the reserved resources of a cluster, with their owners and manifests.
 //
-// A reservation is one YAML file. Everything else of the product (matching, registration, apply, drift, verify) derives
-// from it, so that a further reservation needs no code.
+// A reservation is one YAML file. All features (matching, registration, apply, drift, verify) derive from it, so another
+// reservation needs no code.
 package reserved
 
 import (
@@ -19,22 +19,21 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// Guard says what of a reserved resource is guarded. Its zero value guards the most.
+// Guard is the scope of the protection of a reserved resource. Its zero value protects most.
 type Guard int
 
 const (
-	// GuardContent guards the existence and the content against the reserved manifest.
+	// GuardContent protects the object and its content: both must match the reserved manifest.
 	GuardContent Guard = iota
-	// GuardTokens guards Secrets that hold a credential of a reserved ServiceAccount whose reservation has no token Secret
-	// of its own. There is no manifest.
+	// GuardTokens denies token Secrets of a reserved ServiceAccount whose reservation has no token Secret. There is no manifest.
 	GuardTokens
-	// GuardExistence guards a Namespace that holds reserved resources against deletion only. There is no manifest.
+	// GuardExistence denies only the deletion of a Namespace with reserved resources. There is no manifest.
 	GuardExistence
 )
 
-// Resource is one reserved resource. It is immutable: share it, and do not write to its fields.
+// Resource is one reserved resource. It is immutable and safe for concurrent use: do not write to its fields.
 type Resource struct {
-	// Reservation is the name of the reservation that it belongs to, and Owner whom messages name ("API Gateway").
+	// Reservation is the name of its reservation. Owner is the owner that messages name, such as "API Gateway".
 	Reservation string
 	Owner       string
 	Guard       Guard
@@ -43,12 +42,12 @@ type Resource struct {
 	Kind string
 	// Namespace is empty for a cluster-scoped resource.
 	Namespace string
-	// Name is the name that the manifest has; empty with GuardTokens.
+	// Name is the name in the manifest; empty with GuardTokens.
 	Name string
-	// NamePrefix reserves every name that starts with it, besides Name; empty where only Name is reserved.
+	// NamePrefix reserves every name that starts with it; empty if only Name is reserved.
 	NamePrefix string
-	// Account is, for a Secret that holds a credential, the name of the reserved ServiceAccount in the same namespace that
-	// the credential is for. Every Secret that names this account is reserved, whatever its own name is.
+	// Account is the ServiceAccount of a token Secret, in the same namespace; empty for other resources. Every Secret that names
+	// this ServiceAccount is reserved, whatever its name.
 	Account string
 
 	manifest []byte
@@ -60,22 +59,22 @@ func (r *Resource) GVK() schema.GroupVersionKind { return r.GVR.GroupVersion().W
 // HasManifest reports whether there is a manifest to apply and to compare with.
 func (r *Resource) HasManifest() bool { return r.manifest != nil }
 
-// Manifest returns the reserved manifest as JSON; absent where HasManifest is false. It must not be changed.
+// Manifest returns the reserved manifest as JSON; absent if HasManifest is false. It must not be changed.
 func (r *Resource) Manifest() rawjson.Value { return r.manifest }
 
-// Object returns a copy of the reserved manifest that the caller may change; nil where HasManifest is false.
+// Object returns a copy of the reserved manifest that the caller may change; nil if HasManifest is false.
 func (r *Resource) Object() *unstructured.Unstructured {
 	if !r.HasManifest() {
 		return nil
 	}
 	object := &unstructured.Unstructured{}
 	if err := object.UnmarshalJSON(r.manifest); err != nil {
-		return nil // the loader has read these very bytes before
+		return nil // impossible: the loader encoded these bytes
 	}
 	return object
 }
 
-// Guards reports whether the resource is guarded against an operation. With GuardExistence that is only Delete.
+// Guards reports whether the guard judges this operation. With GuardExistence that is only Delete.
 func (r *Resource) Guards(operation admissionv1.Operation) bool {
 	return r.Guard != GuardExistence || operation == admissionv1.Delete
 }
@@ -88,7 +87,7 @@ func (r *Resource) Reference(namespace, name string) v1alpha1.ObjectReference {
 	return v1alpha1.ObjectReference{Group: r.GVR.Group, Resource: r.GVR.Resource, Namespace: namespace, Name: name}
 }
 
-// String returns the reference to the resource as text; a name prefix has a trailing "*".
+// String returns the reference to the resource as text. A name prefix ends in "*".
 func (r *Resource) String() string {
 	name := r.Name
 	if r.NamePrefix != "" {
@@ -100,14 +99,13 @@ func (r *Resource) String() string {
 	return r.Reference(r.Namespace, name).String()
 }
 
-// Identity is what a stored object is known by. For a Secret, Account is the ServiceAccount that its annotation
-// kubernetes.io/service-account.name asks a credential for; it counts as much as the name does.
+// Identity identifies a stored object. Account is the annotation kubernetes.io/service-account.name, by which a Secret requests
+// a token of a ServiceAccount.
 type Identity struct {
 	Namespace, Name, Account string
 }
 
-// IdentityOf reads the identity from the object's own metadata: an item of a DELETECOLLECTION carries no name in its
-// request.
+// IdentityOf reads the identity from the metadata of the object. A request to delete a collection has no name.
 func IdentityOf(object rawjson.Value) Identity {
 	var id Identity
 	for key, value := range object.Get("metadata").Members() {
@@ -123,7 +121,7 @@ func IdentityOf(object rawjson.Value) Identity {
 	return id
 }
 
-// Covers reports whether an object of the resource's kind with this identity is reserved by this entry.
+// Covers reports whether the resource reserves an object of its kind with this identity.
 func (r *Resource) Covers(id Identity) bool {
 	if id.Namespace != r.Namespace || id.Name == "" {
 		return false

@@ -13,11 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// ErrNotServed says that the API server does not serve a reserved resource under its plural name.
-var ErrNotServed = errors.New("the API server does not serve it")
+// ErrNotServed means that the API server does not serve a reserved resource under its plural name.
+var ErrNotServed = errors.New("not served by the API server")
 
-// CheckServed compares the kinds of the set with the API server's discovery. resources returns the resources of a group and
-// version. The error joins one ErrNotServed for each kind that differs, and the errors of resources.
+// CheckServed checks that the API server serves every kind of the set. The function resources discovers the resources of a group
+// and version. The error joins one ErrNotServed for each kind that is not served, and the errors of resources.
 func (s *Set) CheckServed(resources func(groupVersion string) (*metav1.APIResourceList, error)) error {
 	var errs []error
 	lists := map[string]*metav1.APIResourceList{}
@@ -51,7 +51,7 @@ func (r *Resource) checkServed(list *metav1.APIResourceList) error {
 		case served.Name == r.GVR.Resource:
 			return nil
 		default:
-			return fmt.Errorf("reservation %q: %s: the plural of %s is %s: add resource: %s to it: %w",
+			return fmt.Errorf("reservation %q: %s: the plural of %s is %s: add `resource: %s` next to its manifest: %w",
 				r.Reservation, r, r.GVK(), served.Name, served.Name, ErrNotServed)
 		}
 	}

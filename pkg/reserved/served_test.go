@@ -28,7 +28,7 @@ func parse(t *testing.T, resource string) *Set {
 	return set
 }
 
-func TestTheSetIsComparedWithDiscovery(t *testing.T) {
+func TestCheckServed(t *testing.T) {
 	t.Parallel()
 	served := &metav1.APIResourceList{APIResources: []metav1.APIResource{
 		{Name: "others", Kind: "Other"}, {Name: "data/status", Kind: "Datum"}, {Name: "data", Kind: "Datum"},
@@ -41,12 +41,12 @@ func TestTheSetIsComparedWithDiscovery(t *testing.T) {
 		notServed bool
 		says      string
 	}{
-		"the plural is given":    {resource: "data", list: served},
-		"the plural is guessed":  {list: served, notServed: true, says: "resource: data"},
-		"the plural is wrong":    {resource: "datas", list: served, notServed: true, says: "resource: data"},
-		"the kind is absent":     {resource: "data", list: &metav1.APIResourceList{}, notServed: true, says: "kind example.org/v1, Kind=Datum"},
-		"the group is absent":    {resource: "data", err: apierrors.NewNotFound(schema.GroupResource{}, ""), notServed: true, says: "install its CustomResourceDefinition"},
-		"the API server is down": {resource: "data", err: errors.New("connection refused"), says: "connection refused"},
+		"the plural is correct": {resource: "data", list: served},
+		"the plural is guessed": {list: served, notServed: true, says: "resource: data"},
+		"the plural is wrong":   {resource: "datas", list: served, notServed: true, says: "resource: data"},
+		"the kind is absent":    {resource: "data", list: &metav1.APIResourceList{}, notServed: true, says: "kind example.org/v1, Kind=Datum"},
+		"the group is absent":   {resource: "data", err: apierrors.NewNotFound(schema.GroupResource{}, ""), notServed: true, says: "install its CustomResourceDefinition"},
+		"discovery fails":       {resource: "data", err: errors.New("connection refused"), says: "connection refused"},
 	} {
 		err := parse(t, test.resource).CheckServed(func(version string) (*metav1.APIResourceList, error) {
 			if version != "example.org/v1" {

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// ErrOverlap says that two entries reserve the same resource.
+// ErrOverlap means that two reservations have the same name or reserve the same resource.
 var ErrOverlap = errors.New("reserved twice")
 
 // Reservation is a named set of reserved resources, read from one file.
@@ -25,25 +25,23 @@ type Reservation struct {
 	Source string
 	// BuiltIn says that the file is part of the product.
 	BuiltIn bool
-	// Resources are in the order of the file, which is the order in which they are applied. Entries that follow from
-	// others (see Guard) stand behind them.
+	// Resources are in the order of the file, in which they are applied. Derived resources, which have no manifest, follow them.
 	Resources []*Resource
 }
 
-// Set is all that is reserved in a cluster. It is immutable and safe for concurrent use; the zero Set reserves nothing.
+// Set has all reservations of a cluster. It is immutable and safe for concurrent use. The zero Set reserves nothing.
 type Set struct {
 	reservations []*Reservation
 	byResource   map[schema.GroupResource][]*Resource
 }
 
-// NewSet joins reservations to a set. It fails with ErrOverlap where two entries reserve the same resource or two
-// reservations have the same name.
+// NewSet returns the set of the reservations. It returns ErrOverlap if two of them have the same name or reserve the same resource.
 func NewSet(reservations ...*Reservation) (*Set, error) {
 	set := &Set{reservations: reservations, byResource: map[schema.GroupResource][]*Resource{}}
 	sources := map[string]string{}
 	for _, reservation := range reservations {
 		if first, taken := sources[reservation.Name]; taken {
-			return nil, fmt.Errorf("%s: metadata.name: %q is the name of the reservation in %s too: choose another: %w",
+			return nil, fmt.Errorf("%s: metadata.name: %q is already the name of the reservation in %s: choose another: %w",
 				reservation.Source, reservation.Name, first, ErrOverlap)
 		}
 		sources[reservation.Name] = reservation.Source
@@ -63,7 +61,7 @@ func (s *Set) add(resource *Resource) error {
 	key := resource.GVR.GroupResource()
 	for _, other := range s.byResource[key] {
 		if overlap(resource, other) {
-			return fmt.Errorf("%s is reserved by %s of reservation %q already: remove one of the two: %w",
+			return fmt.Errorf("%s is already reserved by %s of reservation %q: remove one of them: %w",
 				resource, other, other.Reservation, ErrOverlap)
 		}
 	}
@@ -71,7 +69,7 @@ func (s *Set) add(resource *Resource) error {
 	return nil
 }
 
-// overlap reports whether some object could be covered by both entries.
+// overlap reports whether both resources can reserve the same object.
 func overlap(a, b *Resource) bool {
 	if a.Namespace != b.Namespace {
 		return false
@@ -83,7 +81,7 @@ func overlap(a, b *Resource) bool {
 		b.NamePrefix != "" && strings.HasPrefix(a.first(), b.NamePrefix)
 }
 
-// first returns the shortest name that the entry reserves.
+// first returns the shortest name that the resource reserves.
 func (r *Resource) first() string {
 	if r.NamePrefix != "" {
 		return r.NamePrefix
@@ -91,8 +89,8 @@ func (r *Resource) first() string {
 	return r.Name
 }
 
-// derive adds the entries that follow from a reservation: nobody mints a token of a reserved ServiceAccount, and nobody
-// deletes a Namespace with reserved resources in it. The API server itself keeps the namespaces that are left out here.
+// derive adds the derived resources of a reservation: token Secrets of its ServiceAccounts, and the Namespaces of its resources.
+// It leaves out the namespaces whose deletion the API server forbids.
 func (s *Set) derive(reservation *Reservation) {
 	for _, resource := range slices.Clone(reservation.Resources) {
 		if resource.GVR.GroupResource() == (schema.GroupResource{Resource: "serviceaccounts"}) {
@@ -114,7 +112,7 @@ func (s *Set) derive(reservation *Reservation) {
 
 func (s *Set) addDerived(reservation *Reservation, resource *Resource) {
 	resource.Reservation, resource.Owner = reservation.Name, reservation.Owner
-	if s.add(resource) == nil { // an entry that guards this already is as good
+	if s.add(resource) == nil { // otherwise another resource covers it
 		reservation.Resources = append(reservation.Resources, resource)
 	}
 }
@@ -122,7 +120,7 @@ func (s *Set) addDerived(reservation *Reservation, resource *Resource) {
 // Reservations returns all reservations, the built-in one first. The slice must not be changed.
 func (s *Set) Reservations() []*Reservation { return s.reservations }
 
-// Resources returns all entries, in the order of the reservations and of their files.
+// Resources returns all reserved resources, in the order of the reservations and of their files.
 func (s *Set) Resources() []*Resource {
 	var all []*Resource
 	for _, reservation := range s.reservations {
@@ -131,13 +129,13 @@ func (s *Set) Resources() []*Resource {
 	return all
 }
 
-// Knows reports whether anything of this group, version and resource is reserved.
+// Knows reports whether the set has a reserved resource of this group, version and resource.
 func (s *Set) Knows(gvr schema.GroupVersionResource) bool {
 	return slices.ContainsFunc(s.byResource[gvr.GroupResource()], func(r *Resource) bool { return r.GVR == gvr })
 }
 
-// Find returns the entry that reserves an object of this kind under any of the identities, or nil. A write has up to
-// two: what the object was, and what it becomes.
+// Find returns the reserved resource that covers one of the identities in this group and resource, or nil. A write has up to two
+// identities: those of the old and of the new object.
 func (s *Set) Find(gvr schema.GroupVersionResource, identities ...Identity) *Resource {
 	for _, resource := range s.byResource[gvr.GroupResource()] {
 		if slices.ContainsFunc(identities, resource.Covers) {

@@ -5,7 +5,7 @@ package reserved
 
 import corev1 "k8s.io/api/core/v1"
 
-// LastUsedLabel is what the API server writes on a token Secret when the token is used: the constant LastUsedLabelKey of
+// LastUsedLabel is the label that the API server sets on a token Secret when its token is used. It is LastUsedLabelKey in
 // k8s.io/kubernetes/pkg/serviceaccount, which no library exports.
 const LastUsedLabel = "kubernetes.io/legacy-token-last-used"
 
@@ -19,8 +19,8 @@ var (
 	accountFields = [][]string{{"secrets"}}
 )
 
-// SystemFields returns the paths of the fields that only the control plane writes: a decision, a repair and a look for drift
-// leave them to it. The result must not be changed.
+// SystemFields returns the paths of the fields that only the control plane writes; nil if there are none. The result must not be
+// changed.
 func (r *Resource) SystemFields() [][]string {
 	switch {
 	case r.IsTokenSecret():

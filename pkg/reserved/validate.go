@@ -17,12 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// reservedMetadata are the fields that a manifest may set below metadata. The API server writes the others.
+// reservedMetadata returns the metadata fields that a manifest may set. The API server writes the others.
 func reservedMetadata() []string {
 	return []string{"name", "namespace", "labels", "annotations", "finalizers"}
 }
 
-// validate returns every mistake of a file, in its order.
+// validate returns every mistake of a file, in the order of its fields.
 func validate(f *file) field.ErrorList {
 	var errs field.ErrorList
 	if f.APIVersion != APIVersion {
@@ -36,20 +36,20 @@ func validate(f *file) field.ErrorList {
 	}
 	errs = append(errs, validateOwner(f.Spec.Owner, field.NewPath("spec", "owner"))...)
 	if len(f.Spec.Resources) == 0 {
-		errs = append(errs, field.Required(resourcesPath(), "a reservation reserves at least one resource"))
+		errs = append(errs, field.Required(resourcesPath(), "must have at least one resource"))
 	}
-	for i, entry := range f.Spec.Resources {
-		errs = append(errs, validateResource(entry, resourcesPath().Index(i))...)
+	for i, resource := range f.Spec.Resources {
+		errs = append(errs, validateResource(resource, resourcesPath().Index(i))...)
 	}
 	return errs
 }
 
-// validateOwner holds the owner to one short line, as it stands in every message that a denied person reads.
+// validateOwner accepts one short line, because every denial message contains the owner.
 func validateOwner(owner string, at *field.Path) field.ErrorList {
 	const maxOwner = 64
 	switch {
 	case strings.TrimSpace(owner) == "":
-		return field.ErrorList{field.Required(at, "whom the resources are reserved for, as messages name it")}
+		return field.ErrorList{field.Required(at, "must be the owner that messages name, such as \"API Gateway\"")}
 	case len(owner) > maxOwner:
 		return field.ErrorList{field.TooLong(at, owner, maxOwner)}
 	case strings.ContainsFunc(owner, func(r rune) bool { return r < ' ' || r == 0x7f }):
@@ -58,35 +58,30 @@ func validateOwner(owner string, at *field.Path) field.ErrorList {
 	return nil
 }
 
-func validateResource(entry fileResource, at *field.Path) field.ErrorList {
+func validateResource(r fileResource, at *field.Path) field.ErrorList {
 	manifest := at.Child("manifest")
-	if len(entry.Manifest) == 0 {
-		return field.ErrorList{field.Required(manifest, "what the resource must look like")}
+	if len(r.Manifest) == 0 {
+		return field.ErrorList{field.Required(manifest, "must be the manifest of the resource")}
 	}
-	object := unstructured.Unstructured{Object: entry.Manifest}
+	object := unstructured.Unstructured{Object: r.Manifest}
 	errs := validateType(object, manifest)
 	errs = append(errs, validateMetadata(object, manifest.Child("metadata"))...)
-	if entry.NamePrefix != "" && !strings.HasPrefix(object.GetName(), entry.NamePrefix) {
-		errs = append(errs, field.Invalid(at.Child("namePrefix"), entry.NamePrefix,
-			fmt.Sprintf("the manifest's own name %q must start with it", object.GetName())))
+	if !strings.HasPrefix(object.GetName(), r.NamePrefix) {
+		errs = append(errs, field.Invalid(at.Child("namePrefix"), r.NamePrefix,
+			fmt.Sprintf("must be the start of the manifest's name %q", object.GetName())))
 	}
-	for _, message := range resourceMessages(entry.Resource) {
-		errs = append(errs, field.Invalid(at.Child("resource"), entry.Resource, message))
+	if r.Resource != "" {
+		for _, message := range validation.IsDNS1123Label(r.Resource) {
+			errs = append(errs, field.Invalid(at.Child("resource"), r.Resource, message))
+		}
 	}
 	if isTokenSecret(object) {
 		errs = append(errs, validateTokenSecret(object, manifest)...)
 	}
-	if _, found := entry.Manifest["status"]; found {
-		errs = append(errs, field.Forbidden(manifest.Child("status"), "the cluster writes it: remove it"))
+	if _, found := r.Manifest["status"]; found {
+		errs = append(errs, field.Forbidden(manifest.Child("status"), "the control plane writes it: remove it"))
 	}
 	return errs
-}
-
-func resourceMessages(resource string) []string {
-	if resource == "" {
-		return nil
-	}
-	return validation.IsDNS1123Label(resource)
 }
 
 func validateType(object unstructured.Unstructured, at *field.Path) field.ErrorList {
@@ -103,7 +98,7 @@ func validateType(object unstructured.Unstructured, at *field.Path) field.ErrorL
 func validateMetadata(object unstructured.Unstructured, at *field.Path) field.ErrorList {
 	metadata, isObject := object.Object["metadata"].(map[string]any)
 	if !isObject {
-		return field.ErrorList{field.Required(at, "with the name of the resource")}
+		return field.ErrorList{field.Required(at, "must have the name of the resource")}
 	}
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(metadata)) {
@@ -112,14 +107,14 @@ func validateMetadata(object unstructured.Unstructured, at *field.Path) field.Er
 		}
 	}
 	if object.GetName() == "" {
-		errs = append(errs, field.Required(at.Child("name"), "the name of the resource, as a string"))
+		errs = append(errs, field.Required(at.Child("name"), "must be the name of the resource"))
 	}
 	for _, message := range content.IsPathSegmentName(object.GetName()) {
 		errs = append(errs, field.Invalid(at.Child("name"), object.GetName(), message))
 	}
 	if object.GetNamespace() == "" {
 		if object.GetAPIVersion() == "v1" && slices.Contains([]string{"ServiceAccount", "Secret", "ConfigMap"}, object.GetKind()) {
-			errs = append(errs, field.Required(at.Child("namespace"), "a "+object.GetKind()+" lives in a namespace"))
+			errs = append(errs, field.Required(at.Child("namespace"), "a "+object.GetKind()+" must have a namespace"))
 		}
 		return errs
 	}
@@ -129,12 +124,12 @@ func validateMetadata(object unstructured.Unstructured, at *field.Path) field.Er
 	return errs
 }
 
-// validateTokenSecret keeps credentials out of reservation files: kube-controller-manager fills the Secret.
+// validateTokenSecret forbids credentials in reservation files: kube-controller-manager fills the Secret.
 func validateTokenSecret(object unstructured.Unstructured, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	account := at.Child("metadata", "annotations").Key(corev1.ServiceAccountNameKey)
 	if object.GetAnnotations()[corev1.ServiceAccountNameKey] == "" {
-		errs = append(errs, field.Required(account, "the ServiceAccount whose token it holds"))
+		errs = append(errs, field.Required(account, "must be the ServiceAccount of the token"))
 	}
 	for _, key := range []string{"data", "stringData"} {
 		if _, found := object.Object[key]; found {

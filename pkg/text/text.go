@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package text makes foreign text safe to show.
+// Package text makes untrusted text safe to show.
 package text
 
 import (

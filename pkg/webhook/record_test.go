@@ -80,7 +80,7 @@ func TestADecisionWithAnOutcomeIsRecordedAndAnnotated(t *testing.T) {
 		Source:  v1alpha1.SourceGuard, Peer: "192.0.2.1:1234",
 	}
 	unread := event
-	unread.Reason, unread.Message = "Unreadable", "The request cannot be judged, and is denied as it may concern a reserved resource."
+	unread.Reason, unread.Message = "Unreadable", "The request cannot be judged and was denied, because it may concern a reserved resource."
 	for name, test := range map[string]struct {
 		body        string
 		annotations map[string]string

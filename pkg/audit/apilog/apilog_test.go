@@ -57,7 +57,7 @@ func read(content []byte) (ids, errs []string) {
 	return ids, errs
 }
 
-// told are the findings of a log, one line each.
+// told returns the judgments of a log, one line each.
 func told(t *testing.T, set *reserved.Set, content []byte) []string {
 	t.Helper()
 	var lines []string
@@ -65,10 +65,10 @@ func told(t *testing.T, set *reserved.Set, content []byte) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, finding := range Judge(set, event) {
-			fact := finding.Event
+		for _, judgment := range Judge(set, event) {
+			write := judgment.Event
 			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
-				finding.Kind, " ", fact.Outcome, " ", fact.Operation, " ", fact.Object, " ", fact.Reason, " ", fact.User.Name)), " "))
+				judgment.Kind, " ", write.Outcome, " ", write.Operation, " ", write.Object, " ", write.Reason, " ", write.User.Name)), " "))
 		}
 	}
 	return lines
@@ -80,24 +80,24 @@ const (
 	account = "serviceaccounts/kube-system/apigw-ingress"
 )
 
-// The logs are those of a real API server: e2e/auditimport writes them.
-func TestWhatRealLogsTell(t *testing.T) {
+// A real API server wrote the logs: e2e/auditimport updates them.
+func TestJudgmentsOfRealLogs(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
 		"metadata.jsonl": {
-			"Owed Denied UPDATE " + role + " ReservedUpdate alice",
-			"Owed Denied UPDATE " + role + " ReservedUpdate alice",
-			"Owed Denied UPDATE " + role + " ReservedUpdate alice",
-			"Owed Denied DELETE " + binding + " ReservedDelete bob",
-			"Owed Denied DELETE " + binding + " ReservedDelete bob",
+			"Decided Denied UPDATE " + role + " ReservedUpdate alice",
+			"Decided Denied UPDATE " + role + " ReservedUpdate alice",
+			"Decided Denied UPDATE " + role + " ReservedUpdate alice",
+			"Decided Denied DELETE " + binding + " ReservedDelete bob",
+			"Decided Denied DELETE " + binding + " ReservedDelete bob",
 			"DryRun DELETE " + binding + " bob",
 			"DryRun DELETE " + binding + " ReservedDelete bob",
 			"Passed UPDATE " + account + " NoChange carol",
 			"Failed UPDATE " + role + " dave",
 			"Failed UPDATE " + role + " dave",
 			"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve",
-			"Owed Denied UPDATE " + role + " ReservedUpdate eve",
-			"Owed Restored UPDATE " + role + " Restoration frank",
+			"Decided Denied UPDATE " + role + " ReservedUpdate eve",
+			"Decided Restored UPDATE " + role + " Restoration frank",
 		},
 		"bodies.jsonl": {
 			"Unguarded Unguarded CREATE secrets/kube-system/mallory GuardNotAsked mallory",
@@ -114,10 +114,10 @@ func TestWhatRealLogsTell(t *testing.T) {
 	}
 }
 
-// edit are members of an event that a test sets, by the path of their keys joined by ">"; nil removes one.
+// edit has members of an event that a test sets, by the path of their keys joined by ">". nil removes a member.
 type edit map[string]any
 
-// line returns an event: the update of the reserved ClusterRole by alice, which succeeds, as edited.
+// line returns the event of a successful update of the reserved ClusterRole by alice, with the edits.
 func line(t *testing.T, edits ...edit) []byte {
 	t.Helper()
 	const plain = `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"id","stage":"ResponseComplete",
@@ -153,25 +153,25 @@ func line(t *testing.T, edits ...edit) []byte {
 	return append(data, '\n')
 }
 
-// decision is what the guard notes.
-func decision(entry, verdict, reason, outcome, record string) edit {
+// decision returns the annotations of a decision of the guard.
+func decision(webhook, verb, reason, outcome, record string) edit {
 	e := edit{}
 	for key, value := range map[string]string{
-		"decision": verdict, "reason": reason, "outcome": outcome, "operation": "UPDATE", "resource": role, "record": record,
+		"decision": verb, "reason": reason, "outcome": outcome, "operation": "UPDATE", "resource": role, "record": record,
 	} {
 		if value != "" {
-			e["annotations>"+entry+".apigw-guardian.io/"+key] = value
+			e["annotations>"+webhook+".apigw-guardian.io/"+key] = value
 		}
 	}
 	return e
 }
 
-// operation is the operation that the guard notes.
+// operation returns the guard's annotation of the operation.
 func operation(operation string) edit {
 	return edit{"annotations>clusterroles.apigw-guardian.io/operation": operation}
 }
 
-// secret makes the event one about a Secret.
+// secret returns an edit that makes a Secret the object of the event.
 func secret(verb, name string) edit {
 	return edit{
 		"verb": verb, "requestURI": "/api/v1/namespaces/kube-system/secrets",
@@ -197,70 +197,70 @@ func TestJudgments(t *testing.T) {
 		want  []string
 	}{
 		"a write that the guard was not asked about": {nil, []string{unguarded}},
-		"a read":                       {[]edit{{"verb": "get"}}, nil},
-		"an earlier stage":             {[]edit{{"stage": "RequestReceived"}}, nil},
-		"a write that is refused":      {[]edit{code(403, "forbidden: RBAC")}, nil},
-		"a conflict":                   {[]edit{code(409, "")}, nil},
-		"a write that breaks off":      {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
-		"a write that panics":          {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
-		"a write to another name":      {[]edit{{"objectRef>name": "other"}}, nil},
-		"a broken write to another":    {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
-		"another group's resource":     {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
-		"an unknown subresource":       {[]edit{{"objectRef>subresource": "status"}}, nil},
-		"an event about no object":     {[]edit{{"objectRef": nil}}, nil},
-		"a dry run that is not denied": {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
-		"a PUT that creates":           {[]edit{{"verb": "update"}, code(201, "")}, []string{"Unguarded Unguarded CREATE " + role + " GuardNotAsked alice"}},
+		"a read":                           {[]edit{{"verb": "get"}}, nil},
+		"an earlier stage":                 {[]edit{{"stage": "RequestReceived"}}, nil},
+		"a refused write":                  {[]edit{code(403, "forbidden: RBAC")}, nil},
+		"a conflict":                       {[]edit{code(409, "")}, nil},
+		"an aborted write":                 {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write that panics":              {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write to another name":          {[]edit{{"objectRef>name": "other"}}, nil},
+		"an aborted write to another name": {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
+		"another group's resource":         {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
+		"an unknown subresource":           {[]edit{{"objectRef>subresource": "status"}}, nil},
+		"an event about no object":         {[]edit{{"objectRef": nil}}, nil},
+		"a dry run that is not denied":     {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
+		"a PUT that creates":               {[]edit{{"verb": "update"}, code(201, "")}, []string{"Unguarded Unguarded CREATE " + role + " GuardNotAsked alice"}},
 		"impersonation": {
 			[]edit{{"impersonatedUser": map[string]any{"username": "eve"}}}, []string{"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve"},
 		},
 		"a denial": {
 			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", record), code(403, denial)},
-			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+			[]string{"Decided Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
-		"a denial behind another webhook's": {
+		"a denial with another webhook's message": {
 			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", record), code(403, "no, says another")},
-			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+			[]string{"Decided Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
-		"a denial of what a patch would create": {
+		"a denial of a patch that creates": {
 			[]edit{decision("clusterroles", "deny", "TokenMint", "Denied", record), operation("CREATE"), code(403, denial)},
-			[]string{"Owed Denied CREATE " + role + " TokenMint alice"},
+			[]string{"Decided Denied CREATE " + role + " TokenMint alice"},
 		},
-		"denials by two entries": {
+		"denials by two webhooks": {
 			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", record), decision("clusterroles.edge", "deny", "ReservedUpdate", "Denied", record)},
-			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice", "Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+			[]string{"Decided Denied UPDATE " + role + " ReservedUpdate alice", "Decided Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"an observed write": {
-			[]edit{decision("clusterroles", "allow", "ReservedUpdate", "WouldDeny", record)}, []string{"Owed WouldDeny UPDATE " + role + " ReservedUpdate alice"},
+			[]edit{decision("clusterroles", "allow", "ReservedUpdate", "WouldDeny", record)}, []string{"Decided WouldDeny UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"the control plane's own write": {
 			[]edit{decision("clusterroles", "allow", "SystemWrite", "", "")}, []string{"Passed UPDATE " + role + " SystemWrite alice"},
 		},
-		"a deletion for which the guard made no record was a dry run": {
+		"a deletion without a record is a dry run": {
 			[]edit{{"verb": "delete"}, decision("clusterroles", "deny", "ReservedDelete", "Denied", ""), operation("DELETE"), code(403, denial)},
 			[]string{"DryRun DELETE " + role + " ReservedDelete alice"},
 		},
-		"an update for which the guard made no record is owed one": {
+		"an update without a record must have one": {
 			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Denied", ""), code(403, denial)},
-			[]string{"Owed Denied UPDATE " + role + " ReservedUpdate alice"},
+			[]string{"Decided Denied UPDATE " + role + " ReservedUpdate alice"},
 		},
-		"a dry run that its body asks for": {
+		"a dry run that its body requests": {
 			[]edit{{"verb": "delete", "requestObject": map[string]any{"kind": "DeleteOptions", "dryRun": []string{"All"}}}},
 			[]string{"DryRun DELETE " + role + " alice"},
 		},
-		"a message of a denial without the decision": {
+		"the message of a denial without its decision": {
 			[]edit{decision("clusterroles", "allow", "Restoration", "Restored", record), code(403, denial)},
-			[]string{"Owed Restored UPDATE " + role + " Restoration alice", "Unclear UPDATE " + role + " alice"},
+			[]string{"Decided Restored UPDATE " + role + " Restoration alice", "Unclear UPDATE " + role + " alice"},
 		},
-		"a write that was admitted twice, and denied the second time": {
+		"a write that was reviewed twice, and denied the second time": {
 			[]edit{decision("clusterroles", "allow", "SystemWrite", "Denied", record), code(403, denial)},
-			[]string{"Owed Denied UPDATE " + role + " SystemWrite alice"},
+			[]string{"Decided Denied UPDATE " + role + " SystemWrite alice"},
 		},
-		"an outcome and an operation that no guard writes": {
+		"an unknown outcome and operation": {
 			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Lost", record), operation("EAT")},
 			[]string{"Passed UPDATE " + role + " ReservedUpdate alice"},
 		},
 		"a failed call": {[]edit{code(500, failed)}, []string{"Failed UPDATE " + role + " alice"}},
-		"a failed call in another's words": {
+		"a failed call in the text of another message": {
 			[]edit{{"objectRef>name": "other"}, code(403, `admission webhook "other.example.com" denied the request: `+failed)}, nil,
 		},
 		"a failed call of another webhook": {
@@ -274,20 +274,20 @@ func TestJudgments(t *testing.T) {
 			[]edit{secret("create", "apigw-ingress-token-x")},
 			[]string{"Unguarded Unguarded CREATE secrets/kube-system/apigw-ingress-token-x GuardNotAsked alice"},
 		},
-		"a Secret under another name, whose body the log has not": {[]edit{secret("create", "any")}, nil},
+		"a Secret under another name, without its body": {[]edit{secret("create", "any")}, nil},
 		"a Secret under another name, whose body names the account": {
 			[]edit{secret("create", "any"), mint}, []string{"Unguarded Unguarded CREATE secrets/kube-system/any GuardNotAsked alice"},
 		},
-		"a patch that names the account and no name": {
+		"a patch that has the account but no name": {
 			[]edit{secret("patch", "any"), mint, {"requestObject>metadata>name": nil}},
 			[]string{"Unguarded Unguarded UPDATE secrets/kube-system/any GuardNotAsked alice"},
 		},
 		"such a Secret in another namespace": {[]edit{secret("create", "any"), mint, {"objectRef>namespace": "elsewhere"}}, nil},
 		"a Secret under a generated name":    {[]edit{secret("create", "")}, []string{"Unclear CREATE secrets/kube-system alice"}},
-		"a ClusterRole under a generated name, which is no exact one": {
+		"a ClusterRole under a generated name": {
 			[]edit{{"verb": "create", "objectRef>name": nil}}, nil,
 		},
-		"a collection of which the log has no item": {
+		"a collection without items in the log": {
 			[]edit{secret("deletecollection", "")}, []string{"Unclear DELETE secrets/kube-system alice"},
 		},
 		"a collection of another name": {
@@ -297,7 +297,7 @@ func TestJudgments(t *testing.T) {
 			[]edit{secret("deletecollection", ""), {"requestURI": "/x?fieldSelector=metadata.name%3Dapigw-ingress-token-guardian"}},
 			[]string{"Unclear DELETE secrets/kube-system alice"},
 		},
-		"a collection whose items are none of ours": {
+		"a collection without reserved resources": {
 			[]edit{secret("deletecollection", ""), {"level": "RequestResponse", "responseObject": map[string]any{"items": []any{
 				map[string]any{"metadata": map[string]any{"name": "a", "namespace": "kube-system"}},
 			}}}}, nil,
@@ -305,7 +305,7 @@ func TestJudgments(t *testing.T) {
 		"an empty collection": {
 			[]edit{secret("deletecollection", ""), {"level": "RequestResponse", "responseObject": map[string]any{"items": []any{}}}}, nil,
 		},
-		"a collection with two of ours": {
+		"a collection with two reserved resources": {
 			[]edit{secret("deletecollection", ""), {"responseObject": map[string]any{"items": []any{
 				map[string]any{"metadata": map[string]any{"name": "apigw-ingress-token-a", "namespace": "kube-system"}},
 				map[string]any{"metadata": map[string]any{"name": "apigw-ingress-token-b", "namespace": "kube-system"}},
@@ -315,11 +315,11 @@ func TestJudgments(t *testing.T) {
 				"Unguarded Unguarded DELETE secrets/kube-system/apigw-ingress-token-b GuardNotAsked alice",
 			},
 		},
-		"the API server notes that a token was used": {
+		"the API server labels a used token": {
 			[]edit{secret("patch", "apigw-ingress-token-guardian"), {"user": map[string]any{"username": "system:apiserver", "groups": []any{"system:masters"}}}},
 			[]string{"Passed UPDATE secrets/kube-system/apigw-ingress-token-guardian system:apiserver"},
 		},
-		"somebody impersonates the API server": {
+		"a user impersonates the API server": {
 			[]edit{secret("patch", "apigw-ingress-token-guardian"), {"impersonatedUser": map[string]any{"username": "system:apiserver", "groups": []any{"system:masters"}}}},
 			[]string{"Unguarded Unguarded UPDATE secrets/kube-system/apigw-ingress-token-guardian GuardNotAsked system:apiserver"},
 		},
@@ -333,7 +333,7 @@ func TestJudgments(t *testing.T) {
 	}
 }
 
-// A further reservation has a namespace of its own, and an account without a token Secret.
+// Another reservation has a dedicated namespace, and an account without a token Secret.
 func TestJudgmentsOfAnotherReservation(t *testing.T) {
 	t.Parallel()
 	set, err := reserved.Load("../../../e2e/testdata/reservations")
@@ -348,15 +348,15 @@ func TestJudgmentsOfAnotherReservation(t *testing.T) {
 		edits []edit
 		want  []string
 	}{
-		"its namespace is labelled":                      {[]edit{namespace("patch")}, nil},
-		"its namespace is labelled, and that breaks off": {[]edit{namespace("patch"), code(500, "")}, nil},
+		"its namespace is labelled":                       {[]edit{namespace("patch")}, nil},
+		"its namespace is labelled, and the write aborts": {[]edit{namespace("patch"), code(500, "")}, nil},
 		"its namespace is deleted": {
 			[]edit{namespace("delete")}, []string{"Unguarded Unguarded DELETE namespaces/edge-system GuardNotAsked alice"},
 		},
-		"a Secret under a generated name may be the account's": {
+		"a Secret under a generated name may have the account's token": {
 			[]edit{secret("create", ""), inEdge}, []string{"Unclear CREATE secrets/edge-system alice"},
 		},
-		"a Secret under a name, of which the log has no more": {[]edit{secret("create", "any"), inEdge}, nil},
+		"a Secret under a name, without its body": {[]edit{secret("create", "any"), inEdge}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -398,20 +398,20 @@ func TestReading(t *testing.T) {
 		"no line feed at the end":          {bytes.TrimSpace(two), []string{"a", "b"}, nil},
 		"blank lines and carriage returns": {join("\n\r\n", string(bytes.TrimSpace(a)), "\r\n  \n"), []string{"a"}, nil},
 		"a line of several megabytes":      {join(string(long), string(b)), []string{"a", "b"}, nil},
-		"a line that is too long":          {join(string(tooLong), string(b)), []string{"b"}, []string{fmt.Sprintf("line 1: more than %d bytes: longer than any event", MaxLine)}},
+		"a line that is too long":          {join(string(tooLong), string(b)), []string{"b"}, []string{fmt.Sprintf("line 1: more than %d bytes: line too long", MaxLine)}},
 		"a list of events":                 {join(`{"kind":"EventList","apiVersion":"audit.k8s.io/v1","items":[`, string(bytes.TrimSpace(a)), ",", string(bytes.TrimSpace(b)), "]}\n"), []string{"a", "b"}, nil},
 		"a list of other events":           {[]byte(`{"kind":"EventList","apiVersion":"v1","items":[]}`), nil, []string{"line 1: " + ErrNotEvent.Error()}},
 		"a broken line between":            {join(string(a), "{\"kind\":\n", string(b)), []string{"a", "b"}, []string{"line 2: not valid JSON"}},
-		"a line that is cut off":           {two[:len(two)-20], []string{"a"}, []string{"line 2: not valid JSON"}},
-		"bytes that are no UTF-8":          {join("{\"a\":\"\xff\"}\n", string(b)), []string{"b"}, []string{"line 1: not valid JSON"}},
-		"JSON that is no event":            {join("{}\n[]\n7\n", string(b)), []string{"b"}, []string{"line 1: " + ErrNotEvent.Error(), "line 2: " + ErrNotEvent.Error(), "line 3: " + ErrNotEvent.Error()}},
-		"an event of the cluster":          {line(t, edit{"apiVersion": "v1"}), nil, []string{"line 1: " + ErrNotEvent.Error()}},
-		"an event without a time":          {line(t, edit{"stageTimestamp": nil}), nil, []string{"line 1: an event without auditID, stage or stageTimestamp: " + ErrNotEvent.Error()}},
+		"a truncated line":                 {two[:len(two)-20], []string{"a"}, []string{"line 2: not valid JSON"}},
+		"bytes that are not UTF-8":         {join("{\"a\":\"\xff\"}\n", string(b)), []string{"b"}, []string{"line 1: not valid JSON"}},
+		"JSON that is not an event":        {join("{}\n[]\n7\n", string(b)), []string{"b"}, []string{"line 1: " + ErrNotEvent.Error(), "line 2: " + ErrNotEvent.Error(), "line 3: " + ErrNotEvent.Error()}},
+		"an event of core/v1":              {line(t, edit{"apiVersion": "v1"}), nil, []string{"line 1: " + ErrNotEvent.Error()}},
+		"an event without a time":          {line(t, edit{"stageTimestamp": nil}), nil, []string{"line 1: no auditID, stage or stageTimestamp: " + ErrNotEvent.Error()}},
 		"gzip":                             {zipped(t, two), []string{"a", "b"}, nil},
 		"gzip of several parts":            {zipped(t, a, b), []string{"a", "b"}, nil},
-		"gzip that ends too soon":          {zipped(t, a, b)[:len(zipped(t, a))+30], []string{"a"}, []string{ErrCutOff.Error() + ": unexpected EOF"}},
-		"gzip that is damaged":             {damaged, []string{"a", "b"}, []string{ErrCutOff.Error() + ": gzip: invalid checksum"}},
-		"gzip of which only the start is":  {[]byte{0x1f, 0x8b}, nil, []string{ErrCutOff.Error() + ": unexpected EOF"}},
+		"truncated gzip":                   {zipped(t, a, b)[:len(zipped(t, a))+30], []string{"a"}, []string{ErrCutOff.Error() + ": unexpected EOF"}},
+		"damaged gzip":                     {damaged, []string{"a", "b"}, []string{ErrCutOff.Error() + ": gzip: invalid checksum"}},
+		"only the start of gzip":           {[]byte{0x1f, 0x8b}, nil, []string{ErrCutOff.Error() + ": unexpected EOF"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -426,7 +426,7 @@ func TestReading(t *testing.T) {
 	}
 }
 
-func TestAReaderThatFailsEndsTheEvents(t *testing.T) {
+func TestEventsEndWhenTheReaderFails(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("the disk is gone")
 	var got []error
@@ -438,7 +438,7 @@ func TestAReaderThatFailsEndsTheEvents(t *testing.T) {
 	}
 }
 
-func TestReadingCanBeLeft(t *testing.T) {
+func TestReadingCanStopEarly(t *testing.T) {
 	t.Parallel()
 	for _, content := range [][]byte{slices.Concat(line(t), line(t)), []byte("x\ny\n")} {
 		n := 0
@@ -452,7 +452,7 @@ func TestReadingCanBeLeft(t *testing.T) {
 	}
 }
 
-// at moves an event in time, and gives it an id that is its own.
+// at returns an edit that sets the time of an event and gives it a unique ID.
 func at(clock string) edit {
 	return edit{
 		"auditID":                  clock,
@@ -482,14 +482,14 @@ func recordOf(name string, count int64, first, last string) v1alpha1.AuditRecord
 		}
 		return parsed
 	}
-	fact := audit.Event{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
-	record := fact.Record("a", count)
+	event := audit.Event{Time: parse(first), Outcome: v1alpha1.Denied, Source: v1alpha1.SourceGuard}
+	record := event.Record("a", count)
 	record.Name = name
 	record.Spec.LastTime.Time = parse(last)
 	return *record
 }
 
-// brief is a report as "missing NAME logged/recorded" and the like.
+// brief returns a report as lines such as "missing NAME logged/recorded".
 func brief(report *Report) []string {
 	lines := []string{fmt.Sprintf("agreeing %d", report.Agreeing)}
 	for _, d := range report.Missing {
@@ -522,18 +522,18 @@ func TestComparing(t *testing.T) {
 		records []v1alpha1.AuditRecord
 		want    []string
 	}{
-		"the record has them all": {
+		"the record has all writes": {
 			[][]byte{denied("08:20:01"), denied("08:20:02")},
 			[]v1alpha1.AuditRecord{recordOf(recordName, 2, "08:20:01", "08:20:02")},
 			[]string{"agreeing 1"},
 		},
-		"the record is not there": {[][]byte{denied("08:20:01")}, nil, []string{"agreeing 0", "missing " + recordName + " 1/0"}},
-		"the record counts too few": {
+		"the record is absent": {[][]byte{denied("08:20:01")}, nil, []string{"agreeing 0", "missing " + recordName + " 1/0"}},
+		"the record counts too few writes": {
 			[][]byte{denied("08:20:01"), denied("08:20:02"), denied("08:20:03")},
 			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")},
 			[]string{"agreeing 0", "missing " + recordName + " 3/1"},
 		},
-		"an imported record makes up for it": {
+		"an imported record has the missing writes": {
 			[][]byte{denied("08:20:01"), denied("08:20:02")},
 			[]v1alpha1.AuditRecord{
 				recordOf(recordName, 1, "08:20:01", "08:20:01"), recordOf(recordName+"-import", 1, "08:20:01", "08:20:02"),
@@ -555,17 +555,17 @@ func TestComparing(t *testing.T) {
 			[]v1alpha1.AuditRecord{recordOf("other", 2, "08:20:01", "08:20:02"), recordOf("later", 2, "08:20:01", "08:21:02")},
 			[]string{"agreeing 0", "missing " + unguardedName + " 2/0", "surplus other 0/2", "away 08:20:00 to 08:20:09: 0 refused, 2 unguarded"},
 		},
-		"an event that stands there twice counts once": {
+		"a repeated event counts once": {
 			[][]byte{denied("08:20:01"), denied("08:20:01")},
 			[]v1alpha1.AuditRecord{recordOf(recordName, 1, "08:20:01", "08:20:01")},
 			[]string{"agreeing 1"},
 		},
-		"two requests under one id count twice": {
+		"two requests with one ID count twice": {
 			[][]byte{denied("08:20:01", edit{"auditID": "x"}), denied("08:20:02", edit{"auditID": "x"})},
 			nil,
 			[]string{"agreeing 0", "missing " + recordName + " 2/0"},
 		},
-		"the name of a record that is none is not trusted": {
+		"an invalid record name is not trusted": {
 			[][]byte{denied("08:20:01", edit{"annotations>clusterroles.apigw-guardian.io/record": "../x"})},
 			nil,
 			[]string{"agreeing 0", "missing " + unnamed + " 1/0"},
@@ -590,7 +590,7 @@ func TestComparing(t *testing.T) {
 	}
 }
 
-// TestStoringLeavesNothingMissing stores as the record store does, over and over: parts of the log first, then all of it.
+// TestStoringLeavesNothingMissing stores the missing records of parts of the log, then of all of it.
 func TestStoringLeavesNothingMissing(t *testing.T) {
 	t.Parallel()
 	events := [][]byte{line(t, at("08:20:01")), line(t, at("08:20:02"), edit{"user>username": "eve"})}
@@ -617,7 +617,7 @@ func TestStoringLeavesNothingMissing(t *testing.T) {
 			}
 		}
 		if again := logOf(t, part...).Compare(all()); len(again.Missing) > 0 {
-			t.Errorf("after it was stored, there is still missing: %v", brief(again))
+			t.Errorf("missing after storing: %v", brief(again))
 		}
 	}
 	got := map[string]int64{}
@@ -629,8 +629,8 @@ func TestStoringLeavesNothingMissing(t *testing.T) {
 	}
 }
 
-// TestAnImportedRecordIsFitToBeStored makes a record of foreign texts.
-func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
+// The texts of the log may be long and not printable.
+func TestAnImportedRecordIsValid(t *testing.T) {
 	t.Parallel()
 	const evil = "\x1b[31m"
 	flood := []edit{decision("clusterroles", "deny", evil+strings.Repeat("r", 100), "Denied", "20261125t0820-flood-0123456789abcdef0123"), code(403, "")}
@@ -646,7 +646,7 @@ func TestAnImportedRecordIsFitToBeStored(t *testing.T) {
 		LastTime:  metav1.NewMicroTime(time.Date(2026, 11, 25, 8, 20, 3, 100e6, time.UTC)),
 	}
 	if diff := gocmp.Diff(want, record.Spec); diff != "" {
-		t.Errorf("what two users did has no user and no operation of its own (-want +got):\n%s", diff)
+		t.Errorf("the record of two users must have no user and no operation (-want +got):\n%s", diff)
 	}
 }
 
@@ -659,8 +659,8 @@ func TestARecordOfTwoWritesByOneUserNamesTheUser(t *testing.T) {
 	}
 }
 
-// FuzzEvents feeds foreign bytes: nothing panics, the same bytes tell the same, a broken line hides none behind it, and what
-// is told holds no value of a Secret of the seeds.
+// FuzzEvents reads any bytes. Nothing panics, the same bytes have the same judgments, a broken line hides no later line, and no
+// judgment contains a value of a Secret.
 func FuzzEvents(f *testing.F) {
 	for _, name := range []string{"metadata.jsonl", "bodies.jsonl"} {
 		for line := range bytes.Lines(testdata(f, name)) {
@@ -693,7 +693,7 @@ func FuzzEvents(f *testing.F) {
 		first, id := tell()
 		second, _ := tell()
 		if first != second {
-			t.Errorf("told two things:\n%s\n%s", first, second)
+			t.Errorf("different judgments of the same bytes:\n%s\n%s", first, second)
 		}
 		if !bytes.Contains(last, []byte(id)) || id == "" {
 			t.Errorf("the last event is %q", id)
@@ -701,27 +701,27 @@ func FuzzEvents(f *testing.F) {
 	})
 }
 
-func TestNothingThatIsKeptHoldsAValue(t *testing.T) {
+func TestEventsContainNoValue(t *testing.T) {
 	t.Parallel()
 	const value = "Y2FuYXJ5"
 	content := slices.Concat(testdata(t, "bodies.jsonl"),
 		line(t, code(422, `Secret "x" is invalid: data: Invalid value: "`+value+`"`)),
 		line(t, code(500, `Internal error occurred: `+value)))
 	if !bytes.Contains(testdata(t, "bodies.jsonl"), []byte(value)) {
-		t.Fatal("the log holds no value: the test would prove nothing")
+		t.Fatal("the log contains no value: the test would prove nothing")
 	}
 	for event, err := range Events(bytes.NewReader(content)) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if kept := fmt.Sprintf("%+v", event); strings.Contains(kept, value) {
-			t.Errorf("an event keeps a value: %s", kept)
+			t.Errorf("an event contains a value: %s", kept)
 		}
 	}
 }
 
-// A record that another client made or edited counts for nobody else; the second record that the guard then makes does.
-func TestARecordInAnotherUsersNameCountsNothing(t *testing.T) {
+// A record that another client created or edited does not count. The second record of the guard does.
+func TestARecordOfAnotherUserDoesNotCount(t *testing.T) {
 	t.Parallel()
 	log := logOf(t, line(t, at("08:20:10"), decision("clusterroles", "deny", "ReservedUpdate", "Denied", recordName), code(403, "")))
 	forged := recordOf(recordName, 1, "08:20:10", "08:20:10")
@@ -729,7 +729,7 @@ func TestARecordInAnotherUsersNameCountsNothing(t *testing.T) {
 	second.Name = audit.SecondName(recordName)
 	forged.Spec.User.Name = "bob"
 	if report := log.Compare([]v1alpha1.AuditRecord{forged}); len(report.Missing) != 1 {
-		t.Errorf("forged only: got %v", brief(report))
+		t.Errorf("only forged: got %v", brief(report))
 	}
 	if report := log.Compare([]v1alpha1.AuditRecord{forged, second}); report.Agreeing != 1 || len(report.Missing)+len(report.Surplus) > 0 {
 		t.Errorf("with a second record: got %v", brief(report))

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -20,19 +21,19 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Replica is the name under which an imported record counts.
+// Replica is the name of the replica in imported records.
 const Replica = "import"
 
-// importSuffix ends the name of the record that holds what the guard's own record of that name lacks, so that the two stand
-// together and the same log leads to the same name again.
+// importSuffix follows the name of the guard's record in the name of the imported record with the missing writes. The two are
+// neighbours in a list, and importing the same log again results in the same name.
 const importSuffix = "-" + Replica
 
-// maxReason is the bound of AuditRecordSpec.Reason.
+// maxReason is the max length of AuditRecordSpec.Reason.
 const maxReason = 64
 
-// Log is what a whole audit log tells: the sum of the judgments of its events, which may come in any order, from several
-// API servers, and more than once. Make one by NewLog. It keeps some bytes for each event that concerns a reserved resource,
-// and nothing of any other.
+// Log is the sum of the judgments of all events of an audit log. The events may come in any order, from several API servers, and
+// repeatedly. It keeps some bytes for each event that concerns a reserved resource, and none for others. It is not safe for
+// concurrent use; NewLog returns a usable one.
 type Log struct {
 	set      *reserved.Set
 	events   int
@@ -45,36 +46,36 @@ type Log struct {
 
 // Counts are numbers of writes to reserved resources.
 type Counts struct {
-	// Denied and LetThrough are what records must count.
+	// Denied and LetThrough are the writes that records must count.
 	Denied     int `json:"denied"`
 	LetThrough int `json:"letThrough"`
-	// Passed changed nothing, or were the control plane's own.
+	// Passed are writes that changed nothing, or were made by the control plane.
 	Passed int `json:"passed"`
-	// Unguarded were made without the guard, and Failed refused for want of it.
+	// Unguarded are writes that succeeded without the guard. Failed are writes that were refused because it was unreachable.
 	Unguarded int `json:"unguarded"`
 	Failed    int `json:"failed"`
 	DryRuns   int `json:"dryRuns"`
-	// Unclear may have concerned a reserved resource; the log does not tell.
+	// Unclear are writes that may have concerned a reserved resource: the log has not enough information.
 	Unclear int `json:"unclear"`
-	// Duplicates are events that stand in the log more than once; the other counts have them once.
+	// Duplicates are repeated events, which no other field counts again.
 	Duplicates int `json:"duplicates"`
 }
 
-// group is the writes that one record counts, or should.
+// group has the writes that one record must count.
 type group struct {
-	// record is the name of the guard's record; empty where the guard made none. imported is that of the imported one.
+	// record is the name of the guard's record; empty if the guard made none. imported is the name of the imported record.
 	record, imported string
 	event            audit.Event
 	first, last      time.Time
 	count            int64
 }
 
-// NewLog returns an empty log, which is judged against the set.
+// NewLog returns an empty log whose events are judged with this set.
 func NewLog(set *reserved.Set) *Log {
 	return &Log{set: set, seen: map[[sha256.Size]byte]struct{}{}, groups: map[string]*group{}}
 }
 
-// Add judges one event and adds what it tells.
+// Add judges one event and adds its judgments.
 func (l *Log) Add(event *Event) {
 	l.events++
 	if l.from.IsZero() || event.Received.Before(l.from) {
@@ -83,12 +84,12 @@ func (l *Log) Add(event *Event) {
 	if event.Time.After(l.to) {
 		l.to = event.Time
 	}
-	findings := Judge(l.set, event)
-	if len(findings) == 0 {
+	judgments := Judge(l.set, event)
+	if len(judgments) == 0 {
 		return
 	}
 	key := event.key()
-	if _, again := l.seen[key]; again {
+	if _, isKnown := l.seen[key]; isKnown {
 		l.counts.Duplicates++
 		return
 	}
@@ -96,42 +97,37 @@ func (l *Log) Add(event *Event) {
 	if len(event.Decisions) > 0 {
 		l.marks = append(l.marks, mark{at: event.Time})
 	}
-	for _, finding := range findings {
-		l.add(finding)
+	for _, judgment := range judgments {
+		l.add(judgment)
 	}
 }
 
-// key tells events apart. The id alone does not: whoever asks may choose it, and could hide one request behind another. Nor
-// do the bytes of the line: what ships logs may write them anew.
+// key identifies an event. The ID does not suffice: a client may choose it, and could hide one request behind another. The bytes
+// of the line would not do either: a log shipper may reformat them.
 func (e *Event) key() [sha256.Size]byte {
-	sum := sha256.New()
-	for _, text := range []string{
+	return sha256.Sum256([]byte(strings.Join([]string{
 		e.ID, e.Stage, e.Verb, e.URI, e.User.Name, e.Received.UTC().Format(time.RFC3339Nano), e.Time.UTC().Format(time.RFC3339Nano),
-	} {
-		sum.Write([]byte(text))
-		sum.Write([]byte{0})
-	}
-	return [sha256.Size]byte(sum.Sum(nil))
+	}, "\x00")))
 }
 
-func (l *Log) add(finding Finding) {
-	switch finding.Kind {
-	case Owed:
-		if finding.Event.Outcome == v1alpha1.Denied {
+func (l *Log) add(judgment Judgment) {
+	switch judgment.Kind {
+	case Decided:
+		if judgment.Event.Outcome == v1alpha1.Denied {
 			l.counts.Denied++
 		} else {
 			l.counts.LetThrough++
 		}
-		l.count(finding)
+		l.count(judgment)
 	case Passed:
 		l.counts.Passed++
 	case Unguarded:
 		l.counts.Unguarded++
-		l.marks = append(l.marks, mark{at: finding.Event.Time, away: Unguarded})
-		l.count(finding)
+		l.marks = append(l.marks, mark{at: judgment.Event.Time, away: Unguarded})
+		l.count(judgment)
 	case Failed:
 		l.counts.Failed++
-		l.marks = append(l.marks, mark{at: finding.Event.Time, away: Failed})
+		l.marks = append(l.marks, mark{at: judgment.Event.Time, away: Failed})
 	case DryRun:
 		l.counts.DryRuns++
 	case Unclear:
@@ -139,29 +135,29 @@ func (l *Log) add(finding Finding) {
 	}
 }
 
-// count adds the write to those of its record: the one that the guard named, or one that only the log knows.
-func (l *Log) count(finding Finding) {
-	record, imported := finding.Record, finding.Record+importSuffix
+// count adds the write to the group of its record. If the guard named no record, the name follows from the event.
+func (l *Log) count(judgment Judgment) {
+	record, imported := judgment.Record, judgment.Record+importSuffix
 	if len(validation.IsDNS1123Subdomain(imported)) > 0 {
-		record, imported = "", finding.Event.Name()
+		record, imported = "", judgment.Event.Name()
 	}
-	at := finding.Event.Time
+	at := judgment.Event.Time
 	g := l.groups[imported]
 	if g == nil {
-		l.groups[imported] = &group{record: record, imported: imported, event: finding.Event, first: at, last: at, count: 1}
+		l.groups[imported] = &group{record: record, imported: imported, event: judgment.Event, first: at, last: at, count: 1}
 		return
 	}
 	g.count++
-	g.keepCommon(finding.Event)
+	g.keepCommon(judgment.Event)
 	if at.Before(g.first) {
 		g.first = at
 	}
 	if !at.Before(g.last) {
-		g.last, g.event.Message = at, finding.Event.Message
+		g.last, g.event.Message = at, judgment.Event.Message
 	}
 }
 
-// keepCommon drops from the event what is not the same for all its writes: one record may count many users' in a flood.
+// keepCommon clears the fields that are not the same for all writes of the group: the record of a flood counts many users'.
 func (g *group) keepCommon(other audit.Event) {
 	if g.event.User.Name != other.User.Name {
 		g.event.User = v1alpha1.User{}
@@ -177,14 +173,14 @@ func (g *group) keepCommon(other audit.Event) {
 	}
 }
 
-// mark is a time at which the guard was there, or was away: Failed or Unguarded.
+// mark is a time at which the guard answered, or was away: Failed or Unguarded.
 type mark struct {
 	at   time.Time
 	away Kind
 }
 
-// Span is a time in which nothing shows that the guard was there: from the first write that it was not asked about to the
-// last, by the clocks of the API servers. It was away for at least as long.
+// Span is a time without an answer of the guard, from the first write without its decision to the last. The times are those of the
+// API servers. The guard was away at least that long.
 type Span struct {
 	From      metav1.MicroTime `json:"from"`
 	To        metav1.MicroTime `json:"to"`
@@ -215,25 +211,25 @@ func (l *Log) away() []Span {
 	return spans
 }
 
-// Report is how a log and the records agree.
+// Report is the result of a comparison of a log with records.
 type Report struct {
 	Events int `json:"events"`
-	// From and To are the first and the last time in the log; absent of an empty one.
+	// From and To are the first and the last time in the log; nil if it is empty.
 	From   *metav1.MicroTime `json:"from,omitempty"`
 	To     *metav1.MicroTime `json:"to,omitempty"`
 	Writes Counts            `json:"writes"`
-	// Agreeing is the number of records whose count is the log's.
+	// Agreeing is the number of records whose count equals the log's.
 	Agreeing int `json:"agreeing"`
-	// Missing are records that are not there or count less than the log has, unguarded writes included. Surplus are records
-	// that count more; this is no fault (see docs/decisions/audit-import.md). Both are in order of time.
+	// Missing are records that do not exist or count fewer writes than the log, including unguarded writes. Surplus are records
+	// that count more, which is not an error (see docs/decisions/audit-import.md). Both are in order of time.
 	Missing []Difference `json:"missing"`
 	Surplus []Difference `json:"surplus"`
 	Away    []Span       `json:"away"`
 }
 
-// Difference is a record whose count is not the log's.
+// Difference is a record whose count differs from the log's.
 type Difference struct {
-	// Record is the name of the guard's record, or that of the imported record where the guard made none.
+	// Record is the name of the guard's record, or else of the imported record.
 	Record    string                `json:"record"`
 	Outcome   v1alpha1.Outcome      `json:"outcome"`
 	Operation admissionv1.Operation `json:"operation,omitempty"`
@@ -242,16 +238,16 @@ type Difference struct {
 	Reason    string                `json:"reason,omitempty"`
 	FirstTime metav1.MicroTime      `json:"firstTime"`
 	LastTime  metav1.MicroTime      `json:"lastTime"`
-	// Logged is what the log has, and Recorded what the guard's record and the imported one count together.
+	// Logged is the count of the log. Recorded is the sum of the counts of the guard's record and of the imported record.
 	Logged   int64 `json:"logged"`
 	Recorded int64 `json:"recorded"`
 
-	// toStore is the imported record that would make up for what is missing.
+	// toStore is the imported record with the missing writes.
 	toStore *v1alpha1.AuditRecord
 }
 
-// ToStore are the records that make up for what is missing: each is the whole record as it should be, whether it is new or
-// counts more than the one that is there. Storing them and comparing again finds nothing missing.
+// ToStore returns the imported records with the missing writes. Each is complete, and replaces an existing record of its name.
+// After they are stored, a comparison finds no missing records.
 func (r *Report) ToStore() []*v1alpha1.AuditRecord {
 	records := make([]*v1alpha1.AuditRecord, 0, len(r.Missing))
 	for _, difference := range r.Missing {
@@ -260,8 +256,8 @@ func (r *Report) ToStore() []*v1alpha1.AuditRecord {
 	return records
 }
 
-// Compare holds the log against the records, which are all those of its span of time, imported ones included. Records
-// outside of the span do no harm.
+// Compare compares the log with records. They must include all records of the log's time span, imported records too, and may
+// include others.
 func (l *Log) Compare(records []v1alpha1.AuditRecord) *Report {
 	report := &Report{Events: l.events, Writes: l.counts, Missing: []Difference{}, Surplus: []Difference{}, Away: l.away()}
 	if l.events > 0 {
@@ -304,8 +300,8 @@ func (l *Log) compare(report *Report, g *group, byName map[string][]*v1alpha1.Au
 	}
 }
 
-// countOf adds up records of one name, second ones included. One that names another user counts nothing: another client made
-// or edited it. A record of a flood names none.
+// countOf returns the sum of the counts of the records of one name, and of their second records. It ignores a record that names
+// another user: another client has created or edited it. The record of a flood names no user.
 func (g *group) countOf(records []*v1alpha1.AuditRecord) int64 {
 	count, user := int64(0), g.toStore(g.count).Spec.User.Name
 	for _, record := range records {
@@ -316,13 +312,13 @@ func (g *group) countOf(records []*v1alpha1.AuditRecord) int64 {
 	return count
 }
 
-// covers reports whether the log has the whole time of a record. Where it does not, a record may well count more.
+// covers reports whether the log has the whole time span of a record. Otherwise the record may count more than the log.
 func (l *Log) covers(record *v1alpha1.AuditRecord) bool {
 	return !record.Spec.FirstTime.Time.Before(l.from) && !record.Spec.LastTime.After(l.to)
 }
 
 func (g *group) difference(recorded int64) Difference {
-	shown := g.toStore(g.count).Spec // the same bounds hold for a terminal
+	shown := g.toStore(g.count).Spec // its texts are bounded and printable
 	return Difference{
 		Record: cmp.Or(g.record, g.imported), Outcome: shown.Outcome, Operation: shown.Operation, Resource: shown.Resource,
 		User: shown.User.Name, Reason: shown.Reason, FirstTime: shown.FirstTime, LastTime: shown.LastTime,
@@ -333,7 +329,7 @@ func (g *group) difference(recorded int64) Difference {
 func (g *group) toStore(count int64) *v1alpha1.AuditRecord {
 	record := g.event.Record(Replica, count)
 	record.Name = g.imported
-	record.Spec.Reason = text.Printable(record.Spec.Reason, maxReason) // a log may hold what no guard has written
+	record.Spec.Reason = text.Printable(record.Spec.Reason, maxReason) // the log may contain any text
 	record.Spec.FirstTime = metav1.NewMicroTime(g.first.Truncate(time.Microsecond))
 	record.Spec.LastTime = metav1.NewMicroTime(g.last.Truncate(time.Microsecond))
 	return record

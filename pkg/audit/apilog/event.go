@@ -24,67 +24,68 @@ import (
 const (
 	apiVersion = "audit.k8s.io/v1"
 	kind       = "Event"
-	// failedOpen starts the keys of the annotations by which the API server names, as their value, webhooks that it could not
-	// call and did without (k8s.io/apiserver/pkg/admission/plugin/webhook/validating).
+	// failedOpen is the prefix of the annotations whose values are the webhooks that the API server could not call and ignored
+	// (k8s.io/apiserver/pkg/admission/plugin/webhook/validating).
 	failedOpen = "failed-open.validating.webhook.admission.k8s.io/"
 )
 
-// Event is what a judgment looks at of one event. Its texts are foreign: as they stand in the log, unbounded, not fit to
-// print. It holds no value of an object.
+// Event has the fields of an audit event that Judge reads. Its texts come from the log unchanged: they are unbounded and not safe
+// to print. It contains no value of an object.
 type Event struct {
-	// ID is the same for all stages of a request. Whoever asks may choose it, and give it to many requests.
+	// ID is the same for all stages of a request. The client may choose it, and use it for many requests.
 	ID string
 	// Level is Metadata, Request or RequestResponse.
 	Level string
 	// Stage is RequestReceived, ResponseStarted, ResponseComplete or Panic.
 	Stage string
-	// Verb is "create", "update", "patch", "delete", "deletecollection", or one that writes nothing.
+	// Verb is "create", "update", "patch", "delete", "deletecollection", or a verb that writes nothing.
 	Verb string
-	// URI is the path and query of the request. DryRun says that the query or the body asks for a dry run.
+	// URI is the path and query of the request. DryRun says that the query or the body requests a dry run.
 	URI    string
 	DryRun bool
-	// Received is when the request came in, and Time when it reached the Stage; by the clock of the API server that wrote the log.
+	// Received is the time of the request, and Time is when it reached the Stage, by the clock of the API server.
 	Received, Time time.Time
-	// User is whom the request counts for: the impersonated user, where there is one.
+	// User is the impersonated user, or else the user of the request.
 	User         v1alpha1.User
 	Impersonated bool
-	// GVR and Subresource say what the request was made to.
+	// GVR and Subresource are the resource that the request addressed.
 	GVR         schema.GroupVersionResource
 	Subresource string
-	// Objects are what the written objects are known by: the request's own namespace and name first, whose name is empty for a
-	// collection; then what the bodies of a write say, which only the levels Request and RequestResponse have.
+	// Objects identify the written objects. The first is the request's own namespace and name; its name is empty for a collection.
+	// The others come from the bodies of a write, which only the levels Request and RequestResponse have.
 	Objects []reserved.Identity
-	// Code is the HTTP status; 0 where there was none.
+	// Code is the HTTP status; 0 if there was none.
 	Code int
-	// Decisions are what the guard said, by the names of its entries.
+	// Decisions are the decisions of the guard, sorted by webhook.
 	Decisions []Decision
-	// FailedOpen and Failed are entries of the guard that the API server could not call: it did without, or refused the write.
+	// FailedOpen and Failed are webhooks of the guard that the API server could not call. It ignored those in FailedOpen, and
+	// refused the write because of Failed.
 	FailedOpen []string
 	Failed     string
-	// Denier is the entry of the guard by which the API server's message says that it was denied, and Sentence the first line
-	// of what the guard told the person.
+	// Denier is the webhook of the guard that the API server's message names as the one that denied the write. Sentence is the
+	// first line of the guard's message.
 	Denier, Sentence string
 }
 
-// Decision is what one entry of the guard's registration noted in the audit event.
+// Decision is the decision of one webhook of the guard, from its annotations of the audit event.
 type Decision struct {
-	// Entry is the name of the registration's entry.
-	Entry string
-	// Verdict is "allow" or "deny".
-	Verdict string
+	// Webhook is the name of the webhook.
+	Webhook string
+	// Decision is "allow" or "deny".
+	Decision string
 	// Reason is a policy.Reason.
 	Reason string
-	// Operation is what the guard was asked about. A patch, and a PUT, may create an absent object.
+	// Operation is the operation of the review. A PATCH or a PUT may create an absent object.
 	Operation admissionv1.Operation
 	// Outcome is empty for a decision that needs no record.
 	Outcome v1alpha1.Outcome
-	// Object is zero where the guard could not make it out.
+	// Object is zero if the guard could not read it.
 	Object v1alpha1.ObjectReference
-	// Record is the name of the audit record; empty where the guard made none.
+	// Record is the name of the audit record; empty if the guard made none.
 	Record string
 }
 
-// decode reads a document that is an event by its kind.
+// decode reads an event. It returns ErrNotEvent for a document of another kind.
 func decode(document rawjson.Value) (*Event, error) {
 	if !document.Get("kind").TextIs(kind) || !document.Get("apiVersion").TextIs(apiVersion) {
 		return nil, ErrNotEvent
@@ -92,7 +93,7 @@ func decode(document rawjson.Value) (*Event, error) {
 	return decodeItem(document)
 }
 
-// decodeItem reads what is known to be an event. Of the bodies it keeps who the objects are.
+// decodeItem reads an event without checking its kind. Of the bodies it keeps the identities of the objects.
 func decodeItem(document rawjson.Value) (*Event, error) {
 	event := &Event{}
 	var user, impersonated, request, response rawjson.Value
@@ -137,7 +138,7 @@ func decodeItem(document rawjson.Value) (*Event, error) {
 func (e *Event) readTimes(received, stage string) error {
 	at, err := time.Parse(time.RFC3339Nano, stage)
 	if err != nil || e.ID == "" || e.Stage == "" {
-		return fmt.Errorf("an event without auditID, stage or stageTimestamp: %w", ErrNotEvent)
+		return fmt.Errorf("no auditID, stage or stageTimestamp: %w", ErrNotEvent)
 	}
 	e.Time = at
 	e.Received, err = time.Parse(time.RFC3339Nano, received)
@@ -147,7 +148,7 @@ func (e *Event) readTimes(received, stage string) error {
 	return nil
 }
 
-// readUser takes the impersonated user, as the guard does: it is whom the API server asks about.
+// readUser reads the impersonated user, if there is one: reviews name that user too.
 func (e *Event) readUser(user, impersonated rawjson.Value) {
 	if e.Impersonated = !impersonated.IsEmpty(); e.Impersonated {
 		user = impersonated
@@ -179,63 +180,66 @@ func (e *Event) readObject(ref rawjson.Value) {
 	e.Objects = []reserved.Identity{id}
 }
 
-// The API server's words about webhooks (k8s.io/apiserver/pkg/util/webhook and .../admission/plugin/webhook/errors). Only
-// the start of the message counts: further on, anybody's words may stand.
+// Messages of the API server about webhooks (k8s.io/apiserver/pkg/util/webhook and .../admission/plugin/webhook/errors). Only the
+// start of a message is trustworthy: the rest may contain text of a client.
 const (
 	callFailed = `Internal error occurred: failed calling webhook "`
 	denied     = `admission webhook "`
 	deniedSays = `" denied the request: `
 )
 
-// readStatus keeps of the message what the guard itself has said. The rest may hold values: validation repeats what it
-// does not like.
+// readStatus keeps only the guard's own text of the message. Other texts may contain values of the object: validation errors
+// repeat them.
 func (e *Event) readStatus(status rawjson.Value) {
 	e.Code, _ = strconv.Atoi(string(status.Get("code"))) // an absent code is 0
 	message := status.Get("message").Text()
 	if rest, found := strings.CutPrefix(message, callFailed); found {
-		if entry, _, _ := strings.Cut(rest, `"`); strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
-			e.Failed = entry
+		if webhook, _, _ := strings.Cut(rest, `"`); isOfGuard(webhook) {
+			e.Failed = webhook
 		}
 		return
 	}
 	if rest, found := strings.CutPrefix(message, denied); found {
-		if entry, words, _ := strings.Cut(rest, deniedSays); strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
-			e.Denier = entry
-			e.Sentence, _, _ = strings.Cut(words, "\n")
+		if webhook, message, _ := strings.Cut(rest, deniedSays); isOfGuard(webhook) {
+			e.Denier = webhook
+			e.Sentence, _, _ = strings.Cut(message, "\n")
 		}
 	}
 }
 
-// readAnnotations gathers the guard's by entry, in order of the entries' names.
+// isOfGuard reports whether a webhook of this name belongs to the guard.
+func isOfGuard(webhook string) bool { return strings.HasSuffix(webhook, "."+guardian.WebhookDomain) }
+
+// readAnnotations collects the annotations of the guard, and sorts the decisions by webhook.
 func (e *Event) readAnnotations(annotations rawjson.Value) {
-	byEntry := map[string]*Decision{}
+	byWebhook := map[string]*Decision{}
 	for key, value := range annotations.Members() {
-		if strings.HasPrefix(string(key), failedOpen) && strings.HasSuffix(value.Text(), "."+guardian.WebhookDomain) {
+		if strings.HasPrefix(string(key), failedOpen) && isOfGuard(value.Text()) {
 			e.FailedOpen = append(e.FailedOpen, value.Text())
 			continue
 		}
-		entry, word, _ := strings.Cut(string(key), "/")
-		if !strings.HasSuffix(entry, "."+guardian.WebhookDomain) {
+		webhook, name, _ := strings.Cut(string(key), "/")
+		if !isOfGuard(webhook) {
 			continue
 		}
-		if byEntry[entry] == nil {
-			byEntry[entry] = &Decision{Entry: entry}
+		if byWebhook[webhook] == nil {
+			byWebhook[webhook] = &Decision{Webhook: webhook}
 		}
-		byEntry[entry].note(word, value.Text())
+		byWebhook[webhook].set(name, value.Text())
 	}
-	for _, decision := range byEntry {
-		if decision.Verdict != "" {
+	for _, decision := range byWebhook {
+		if decision.Decision != "" {
 			e.Decisions = append(e.Decisions, *decision)
 		}
 	}
-	slices.SortFunc(e.Decisions, func(a, b Decision) int { return strings.Compare(a.Entry, b.Entry) })
+	slices.SortFunc(e.Decisions, func(a, b Decision) int { return strings.Compare(a.Webhook, b.Webhook) })
 	slices.Sort(e.FailedOpen)
 }
 
-func (d *Decision) note(word, text string) {
-	switch word {
+func (d *Decision) set(name, text string) {
+	switch name {
 	case "decision":
-		d.Verdict = text
+		d.Decision = text
 	case "reason":
 		d.Reason = text
 	case "operation":
@@ -249,16 +253,16 @@ func (d *Decision) note(word, text string) {
 	}
 }
 
-// readBodies adds what the bodies say about who the objects are. A deletion's body holds its options, where a client may ask
-// for a dry run; all other writes ask for it in their query.
+// readBodies adds the identities of the objects in the bodies. A deletion may request a dry run in its body, which has its
+// options; all other writes request it in their query.
 func (e *Event) readBodies(request, response rawjson.Value) {
 	if len(e.Objects) == 0 {
 		e.Objects = []reserved.Identity{{}}
 	}
 	if !isWrite(e.Verb) {
-		return // the answer to a list has no end
+		return // the response to a list may have any number of objects
 	}
-	e.DryRun = asksDryRun(e.URI) || request.Get("kind").TextIs("DeleteOptions") && !request.Get("dryRun").IsEmpty()
+	e.DryRun = requestsDryRun(e.URI) || request.Get("kind").TextIs("DeleteOptions") && !request.Get("dryRun").IsEmpty()
 	for _, body := range []rawjson.Value{request, response} {
 		e.addObject(body)
 		for item := range body.Get("items").Elements() {
@@ -267,11 +271,11 @@ func (e *Event) readBodies(request, response rawjson.Value) {
 	}
 }
 
-// addObject completes what a body leaves out, as a patch does, from the request itself. A Status has no name.
+// addObject adds the identity of an object, and takes an absent name or namespace from the request: a patch may lack both.
 func (e *Event) addObject(body rawjson.Value) {
 	id, own := reserved.IdentityOf(body), e.Objects[0]
 	if id.Name == "" && id.Account == "" {
-		return
+		return // such as a Status
 	}
 	if id.Name == "" {
 		id.Name = own.Name
@@ -282,8 +286,8 @@ func (e *Event) addObject(body rawjson.Value) {
 	e.Objects = append(e.Objects, id)
 }
 
-func asksDryRun(uri string) bool {
+func requestsDryRun(uri string) bool {
 	_, query, _ := strings.Cut(uri, "?")
-	values, _ := url.ParseQuery(query) // what cannot be read, the API server does not read either
+	values, _ := url.ParseQuery(query) // the API server ignores a malformed part too
 	return slices.Contains(values["dryRun"], metav1.DryRunAll)
 }

@@ -18,58 +18,58 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// Kind is what an event tells about a write to a reserved resource.
+// Kind is the result of a write to a reserved resource, according to its event.
 type Kind string
 
 // Kinds.
 const (
-	// Owed: the guard decided, and a record must count it.
-	Owed Kind = "Owed"
-	// Passed: the guard let the write pass, or need not be asked, and makes no record of such a write.
+	// Decided: the guard decided, and a record must count the write.
+	Decided Kind = "Decided"
+	// Passed: the guard allowed the write without a record, or a match condition kept the write from the guard.
 	Passed Kind = "Passed"
-	// Unguarded: the write was made, and the guard was not asked.
+	// Unguarded: the write succeeded without a decision of the guard.
 	Unguarded Kind = "Unguarded"
-	// Failed: the write was refused, because the API server could not reach the guard.
+	// Failed: the API server refused the write, because it could not reach the guard.
 	Failed Kind = "Failed"
-	// DryRun: nothing was to be stored, and the guard makes no record.
+	// DryRun: the write was a dry run, which the guard does not record.
 	DryRun Kind = "DryRun"
-	// Unclear: the log does not say enough.
+	// Unclear: the log has not enough information.
 	Unclear Kind = "Unclear"
 )
 
 // Reasons of unguarded writes. Decisions of the guard have other reasons.
 const (
-	// NotAsked: no registration sent the write to the guard.
+	// NotAsked: no webhook configuration sent the write to the guard.
 	NotAsked = "GuardNotAsked"
-	// NotReached: the API server could not call the guard, and continued without it, as failurePolicy Ignore says.
+	// NotReached: the API server could not call the guard, and allowed the write because of failurePolicy Ignore.
 	NotReached = "GuardNotReached"
 )
 
-// Finding is what one event tells.
-type Finding struct {
+// Judgment is the judgment of one write.
+type Judgment struct {
 	Kind Kind
-	// Event is the write, with the source Import. Its outcome is empty unless Kind is Owed or Unguarded. The log
-	// does not hold the paths of changed fields.
+	// Event is the write, with the source Import. Its outcome is empty unless Kind is Decided or Unguarded. The
+	// log does not contain the paths of changed fields.
 	Event audit.Event
-	// Record is the name of the record, as the guard annotated the event; "" if it made no record.
+	// Record is the name of the guard's record, from its annotation; "" if it made none.
 	Record string
 }
 
-// Judge returns what an event says about writes to reserved resources; nil if it is about none. There are several findings if
-// the API server sent the write to several webhooks of the guard, or if the write deleted several objects of a collection.
-// Judge reads only the last stage of a request. It is a pure function.
-func Judge(set *reserved.Set, event *Event) []Finding {
+// Judge returns the judgments of an event; nil if it concerns no reserved resource, or is not the last stage of its request.
+// There are several judgments if the API server sent the write to several webhooks of the guard, or if the write deleted several
+// objects of a collection. Judge is a pure function.
+func Judge(set *reserved.Set, event *Event) []Judgment {
 	if !isWrite(event.Verb) || event.Stage != "ResponseComplete" && event.Stage != "Panic" {
 		return nil
 	}
-	findings := event.asked()
-	if len(findings) == 0 {
-		findings = event.unasked(set)
+	judgments := event.asked()
+	if len(judgments) == 0 {
+		judgments = event.unasked(set)
 	}
-	if event.DryRun && len(findings) > 0 {
-		return []Finding{event.finding(DryRun, findings[0].Event.Object)}
+	if event.DryRun && len(judgments) > 0 {
+		return []Judgment{event.judgment(DryRun, judgments[0].Event.Object)}
 	}
-	return findings
+	return judgments
 }
 
 func isWrite(verb string) bool {
@@ -87,46 +87,46 @@ func (e *Event) succeeded() bool {
 	return e.Code >= http.StatusOK && e.Code < http.StatusMultipleChoices
 }
 
-// asked judges a write that the API server sent, or tried to send, to the guard.
-func (e *Event) asked() []Finding {
-	var findings []Finding
+// asked judges a write that the API server sent to the guard, or tried to send.
+func (e *Event) asked() []Judgment {
+	var judgments []Judgment
 	for _, decision := range e.Decisions {
-		findings = append(findings, e.decided(decision))
+		judgments = append(judgments, e.decided(decision))
 	}
-	deniedIt := func(d Decision) bool { return d.Entry == e.Denier && d.Outcome == v1alpha1.Denied }
+	deniedIt := func(d Decision) bool { return d.Webhook == e.Denier && d.Outcome == v1alpha1.Denied }
 	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, deniedIt) {
 		// The event holds only the first of several decisions of one webhook, such as those about the items of a collection.
-		findings = append(findings, e.finding(Unclear, e.object()))
+		judgments = append(judgments, e.judgment(Unclear, e.object()))
 	}
 	if e.Failed != "" {
-		findings = append(findings, e.finding(Failed, e.object()))
+		judgments = append(judgments, e.judgment(Failed, e.object()))
 	}
 	if len(e.FailedOpen) > 0 && len(e.Decisions) == 0 && e.succeeded() {
-		findings = append(findings, e.unguarded(NotReached, e.object()))
+		judgments = append(judgments, e.unguarded(NotReached, e.object()))
 	}
-	return findings
+	return judgments
 }
 
-// decided judges what one webhook of the guard decided. Of an annotation that two admissions of one request set, the API server
-// keeps the first: the reason may be that of an allowed write, and the outcome and record those of the denial that followed.
-func (e *Event) decided(d Decision) Finding {
-	finding := e.finding(Owed, cmp.Or(d.Object, e.object()))
-	finding.Record, finding.Event.Reason = d.Record, d.Reason
+// decided judges the decision of one webhook. If two reviews of one request set the same annotation, the API server keeps the
+// first. So the reason may be that of an allowed write, while the outcome and the record are those of a later denial.
+func (e *Event) decided(d Decision) Judgment {
+	judgment := e.judgment(Decided, cmp.Or(d.Object, e.object()))
+	judgment.Record, judgment.Event.Reason = d.Record, d.Reason
 	if slices.Contains(audit.Operations(), d.Operation) {
-		finding.Event.Operation = d.Operation
+		judgment.Event.Operation = d.Operation
 	}
-	if e.Denier == d.Entry {
-		finding.Event.Message = e.Sentence
+	if e.Denier == d.Webhook {
+		judgment.Event.Message = e.Sentence
 	}
 	switch {
 	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
-		finding.Kind = Passed
+		judgment.Kind = Passed
 	case d.Record == "" && e.isDeletion():
-		finding.Kind = DryRun // every other dry run says so in its query
+		judgment.Kind = DryRun // every other dry run says so in its query
 	default:
-		finding.Event.Outcome = d.Outcome
+		judgment.Event.Outcome = d.Outcome
 	}
-	return finding
+	return judgment
 }
 
 func (e *Event) operation() admissionv1.Operation {
@@ -140,15 +140,15 @@ func (e *Event) operation() admissionv1.Operation {
 	}
 }
 
-// object is the object as the request itself names it.
+// object returns the object that the request addresses.
 func (e *Event) object() v1alpha1.ObjectReference { return e.reference(e.Objects[0]) }
 
 func (e *Event) reference(id reserved.Identity) v1alpha1.ObjectReference {
 	return v1alpha1.ObjectReference{Group: e.GVR.Group, Resource: e.GVR.Resource, Namespace: id.Namespace, Name: id.Name}
 }
 
-func (e *Event) finding(kind Kind, object v1alpha1.ObjectReference) Finding {
-	return Finding{
+func (e *Event) judgment(kind Kind, object v1alpha1.ObjectReference) Judgment {
+	return Judgment{
 		Kind: kind,
 		Event: audit.Event{
 			Time: e.Time, Operation: e.operation(), Object: object, User: e.User, Source: v1alpha1.SourceImport,
@@ -156,15 +156,15 @@ func (e *Event) finding(kind Kind, object v1alpha1.ObjectReference) Finding {
 	}
 }
 
-func (e *Event) unguarded(reason string, object v1alpha1.ObjectReference) Finding {
-	finding := e.finding(Unguarded, object)
-	finding.Event.Outcome, finding.Event.Reason = v1alpha1.Unguarded, reason
-	finding.Event.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
-	return finding
+func (e *Event) unguarded(reason string, object v1alpha1.ObjectReference) Judgment {
+	judgment := e.judgment(Unguarded, object)
+	judgment.Event.Outcome, judgment.Event.Reason = v1alpha1.Unguarded, reason
+	judgment.Event.Message = "The guard was not asked; found in the API server's audit log, last as event " + e.ID + "."
+	return judgment
 }
 
-// unasked judges a write in whose event the guard does not appear.
-func (e *Event) unasked(set *reserved.Set) []Finding {
+// unasked judges a write whose event does not mention the guard.
+func (e *Event) unasked(set *reserved.Set) []Judgment {
 	if e.Subresource != "" && e.Subresource != "scale" || !e.mayConcern(set) {
 		return nil
 	}
@@ -177,15 +177,15 @@ func (e *Event) unasked(set *reserved.Set) []Finding {
 	case e.Verb == "deletecollection":
 		return e.collection(set, named)
 	case len(named) == 0:
-		return []Finding{e.finding(Unclear, e.object())} // a generated name, which the level Metadata does not tell
+		return []Judgment{e.judgment(Unclear, e.object())} // the level Metadata does not contain a generated name
 	}
 	switch resource := e.concerned(set, named); {
 	case resource == nil:
 		return nil
-	case resource.IsTokenSecret() && e.isAPIServerItself():
-		return []Finding{e.finding(Passed, e.reference(named[0]))}
+	case resource.IsTokenSecret() && e.isByAPIServer():
+		return []Judgment{e.judgment(Passed, e.reference(named[0]))}
 	}
-	return []Finding{e.unguarded(NotAsked, e.reference(named[0]))}
+	return []Judgment{e.unguarded(NotAsked, e.reference(named[0]))}
 }
 
 // concerned returns the reserved resource that the write concerns; nil if there is none.
@@ -197,30 +197,30 @@ func (e *Event) concerned(set *reserved.Set, named []reserved.Identity) *reserve
 	return resource
 }
 
-// undone judges a write that broke off: the API server may have stored it or not.
-func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Finding {
+// undone judges a write that ended with a server error: the API server may have stored it.
+func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Judgment {
 	if len(named) > 0 && e.concerned(set, named) == nil {
 		return nil
 	}
-	return []Finding{e.finding(Unclear, e.object())}
+	return []Judgment{e.judgment(Unclear, e.object())}
 }
 
-// collection judges the deletion of a collection. The answer lists the deleted objects, if the log holds it.
-func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Finding {
+// collection judges the deletion of a collection. The response lists the deleted objects, if the log contains it.
+func (e *Event) collection(set *reserved.Set, deleted []reserved.Identity) []Judgment {
 	if len(deleted) == 0 && e.Level != "RequestResponse" {
-		return []Finding{e.finding(Unclear, e.object())}
+		return []Judgment{e.judgment(Unclear, e.object())}
 	}
-	var findings []Finding
+	var judgments []Judgment
 	for _, id := range deleted {
 		if set.Find(e.GVR, id) != nil {
-			findings = append(findings, e.unguarded(NotAsked, e.reference(id)))
+			judgments = append(judgments, e.unguarded(NotAsked, e.reference(id)))
 		}
 	}
-	return findings
+	return judgments
 }
 
-// mayConcern reports whether the request's type and namespace have a reserved resource. For a deletecollection that selects one
-// name, it reports whether that name is reserved.
+// mayConcern reports whether a reserved resource has the request's type and namespace. If a deletecollection selects one name, it
+// reports whether that name is reserved.
 func (e *Event) mayConcern(set *reserved.Set) bool {
 	own := e.Objects[0]
 	if name := e.selectedName(); own.Name == "" && name != "" {
@@ -228,15 +228,15 @@ func (e *Event) mayConcern(set *reserved.Set) bool {
 	}
 	return slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
 		return r.GVR.GroupResource() == e.GVR.GroupResource() && r.Namespace == own.Namespace &&
-			// A generated name has a random end, so it is not an exact name.
+			// A generated name ends in random characters, so it cannot equal an exact name.
 			(e.Verb != "create" || own.Name != "" || r.NamePrefix != "" || r.Account != "")
 	})
 }
 
-// selectedName returns the name that the field selector of a deletecollection asks for; "" if it asks for none.
+// selectedName returns the name that the field selector of a deletecollection requires; "" if there is none.
 func (e *Event) selectedName() string {
 	_, query, _ := strings.Cut(e.URI, "?")
-	values, _ := url.ParseQuery(query) // an unreadable query selects nothing
+	values, _ := url.ParseQuery(query) // a malformed query selects nothing
 	selector, err := fields.ParseSelector(values.Get("fieldSelector"))
 	if err != nil {
 		return ""
@@ -245,8 +245,8 @@ func (e *Event) selectedName() string {
 	return name
 }
 
-// isAPIServerItself recognizes the label that the API server writes on a token Secret when its token is used. A match condition
-// keeps this write from the guard. The log says whether another client impersonated the API server; a review does not.
-func (e *Event) isAPIServerItself() bool {
+// isByAPIServer reports whether the API server sent the request to itself. It labels a token Secret when the token is used, and a
+// match condition keeps this write from the guard. The log, unlike a review, shows whether a client impersonated the API server.
+func (e *Event) isByAPIServer() bool {
 	return e.Verb == "patch" && !e.Impersonated && e.User.Name == "system:apiserver" && slices.Contains(e.User.Groups, "system:masters")
 }

@@ -1,11 +1,10 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apilog reads the API server's audit log, and says what it tells about writes to reserved resources and how that
-// agrees with the audit records.
+// Package apilog finds writes to reserved resources in the API server's audit log, and compares them with the audit records.
 //
-// The log may hold the content of Secrets. What this package returns never does: of a body it keeps who the object is, and
-// of the API server's message the guard's own sentence.
+// The log may contain the content of Secrets. The results of this package do not: of a body they keep the identity of the object,
+// and of the API server's message the sentence of the guard.
 package apilog
 
 import (
@@ -21,22 +20,22 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// MaxLine bounds a line. An event of level RequestResponse holds two objects of up to 3 MiB each, and JSON as Go writes it
-// takes up to six bytes for one.
+// MaxLine is the max length of a line in bytes. An event of level RequestResponse has two objects of up to 3 MiB each, and Go's
+// JSON takes up to six bytes for one.
 const MaxLine = 40 << 20
 
 var (
-	// ErrNotEvent says that a line is JSON, and no event of audit.k8s.io/v1.
-	ErrNotEvent = errors.New(`no event of the API server's audit log, which have "kind": "Event" and "apiVersion": "audit.k8s.io/v1"`)
-	// ErrTooLong says that a line is longer than MaxLine.
-	ErrTooLong = errors.New("longer than any event")
-	// ErrCutOff says that a compressed file ends too soon, or is damaged.
-	ErrCutOff = errors.New("the compressed file is damaged or ends too soon")
+	// ErrNotEvent means that a line is JSON, but not an event of audit.k8s.io/v1.
+	ErrNotEvent = errors.New("not an audit.k8s.io/v1 Event")
+	// ErrTooLong means that a line is longer than MaxLine.
+	ErrTooLong = errors.New("line too long")
+	// ErrCutOff means that a compressed file is damaged or truncated.
+	ErrCutOff = errors.New("compressed file is damaged or truncated")
 )
 
-// LineError says which line could not be read.
+// LineError is the error of one line.
 type LineError struct {
-	// Line counts from 1, in the file as it is without its compression.
+	// Line counts from 1, in the uncompressed file.
 	Line int
 	Err  error
 }
@@ -45,10 +44,11 @@ func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Events yields the events of a log, one after the other: JSON lines, compressed by gzip or not. An Event is nil where there
-// is an error. A *LineError is about one line, and the lines behind it follow; any other error is the last that is yielded:
-// ErrCutOff, or one of the reader. A line is held in memory one at a time; a line may also be an EventList, as the API
-// server posts them to a webhook. Blank lines are no error.
+// Events yields the events of a log in JSON lines, which may be compressed by gzip. A line may also be an EventList, the format
+// of the API server's audit webhook. Blank lines are ignored. Only one line is in memory at a time.
+//
+// Each step yields an event or an error. After a *LineError, the next lines follow. Any other error is the last step: ErrCutOff,
+// or an error of the reader.
 func Events(r io.Reader) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
 		source, err := uncompressed(r)
@@ -75,7 +75,7 @@ func Events(r io.Reader) iter.Seq2[*Event, error] {
 	}
 }
 
-// yieldLine yields what one line holds, and reports whether to go on.
+// yieldLine yields the events of one line, and reports whether to continue.
 func yieldLine(yield func(*Event, error) bool, number int, line []byte, err error) bool {
 	if err != nil {
 		return yield(nil, err)
@@ -89,7 +89,7 @@ func yieldLine(yield func(*Event, error) bool, number int, line []byte, err erro
 	return err == nil || yield(nil, &LineError{Line: number, Err: err})
 }
 
-// decodeLine returns the events of one line; none of a blank one. With an error, it returns those ahead of what is wrong.
+// decodeLine returns the events of one line; none for a blank line. With an error, it returns the events before the error.
 func decodeLine(line []byte) ([]*Event, error) {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return nil, nil
@@ -108,7 +108,7 @@ func decodeLine(line []byte) ([]*Event, error) {
 	return []*Event{event}, nil
 }
 
-// decodeList reads the items of a list, which bear no kind of their own.
+// decodeList returns the events of a list, whose items have no kind.
 func decodeList(list rawjson.Value) ([]*Event, error) {
 	if !list.Get("apiVersion").TextIs(apiVersion) {
 		return nil, ErrNotEvent
@@ -124,7 +124,7 @@ func decodeList(list rawjson.Value) ([]*Event, error) {
 	return events, nil
 }
 
-// uncompressed looks at the first two bytes: a file's name says nothing of standard input, and little of a rotated file.
+// uncompressed decompresses gzip, which it recognizes by the first two bytes: standard input and rotated files may have no suffix.
 func uncompressed(r io.Reader) (*bufio.Reader, error) {
 	source := bufio.NewReaderSize(r, 64<<10)
 	magic, err := source.Peek(2)
@@ -141,15 +141,15 @@ func uncompressed(r io.Reader) (*bufio.Reader, error) {
 	return bufio.NewReaderSize(unzipped, 64<<10), nil
 }
 
-// lineReader reads lines into one buffer, which grows to the longest of them and is used again.
+// lineReader reads lines into one buffer, which grows to the longest line.
 type lineReader struct {
 	source *bufio.Reader
 	buffer []byte
 	count  int
 }
 
-// next returns the next line, valid until the call that follows. The last line may lack its line feed. The error is io.EOF
-// behind the last line, ErrTooLong, ErrCutOff, or one of the reader; of a line that an error cuts off, nothing is returned.
+// next returns the next line, which is valid until the following call. The last line may lack its line feed. The error is io.EOF
+// after the last line, ErrTooLong, ErrCutOff, or an error of the reader. With an error, next returns no line.
 func (l *lineReader) next() ([]byte, error) {
 	l.buffer = l.buffer[:0]
 	l.count++
@@ -173,12 +173,12 @@ func (l *lineReader) next() ([]byte, error) {
 	}
 }
 
-// readError tells a damaged file from one that cannot be read.
+// readError returns ErrCutOff for a damaged file, and the wrapped error of the reader otherwise.
 func readError(err error) error {
 	var corrupt flate.CorruptInputError
 	if errors.As(err, &corrupt) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) {
 		return fmt.Errorf("%w: %w", ErrCutOff, err)
 	}
-	return fmt.Errorf("read the audit log: %w", err)
+	return fmt.Errorf("read audit log: %w", err)
 }

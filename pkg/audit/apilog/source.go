@@ -9,21 +9,21 @@ import (
 	"io"
 )
 
-// maxNamedLines bounds Reading.First: a file may have millions of broken lines.
+// maxNamedLines is the max length of Reading.First: a file may have millions of broken lines.
 const maxNamedLines = 10
 
 var errNoAuditLog = errors.New("not a kube-apiserver audit log: no line is an audit.k8s.io/v1 Event")
 
-// Reading says what Read has found in one file.
+// Reading is the result of reading one file.
 type Reading struct {
 	Events int
-	// Broken is how many lines cannot be parsed. First has the errors of the first ones.
+	// Broken is the number of lines that cannot be parsed. First has the errors of the first ten.
 	Broken int
 	First  []error
 }
 
-// Read adds the events of one file. After an error of the source it returns what it has read before. It returns another error
-// for a file that is not an audit log.
+// Read adds the events of one file. It returns an error if the file is not an audit log, or if the source fails. In the latter
+// case it has added the events before the error.
 func (l *Log) Read(source io.Reader) (Reading, error) {
 	var reading Reading
 	var end error

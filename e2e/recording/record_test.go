@@ -27,8 +27,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
-// A record says who, what, when, which fields and why; the audit log and kubectl lead to it.
-func TestARecordSaysWhatHappened(t *testing.T) {
+// A record has the user, the object, the time, the fields and the reason. The audit log and an Event name it.
+func TestARecordDescribesTheDenial(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1)
 	from := startOfLog(t)
@@ -66,12 +66,12 @@ func TestARecordSaysWhatHappened(t *testing.T) {
 	}
 	out, says, err = harness.Of(t).Cluster.Kubectl(t.Context(), "get", "guardian", "--field-selector", "spec.user.name=nobody")
 	if err != nil || strings.Contains(out, "Denied") {
-		t.Errorf("kubectl get guardian by a user who did nothing: %v\n%s%s", err, out, says)
+		t.Errorf("kubectl get guardian of a user without denials: %v\n%s%s", err, out, says)
 	}
 	requireEvent(t, name)
 }
 
-// requireEvent wants the denial among the Events of the denied object.
+// requireEvent fails the test unless an Event of the denied object names the record.
 func requireEvent(t *testing.T, record string) {
 	t.Helper()
 	harness.Eventually(t, "an Event names the record", func() (bool, any) {
@@ -106,7 +106,7 @@ func TestARestorationIsRecorded(t *testing.T) {
 	world := harness.Of(t).World
 	answer, err := world.Unguarded.Do(t.Context(), scenario.Merge(world.Role, `{"metadata":{"labels":{"wrong":"yes"}}}`))
 	if err != nil || answer.Code != http.StatusOK {
-		t.Fatalf("set the scene: %d %v", answer.Code, err)
+		t.Fatalf("prepare: %d %v", answer.Code, err)
 	}
 	startReplicas(t, 1)
 	harness.Eventually(t, "the label is gone by an allowed write", func() (bool, any) {
@@ -120,10 +120,10 @@ func TestARestorationIsRecorded(t *testing.T) {
 	}
 }
 
-// canary is in Secret data, tokens and annotations that the guard sees. No output may contain it.
+// canary is in Secret data, tokens and annotations of writes. No output of the guard may contain it.
 const canary = "canary-7d3f1b"
 
-func TestValuesOfSecretsGoNowhere(t *testing.T) {
+func TestNoOutputContainsAValueOfASecret(t *testing.T) {
 	harness.Take(t)
 	world := harness.Of(t).World
 	spool := filepath.Join(t.TempDir(), "spool")
@@ -139,7 +139,7 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 	spooled, err := os.ReadFile(filepath.Join(spool, "audit.jsonl"))
 	must(t, err)
 	if !bytes.Contains(spooled, []byte("apigw-ingress-token")) {
-		t.Errorf("the spool does not hold the denials: %s", spooled)
+		t.Errorf("the spool does not contain the denials: %s", spooled)
 	}
 	awaitStored(t, replicas)
 	places := map[string]string{"spool": string(spooled), "metrics": bodyOf(replicas[0].guard.MetricsURL() + "/metrics")}
@@ -157,7 +157,7 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 	}
 	places["page"] = pageOf(t)
 	if !strings.Contains(places["page"], "apigw-ingress-token") {
-		t.Errorf("the page does not show the denials: %s", places["page"])
+		t.Errorf("the page does not contain the denials: %s", places["page"])
 	}
 	for place, content := range places {
 		for _, hidden := range []string{canary, value, token, string(secret)} {
@@ -168,7 +168,7 @@ func TestValuesOfSecretsGoNowhere(t *testing.T) {
 	}
 }
 
-// pageOf returns what audit web serves to the page about all records.
+// pageOf returns the response of audit web with all records.
 func pageOf(t *testing.T) string {
 	t.Helper()
 	command := harness.Of(t).Cluster.Command(t.Context(), harness.Of(t).Program, "audit", "web")
@@ -184,26 +184,26 @@ func pageOf(t *testing.T) string {
 			return bodyOf(address + "api/view")
 		}
 	}
-	t.Fatal("audit web names no address")
+	t.Fatal("audit web printed no address")
 	return ""
 }
 
-// What is too old goes, and of what is too much the noisiest user's; a leader sees to it.
+// The leader deletes records that are too old. If there are too many, it deletes those of the user with the most records.
 func TestRetention(t *testing.T) {
 	harness.Take(t)
 	s := harness.Records(t)
-	most := int64(len(counts(t))) + 100
+	limit := int64(len(counts(t))) + 100
 	now := time.Now()
 	var group sync.WaitGroup
 	for worker := range 8 {
 		group.Go(func() {
 			for i := range 100 {
 				n := worker*100 + i
-				fact := audit.Event{
+				event := audit.Event{
 					Time: now.Add(-time.Duration(n+1) * 24 * time.Hour), Outcome: "Denied", Operation: "DELETE",
 					Object: v1alpha1.ParseObjectReference("configmaps/retention/x"), Reason: "ReservedDelete", User: v1alpha1.User{Name: "noisy"},
 				}
-				if _, err := s.Merge(t.Context(), fact.Record("test", 1), nil); err != nil {
+				if _, err := s.Merge(t.Context(), event.Record("test", 1), nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -219,12 +219,12 @@ func TestRetention(t *testing.T) {
 	if err != nil || deleted != 500 || remaining() != 300 {
 		t.Errorf("by age: %d deleted, %d remain, want 500 and 300 (%v)", deleted, remaining(), err)
 	}
-	deleted, err = s.CleanUp(t.Context(), store.Retention{Age: 10_000 * 24 * time.Hour, Max: most}, now)
+	deleted, err = s.CleanUp(t.Context(), store.Retention{Age: 10_000 * 24 * time.Hour, Max: limit}, now)
 	if err != nil || deleted != 200 || remaining() != 100 {
 		t.Errorf("by number: %d deleted, %d remain, want 200 and 100 (%v)", deleted, remaining(), err)
 	}
-	startReplicas(t, 1, fmt.Sprintf("--audit-max-records=%d", most-50))
-	harness.Eventually(t, "the leader has trimmed half of the rest", func() (bool, any) {
+	startReplicas(t, 1, fmt.Sprintf("--audit-max-records=%d", limit-50))
+	harness.Eventually(t, "the leader has deleted half of the rest", func() (bool, any) {
 		count := remaining()
 		return count <= 60, count
 	})
