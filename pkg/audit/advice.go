@@ -10,6 +10,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Advice tells an administrator what to do about a record, on one line. Commands in it are quoted for a shell. It is never
@@ -19,8 +20,13 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	case v1alpha1.WouldDeny:
 		return adviceWouldDeny(spec)
 	case v1alpha1.Unlocked:
-		return "The resource was unlocked. Compare the change with the reason of the unlock, and see the drift: " +
-			"apigw-guardian status"
+		return "Compare the change with the reason of the unlock. To see the unlock and all writes under it: " +
+			"apigw-guardian audit show" + shown(spec.Unlock)
+	case v1alpha1.Exempted:
+		return "An exemption of the reservation allowed the write. If it is not needed any more, remove it from the reservation. See " +
+			"the drift: apigw-guardian status"
+	case v1alpha1.Rotated, v1alpha1.Retired:
+		return "Nothing: the API server refuses the old credential. See the result: apigw-guardian status"
 	case v1alpha1.Restored:
 		return "Nothing: the write restored the manifest. To see the writes before: " +
 			"apigw-guardian audit list" + filtered("resource", spec.Resource)
@@ -35,6 +41,13 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	default:
 		return adviceDenied(spec)
 	}
+}
+
+func shown(name string) string {
+	if name == "" {
+		return " NAME"
+	}
+	return " " + text.Quote(name)
 }
 
 func adviceWouldDeny(spec *v1alpha1.AuditRecordSpec) string {
@@ -75,7 +88,7 @@ func adviceWriter(spec *v1alpha1.AuditRecordSpec) string {
 	case isAccount:
 		return fmt.Sprintf("A program did this, and will try again. See what runs as the ServiceAccount: kubectl -n %s get pods "+
 			"--field-selector %s. Take the resource out of what it manages.",
-			quote(namespace), quote("spec.serviceAccountName="+account))
+			text.Quote(namespace), text.Quote("spec.serviceAccountName="+account))
 	case policy.Reason(spec.Reason) == policy.ReservedCreate:
 		return "The name is reserved: choose another one. To create the reserved resource itself: apigw-guardian authorize"
 	default:
@@ -109,14 +122,5 @@ func filtered(flag, value string) string {
 	if value == "" {
 		return ""
 	}
-	return " --" + flag + " " + quote(value)
-}
-
-// quote makes a text one word for a shell. A user name may be `$(reboot)`.
-func quote(text string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-"
-	if text != "" && strings.Trim(text, plain) == "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	return " --" + flag + " " + text.Quote(value)
 }

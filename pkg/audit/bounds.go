@@ -15,6 +15,8 @@ const (
 	maxName      = 256
 	maxUID       = 64
 	maxItems     = 32
+
+	maxJustification = 2000
 )
 
 // printables bounds a list too; nil stays nil.

@@ -24,11 +24,12 @@ func Clean(record *v1alpha1.AuditRecord) {
 	}
 	spec := &record.Spec
 	cleanEach(maxName, (*string)(&spec.Outcome), (*string)(&spec.Source), (*string)(&spec.Caller), &spec.Reason, &spec.User.Name,
-		&spec.User.UID, &spec.Replica)
+		&spec.User.UID, &spec.Replica, &spec.Unlock)
 	cleanEach(maxOperation, (*string)(&spec.Operation))
 	cleanObject(&spec.Object)
 	cleanEach(maxResource, &spec.Resource)
 	cleanEach(maxMessage, &spec.Message)
+	cleanEach(maxJustification, &spec.Justification)
 	cleanEach(maxUID, &spec.LastRequestUID)
 	cleanAll(spec.Changed, maxPath)
 	cleanAll(spec.User.Groups, maxName)

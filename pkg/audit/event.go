@@ -38,9 +38,12 @@ type Event struct {
 	// Message is the first line that the caller reads.
 	Message string
 	Changed []string
-	User    v1alpha1.User
-	Caller  v1alpha1.Caller
-	Source  v1alpha1.Source
+	// Unlock is the name of the Unlock that allowed the write, and Justification its reason, or that of an exemption.
+	Unlock, Justification string
+
+	User   v1alpha1.User
+	Caller v1alpha1.Caller
+	Source v1alpha1.Source
 	// Peer is the network address of the review's sender. No record holds it: the recorder divides its budget by it.
 	Peer string
 
@@ -136,6 +139,9 @@ func (e *Event) digest() string {
 	} {
 		writeText(sum, text)
 	}
+	if e.Unlock != "" {
+		writeText(sum, e.Unlock)
+	}
 	writeTexts(sum, e.Changed)
 	writeTexts(sum, slices.Sorted(slices.Values(e.User.Groups)))
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
@@ -179,6 +185,9 @@ func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 			Changed:   printables(e.Changed, maxPath),
 			Reason:    e.Reason,
 			Message:   text.Printable(e.Message, maxMessage),
+			Unlock:    text.Printable(e.Unlock, maxName),
+
+			Justification: text.Printable(e.Justification, maxJustification),
 			User: v1alpha1.User{
 				Name:   text.Printable(e.User.Name, maxName),
 				UID:    text.Printable(e.User.UID, maxName),

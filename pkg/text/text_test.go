@@ -4,6 +4,7 @@
 package text
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 	"unicode"
@@ -52,4 +53,17 @@ func FuzzPrintable(f *testing.F) {
 			t.Errorf("twice is not once: %q and %q", got, again)
 		}
 	})
+}
+
+// A shell is the judge: what it takes for one word must be the text.
+func TestQuoteIsOneWordOfAShell(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"alice", "alice@example.com", "", "$(echo broken)", "a'b", "'; echo broken; '", "a b", "`x`", "-rf", "~", "a\\b", "*", "!!", "é",
+	} {
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+Quote(text)).Output()
+		if err != nil || string(out) != text {
+			t.Errorf("%q became %s, which a shell takes for %q (%v)", text, Quote(text), out, err)
+		}
+	}
 }

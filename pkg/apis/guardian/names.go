@@ -15,6 +15,10 @@ const (
 	Namespace = Name
 	// WebhookConfiguration is the name of the ValidatingWebhookConfiguration.
 	WebhookConfiguration = Name
+	// Reservation is the name of the built-in reservation.
+	Reservation = "apigw-ingress"
+	// Replicas is the ConfigMap in the guard's namespace in which each replica notes when it last read the unlocks.
+	Replicas = Name + "-replicas"
 	// WebhookDomain ends the name of each webhook.
 	WebhookDomain = "apigw-guardian.io"
 )

@@ -40,6 +40,8 @@ func columns() []column {
 		{"replica", func(r *v1alpha1.AuditRecord) string { return r.Spec.Replica }},
 		{"source", func(r *v1alpha1.AuditRecord) string { return string(r.Spec.Source) }},
 		{"caller", func(r *v1alpha1.AuditRecord) string { return string(r.Spec.Caller) }},
+		{"unlock", func(r *v1alpha1.AuditRecord) string { return r.Spec.Unlock }},
+		{"justification", func(r *v1alpha1.AuditRecord) string { return r.Spec.Justification }},
 	}
 }
 

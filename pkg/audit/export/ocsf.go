@@ -85,7 +85,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 		// The schema has no place for these.
 		"unmapped": fields{
 			"record": record.Name, "outcome": spec.Outcome, "changed": spec.Changed, "replica": spec.Replica, "source": spec.Source,
-			"caller": spec.Caller,
+			"caller": spec.Caller, "unlock": spec.Unlock, "justification": spec.Justification,
 		},
 	}.compact()
 }
@@ -110,7 +110,8 @@ func severityOf(spec *v1alpha1.AuditRecordSpec) choice {
 	switch {
 	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered:
 		return high()
-	case spec.Outcome == v1alpha1.Unlocked, spec.Outcome == v1alpha1.Restored, spec.Outcome == v1alpha1.Allowed,
+	case spec.Outcome == v1alpha1.Unlocked, spec.Outcome == v1alpha1.Exempted, spec.Outcome == v1alpha1.Restored,
+		spec.Outcome == v1alpha1.Allowed, spec.Outcome == v1alpha1.Rotated, spec.Outcome == v1alpha1.Retired,
 		spec.Reason == string(policy.NamespaceTerminating):
 		return choice{1, "Informational"}
 	}
@@ -127,7 +128,7 @@ func resultOf(outcome v1alpha1.Outcome) result {
 		return result{choice{2, "Failure"}, choice{2, "Denied"}, choice{2, "Blocked"}}
 	case v1alpha1.WouldDeny:
 		return result{success, allowed, choice{15, "Detected"}}
-	case v1alpha1.Unlocked:
+	case v1alpha1.Unlocked, v1alpha1.Exempted, v1alpha1.Rotated, v1alpha1.Retired:
 		return result{success, allowed, choice{8, "Approved"}}
 	case v1alpha1.Restored, v1alpha1.Allowed:
 		return result{success, allowed, choice{1, "Allowed"}}

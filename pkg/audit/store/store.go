@@ -8,14 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
-	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/validate/content"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,6 +19,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	guardianclient "github.com/apigw-guardian/apigw-guardian/pkg/client"
 )
 
 // ErrNotFound says that there is no record of that name.
@@ -41,36 +38,18 @@ type Store struct {
 
 // New returns a store. It does not call the API server.
 func New(config *rest.Config) (*Store, error) {
-	s, err := connect(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client of audit records: %w", err)
-	}
-	return s, nil
-}
-
-func connect(config *rest.Config) (*Store, error) {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	// With a fixed mapping, the first denial needs no discovery call, which could fail.
-	mapper := meta.NewDefaultRESTMapper(nil)
-	mapper.Add(v1alpha1.GroupVersion().WithKind("AuditRecord"), meta.RESTScopeRoot)
-	httpClient, err := rest.HTTPClientFor(config)
-	if err != nil {
-		return nil, err
-	}
-	// The library's global logger complains that it was not set.
-	quiet := logr.FromSlogHandler(slog.DiscardHandler)
-	c, err := client.NewWithWatch(config, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper, Log: quiet})
+	c, err := guardianclient.New(config)
 	if err != nil {
 		return nil, err
 	}
 	config = rest.CopyConfig(config)
 	config.APIPath, config.GroupVersion = "/apis", new(v1alpha1.GroupVersion())
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	lister, err := rest.RESTClientForConfigAndClient(config, httpClient)
-	return &Store{client: c, lister: lister}, err
+	config.NegotiatedSerializer = serializer.NewCodecFactory(c.Scheme()).WithoutConversion()
+	lister, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of audit records: %w", err)
+	}
+	return &Store{client: c, lister: lister}, nil
 }
 
 // List returns the records that match the filter, cleaned, in order of their names, which is the order of time.

@@ -51,7 +51,14 @@ func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 			{"Resource", spec.Resource},
 		},
 		list("Changed", spec.Changed),
-		[]field{{"Reason", spec.Reason}, {"Message", spec.Message}, {"User", spec.User.Name}, {"User uid", spec.User.UID}},
+		[]field{
+			{"Reason", spec.Reason},
+			{"Message", spec.Message},
+			{"Unlock", spec.Unlock},
+			{"Justification", spec.Justification},
+			{"User", spec.User.Name},
+			{"User uid", spec.User.UID},
+		},
 		list("Groups", spec.User.Groups),
 		[]field{
 			{"Count", strconv.FormatInt(spec.Count, 10)},

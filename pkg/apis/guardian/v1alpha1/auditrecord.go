@@ -10,7 +10,7 @@ import (
 
 // Outcome is what became of a write to a reserved resource.
 //
-// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Restored;Allowed;Unguarded;Tampered
+// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Allowed;Unguarded;Tampered;Rotated;Retired
 type Outcome string
 
 // Outcomes.
@@ -21,6 +21,8 @@ const (
 	WouldDeny Outcome = "WouldDeny"
 	// Unlocked: an unlock let the write through.
 	Unlocked Outcome = "Unlocked"
+	// Exempted: an exemption of the reservation let the write through.
+	Exempted Outcome = "Exempted"
 	// Restored: the write put a reserved resource right, or part of it.
 	Restored Outcome = "Restored"
 	// Allowed: the control plane made a write that it has to make, and that an administrator may want to see.
@@ -29,11 +31,15 @@ const (
 	Unguarded Outcome = "Unguarded"
 	// Tampered: the webhook configuration was deleted or edited, and the guard repaired it.
 	Tampered Outcome = "Tampered"
+	// Rotated: an administrator replaced a credential, and proved that the old one is refused.
+	Rotated Outcome = "Rotated"
+	// Retired: an administrator revoked the authorization, and proved that its credential is refused.
+	Retired Outcome = "Retired"
 )
 
 // Outcomes returns all outcomes, in the order in which people should read them.
 func Outcomes() []Outcome {
-	return []Outcome{Denied, WouldDeny, Unlocked, Restored, Allowed, Unguarded, Tampered}
+	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Allowed, Unguarded, Tampered, Rotated, Retired}
 }
 
 // Source is where a record comes from. The zero value is SourceGuard.
@@ -114,6 +120,14 @@ type AuditRecordSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	Message string `json:"message,omitempty"`
+	// Unlock is the name of the Unlock that allowed the writes.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Unlock string `json:"unlock,omitempty"`
+	// Justification is the reason of the Unlock or of the exemption that allowed the writes.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	Justification string `json:"justification,omitempty"`
 	// User is who asked, as the API server authenticated or impersonated them.
 	User User `json:"user"`
 	// FirstTime and LastTime are when the first and the last of the counted writes were answered.

@@ -24,7 +24,7 @@ func GroupVersion() schema.GroupVersion {
 
 // AddToScheme makes the types of this package known to a scheme. It never fails; the error is what callers expect.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{})
+	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{}, &Unlock{}, &UnlockList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion())
 	return nil
 }

@@ -30,10 +30,13 @@ const outcomes = {
   Denied: "Denied",
   WouldDeny: "Would deny",
   Unlocked: "Unlocked",
+  Exempted: "Exempted",
   Restored: "Restored",
   Allowed: "Allowed",
   Unguarded: "Unguarded",
   Tampered: "Tampered",
+  Rotated: "Rotated",
+  Retired: "Retired",
 };
 
 /** The outcomes in the order of bars and buttons. */

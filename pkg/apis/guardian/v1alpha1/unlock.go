@@ -1,0 +1,126 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Unlock allows users to change reserved resources for a limited time. The guard denies an Unlock that somebody else requests, and
+// every change to one except its approval and its closing. Its status grants nothing but the approval.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,categories=guardian
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.spec.reason`
+// +kubebuilder:printcolumn:name="By",type=string,JSONPath=`.spec.requestedBy`
+// +kubebuilder:printcolumn:name="Resources",type=string,JSONPath=`.spec.resources`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
+// +kubebuilder:printcolumn:name="Expires",type=string,format=date-time,JSONPath=`.spec.expiresAt`
+// +kubebuilder:printcolumn:name="Users",type=string,priority=1,JSONPath=`.spec.users`
+// +kubebuilder:printcolumn:name="Approved by",type=string,priority=1,JSONPath=`.status.approvedBy`
+type Unlock struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec UnlockSpec `json:"spec"`
+	// +optional
+	Status UnlockStatus `json:"status,omitzero"`
+}
+
+// UnlockSpec is what an Unlock allows. It is immutable, except that closed can become true.
+//
+// +kubebuilder:validation:XValidation:rule="self.reservation == oldSelf.reservation && self.reason == oldSelf.reason && self.requestedBy == oldSelf.requestedBy && self.expiresAt == oldSelf.expiresAt",message="an unlock is immutable: close it and create another one"
+// +kubebuilder:validation:XValidation:rule="has(self.users) == has(oldSelf.users) && (!has(self.users) || self.users == oldSelf.users)",message="users are immutable: close the unlock and create another one"
+// +kubebuilder:validation:XValidation:rule="has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)",message="resources are immutable: close the unlock and create another one"
+// +kubebuilder:validation:XValidation:rule="has(self.operations) == has(oldSelf.operations) && (!has(self.operations) || self.operations == oldSelf.operations)",message="operations are immutable: close the unlock and create another one"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.closed) || !oldSelf.closed || has(self.closed) && self.closed",message="a closed unlock cannot be opened again: create another one"
+type UnlockSpec struct {
+	// Reservation is the name of the reservation, such as apigw-ingress.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Reservation string `json:"reservation"`
+	// Reason says why the change is made. Every record of a write under this Unlock repeats it.
+	// +kubebuilder:validation:MinLength=10
+	// +kubebuilder:validation:MaxLength=500
+	Reason string `json:"reason"`
+	// RequestedBy is the user name of the client that creates the Unlock. The guard denies any other name.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=320
+	RequestedBy string `json:"requestedBy"`
+	// Users are the exact names of the users who may write. Empty stands for RequestedBy.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=320
+	Users []string `json:"users,omitempty"`
+	// Resources are reserved resources, such as clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole or
+	// secrets/kube-system/apigw-ingress-token-guardian. Empty stands for all of the reservation.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=1024
+	Resources []string `json:"resources,omitempty"`
+	// Operations are what the users may do. Empty stands for UPDATE.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=3
+	// +kubebuilder:validation:items:Enum=CREATE;UPDATE;DELETE
+	Operations []admissionv1.Operation `json:"operations,omitempty"`
+	// ExpiresAt is when the Unlock ends. The guard limits the time from its creation.
+	ExpiresAt metav1.Time `json:"expiresAt"`
+	// Closed ends the Unlock early. It cannot become false again.
+	// +optional
+	Closed bool `json:"closed,omitempty"`
+}
+
+// UnlockStatus is written by the guard, except for ApprovedBy.
+type UnlockStatus struct {
+	// ApprovedBy is the user name of the client that approved the Unlock. The guard denies any other name, and that of RequestedBy.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	ApprovedBy string `json:"approvedBy,omitempty"`
+	// State is for people. No decision reads it.
+	// +optional
+	State UnlockState `json:"state,omitempty"`
+	// FirstUsed is when the Unlock first allowed a write; nil before that.
+	// +optional
+	FirstUsed *metav1.Time `json:"firstUsed,omitempty"`
+	// Replicas are the states in which the replicas of the guard have seen the Unlock, by the names of the replicas.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Replicas map[string]UnlockState `json:"replicas,omitempty"`
+}
+
+// UnlockState is a stage of an Unlock.
+//
+// +kubebuilder:validation:Enum=Pending;Open;Closed;Expired;Invalid
+type UnlockState string
+
+// States of an Unlock.
+const (
+	// UnlockPending: the Unlock waits for the approval by a second person.
+	UnlockPending UnlockState = "Pending"
+	// UnlockOpen: writes that the Unlock covers are allowed.
+	UnlockOpen UnlockState = "Open"
+	// UnlockClosed: the Unlock was closed before its end.
+	UnlockClosed UnlockState = "Closed"
+	// UnlockExpired: the Unlock has reached its end.
+	UnlockExpired UnlockState = "Expired"
+	// UnlockInvalid: the Unlock allows nothing, because the guard would not have let it be created.
+	UnlockInvalid UnlockState = "Invalid"
+)
+
+// UnlockList is a list of unlocks.
+//
+// +kubebuilder:object:root=true
+type UnlockList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []Unlock `json:"items"`
+}

@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package client makes clients of the guard's custom resources.
+package client
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+)
+
+// New returns a client of the kinds in v1alpha1. It does not call the API server.
+func New(config *rest.Config) (client.WithWatch, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("make a scheme of the custom resources: %w", err)
+	}
+	// With a fixed mapping, the first request needs no discovery call, which could fail.
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for _, kind := range []string{"AuditRecord", "Unlock"} {
+		mapper.Add(v1alpha1.GroupVersion().WithKind(kind), meta.RESTScopeRoot)
+	}
+	// The library's global logger complains that it was not set.
+	quiet := logr.FromSlogHandler(slog.DiscardHandler)
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper, Log: quiet})
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the custom resources: %w", err)
+	}
+	return c, nil
+}
