@@ -33,6 +33,10 @@ var layers = []layer{
 		reason:   "a record holds an event; the packages that store, count and show records import this one",
 	},
 	{
+		packages: []string{"pkg/client"},
+		reason:   "it makes the client that the packages of records and of unlocks share",
+	},
+	{
 		packages: []string{
 			"pkg/audit/export",
 			"pkg/audit/apilog",
@@ -48,6 +52,7 @@ var layers = []layer{
 			"pkg/audit/recorder",
 			"pkg/audit/store",
 			"pkg/registration",
+			"pkg/unlock",
 			"pkg/webhook",
 		},
 		reason: "each connects the core to one outside system; guard and cmd wire them, so each can be tested and replaced alone",

@@ -105,8 +105,12 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
-	flags.StringVar(&o.MessageHint, "message-hint", "",
-		"second line of each denial, such as the page that says how to request a change (default none)")
+	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
+		"second line of each denial, such as the page that says how to request a change; {unlock} stands for the command; empty for none")
+	flags.DurationVar(&o.Unlocks.MaxDuration.Duration, "unlock-max-duration", time.Hour,
+		"max time from the creation of an unlock to its end; 0 allows no unlock")
+	flags.BoolVar(&o.Unlocks.RequireApproval, "unlock-require-approval", false,
+		"honour an unlock only after a user other than its requester has approved it")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	addRecordsTo(flags, &o.Records)
 	f.addCertificatesTo(flags)
@@ -162,6 +166,8 @@ func (f *webhookFlags) checkServing() error {
 		return errors.New("--listen: must not be empty")
 	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
 		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
+	case o.Unlocks.MaxDuration.Duration < 0:
+		return fmt.Errorf("--unlock-max-duration %s: must not be negative", o.Unlocks.MaxDuration.Duration)
 	case o.DrainPeriod < 0:
 		return fmt.Errorf("--drain-period %s: must not be negative", o.DrainPeriod)
 	case !isOneLine:

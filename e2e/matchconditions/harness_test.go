@@ -144,7 +144,7 @@ func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 		t.Fatal(err)
 	}
 	p := &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}
-	return p.Review(decoded).Decide(nil).Reason
+	return p.Review(decoded).Decide(policy.Facts{}).Reason
 }
 
 // needsNoGuard says that nothing is lost if the guard never sees a request.

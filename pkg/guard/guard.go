@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -29,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
@@ -37,6 +39,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
@@ -60,6 +63,8 @@ type Options struct {
 	OwnerClusterRole string
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
+	// Unlocks are the settings of unlocks.
+	Unlocks policy.UnlockRules
 	// MessageHint is the second line of each denial; "" for none.
 	MessageHint  string
 	Certificates Certificates
@@ -82,6 +87,7 @@ type Guard struct {
 	records      *store.Store
 	recorder     *recorder.Recorder
 	publisher    *registration.Publisher
+	unlocks      *unlock.Tracker
 	server       *server.Server
 	repairer     *registration.Repairer
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
@@ -107,7 +113,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addServer, g.addRepairer} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -176,7 +182,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run),
+		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run),
 	} {
@@ -263,8 +269,9 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	return webhook.NewHandler(webhook.Options{
-		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Writers: writers},
+		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Unlocks: g.options.Unlocks, Writers: writers},
 		Lookup:      answers,
+		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
@@ -272,6 +279,21 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		Metrics:     counters,
 		Hint:        g.options.MessageHint,
 	})
+}
+
+// addUnlocks makes the tracker of the unlocks.
+func (g *Guard) addUnlocks() error {
+	var err error
+	g.unlocks, err = unlock.NewTracker(unlock.Options{
+		Config: g.config, Rules: g.options.Unlocks, Replica: g.name, Namespace: g.options.Namespace, Log: g.options.Log,
+		Announce: func(u *v1alpha1.Unlock, reason, note string) {
+			object := &corev1.ObjectReference{
+				APIVersion: v1alpha1.GroupVersion().String(), Kind: "Unlock", Name: u.Name, UID: u.UID,
+			}
+			g.eventSource.Eventf(object, nil, corev1.EventTypeNormal, reason, "Unlock", "%s", note)
+		},
+	})
+	return err
 }
 
 // newLookups returns lookups without a rate limit. Any client of the API server can cause lookups, and must not delay those of

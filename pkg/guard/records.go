@@ -65,6 +65,9 @@ func (g *Guard) retainRecords(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			g.options.Log.Warn("failed to delete old audit records", slog.Any("err", err))
 		}
+		if err := g.unlocks.CleanUp(ctx, time.Now().Add(-g.options.Records.Retention.Age)); err != nil && ctx.Err() == nil {
+			g.options.Log.Warn("failed to delete old unlocks", slog.Any("err", err))
+		}
 		if count > 0 {
 			g.options.Log.Info("old audit records deleted", slog.Int("count", count))
 		}

@@ -32,6 +32,8 @@ const (
 	ReservedCreate Reason = "ReservedCreate"
 	// TokenMint: the Secret would hold an additional credential of a reserved ServiceAccount.
 	TokenMint Reason = "TokenMint"
+	// UnlockRejected: the write would forge, widen, prolong, reopen or delete an Unlock, or approve the user's own.
+	UnlockRejected Reason = "UnlockRejected"
 )
 
 // Reasons of an allowed write.
@@ -49,6 +51,12 @@ const (
 	// Unconfirmed: the write is allowed, but its object is not the live one. It is not recorded: the API server refuses it, or
 	// the caller is not an API server.
 	Unconfirmed Reason = "Unconfirmed"
+	// Unlocked: an open Unlock covers the write.
+	Unlocked Reason = "Unlocked"
+	// Exemption: an exemption of the reservation covers the write.
+	Exemption Reason = "Exemption"
+	// UnlockAccepted: the write requests, approves, closes or deletes an Unlock as it may.
+	UnlockAccepted Reason = "UnlockAccepted"
 	// NamespaceTerminating: the namespace is terminating, and a denial would block its deletion for ever.
 	NamespaceTerminating Reason = "NamespaceTerminating"
 )
@@ -57,8 +65,8 @@ const (
 // recorded.
 func RecordedReasons() []Reason {
 	return []Reason{
-		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, Unreadable, TooLarge, Overloaded,
-		Restoration, SystemDelete, NamespaceTerminating,
+		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, UnlockRejected, Unreadable, TooLarge, Overloaded,
+		Unlocked, Exemption, Restoration, SystemDelete, NamespaceTerminating,
 	}
 }
 
@@ -83,6 +91,10 @@ type Decision struct {
 	Object v1alpha1.ObjectReference
 	// Changed has the paths of the fields that the write changes, never a value.
 	Changed []string
+	// Unlock is the name of the Unlock that allows the write, and Justification its reason, or that of the exemption.
+	Unlock, Justification string
+	// Problem says what is wrong with a write to an Unlock.
+	Problem string
 }
 
 // Deny returns the decision about a review that was not read. reason is Unreadable, TooLarge or Overloaded.

@@ -8,7 +8,11 @@ import (
 	"strconv"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // maxNamed is the max number of changed fields that a message names.
@@ -29,6 +33,31 @@ func (d Decision) Message(hint string) string {
 	return d.Sentence() + "\n" + hint
 }
 
+// UnlockPlaceholder stands in a hint for the command that unlocks the denied write.
+const UnlockPlaceholder = "{unlock}"
+
+// DefaultHint is the second line of a denial.
+const DefaultHint = "To change it on purpose, a cluster administrator runs: " + UnlockPlaceholder
+
+// Hint returns the hint with the command in the place of UnlockPlaceholder. The command allows the denied write for its user.
+func (d Decision) Hint(hint string, r *Request) string {
+	if d.Resource == nil || !strings.Contains(hint, UnlockPlaceholder) {
+		return hint
+	}
+	command := fmt.Sprintf(`%s unlock --reason "%s %s %s" --for 10m`,
+		guardian.Name, strings.ToLower(string(r.Operation)), d.Resource.Kind, d.Object.Name)
+	if d.Resource.Reservation != guardian.Reservation {
+		command += " --reservation " + d.Resource.Reservation
+	}
+	if r.Operation != admissionv1.Update {
+		command += " --operation " + string(r.Operation)
+	}
+	if user := r.User.Name; len(user) <= maxName && text.Printable(user, maxName) == user {
+		command += " --user " + text.Quote(user)
+	}
+	return strings.ReplaceAll(hint, UnlockPlaceholder, command)
+}
+
 // Sentence returns the first line of the Message.
 func (d Decision) Sentence() string {
 	switch {
@@ -36,6 +65,8 @@ func (d Decision) Sentence() string {
 		return "The request is too large and was denied, because it may concern a reserved resource."
 	case d.Reason == Overloaded:
 		return "The guard is overloaded and denied the request unread, because it may concern a reserved resource. Try again."
+	case d.Reason == UnlockRejected:
+		return fmt.Sprintf("Unlock %q is denied: %s.", d.Object.Name, d.Problem)
 	case d.Resource == nil:
 		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}
@@ -46,6 +77,10 @@ func (d Decision) Sentence() string {
 			return fmt.Sprintf("%s holds resources reserved by %s and must not be deleted.", object, d.Resource.Owner)
 		}
 		return fmt.Sprintf("%s is reserved by %s and must not be deleted.", object, d.Resource.Owner)
+	case Unlocked:
+		return fmt.Sprintf("%s is reserved by %s. Unlock %q allows the write: %s", object, d.Resource.Owner, d.Unlock, d.Justification)
+	case Exemption:
+		return fmt.Sprintf("%s is reserved by %s. An exemption allows the write: %s", object, d.Resource.Owner, d.Justification)
 	case SystemDelete:
 		return fmt.Sprintf("%s was deleted by the control plane: its ServiceAccount no longer exists.", object)
 	case TokenMint:

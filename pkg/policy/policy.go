@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -19,6 +20,8 @@ type Policy struct {
 	Set *reserved.Set
 	// Mode applies to the whole set.
 	Mode Mode
+	// Unlocks are the settings of unlocks.
+	Unlocks UnlockRules
 	// Writers are the identities of the control plane.
 	Writers Writers
 }
@@ -54,10 +57,22 @@ func (p permit) holds(holds []bool, forRecord bool) bool {
 	return true
 }
 
+// Facts are what a decision rests on besides the request and the reserved set.
+type Facts struct {
+	// Holds says of each of Case.Lookups whether it holds. One that is missing does not.
+	Holds []bool
+	// Now is the time by which unlocks and exemptions end.
+	Now metav1.Time
+	// Unlocks are all unlocks, in any state. A replica that has not seen them lately has none.
+	Unlocks []v1alpha1.Unlock
+	// Guard is the user name of the guard; "" while it is not known.
+	Guard string
+}
+
 // Case is one request, read and compared once. Its methods are pure and may be called concurrently.
 type Case struct {
-	mode  Mode
-	write *write
+	policy *Policy
+	write  *write
 	// readable is false for a request that cannot be judged.
 	readable bool
 	// permit is the first rule that allows the write; zero if no rule does.
@@ -67,7 +82,7 @@ type Case struct {
 // Review reads a request and compares its objects, in linear time. The Case shares the bytes of the request.
 func (p *Policy) Review(request *Request) *Case {
 	w := newWrite(request)
-	c := &Case{mode: p.Mode, write: w, readable: p.isReadable(w)}
+	c := &Case{policy: p, write: w, readable: p.isReadable(w)}
 	if !c.readable {
 		return c
 	}
@@ -98,24 +113,29 @@ func (p *Policy) permit(w *write) permit {
 // Lookups returns the lookups that the decision depends on; nil for most requests.
 func (c *Case) Lookups() []Lookup { return c.permit.lookups }
 
-// Decide returns the decision. holds[i] says whether Lookups()[i] holds; a missing value is false.
-func (c *Case) Decide(holds []bool) Decision {
+// Decide returns the decision.
+func (c *Case) Decide(facts Facts) Decision {
 	w := c.write
 	switch {
+	case c.policy.Set != nil && w.GVR.GroupResource() == UnlockResource().GroupResource():
+		return c.policy.decideUnlock(w.Request, facts)
 	case !c.readable:
 		return Deny(Unreadable)
 	case w.resource == nil:
 		return Decision{Allowed: true, Reason: NotReserved}
-	case c.permit.reason != "" && c.permit.holds(holds, false):
-		if !c.permit.holds(holds, true) {
+	case c.permit.reason != "" && c.permit.holds(facts.Holds, false):
+		if !c.permit.holds(facts.Holds, true) {
 			return w.allow(Unconfirmed, "")
 		}
 		return w.allow(c.permit.reason, c.permit.outcome)
-	case c.mode == Observe:
-		return w.allow(w.denialReason(), v1alpha1.WouldDeny)
-	default:
-		return w.decide(Decision{Reason: w.denialReason(), Outcome: v1alpha1.Denied})
 	}
+	if decision, granted := c.policy.grant(w, facts); granted {
+		return decision
+	}
+	if c.policy.Mode == Observe {
+		return w.allow(w.denialReason(), v1alpha1.WouldDeny)
+	}
+	return w.decide(Decision{Reason: w.denialReason(), Outcome: v1alpha1.Denied})
 }
 
 func newWrite(request *Request) *write {
@@ -236,13 +256,18 @@ func (w *write) allow(reason Reason, outcome v1alpha1.Outcome) Decision {
 }
 
 func (w *write) decide(d Decision) Decision {
+	d.Resource, d.Changed, d.Object = w.resource, w.changedPaths(), w.reference()
+	d.Object.Name = text.Printable(d.Object.Name, maxName)
+	return d
+}
+
+// reference identifies the written object.
+func (w *write) reference() v1alpha1.ObjectReference {
 	id := w.new
 	if w.Operation == admissionv1.Delete {
 		id = w.old
 	}
-	d.Resource, d.Changed = w.resource, w.changedPaths()
-	d.Object = w.resource.Reference(id.Namespace, text.Printable(id.Name, maxName))
-	return d
+	return w.resource.Reference(id.Namespace, id.Name)
 }
 
 // changedPaths returns the paths of the changes. It adds managedFields only if no change is wrong: a write that changes a field

@@ -35,12 +35,12 @@ func decideAs(reviewed *Case, c corpus.Case) Decision {
 	for _, lookup := range reviewed.Lookups() {
 		holds = append(holds, lookup.ForRecord && c.IsLive() || !lookup.ForRecord && c.Holds())
 	}
-	return reviewed.Decide(holds)
+	return reviewed.Decide(Facts{Holds: holds})
 }
 
 // decide returns the decision with the same answer to all lookups.
 func decide(c *Case, holds bool) Decision {
-	return c.Decide(slices.Repeat([]bool{holds}, len(c.Lookups())))
+	return c.Decide(Facts{Holds: slices.Repeat([]bool{holds}, len(c.Lookups()))})
 }
 
 func cases(tb testing.TB) []corpus.Case {
@@ -121,7 +121,7 @@ func TestDecideDeniesIfALookupDoesNotHold(t *testing.T) {
 	for _, c := range cases(t) {
 		reviewed := builtInPolicy(t).Review(decode(t, c.Review))
 		rests := slices.ContainsFunc(reviewed.Lookups(), func(l Lookup) bool { return !l.ForRecord })
-		if rests && (decide(reviewed, false).Allowed || reviewed.Decide(nil).Allowed) {
+		if rests && (decide(reviewed, false).Allowed || reviewed.Decide(Facts{}).Allowed) {
 			t.Errorf("%s: allowed although no lookup holds", c.Name)
 		}
 		if rests {
@@ -160,7 +160,7 @@ func TestAForgedReviewLeavesNoRecordOfAnAllowedWrite(t *testing.T) {
 		for _, lookup := range reviewed.Lookups() {
 			holds = append(holds, lookup.Subject != Live)
 		}
-		got := reviewed.Decide(holds)
+		got := reviewed.Decide(Facts{Holds: holds})
 		if got.Allowed && got.Outcome != "" {
 			t.Errorf("%s: got outcome %s", c.Name, got.Outcome)
 		}

@@ -132,6 +132,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			configuration.Webhooks = append(configuration.Webhooks, webhookFor(reservation, group, options))
 		}
 	}
+	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
@@ -168,10 +169,32 @@ func groupByResource(reservation *reserved.Reservation) [][]*reserved.Resource {
 func isExistence(resource *reserved.Resource) bool { return resource.Guard == reserved.GuardExistence }
 
 func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, options Options) admissionregistrationv1.ValidatingWebhook {
+	webhook := newWebhook(webhookName(reservation, group[0]), options)
+	webhook.Rules = []admissionregistrationv1.RuleWithOperations{rule(group)}
+	webhook.MatchConditions = matchConditions(group)
+	return webhook
+}
+
+// unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that nobody judged must not count later.
+func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
+	options.FailurePolicy = admissionregistrationv1.Fail
+	webhook := newWebhook("unlocks."+guardian.WebhookDomain, options)
+	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
+		Operations: []admissionregistrationv1.OperationType{
+			admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
+		},
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{guardian.Group}, APIVersions: []string{"v1alpha1"}, Resources: []string{"unlocks", "unlocks/status"},
+			Scope: new(admissionregistrationv1.ClusterScope),
+		},
+	}}
+	return webhook
+}
+
+func newWebhook(name string, options Options) admissionregistrationv1.ValidatingWebhook {
 	return admissionregistrationv1.ValidatingWebhook{
-		Name:                    webhookName(reservation, group[0]),
+		Name:                    name,
 		ClientConfig:            options.Endpoint.clientConfig(options.CABundle),
-		Rules:                   []admissionregistrationv1.RuleWithOperations{rule(group)},
 		FailurePolicy:           new(options.FailurePolicy),
 		MatchPolicy:             new(admissionregistrationv1.Equivalent),
 		NamespaceSelector:       &metav1.LabelSelector{},
@@ -179,7 +202,6 @@ func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, o
 		SideEffects:             new(admissionregistrationv1.SideEffectClassNoneOnDryRun),
 		TimeoutSeconds:          new(int32(timeoutSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
-		MatchConditions:         matchConditions(group),
 	}
 }
 

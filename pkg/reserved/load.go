@@ -54,6 +54,8 @@ type fileMeta struct {
 type fileSpec struct {
 	Owner     string         `json:"owner"`
 	Resources []fileResource `json:"resources"`
+	// Exemptions are optional.
+	Exemptions []Exemption `json:"exemptions,omitempty"`
 }
 
 type fileResource struct {
@@ -137,7 +139,7 @@ func Parse(source string, data []byte) (*Reservation, error) {
 	if errs := validate(f); len(errs) > 0 {
 		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, errs.ToAggregate())
 	}
-	reservation := &Reservation{Name: f.Metadata.Name, Owner: f.Spec.Owner, Source: source}
+	reservation := &Reservation{Name: f.Metadata.Name, Owner: f.Spec.Owner, Source: source, Exemptions: f.Spec.Exemptions}
 	for i, r := range f.Spec.Resources {
 		resource, err := newResource(f, r)
 		if err != nil {

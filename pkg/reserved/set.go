@@ -23,6 +23,8 @@ type Reservation struct {
 	Owner string
 	// Source is the path of the file, for messages.
 	Source string
+	// Exemptions are the identities that may write to the resources.
+	Exemptions []Exemption
 	// BuiltIn says that the file is part of the product.
 	BuiltIn bool
 	// Resources are in the order of the file, in which they are applied. Derived resources, which have no manifest, follow them.
@@ -119,6 +121,43 @@ func (s *Set) addDerived(reservation *Reservation, resource *Resource) {
 
 // Reservations returns all reservations, the built-in one first. The slice must not be changed.
 func (s *Set) Reservations() []*Reservation { return s.reservations }
+
+// Reservation returns the reservation of that name, or nil.
+func (s *Set) Reservation(name string) *Reservation {
+	i := slices.IndexFunc(s.reservations, func(r *Reservation) bool { return r.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.reservations[i]
+}
+
+// Exemptions returns the exemptions of the reservation of that name. The slice must not be changed.
+func (s *Set) Exemptions(reservation string) []Exemption {
+	if found := s.Reservation(reservation); found != nil {
+		return found.Exemptions
+	}
+	return nil
+}
+
+// FullName returns the text of the one reserved resource that a user names as kubectl does: clusterrole/NAME, clusterroles/NAME or
+// secrets/NAMESPACE/NAME. It returns any other name as it is.
+func (s *Set) FullName(name string) string {
+	kind, rest, _ := strings.Cut(name, "/")
+	object := rest[strings.LastIndex(rest, "/")+1:]
+	var found []string
+	for _, resource := range s.Resources() {
+		isKind := strings.EqualFold(kind, resource.Kind) || kind == resource.GVR.Resource || kind == resource.GVR.GroupResource().String()
+		full := resource.Reference(resource.Namespace, object)
+		isObject := resource.Covers(Identity{Namespace: resource.Namespace, Name: object})
+		if isKind && isObject && strings.HasSuffix("/"+full.String(), "/"+rest) {
+			found = append(found, full.String())
+		}
+	}
+	if len(found) != 1 {
+		return name
+	}
+	return found[0]
+}
 
 // Resources returns all reserved resources, in the order of the reservations and of their files.
 func (s *Set) Resources() []*Resource {

@@ -41,6 +41,9 @@ func validate(f *file) field.ErrorList {
 	for i, resource := range f.Spec.Resources {
 		errs = append(errs, validateResource(resource, resourcesPath().Index(i))...)
 	}
+	for i := range f.Spec.Exemptions {
+		errs = append(errs, validateExemption(&f.Spec.Exemptions[i], field.NewPath("spec", "exemptions").Index(i))...)
+	}
 	return errs
 }
 

@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -32,6 +34,14 @@ type Lookup interface {
 	Holds(ctx context.Context, lookup policy.Lookup) (bool, error)
 }
 
+// Unlocks knows what else a decision rests on.
+type Unlocks interface {
+	// Facts returns Facts without Holds. seen is false if the replica has not read the unlocks lately: then it honours none.
+	Facts() (facts policy.Facts, seen bool)
+	// Used tells that an Unlock allowed a write.
+	Used(unlock string)
+}
+
 // Recorder stores audit events. Record returns the name of the record, at the latest when it gives up storing it: a denial needs
 // no record to stand.
 type Recorder interface {
@@ -45,6 +55,8 @@ type Options struct {
 	Lookup Lookup
 	// AsksCallers says that the listener asks for a client certificate: a caller without one is not verified.
 	AsksCallers bool
+	// Unlocks is nil for a handler that honours no unlock.
+	Unlocks Unlocks
 	// Recorder stores audit records. Without it, the log is the only trace of a decision.
 	Recorder Recorder
 	// Replica signs denials of probes. Without it, probes get no signature.
@@ -52,7 +64,7 @@ type Options struct {
 	// Log takes one line for each review. Allowed writes that need no record have level debug.
 	Log     *slog.Logger
 	Metrics *Metrics
-	// Hint is the second line of a denial; empty for none.
+	// Hint is the second line of a denial; empty for none. See policy.Decision.Hint.
 	Hint string
 }
 
@@ -111,7 +123,20 @@ func (h *Handler) evaluate(ctx context.Context, request *policy.Request, readErr
 	}
 	reviewed := h.Policy.Review(request)
 	holds, err := h.holds(ctx, reviewed.Lookups())
-	return reviewed.Decide(holds), err
+	facts, _ := h.facts()
+	facts.Holds = holds
+	decision := reviewed.Decide(facts)
+	if decision.Unlock != "" && !request.DryRun {
+		h.Unlocks.Used(decision.Unlock)
+	}
+	return decision, err
+}
+
+func (h *Handler) facts() (facts policy.Facts, seen bool) {
+	if h.Unlocks == nil {
+		return policy.Facts{Now: metav1.Now()}, true
+	}
+	return h.Unlocks.Facts()
 }
 
 // holds answers each lookup.
@@ -167,11 +192,21 @@ func (h *Handler) response(request *policy.Request, decision policy.Decision, re
 	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message(h.Hint) + h.prove(request, decision)
+		r.Message = decision.Message(h.hint(request, decision)) + h.prove(request, decision)
 	case decision.Outcome == v1alpha1.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}
 	return r
+}
+
+// blindHint is the second line of a denial by a replica that has not read the unlocks lately.
+const blindHint = "Unlocks are not honoured now: the guard has not been able to read them from the API server for more than 10 seconds."
+
+func (h *Handler) hint(request *policy.Request, decision policy.Decision) string {
+	if _, seen := h.facts(); !seen && h.Hint != "" {
+		return blindHint
+	}
+	return decision.Hint(h.Hint, request)
 }
 
 // annotations returns the keys of the API server's audit event, for each decision about a reserved resource. An empty value
@@ -183,6 +218,7 @@ func annotations(request *policy.Request, decision policy.Decision, record strin
 	a := map[string]string{
 		"decision": verdict(decision), "reason": string(decision.Reason), "operation": printable(string(request.Operation)),
 		"outcome": string(decision.Outcome), "resource": decision.Object.String(), "record": record,
+		"unlock": decision.Unlock,
 	}
 	maps.DeleteFunc(a, func(_, value string) bool { return value == "" })
 	return a

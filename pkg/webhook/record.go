@@ -47,10 +47,14 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 		Reason:     string(decision.Reason),
 		Message:    decision.Sentence(),
 		Changed:    decision.Changed,
-		User:       request.User,
-		Caller:     h.callerOf(r),
-		Source:     v1alpha1.SourceGuard,
-		Peer:       r.RemoteAddr,
+		Unlock:     decision.Unlock,
+
+		Justification: decision.Justification,
+
+		User:   request.User,
+		Caller: h.callerOf(r),
+		Source: v1alpha1.SourceGuard,
+		Peer:   r.RemoteAddr,
 	})
 }
 

@@ -32,23 +32,25 @@ type Unlock struct {
 
 // UnlockSpec is what an Unlock allows. It is immutable, except that closed can become true.
 //
-// +kubebuilder:validation:XValidation:rule="self.reservation == oldSelf.reservation && self.reason == oldSelf.reason && self.requestedBy == oldSelf.requestedBy && self.expiresAt == oldSelf.expiresAt",message="an unlock is immutable: close it and create another one"
-// +kubebuilder:validation:XValidation:rule="has(self.users) == has(oldSelf.users) && (!has(self.users) || self.users == oldSelf.users)",message="users are immutable: close the unlock and create another one"
-// +kubebuilder:validation:XValidation:rule="has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)",message="resources are immutable: close the unlock and create another one"
-// +kubebuilder:validation:XValidation:rule="has(self.operations) == has(oldSelf.operations) && (!has(self.operations) || self.operations == oldSelf.operations)",message="operations are immutable: close the unlock and create another one"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.closed) || !oldSelf.closed || has(self.closed) && self.closed",message="a closed unlock cannot be opened again: create another one"
+// +kubebuilder:validation:XValidation:rule="has(self.users) == has(oldSelf.users)",message="users are immutable"
+// +kubebuilder:validation:XValidation:rule="has(self.resources) == has(oldSelf.resources)",message="resources are immutable"
+// +kubebuilder:validation:XValidation:rule="has(self.operations) == has(oldSelf.operations)",message="operations are immutable"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.closed) || !oldSelf.closed || has(self.closed) && self.closed",message="final"
 type UnlockSpec struct {
 	// Reservation is the name of the reservation, such as apigw-ingress.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Reservation string `json:"reservation"`
 	// Reason says why the change is made. Every record of a write under this Unlock repeats it.
 	// +kubebuilder:validation:MinLength=10
 	// +kubebuilder:validation:MaxLength=500
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Reason string `json:"reason"`
 	// RequestedBy is the user name of the client that creates the Unlock. The guard denies any other name.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=320
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	RequestedBy string `json:"requestedBy"`
 	// Users are the exact names of the users who may write. Empty stands for RequestedBy.
 	// +optional
@@ -56,6 +58,7 @@ type UnlockSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=320
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Users []string `json:"users,omitempty"`
 	// Resources are reserved resources, such as clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole or
 	// secrets/kube-system/apigw-ingress-token-guardian. Empty stands for all of the reservation.
@@ -64,18 +67,37 @@ type UnlockSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Resources []string `json:"resources,omitempty"`
 	// Operations are what the users may do. Empty stands for UPDATE.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=3
 	// +kubebuilder:validation:items:Enum=CREATE;UPDATE;DELETE
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Operations []admissionv1.Operation `json:"operations,omitempty"`
 	// ExpiresAt is when the Unlock ends. The guard limits the time from its creation.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	ExpiresAt metav1.Time `json:"expiresAt"`
 	// Closed ends the Unlock early. It cannot become false again.
 	// +optional
 	Closed bool `json:"closed,omitempty"`
+}
+
+// Subjects returns the names of the users who may write.
+func (s *UnlockSpec) Subjects() []string {
+	if len(s.Users) == 0 {
+		return []string{s.RequestedBy}
+	}
+	return s.Users
+}
+
+// Allowed returns the operations that the users may do.
+func (s *UnlockSpec) Allowed() []admissionv1.Operation {
+	if len(s.Operations) == 0 {
+		return []admissionv1.Operation{admissionv1.Update}
+	}
+	return s.Operations
 }
 
 // UnlockStatus is written by the guard, except for ApprovedBy.

@@ -1,0 +1,183 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package unlock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	guardianclient "github.com/apigw-guardian/apigw-guardian/pkg/client"
+)
+
+const (
+	// patience is how long the replicas have to see an Unlock.
+	patience = 10 * time.Second
+	// pollInterval is the time between two looks at their answers.
+	pollInterval = 200 * time.Millisecond
+)
+
+// ErrUnconfirmed says that some replica of the guard has not confirmed the state of an Unlock in time. The Unlock is stored.
+var ErrUnconfirmed = errors.New("not every replica of the guard has confirmed it")
+
+// Client opens, approves and closes unlocks with the permissions of its user. Make one by NewClient.
+type Client struct {
+	unlocks   client.Client
+	client    kubernetes.Interface
+	namespace string
+	clock     clock
+}
+
+// NewClient returns a Client for the guard in the namespace. It does not call the API server.
+func NewClient(config *rest.Config, namespace string) (*Client, error) {
+	c := &Client{namespace: namespace}
+	config = rest.CopyConfig(config)
+	config.Wrap(c.clock.wrap)
+	var err error
+	if c.unlocks, err = guardianclient.New(config); err != nil {
+		return nil, err
+	}
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return c, nil
+}
+
+// Open creates an Unlock that ends after the time, by the clock of the API server. It sets RequestedBy and ExpiresAt.
+func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration time.Duration) (*v1alpha1.Unlock, error) {
+	user, err := c.user(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.now().Add(duration).Truncate(time.Second))
+	unlock := &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{GenerateName: "unlock-"}, Spec: spec}
+	if err := c.unlocks.Create(ctx, unlock, client.FieldOwner(guardian.FieldManager)); err != nil {
+		return nil, explain("create an unlock", err)
+	}
+	return unlock, nil
+}
+
+// Approve approves an Unlock in the name of the caller.
+func (c *Client) Approve(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
+	user, err := c.user(ctx)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}})
+	if err != nil {
+		return nil, fmt.Errorf("write an approval as JSON: %w", err)
+	}
+	unlock := named(name)
+	if err := c.unlocks.Status().Patch(ctx, unlock, client.RawPatch(types.MergePatchType, patch)); err != nil {
+		return nil, explain(fmt.Sprintf("approve unlock %q", name), err)
+	}
+	return unlock, nil
+}
+
+// Close ends an Unlock.
+func (c *Client) Close(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
+	unlock, patch := named(name), []byte(`{"spec":{"closed":true}}`)
+	if err := c.unlocks.Patch(ctx, unlock, client.RawPatch(types.MergePatchType, patch)); err != nil {
+		return nil, explain(fmt.Sprintf("close unlock %q", name), err)
+	}
+	return unlock, nil
+}
+
+// List returns all unlocks, in order of their creation.
+func (c *Client) List(ctx context.Context) ([]v1alpha1.Unlock, error) {
+	list := &v1alpha1.UnlockList{}
+	if err := c.unlocks.List(ctx, list); err != nil {
+		return nil, explain("list unlocks", err)
+	}
+	slices.SortStableFunc(list.Items, func(a, b v1alpha1.Unlock) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	return list.Items, nil
+}
+
+// Await returns the Unlock once every running replica of the guard sees it in one of the states, or ErrUnconfirmed with the names of
+// those that do not after 10 s.
+func (c *Client) Await(ctx context.Context, name string, states ...v1alpha1.UnlockState) (*v1alpha1.Unlock, error) {
+	var unlock *v1alpha1.Unlock
+	var missing []string
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, patience, true, func(ctx context.Context) (bool, error) {
+		live := named(name)
+		if err := c.unlocks.Get(ctx, client.ObjectKeyFromObject(live), live); err != nil {
+			return false, explain(fmt.Sprintf("read unlock %q", name), err)
+		}
+		replicas, err := c.replicas(ctx)
+		if err != nil {
+			return false, err
+		}
+		unlock, missing = live, unconfirmed(live.Status.Replicas, replicas, states)
+		return len(missing) == 0, nil
+	})
+	if wait.Interrupted(err) && ctx.Err() == nil {
+		return unlock, fmt.Errorf("unlock %q: %w after %s: %s", name, ErrUnconfirmed, patience, strings.Join(missing, ", "))
+	}
+	return unlock, err
+}
+
+// unconfirmed describes the replicas that do not see an Unlock in one of the states.
+func unconfirmed(seen map[string]v1alpha1.UnlockState, replicas []string, states []v1alpha1.UnlockState) []string {
+	if len(replicas) == 0 {
+		return []string{"no replica is running"}
+	}
+	var missing []string
+	for _, replica := range replicas {
+		switch state, found := seen[replica]; {
+		case !found:
+			missing = append(missing, replica+" has not seen it")
+		case !slices.Contains(states, state):
+			missing = append(missing, fmt.Sprintf("%s sees it as %s", replica, state))
+		}
+	}
+	return missing
+}
+
+// replicas returns the running replicas of the guard.
+func (c *Client) replicas(ctx context.Context) ([]string, error) {
+	notes, err := c.client.CoreV1().ConfigMaps(c.namespace).Get(ctx, guardian.Replicas, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
+	}
+	return running(notes.Data, c.clock.now()), nil
+}
+
+// user returns the user name that the API server sees.
+func (c *Client) user(ctx context.Context) (string, error) {
+	review, err := c.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("ask the API server for your user name: %w", err)
+	}
+	return review.Status.UserInfo.Username, nil
+}
+
+func named(name string) *v1alpha1.Unlock {
+	return &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{Name: name}}
+}
+
+// explain says what to do about errors that the API server does not explain.
+func explain(what string, err error) error {
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("%s: not found: list them with: kubectl get unlocks: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,280 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package unlock reads the unlocks of a cluster for a replica of the guard, and opens, approves and closes them for an administrator.
+package unlock
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	guardianclient "github.com/apigw-guardian/apigw-guardian/pkg/client"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+)
+
+const (
+	// readInterval is the time between two lists of the unlocks. It bounds how long a new Unlock is not honoured yet, and a closed
+	// one still is.
+	readInterval = time.Second
+	// readTimeout bounds one list and its acknowledgements.
+	readTimeout = 3 * time.Second
+	// maxAge is how long a replica relies on the unlocks that it has read.
+	maxAge = 10 * time.Second
+	// presenceInterval is the time between two notes in the ConfigMap of the replicas.
+	presenceInterval = 5 * time.Second
+)
+
+// Options are the parts of a Tracker. All are required.
+type Options struct {
+	Config *rest.Config
+	Rules  policy.UnlockRules
+	// Replica identifies the process.
+	Replica string
+	// Namespace holds the ConfigMap of the replicas.
+	Namespace string
+	// Announce emits an Event about an Unlock.
+	Announce func(unlock *v1alpha1.Unlock, reason, note string)
+	Log      *slog.Logger
+}
+
+// Tracker keeps the unlocks of the cluster for one replica. Make one by NewTracker. It is safe for concurrent use.
+//
+// It lists them once a second and does not watch: a list that succeeds proves that the replica sees what the API server has stored,
+// while a watch that is silent proves nothing.
+type Tracker struct {
+	options  Options
+	unlocks  client.Client
+	client   kubernetes.Interface
+	clock    clock
+	snapshot atomic.Pointer[snapshot]
+	guard    atomic.Pointer[string]
+	presence presence
+	// used are the names of the unlocks that this replica has announced the first use of, or is about to.
+	used sync.Map
+}
+
+// snapshot is what one list returned.
+type snapshot struct {
+	unlocks []v1alpha1.Unlock
+	// at is when the list began.
+	at time.Time
+}
+
+// NewTracker does not call the API server.
+func NewTracker(options Options) (*Tracker, error) {
+	t := &Tracker{options: options}
+	config := rest.CopyConfig(options.Config)
+	config.QPS = -1 // the interval bounds the requests
+	config.Wrap(t.clock.wrap)
+	var err error
+	if t.unlocks, err = guardianclient.New(config); err != nil {
+		return nil, err
+	}
+	if t.client, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("make a client of the API server: %w", err)
+	}
+	t.presence = presence{maps: t.client.CoreV1().ConfigMaps(options.Namespace), replica: options.Replica}
+	return t, nil
+}
+
+// Facts returns what a decision rests on. seen is false if the last successful list is older than 10 s: then there are no unlocks.
+func (t *Tracker) Facts() (facts policy.Facts, seen bool) {
+	facts.Now = metav1.NewTime(t.clock.now())
+	if guard := t.guard.Load(); guard != nil {
+		facts.Guard = *guard
+	}
+	last := t.snapshot.Load()
+	if last == nil || time.Since(last.at) > maxAge {
+		return facts, false
+	}
+	facts.Unlocks = last.unlocks
+	return facts, true
+}
+
+// Used notes that an Unlock allowed a write. It does not block.
+func (t *Tracker) Used(name string) { t.used.LoadOrStore(name, false) }
+
+// Run reads the unlocks until ctx ends.
+func (t *Tracker) Run(ctx context.Context) {
+	failed := false
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		bounded, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		err := t.read(bounded)
+		switch {
+		case err != nil && !failed && ctx.Err() == nil:
+			t.options.Log.Warn("failed to read unlocks, none is honoured while that lasts", slog.Any("err", err))
+		case err == nil && failed:
+			t.options.Log.Info("unlocks can be read again")
+		}
+		failed = err != nil
+	}, readInterval)
+	t.presence.leave()
+}
+
+// read lists the unlocks and acknowledges what is new about them.
+func (t *Tracker) read(ctx context.Context) error {
+	start := time.Now()
+	list := &v1alpha1.UnlockList{}
+	if err := t.unlocks.List(ctx, list); err != nil {
+		return fmt.Errorf("list unlocks: %w", err)
+	}
+	t.snapshot.Store(&snapshot{unlocks: list.Items, at: start})
+	if err := t.identify(ctx); err != nil {
+		return err
+	}
+	for i := range list.Items {
+		t.acknowledge(ctx, &list.Items[i])
+	}
+	if err := t.presence.note(ctx, t.clock.now()); err != nil && ctx.Err() == nil {
+		t.options.Log.Warn("failed to note that this replica reads unlocks", slog.Any("err", err))
+	}
+	return nil
+}
+
+// identify asks the API server once who this process is.
+func (t *Tracker) identify(ctx context.Context) error {
+	if t.guard.Load() != nil {
+		return nil
+	}
+	review, err := t.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("ask the API server for the guard's user name: %w", err)
+	}
+	t.guard.Store(&review.Status.UserInfo.Username)
+	return nil
+}
+
+// acknowledge writes the state in which this replica sees an Unlock. The first replica that sees a new state also announces it.
+func (t *Tracker) acknowledge(ctx context.Context, unlock *v1alpha1.Unlock) {
+	state := t.options.Rules.StateOf(unlock, metav1.NewTime(t.clock.now()))
+	last, known := unlock.Status.Replicas[t.options.Replica]
+	own := map[string]any{t.options.Replica: state}
+	switch {
+	case unlock.Status.State != state:
+		if t.patch(ctx, unlock, map[string]any{"state": state, "replicas": own}, unlock.ResourceVersion) {
+			t.options.Announce(unlock, "Unlock"+string(state), note(unlock, state))
+		}
+	// A replica that started after the end of an Unlock has nothing to acknowledge.
+	case last != state && (known || !isOver(state)):
+		t.patch(ctx, unlock, map[string]any{"replicas": own}, "")
+	}
+	t.announceUse(ctx, unlock)
+}
+
+func isOver(state v1alpha1.UnlockState) bool {
+	return state != v1alpha1.UnlockOpen && state != v1alpha1.UnlockPending
+}
+
+func (t *Tracker) announceUse(ctx context.Context, unlock *v1alpha1.Unlock) {
+	announced, used := t.used.Load(unlock.Name)
+	if !used || announced == true || unlock.Status.FirstUsed != nil {
+		return
+	}
+	first := metav1.NewTime(t.clock.now())
+	if t.patch(ctx, unlock, map[string]any{"firstUsed": first}, unlock.ResourceVersion) {
+		t.used.Store(unlock.Name, true)
+		t.options.Announce(unlock, "UnlockUsed", fmt.Sprintf("Unlock %s has allowed its first write. See: %s audit show %s",
+			unlock.Name, guardian.Name, unlock.Name))
+	}
+}
+
+func note(unlock *v1alpha1.Unlock, state v1alpha1.UnlockState) string {
+	spec := &unlock.Spec
+	switch state {
+	case v1alpha1.UnlockOpen:
+		return fmt.Sprintf("%s may write to resources of %s until %s: %s",
+			strings.Join(spec.Subjects(), ", "), spec.Reservation, spec.ExpiresAt.UTC().Format(time.RFC3339), spec.Reason)
+	case v1alpha1.UnlockPending:
+		return fmt.Sprintf("Unlock %s waits for the approval by a second user.", unlock.Name)
+	default:
+		return fmt.Sprintf("Unlock %s is over: %s.", unlock.Name, state)
+	}
+}
+
+// patch changes the status, if the Unlock still has the version; "" for any version. It reports whether it did: another replica may
+// have been first.
+func (t *Tracker) patch(ctx context.Context, unlock *v1alpha1.Unlock, status map[string]any, version string) bool {
+	change := map[string]any{"status": status}
+	if version != "" {
+		change["metadata"] = map[string]any{"resourceVersion": version}
+	}
+	patch, err := json.Marshal(change)
+	if err != nil {
+		t.options.Log.Error("failed to write the status of an unlock as JSON", slog.Any("err", err))
+		return false
+	}
+	stored := unlock.DeepCopy() // the patched object replaces it, while decisions read the snapshot
+	owner := client.FieldOwner(guardian.FieldManager + "-replica")
+	err = t.unlocks.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, patch), owner)
+	if client.IgnoreNotFound(err) != nil {
+		t.options.Log.Debug("failed to write the status of an unlock", slog.Any("err", err))
+	}
+	return err == nil
+}
+
+// CleanUp deletes the unlocks that ended before the time. Only the leader calls it.
+func (t *Tracker) CleanUp(ctx context.Context, before time.Time) error {
+	facts, _ := t.Facts()
+	for i := range facts.Unlocks {
+		unlock := &facts.Unlocks[i]
+		if !isOver(t.options.Rules.StateOf(unlock, facts.Now)) || !unlock.Spec.ExpiresAt.Time.Before(before) {
+			continue
+		}
+		if err := client.IgnoreNotFound(t.unlocks.Delete(ctx, unlock.DeepCopy())); err != nil {
+			return fmt.Errorf("delete unlock %q: %w", unlock.Name, err)
+		}
+	}
+	return nil
+}
+
+// clock is the later one of the process's clock and that of the API server, as its last answer states it: an Unlock must not outlive
+// its end because the clock of a node is slow. With a fast clock, it ends early.
+type clock struct{ last atomic.Pointer[serverTime] }
+
+type serverTime struct{ server, local time.Time }
+
+func (c *clock) now() time.Time {
+	local := time.Now()
+	if last := c.last.Load(); last != nil {
+		if server := last.server.Add(local.Sub(last.local)); server.After(local) {
+			return server
+		}
+	}
+	return local
+}
+
+func (c *clock) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(request *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(request)
+		if err != nil {
+			return response, err
+		}
+		if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+			c.last.Store(&serverTime{server: date, local: time.Now()})
+		}
+		return response, nil
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip calls the function.
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
