@@ -74,7 +74,8 @@ func BuiltIn() (*Set, error) {
 	return NewSet(reservation)
 }
 
-// Load returns the built-in set plus the reservations in dir, one per file. An empty dir adds none. Load ignores names that
+// Load returns the built-in set plus the reservations in dir, one per file. A file with the name of the built-in reservation replaces
+// it. An empty dir adds none. Load ignores names that
 // start with a dot, which mounted ConfigMaps have. Any other file must end in .yaml, .yml or .json. The error names the file and
 // the path of the first mistake. It is ErrInvalid, ErrOverlap, or an error of package fs.
 func Load(dir string) (*Set, error) {
@@ -98,9 +99,29 @@ func Load(dir string) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		reservations = append(reservations, reservation)
+		if reservation.Name != first.Name || reservations[0] != first {
+			reservations = append(reservations, reservation)
+			continue
+		}
+		if err := reservation.replace(first); err != nil {
+			return nil, err
+		}
+		reservations[0] = reservation
 	}
 	return NewSet(reservations...)
+}
+
+// replace makes the reservation the built-in one. It may change the manifests, but must leave no resource unprotected.
+func (r *Reservation) replace(builtIn *Reservation) error {
+	r.BuiltIn = true
+	for _, resource := range builtIn.Resources {
+		isSame := func(other *Resource) bool { return other.String() == resource.String() }
+		if !slices.ContainsFunc(r.Resources, isSame) {
+			return fmt.Errorf("%s: spec.resources: it replaces the built-in reservation %q and must reserve %s as well: %w",
+				r.Source, builtIn.Name, resource, ErrInvalid)
+		}
+	}
+	return nil
 }
 
 func parseBuiltIn() (*Reservation, error) {

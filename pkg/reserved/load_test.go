@@ -4,6 +4,7 @@
 package reserved
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -85,7 +86,7 @@ func TestLoadRefuses(t *testing.T) {
 		"twice.yaml":               {ErrOverlap, "spec.resources[1]: configmaps/b/a is already reserved"},
 		"under-a-prefix.yaml":      {ErrOverlap, "spec.resources[1]: configmaps/b/a-2 is already reserved"},
 		"built-in-overlap.yaml":    {ErrOverlap, `spec.resources[0]`},
-		"built-in-name.yaml":       {ErrOverlap, "metadata.name"},
+		"built-in-name.yaml":       {ErrInvalid, "must reserve serviceaccounts/kube-system/apigw-ingress"},
 		"notes.txt":                {ErrInvalid, "ends in .yaml, .yml or .json"},
 	}
 	files, err := os.ReadDir("testdata/invalid")
@@ -174,5 +175,30 @@ func TestKnowsOnlyTheExactVersion(t *testing.T) {
 	}
 	if set.Knows(schema.GroupVersionResource{Version: "v2", Resource: "secrets"}) {
 		t.Error("a version that no manifest has is known")
+	}
+}
+
+func TestAFileOfItsNameReplacesTheBuiltInReservation(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	changed := bytes.Replace(builtIn, []byte("owner: API Gateway"), []byte("owner: Platform\n  exemptions:\n"+
+		"  - {serviceAccount: console/editor, operations: [UPDATE], reason: the console edits the role}"), 1)
+	if err := os.WriteFile(filepath.Join(dir, "apigw-ingress.yaml"), changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	original, err := BuiltIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := set.Reservations()[0]
+	if !first.BuiltIn || first.Owner != "Platform" || len(set.Reservations()) != 1 || len(set.Resources()) != len(original.Resources()) {
+		t.Errorf("got %d reservations, the first built in: %t, of %q", len(set.Reservations()), first.BuiltIn, first.Owner)
+	}
+	if got := set.Exemptions("apigw-ingress"); len(got) != 1 || got[0].Subject() != "serviceaccount console/editor" {
+		t.Errorf("got the exemptions %v", got)
 	}
 }

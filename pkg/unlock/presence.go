@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -29,9 +30,10 @@ const (
 // presence keeps the note of one replica in the ConfigMap guardian.Replicas: a key for each replica, and the time of its last
 // successful list as the value. `unlock` waits for these replicas.
 type presence struct {
-	maps    corev1client.ConfigMapInterface
-	replica string
-	noted   time.Time
+	maps      corev1client.ConfigMapInterface
+	namespace string
+	replica   string
+	noted     time.Time
 	// gone are replicas whose notes are too old.
 	gone []string
 }
@@ -47,9 +49,9 @@ func (p *presence) note(ctx context.Context, now time.Time) error {
 	}
 	stored, err := p.patch(ctx, notes)
 	if apierrors.IsNotFound(err) {
-		stored, err = p.maps.Create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Name: guardian.Replicas}, Data: map[string]string{p.replica: now.UTC().Format(time.RFC3339)},
-		}, metav1.CreateOptions{FieldManager: guardian.FieldManager})
+		// An apply creates it, and RBAC can limit that to a name.
+		first := corev1apply.ConfigMap(guardian.Replicas, p.namespace).WithData(map[string]string{p.replica: now.UTC().Format(time.RFC3339)})
+		stored, err = p.maps.Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
 	}
 	if err != nil {
 		return fmt.Errorf("write configmap %q: %w", guardian.Replicas, err)

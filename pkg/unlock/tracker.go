@@ -90,7 +90,9 @@ func NewTracker(options Options) (*Tracker, error) {
 	if t.client, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
-	t.presence = presence{maps: t.client.CoreV1().ConfigMaps(options.Namespace), replica: options.Replica}
+	t.presence = presence{
+		maps: t.client.CoreV1().ConfigMaps(options.Namespace), namespace: options.Namespace, replica: options.Replica,
+	}
 	return t, nil
 }
 

@@ -26,7 +26,9 @@ app.kubernetes.io/component: webhook
 {{- define "guardian.reserved" -}}
 {{- $regular := list "ClusterRole" "ClusterRoleBinding" "ConfigMap" "Role" "RoleBinding" "Secret" "ServiceAccount" }}
 {{- $all := list }}
-{{- $sets := list (.Files.Get "files/apigw-ingress.yaml" | fromYaml).spec }}
+{{- $builtIn := (.Files.Get "files/apigw-ingress.yaml" | fromYaml).spec }}
+{{- $sets := list }}
+{{- if not (hasKey (.Values.reservations | default dict) "apigw-ingress") }}{{ $sets = append $sets $builtIn }}{{ end }}
 {{- range .Values.reservations }}{{ $sets = append $sets . }}{{ end }}
 {{- range $set := $sets }}
 {{- range $set.resources }}
@@ -177,20 +179,32 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{- /* The reservations that the program reads from files, as JSON by name: those in the values, and the built-in one if it has
+       exemptions. */}}
+{{- define "guardian.reservations" -}}
+{{- $all := deepCopy (.Values.reservations | default dict) }}
+{{- if .Values.exemptions }}
+{{- $builtIn := get $all "apigw-ingress" | default (.Files.Get "files/apigw-ingress.yaml" | fromYaml).spec }}
+{{- $exemptions := concat ($builtIn.exemptions | default list) .Values.exemptions }}
+{{- $all = set $all "apigw-ingress" (set $builtIn "exemptions" $exemptions) }}
+{{- end }}
+{{- if $all }}{{ toJson $all }}{{ end }}
+{{- end }}
+
 {{- define "guardian.reservationArgs" -}}
-{{- if .Values.reservations }}
+{{- if include "guardian.reservations" . }}
 - --reservations=/etc/apigw-guardian/reservations
 {{- end }}
 {{- end }}
 
 {{- define "guardian.reservationMount" -}}
-{{- if .Values.reservations }}
+{{- if include "guardian.reservations" . }}
 - {name: reservations, mountPath: /etc/apigw-guardian/reservations, readOnly: true}
 {{- end }}
 {{- end }}
 
 {{- define "guardian.reservationVolume" -}}
-{{- if .Values.reservations }}
+{{- if include "guardian.reservations" . }}
 - name: reservations
   configMap: {name: {{ include "guardian.name" . }}-reservations}
 {{- end }}
