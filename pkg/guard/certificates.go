@@ -15,10 +15,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -259,11 +259,8 @@ func (g *Guard) loadSource(ctx context.Context) (source, error) {
 // registered returns the CA bundle of the live webhook configuration.
 func (g *Guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
 	configurations := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	live, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, false, nil
-	}
-	if err != nil {
+	live, err := lookup.Find(ctx, configurations, guardian.WebhookConfiguration)
+	if live == nil {
 		return nil, false, err
 	}
 	return registration.Bundle(live), true, nil

@@ -5,6 +5,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -42,11 +43,8 @@ func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster,
 		config.QPS, config.Burst = 100, 200
 	}
 	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return Cluster{}, fmt.Errorf("make a client for %s: %w", config.Host, err)
-	}
-	dynamicClient, err := dynamic.NewForConfig(config)
-	if err != nil {
+	dynamicClient, dynamicErr := dynamic.NewForConfig(config)
+	if err := cmp.Or(err, dynamicErr); err != nil {
 		return Cluster{}, fmt.Errorf("make a client for %s: %w", config.Host, err)
 	}
 	return Cluster{Client: client, Dynamic: dynamicClient, Config: config, Set: set, Namespace: namespace}, nil
@@ -68,12 +66,8 @@ func (c Cluster) Version(ctx context.Context) (string, error) {
 
 // WebhookConfiguration returns the guard's webhook configuration; nil if it is absent.
 func (c Cluster) WebhookConfiguration(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-	live, err := c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(
-		ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
+	live, err := lookup.Find(ctx, c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), guardian.WebhookConfiguration)
+	if err != nil {
 		return nil, fmt.Errorf("read validatingwebhookconfiguration %q: %w", guardian.WebhookConfiguration, err)
 	}
 	return live, nil

@@ -10,10 +10,9 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -27,11 +26,8 @@ const UnknownCA = RootCAPath + " is not the CA of this cluster: a client that us
 
 // Account returns the live ServiceAccount of a token Secret; nil if it is absent.
 func (c Cluster) Account(ctx context.Context, resource *reserved.Resource) (*corev1.ServiceAccount, error) {
-	account, err := c.Client.CoreV1().ServiceAccounts(resource.Namespace).Get(ctx, resource.Account, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
+	account, err := lookup.Find(ctx, c.Client.CoreV1().ServiceAccounts(resource.Namespace), resource.Account)
+	if err != nil {
 		return nil, fmt.Errorf("read serviceaccount %s/%s: %w", resource.Namespace, resource.Account, err)
 	}
 	return account, nil
@@ -46,12 +42,12 @@ func (c Cluster) Token(ctx context.Context, resource *reserved.Resource, name st
 	if account == nil {
 		return "", "ServiceAccount " + resource.Account + " is absent", nil
 	}
-	secret, err := c.Client.CoreV1().Secrets(resource.Namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return "", "the Secret is absent; the control plane deletes a token Secret of a ServiceAccount that is not the live one", nil
-	}
+	secret, err := lookup.Find(ctx, c.Client.CoreV1().Secrets(resource.Namespace), name)
 	if err != nil {
 		return "", "", fmt.Errorf("read %s: %w", resource.Reference(resource.Namespace, name), err)
+	}
+	if secret == nil {
+		return "", "the Secret is absent; the control plane deletes a token Secret of a ServiceAccount that is not the live one", nil
 	}
 	token, problem = tokenOf(secret, account)
 	return token, problem, nil
