@@ -6,6 +6,7 @@ package authorize
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -29,20 +30,22 @@ type Check struct {
 	Remedy  string `json:"remedy"`
 }
 
+func pass(message string) Check { return Check{Status: Pass, Message: message} }
+
+func fail(message, remedy string) Check { return Check{Status: Fail, Message: message, Remedy: remedy} }
+
+func unknown(message, remedy string) Check {
+	return Check{Status: Unknown, Message: message, Remedy: remedy}
+}
+
 // Checks are all checks of one preflight, in their order.
 type Checks struct {
 	Checks []Check `json:"checks"`
 }
 
-// Failed returns the checks that failed; nil if none did.
+// Failed returns the checks that failed.
 func (c Checks) Failed() []Check {
-	var failed []Check
-	for _, check := range c.Checks {
-		if check.Status == Fail {
-			failed = append(failed, check)
-		}
-	}
-	return failed
+	return slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool { return check.Status != Fail })
 }
 
 // PreflightError says that the cluster is not ready, and that nothing was written. Failed holds at least one check.

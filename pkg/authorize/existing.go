@@ -55,31 +55,29 @@ func (a *Authorizer) checkResource(ctx context.Context, resource *reserved.Resou
 	o, err := a.cluster.Compare(ctx, resource)
 	switch {
 	case err != nil:
-		return Check{Status: Fail, Message: err.Error(), Remedy: "Make sure that you may read it, and that the cluster serves its kind."}
+		return fail(err.Error(), "Make sure that you may read it, and that the cluster serves its kind.")
 	case len(o.Drift) > 0:
 		return checkDrift(o, repair)
 	case o.Live != nil:
-		return Check{Status: Pass, Message: o.String() + " equals its manifest"}
+		return pass(o.String() + " equals its manifest")
 	case o.InUse() != "":
-		return Check{Status: Pass, Message: fmt.Sprintf("the older token Secret %s is used%s", o, describe(o.Older))}
+		return pass("the older token Secret " + o.String() + " is used" + describe(o.Older))
 	}
-	return Check{Status: Pass, Message: o.String() + " is absent" + describe(o.Older)}
+	return pass(o.String() + " is absent" + describe(o.Older))
 }
 
 func checkDrift(o live.Object, repair bool) Check {
 	paths := strings.Join(o.Drift, ", ")
-	check := Check{Status: Fail, Message: fmt.Sprintf("%s differs from its manifest in %s", o, paths), Remedy: repairRemedy}
 	immutable := immutableDrift(o)
 	switch {
 	case len(immutable) > 0:
-		check.Message = fmt.Sprintf("%s differs from its manifest in %s", o, strings.Join(immutable, ", "))
-		check.Remedy = deleteRemedy
+		return fail(fmt.Sprintf("%s differs from its manifest in %s", o, strings.Join(immutable, ", ")), deleteRemedy)
 	case repair:
-		return Check{Status: Pass, Message: fmt.Sprintf("%s will be repaired in %s", o, paths)}
+		return pass(fmt.Sprintf("%s will be repaired in %s", o, paths))
 	case slices.Contains(o.Drift, live.RootCAPath):
-		check.Message, check.Remedy = fmt.Sprintf("%s differs in %s: %s", o, paths, live.UnknownCA), rootCARemedy
+		return fail(fmt.Sprintf("%s differs in %s: %s", o, paths, live.UnknownCA), rootCARemedy)
 	}
-	return check
+	return fail(fmt.Sprintf("%s differs from its manifest in %s", o, paths), repairRemedy)
 }
 
 func describe(older live.Older) string {
@@ -113,20 +111,11 @@ func (a *Authorizer) checkNamespace(ctx context.Context, name string) Check {
 	namespace, err := a.cluster.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return Check{
-			Status: Fail, Message: fmt.Sprintf("namespace %s does not exist", name),
-			Remedy: fmt.Sprintf("Create it: kubectl create namespace %s.", name),
-		}
+		return fail("namespace "+name+" does not exist", "Create it: kubectl create namespace "+name+".")
 	case err != nil:
-		return Check{
-			Status: Unknown, Message: fmt.Sprintf("cannot read namespace %s: %v", name, err),
-			Remedy: fmt.Sprintf("Make sure that the namespace %s exists.", name),
-		}
+		return unknown("cannot read namespace "+name+": "+err.Error(), "Make sure that the namespace "+name+" exists.")
 	case namespace.DeletionTimestamp != nil:
-		return Check{
-			Status: Fail, Message: fmt.Sprintf("namespace %s is being deleted", name),
-			Remedy: "Wait until it is gone, create it, and try again.",
-		}
+		return fail("namespace "+name+" is being deleted", "Wait until it is gone, create it, and try again.")
 	}
-	return Check{Status: Pass}
+	return pass("")
 }

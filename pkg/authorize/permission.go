@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -108,15 +107,12 @@ func (a *Authorizer) checkAdminRole(ctx context.Context) Check {
 	lacking, err := missing(ctx, a.cluster.Client, append(applyPermissions(a.cluster.Set), a.notePermissions()...))
 	switch {
 	case err != nil:
-		return Check{
-			Status: Unknown, Message: err.Error(),
-			Remedy: "Try again. If a permission is missing, authorize fails at the first write that needs it.",
-		}
+		return unknown(err.Error(), "Try again. If a permission is missing, authorize fails at the first write that needs it.")
 	case len(lacking) > 0:
-		return Check{Status: Fail, Message: "missing permissions: " + join(lacking), Remedy: adminRemedy}
+		return fail("missing permissions: "+join(lacking), adminRemedy)
 	}
 	// The apply does not need the permissions to find an older token Secret.
-	check := Check{Status: Pass, Message: "you may apply the reserved resources"}
+	check := pass("you may apply the reserved resources")
 	if lacking, err = missing(ctx, a.cluster.Client, listPermissions(a.cluster.Set)); err != nil {
 		check.Message += "; " + err.Error()
 	} else if len(lacking) > 0 {
@@ -166,7 +162,7 @@ func listPermissions(set *reserved.Set) []permission {
 	var all []permission
 	for _, r := range set.Resources() {
 		if r.HasManifest() && r.IsTokenSecret() && r.NamePrefix != "" {
-			all = union(all, permission{verb: "list", resource: string(corev1.ResourceSecrets), namespace: r.Namespace})
+			all = union(all, permission{verb: "list", resource: "secrets", namespace: r.Namespace})
 		}
 	}
 	return all
@@ -178,8 +174,9 @@ func (a *Authorizer) notePermissions() []permission {
 	if a.cluster.Namespace == "" || !slices.ContainsFunc(a.cluster.Set.Resources(), hasToken) {
 		return nil
 	}
-	p := permission{resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: lookup.CredentialsName}
-	get, create, patch := p, p, p
-	get.verb, create.verb, patch.verb = "get", "create", "patch"
-	return []permission{get, create, patch}
+	var all []permission
+	for _, verb := range []string{"get", "create", "patch"} {
+		all = append(all, permission{verb: verb, resource: "configmaps", namespace: a.cluster.Namespace, name: lookup.CredentialsName})
+	}
+	return all
 }
