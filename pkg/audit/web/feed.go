@@ -17,10 +17,9 @@ import (
 type Feed struct {
 	mu      sync.Mutex
 	records map[string]*v1alpha1.AuditRecord
-	lost    error
-	// now is nil after a change, until a request needs it.
-	now      *snapshot
-	revision uint64
+	now     signal
+	// sorted is nil after a change, until a request needs it.
+	sorted *snapshot
 	// changed is closed at the next change.
 	changed chan struct{}
 }
@@ -73,17 +72,20 @@ func (f *Feed) Removed(name string) {
 func (f *Feed) Reached(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if (err == nil) == (f.lost == nil) {
+	if (err == nil) == (f.now.Lost == "") {
 		return
 	}
-	f.lost = err
+	f.now.Lost = ""
+	if err != nil {
+		f.now.Lost = err.Error()
+	}
 	f.announce()
 }
 
 // announce wakes the streams. The caller holds the lock.
 func (f *Feed) announce() {
-	f.revision++
-	f.now = nil
+	f.now.Revision++
+	f.sorted = nil
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
@@ -92,15 +94,7 @@ func (f *Feed) announce() {
 func (f *Feed) signal() (signal, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.signalNow(), f.changed
-}
-
-func (f *Feed) signalNow() signal {
-	now := signal{Revision: f.revision}
-	if f.lost != nil {
-		now.Lost = f.lost.Error()
-	}
-	return now
+	return f.now, f.changed
 }
 
 // record returns the record of that name, or nil.
@@ -114,16 +108,16 @@ func (f *Feed) record(name string) *v1alpha1.AuditRecord {
 func (f *Feed) snapshot() *snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.now != nil {
-		return f.now
+	if f.sorted != nil {
+		return f.sorted
 	}
 	records := make([]v1alpha1.AuditRecord, 0, len(f.records))
 	for _, record := range f.records {
 		records = append(records, *record)
 	}
 	audit.SortNewestFirst(records)
-	f.now = &snapshot{records: records, choices: choicesOf(records), signal: f.signalNow()}
-	return f.now
+	f.sorted = &snapshot{records: records, choices: choicesOf(records), signal: f.now}
+	return f.sorted
 }
 
 func choicesOf(records []v1alpha1.AuditRecord) choices {

@@ -8,10 +8,13 @@ package web
 import (
 	"cmp"
 	"crypto/rand"
+	"crypto/subtle"
 	"embed"
 	"encoding/json"
+	"net"
 	"net/http"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -24,19 +27,21 @@ var static embed.FS
 type Page struct {
 	feed    *Feed
 	cluster string
-	fence   fence
+	token   string
+	// routes answers the requests that may pass.
+	routes http.Handler
 }
 
 // New returns a page with a new random path. It shows the cluster's name.
 func New(feed *Feed, cluster string) *Page {
-	p := &Page{feed: feed, cluster: cluster, fence: fence{token: rand.Text()}}
+	p := &Page{feed: feed, cluster: cluster, token: rand.Text()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{file}", serveFile)
 	mux.HandleFunc("GET /{$}", serveFile)
 	mux.HandleFunc("GET /api/view", p.serveView)
 	mux.HandleFunc("GET /api/records/{name}", p.serveRecord)
 	mux.HandleFunc("GET /api/events", p.serveEvents)
-	p.fence.inside = http.StripPrefix("/"+p.fence.token, mux)
+	p.routes = http.StripPrefix("/"+p.token, mux)
 	return p
 }
 
@@ -56,10 +61,7 @@ func serveFile(w http.ResponseWriter, r *http.Request) {
 }
 
 // Path is "/TOKEN/". The token is 26 letters and digits of 128 random bits.
-func (p *Page) Path() string { return "/" + p.fence.token + "/" }
-
-// ServeHTTP implements http.Handler.
-func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.fence.ServeHTTP(w, r) }
+func (p *Page) Path() string { return "/" + p.token + "/" }
 
 func (p *Page) serveView(w http.ResponseWriter, r *http.Request) {
 	query, err := readQuery(r.URL.Query())
@@ -89,4 +91,57 @@ func writeJSON(w http.ResponseWriter, code int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(answer) // an error means that the browser has gone
+}
+
+// securityPolicy lets the page load its own files and call its own server only. With trusted types, parsing a text as HTML or
+// script is an error.
+const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// ServeHTTP passes only GET and HEAD requests to a loopback name and with the token.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setSecurityHeaders(w.Header())
+	switch {
+	case !isLoopback(r.Host):
+		// Another site's name may resolve to this machine, and its scripts would then have the page's origin.
+		http.Error(w, "Forbidden", http.StatusForbidden)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+	case !p.isTokenOf(r.URL.Path):
+		http.Error(w, "Not Found", http.StatusNotFound)
+	default:
+		p.routes.ServeHTTP(w, r)
+	}
+}
+
+func setSecurityHeaders(header http.Header) {
+	header.Set("Content-Security-Policy", securityPolicy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
+	// The address has the token, which no other server may learn from a referrer.
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Embedder-Policy", "require-corp")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+}
+
+// isLoopback reports whether a Host header is a loopback name. The port may differ because of a tunnel.
+func isLoopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		return ip.IsLoopback()
+	}
+	return strings.EqualFold(name, "localhost")
+}
+
+// isTokenOf compares in constant time.
+func (p *Page) isTokenOf(path string) bool {
+	first, _, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return below && subtle.ConstantTimeCompare([]byte(first), []byte(p.token)) == 1
 }

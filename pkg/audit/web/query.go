@@ -44,23 +44,19 @@ func readQuery(values url.Values) (query, error) {
 
 // set reads one parameter. An empty value leaves the default.
 func (q *query) set(name, value string) (err error) {
+	f := &q.filter
+	texts := map[string]*string{
+		"user": &f.User, "resource": &f.Resource, "operation": &f.Operation, "outcome": &f.Outcome, "reason": &f.Reason, "text": &f.Text,
+	}
+	if text, found := texts[name]; found {
+		*text = value
+		return nil
+	}
 	switch name {
-	case "user":
-		q.filter.User = value
-	case "resource":
-		q.filter.Resource = value
-	case "operation":
-		q.filter.Operation = value
-	case "outcome":
-		q.filter.Outcome = value
-	case "reason":
-		q.filter.Reason = value
-	case "text":
-		q.filter.Text = value
 	case "since":
-		q.filter.Since, err = moment(value)
+		f.Since, err = moment(value)
 	case "until":
-		q.filter.Until, err = moment(value)
+		f.Until, err = moment(value)
 	case "page":
 		q.page, err = number(value, q.page, maxPage)
 	case "size":

@@ -29,14 +29,6 @@ const maxBars = 72
 
 const day = 24 * time.Hour
 
-// steps are the usual widths of a bar. A longer one is a number of whole days.
-func steps() []time.Duration {
-	return []time.Duration{
-		time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute,
-		time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 7 * day, 14 * day, 30 * day,
-	}
-}
-
 // span is from a time to another, in a time zone.
 type span struct {
 	since, until time.Time
@@ -83,8 +75,12 @@ func emptyTimeline(s span) timeline {
 	return line
 }
 
+// stepOf returns the width of a bar: a usual one, or a number of whole days.
 func stepOf(length time.Duration) time.Duration {
-	for _, step := range steps() {
+	for _, step := range []time.Duration{
+		time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute,
+		time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, day, 2 * day, 7 * day, 14 * day, 30 * day,
+	} {
 		if length <= maxBars*step {
 			return step
 		}

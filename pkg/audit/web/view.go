@@ -89,7 +89,7 @@ func pick(records []v1alpha1.AuditRecord, filter audit.Filter) ([]v1alpha1.Audit
 	anyOutcome := filter
 	anyOutcome.Outcome = ""
 	onlyOutcome := audit.Filter{Outcome: filter.Outcome}
-	fit, all := []v1alpha1.AuditRecord{}, []v1alpha1.AuditRecord{}
+	var fit, all []v1alpha1.AuditRecord
 	for i := range records {
 		if !anyOutcome.Match(&records[i]) {
 			continue
@@ -112,8 +112,7 @@ func rows(records []v1alpha1.AuditRecord) []row {
 		spec := &records[i].Spec
 		rows = append(rows, row{
 			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
-			User:   spec.User.Name,
-			Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
+			User: spec.User.Name, Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}
 	return rows
