@@ -27,13 +27,10 @@ type Screen struct {
 
 // age is how long ago a time was: "3m12s", "7d"; "in 5m" if clocks differ.
 func (s Screen) age(at time.Time) string {
-	if ago := s.Now.Sub(at); ago >= 0 {
-		return duration.HumanDuration(ago)
-	}
 	if ahead := at.Sub(s.Now); ahead >= time.Second {
 		return "in " + duration.HumanDuration(ahead)
 	}
-	return "0s"
+	return duration.HumanDuration(max(s.Now.Sub(at), 0))
 }
 
 // clock is a time of today, or an earlier day and month, in eight columns at most.
