@@ -194,3 +194,16 @@ func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 	record.Spec.LastRequestUID, record.Spec.Replica = counted.LastRequestUID, replica
 	return record
 }
+
+// Reasons of a record whose outcome is Tampered. No decision has them.
+const (
+	// RegistrationChanged: the webhook configuration was edited.
+	RegistrationChanged = "RegistrationChanged"
+	// RegistrationDeleted: the webhook configuration was deleted.
+	RegistrationDeleted = "RegistrationDeleted"
+	// LeaseHeld: the leader-election lease named a term that no replica asks for.
+	LeaseHeld = "LeaseHeld"
+)
+
+// TamperedReasons returns them, in the order in which people should read them.
+func TamperedReasons() []string { return []string{RegistrationDeleted, RegistrationChanged, LeaseHeld} }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
@@ -59,4 +60,19 @@ func writeLines(w io.Writer, records []v1alpha1.AuditRecord, event func(*v1alpha
 // eventID changes when the record counts more. Records of two clusters may have the same name, but not the same uid.
 func eventID(record *v1alpha1.AuditRecord) string {
 	return fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
+}
+
+// newCloudEvent returns an event of https://github.com/cloudevents/spec, version 1.0, in its JSON format.
+func newCloudEvent(record *v1alpha1.AuditRecord) fields {
+	return fields{
+		"specversion": "1.0",
+		"id":          eventID(record),
+		// Where the API server serves records. The reference is relative because a cluster does not know its address.
+		"source":          "/apis/" + v1alpha1.Group + "/" + v1alpha1.Version + "/auditrecords",
+		"type":            "io.apigw.guardian.audit." + strings.ToLower(string(record.Spec.Outcome)),
+		"subject":         record.Spec.Resource,
+		"time":            timestamp(record.Spec.LastTime),
+		"datacontenttype": "application/json",
+		"data":            record,
+	}.compact()
 }
