@@ -46,12 +46,19 @@ type trust interface {
 	Bundle() []byte
 }
 
+// upkeep is what the loops use of a source. Both methods return when their context ends.
+type upkeep interface {
+	// Follow keeps the source up to date in every replica.
+	Follow(context.Context)
+	// Lead rotates the source in the leader.
+	Lead(context.Context)
+}
+
 // source is a serving certificate: *certs.Authority or *certs.Files.
-type source struct {
+type source interface {
 	handshakes
 	trust
-	// follow keeps it up to date in every replica, and lead rotates it in the leader. Both return when their context ends.
-	follow, lead func(context.Context)
+	upkeep
 }
 
 // certificates hold the source once it is loaded.
@@ -108,7 +115,7 @@ func (c *certificates) follow(ctx context.Context) {
 		return
 	}
 	var group sync.WaitGroup
-	group.Go(func() { c.source.follow(ctx) })
+	group.Go(func() { c.source.Follow(ctx) })
 	if c.callers != nil {
 		group.Go(func() { c.callers.Follow(ctx) })
 	}
@@ -124,7 +131,7 @@ func (c *certificates) lead(ctx context.Context) {
 	select {
 	case c.leading <- struct{}{}:
 		defer func() { <-c.leading }()
-		c.source.lead(ctx)
+		c.source.Lead(ctx)
 	case <-ctx.Done():
 	}
 }
@@ -234,26 +241,19 @@ func (g *Guard) loadCertificates(ctx context.Context) error {
 	}
 }
 
+// loadSource returns an unusable source with an error.
 func (g *Guard) loadSource(ctx context.Context) (source, error) {
 	settings, host := g.options.Certificates, g.options.Endpoint.Host()
 	if settings.Dir != "" {
-		files, err := certs.LoadFiles(ctx, certs.FilesOptions{
+		return certs.LoadFiles(ctx, certs.FilesOptions{
 			Dir: settings.Dir, Host: host, Registered: g.registered, Changed: g.changes.Notify, Log: g.options.Log,
 		})
-		if err != nil {
-			return source{}, err
-		}
-		return source{handshakes: files, trust: files, follow: files.Follow, lead: files.Lead}, nil
 	}
-	authority, err := certs.LoadAuthority(ctx, g.client.CoreV1(), certs.Options{
+	return certs.LoadAuthority(ctx, g.client.CoreV1(), certs.Options{
 		Namespace: g.options.Namespace, Hosts: []string{host},
 		CALifetime: settings.CALifetime, LeafLifetime: settings.LeafLifetime,
 		Registered: g.registered, Changed: g.changes.Notify, Log: g.options.Log,
 	})
-	if err != nil {
-		return source{}, err
-	}
-	return source{handshakes: authority, trust: authority, follow: authority.Follow, lead: authority.Lead}, nil
 }
 
 // registered returns the CA bundle of the live webhook configuration.

@@ -131,14 +131,9 @@ func unlimited(config *rest.Config) *rest.Config {
 	return config
 }
 
-// ShutdownPeriod bounds the time from the end of Run's context to its return: the drain, the last answers, and their records. A
-// Pod needs a longer terminationGracePeriodSeconds.
-func ShutdownPeriod(drain time.Duration) time.Duration {
-	return drain + server.ShutdownTimeout + recorder.FlushTimeout
-}
-
-// Run serves until ctx ends, drains, and returns nil. It returns an error if a port cannot be bound or if the stored certificates
-// cannot be used.
+// Run serves until ctx ends, drains, and returns nil. The last answers and their records take server.ShutdownTimeout and
+// recorder.FlushTimeout at most: a Pod needs a longer terminationGracePeriodSeconds. Run returns an error if it cannot bind a port
+// or use the stored certificates.
 func (g *Guard) Run(ctx context.Context) error {
 	probes, err := g.newProbes(ctx)
 	if err != nil {

@@ -37,6 +37,7 @@ var errInvalidEndpoint = errors.New("invalid endpoint")
 
 // Endpoint is the URL or the Service at which the API server calls the guard. Its zero value is neither.
 type Endpoint struct {
+	host    string
 	url     string
 	service *admissionregistrationv1.ServiceReference
 }
@@ -49,7 +50,7 @@ func URLEndpoint(raw, path string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%w: %q: must be https://HOST:PORT", errInvalidEndpoint, raw)
 	}
 	u.Path = path
-	return Endpoint{url: u.String()}, nil
+	return Endpoint{host: u.Hostname(), url: u.String()}, nil
 }
 
 // ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
@@ -64,22 +65,13 @@ func ServiceEndpoint(raw, path string) (Endpoint, error) {
 	if err != nil || port == 0 || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1035Label(name)) > 0 {
 		return Endpoint{}, invalid
 	}
-	return Endpoint{service: &admissionregistrationv1.ServiceReference{
+	return Endpoint{host: name + "." + namespace + ".svc", service: &admissionregistrationv1.ServiceReference{
 		Namespace: namespace, Name: name, Path: new(path), Port: new(int32(port)),
 	}}, nil
 }
 
 // Host returns the host name or IP literal that the API server expects in the guard's certificate.
-func (e Endpoint) Host() string {
-	if e.service != nil {
-		return e.service.Name + "." + e.service.Namespace + ".svc"
-	}
-	u, err := url.Parse(e.url)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
-}
+func (e Endpoint) Host() string { return e.host }
 
 func (e Endpoint) clientConfig(bundle []byte) admissionregistrationv1.WebhookClientConfig {
 	config := admissionregistrationv1.WebhookClientConfig{Service: e.service.DeepCopy(), CABundle: slices.Clone(bundle)}

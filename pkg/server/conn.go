@@ -17,11 +17,9 @@ const (
 	// maxHelloBytes bounds a client's bytes until its handshake is done: some 2 KiB, and a chain of client certificates. crypto/tls
 	// alone keeps 64 KiB of an unfinished message.
 	maxHelloBytes = 16 << 10
-
 	// maxHeadLines bounds the lines of a request's head. The API server sends about ten. net/http keeps each parsed, so that a head
 	// of empty fields takes thirty times its size.
 	maxHeadLines = 64
-
 	// receiveBuffer bounds what the kernel keeps for a connection that is not read: it counts as the container's memory. It is enough
 	// for 60 MB/s at a round trip of 1 ms.
 	receiveBuffer = 64 << 10
@@ -98,7 +96,6 @@ func (c *conn) Close() error {
 }
 
 // CloseWrite ends the answers of a TLS connection. Without TLS, only Close does.
-// Close ends the connection, and what is kept for it.
 func (c *conn) CloseWrite() error {
 	if c.secure == nil {
 		return nil

@@ -25,24 +25,18 @@ const ShutdownTimeout = 15 * time.Second
 type Options struct {
 	// Listen is the TCP address to serve on, such as ":9443"; required. Port 0 picks a free port, see Server.Addr.
 	Listen string
-
 	// Handler answers requests; required. Its ResponseWriter is no Flusher and no Hijacker.
 	Handler http.Handler
-
 	// GetCertificate answers each handshake with the serving certificate; required. It is called concurrently, and its error
 	// refuses that one connection.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-
 	// ClientCAs returns the CAs whose certificate a caller must present. It is called for each handshake, concurrently, so that
 	// the CAs may change. Nil asks no caller for a certificate.
 	ClientCAs func() *x509.CertPool
-
 	// ClientCertOptional answers callers without a certificate too. A certificate of an unknown CA is still refused.
 	ClientCertOptional bool
-
 	// Log is required.
 	Log *slog.Logger
-
 	// DrainPeriod is how long the server goes on serving after its context has ended. Zero means not at all.
 	DrainPeriod time.Duration
 }

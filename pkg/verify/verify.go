@@ -119,10 +119,8 @@ func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []Att
 		rows = append(rows, v.row(Attack{Resource: name, Write: attack.write, Want: denied, Got: got}, err))
 	}
 	if resource.HasManifest() && !slices.ContainsFunc(rows, func(a Attack) bool { return !a.LeftOut }) {
-		rows = append(rows, v.row(Attack{
-			Resource: name, Write: "any of these", Want: denied,
-			Got: "failed: RBAC lets the caller try none of them",
-		}, nil))
+		const got = "failed: RBAC lets the caller try none of them"
+		rows = append(rows, v.row(Attack{Resource: name, Write: "any of these", Want: denied, Got: got}, nil))
 	}
 	return rows
 }
@@ -196,12 +194,9 @@ func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
 	mark(role, probe.NewNonce())
 	body, err := role.MarshalJSON()
 	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
+	name := v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String()
 	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
-		v.row(Attack{
-			Resource: v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String(),
-			Write:    "apply an unrelated ClusterRole",
-			Want:     allowed, Got: resultOf(err),
-		}, err))
+		v.row(Attack{Resource: name, Write: "apply an unrelated ClusterRole", Want: allowed, Got: resultOf(err)}, err))
 }
 
 func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) Attack {
