@@ -36,7 +36,7 @@ type importResult struct {
 }
 
 func newAuditImport(shared *sharedFlags) *cobra.Command {
-	flags := &importFlags{output: outputFlag{format: formatTable}}
+	flags := &importFlags{}
 	cmd := &cobra.Command{
 		Use:   "import FILE...",
 		Short: "Compare audit records with the API server's audit log",

@@ -33,7 +33,7 @@ type listing struct {
 }
 
 func newAuditList(shared *sharedFlags) *cobra.Command {
-	list := &listing{output: outputFlag{format: formatTable, more: []string{formatWide, formatCSV}}}
+	list := &listing{output: outputFlag{more: []string{formatWide, formatCSV}}}
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the denied requests, newest first",

@@ -42,7 +42,7 @@ func (f *preflightFlags) options() (authorize.Options, error) {
 }
 
 func newPreflight(shared *sharedFlags) *cobra.Command {
-	flags := &preflightFlags{output: outputFlag{format: formatTable}}
+	flags := &preflightFlags{}
 	cmd := &cobra.Command{
 		Use:   "preflight",
 		Short: "Check whether the cluster is ready for authorize; changes nothing",
@@ -87,7 +87,7 @@ type authorizeFlags struct {
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
-	flags := &authorizeFlags{preflightFlags: preflightFlags{output: outputFlag{format: formatTable}}}
+	flags := &authorizeFlags{}
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "authorize",

@@ -47,7 +47,9 @@ type outputFlag struct {
 
 var _ pflag.Value = (*outputFlag)(nil)
 
+// addTo makes formatTable the default.
 func (f *outputFlag) addTo(cmd *cobra.Command) {
+	f.format = formatTable
 	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choice())
 }
 
@@ -79,40 +81,31 @@ func oneOf(words []string) string {
 
 // print writes a result: its fields as JSON, YAML or through a JSONPath template, or what table prints.
 func (f *outputFlag) print(w io.Writer, result any, table func(*printer)) error {
-	switch {
-	case f.path != nil:
-		return f.printPath(w, result)
-	case f.format == formatJSON:
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(result); err != nil {
-			return fmt.Errorf("write the result: %w", err)
-		}
-		return nil
-	case f.format == formatYAML:
-		data, err := yaml.Marshal(result)
-		if err != nil {
-			return fmt.Errorf("write the result as YAML: %w", err)
-		}
-		_, err = w.Write(data)
-		return err
+	if f.path == nil && f.format != formatJSON && f.format != formatYAML {
+		p := &printer{tabs: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+		table(p)
+		return errors.Join(p.err, p.tabs.Flush())
 	}
-	p := &printer{tabs: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	table(p)
-	return errors.Join(p.err, p.tabs.Flush())
-}
-
-// printPath gives the template the result as JSON decodes it, so that paths are those of -o json.
-func (f *outputFlag) printPath(w io.Writer, result any) error {
-	data, err := json.Marshal(result)
+	data, err := json.MarshalIndent(result, "", "  ")
+	switch {
+	case err != nil:
+	case f.path != nil:
+		var fields any // so that paths are those of -o json
+		if err = json.Unmarshal(data, &fields); err == nil {
+			return f.path.Execute(w, fields)
+		}
+	case f.format == formatYAML:
+		data, err = yaml.JSONToYAML(data)
+	default:
+		data = append(data, '\n')
+	}
+	if err == nil {
+		_, err = w.Write(data)
+	}
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
-	var fields any
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return fmt.Errorf("write the result: %w", err)
-	}
-	return f.path.Execute(w, fields)
+	return nil
 }
 
 // printer writes lines and aligned rows, and keeps the first error.
