@@ -7,13 +7,20 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -193,4 +200,59 @@ func verdict(decision policy.Decision) string {
 		return "allow"
 	}
 	return "deny"
+}
+
+// prove returns the line that the message of a denied probe ends in: the proof that this replica denied it. It returns "" for
+// every other request. The line holds no value of the object.
+func (h *Handler) prove(request *policy.Request, decision policy.Decision) string {
+	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
+		return ""
+	}
+	nonce := request.Object.Get("metadata", "annotations", guardian.ProbeAnnotation).Text()
+	if !probe.IsNonce(nonce) {
+		return ""
+	}
+	h.Metrics.probes.Inc()
+	return "\n" + h.Replica.Sign(probe.Subject{
+		Nonce: nonce, Operation: request.Operation, Resource: request.GVR.GroupResource().String(), Namespace: decision.Object.Namespace,
+	})
+}
+
+// Response is the answer to one review. Its zero value denies.
+type Response struct {
+	// UID is the uid of the request. The API server ignores an answer with another one.
+	UID     string
+	Allowed bool
+	// Message is what the caller reads after a denial; unused if Allowed.
+	Message string
+	// Warnings are lines that kubectl shows to the caller.
+	Warnings []string
+	// AuditAnnotations are part of the API server's audit event. A key has at most 63 characters.
+	AuditAnnotations map[string]string
+}
+
+// Encode writes the answer as an AdmissionReview. A denial has code 403 and reason Forbidden.
+func Encode(response Response) ([]byte, error) {
+	answer := &admissionv1.AdmissionResponse{
+		UID:              types.UID(response.UID),
+		Allowed:          response.Allowed,
+		Warnings:         response.Warnings,
+		AuditAnnotations: response.AuditAnnotations,
+	}
+	if !response.Allowed {
+		answer.Result = &metav1.Status{
+			Status:  metav1.StatusFailure,
+			Message: response.Message,
+			Reason:  metav1.StatusReasonForbidden,
+			Code:    http.StatusForbidden,
+		}
+	}
+	data, err := json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
+		Response: answer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the answer to review %q: %w", response.UID, err)
+	}
+	return data, nil
 }

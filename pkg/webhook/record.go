@@ -117,3 +117,15 @@ const (
 )
 
 func printable(foreign string) string { return text.Printable(foreign, maxLogged) }
+
+// CallerOf reports whether a client certificate proves that the caller is an API server. It returns "" for a request without a
+// certificate: the listener asks for none, or accepts callers without one.
+func CallerOf(r *http.Request) v1alpha1.Caller {
+	switch {
+	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
+		return ""
+	case len(r.TLS.VerifiedChains) == 0:
+		return v1alpha1.CallerUnverified
+	}
+	return v1alpha1.CallerVerified
+}
