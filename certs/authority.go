@@ -33,8 +33,7 @@ const (
 	DefaultCALifetime = 365 * 24 * time.Hour
 	// DefaultLeafLifetime limits what a stolen leaf key is worth. A leaf is renewed in memory after two thirds of it.
 	DefaultLeafLifetime = 7 * 24 * time.Hour
-	// MinLifetime is the shortest lifetime of a CA or leaf: certificates count whole seconds, and a replica reads the Secret
-	// once a second at most.
+	// MinLifetime is the shortest lifetime of a CA or leaf: certificates count whole seconds, and no replica polls faster.
 	MinLifetime = 5 * time.Second
 	// backdating is how far NotBefore lies in the past, for API servers whose clocks are late.
 	backdating = time.Hour
@@ -71,8 +70,7 @@ type Options struct {
 	CALifetime time.Duration
 	// LeafLifetime is how long a leaf is valid, at most until its CA expires; zero means DefaultLeafLifetime.
 	LeafLifetime time.Duration
-	// Registered reads what API servers trust. If it is nil, there is no webhook configuration, and a CA is replaced only after
-	// it has expired.
+	// Registered reads what API servers trust. Nil: there is no webhook configuration, and a CA is replaced only after it has expired.
 	Registered Registered
 	// Changed is called, by Follow or Refresh, after Bundle or the Problem of State has changed; may be nil.
 	Changed func()

@@ -52,8 +52,7 @@ type FilesOptions struct {
 	Now        func() time.Time
 }
 
-// Files serves a certificate that cert-manager or an administrator provides in a directory. LoadFiles makes one. Its methods may
-// be called concurrently.
+// Files serves the certificate that is provided in a directory. LoadFiles makes one. Its methods may be called concurrently.
 type Files struct {
 	opts   FilesOptions
 	held   atomic.Pointer[providedSet]
@@ -85,8 +84,7 @@ func LoadFiles(ctx context.Context, opts FilesOptions) (*Files, error) {
 	return f, nil
 }
 
-// GetCertificate returns the current certificate, for crypto/tls. It returns an expired one too: the API server's error then says
-// so.
+// GetCertificate returns the current certificate, for crypto/tls, even an expired one: the API server's error then says so.
 func (f *Files) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return f.held.Load().current.certificate, nil
 }

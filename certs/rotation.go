@@ -35,8 +35,7 @@ func (s caSet) equal(t caSet) bool {
 		s.current.certificate.Equal(t.current.certificate) && s.next.certificate.Equal(t.next.certificate)
 }
 
-// signer returns the CA that signs leaves. After the current CA has expired, its leaves are worthless. So the next CA signs then,
-// even if it has not propagated.
+// signer returns the CA that signs leaves: the current one. After its end the next CA signs, even if it has not propagated.
 func (s caSet) signer(now time.Time) keyPair {
 	if s.current.expired(now) && s.next.certificate != nil && invalidity(nextCertKey, s.next.certificate, now) == "" {
 		return s.next

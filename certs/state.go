@@ -38,8 +38,7 @@ type State struct {
 
 // Ready returns nil if API servers accept the certificate of this replica.
 //
-// It fails only when TLS handshakes would fail. An approaching expiry must not make a replica unready: all replicas would leave
-// the Service at once.
+// It fails only when TLS handshakes would fail. If an approaching expiry did that, all replicas would leave the Service at once.
 func (s State) Ready(now time.Time) error {
 	switch {
 	case s.Leaf == nil:

@@ -46,8 +46,7 @@ func (p keyPair) endorse(successor crypto.PublicKey) (pkix.Extension, error) {
 	return pkix.Extension{Id: endorsementOID(), Value: signature}, nil
 }
 
-// endorses reports whether the key of ca has endorsed the successor. The successor must also be self-signed: a copy of it with
-// other contents is not.
+// endorses reports whether ca has endorsed the successor, which must be self-signed: a copy with other contents is not.
 func endorses(ca, successor *x509.Certificate) bool {
 	i := slices.IndexFunc(successor.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(endorsementOID()) })
 	if i < 0 || successor.CheckSignatureFrom(successor) != nil {

@@ -123,8 +123,7 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: keyutil.PrivateKeyBlockType, Bytes: der}), nil
 }
 
-// parseKeyPair reads a certificate chain and the private key of its first certificate. The reason says what is wrong, and never
-// quotes the input; "" if nothing is.
+// parseKeyPair reads a chain and the private key of its first certificate. The reason, "" for none, never quotes the input.
 func parseKeyPair(certName, keyName string, certPEM, keyPEM []byte) (chain []*x509.Certificate, key crypto.Signer, reason string) {
 	chain, err := cert.ParseCertsPEM(certPEM)
 	if err != nil {

@@ -28,7 +28,7 @@ func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
 	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
-	flags.StringVarP(&f.namespace, "namespace", "n", guardian.WebhookConfiguration,
+	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
 	f.output.addTo(cmd)
 }

@@ -60,8 +60,7 @@ func (f *sharedFlags) clientConfig() clientcmd.ClientConfig {
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(f.loading, &f.overrides)
 }
 
-// cluster connects to the cluster and loads the reserved set. Its namespace is the guard's; "" for none. An API server that
-// does not answer in time is an error.
+// cluster connects to the cluster, which must answer in time, and loads the reserved set. namespace is the guard's; "" for none.
 func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Cluster, error) {
 	set, err := f.set()
 	if err != nil {

@@ -12,8 +12,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
-// Advice tells an administrator what to do about a record, on one line. Commands in it are quoted for a shell. It is never
-// empty.
+// Advice tells an administrator on one line what to do about a record; never "". Commands in it are quoted for a shell.
 func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	switch spec.Outcome {
 	case v1alpha1.WouldDeny:

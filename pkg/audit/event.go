@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit defines events and records: which events share a record, how records merge, and how an administrator filters and
-// summarizes them. It stores nothing.
+// Package audit defines events and records, and how records merge, are filtered and are summarized. It stores nothing.
 package audit
 
 import (
@@ -26,8 +25,7 @@ import (
 // puts an event into the same record without asking another.
 const Window = 10 * time.Minute
 
-// Event is one write to a reserved resource that was denied, or allowed with a record. Its texts are foreign: unbounded, and not
-// safe to print, until Record bounds them.
+// Event is one write that was denied, or allowed with a record. Its texts are unbounded and not safe to print until Record bounds them.
 type Event struct {
 	Time       time.Time
 	RequestUID string

@@ -18,8 +18,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Counted returns what a replica adds to the event's record when the event is the count-th that it counts there: something to
-// Merge.
+// Counted returns what the count-th event of a replica adds to the event's record: something to Merge.
 func (e *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 	at := metav1.NewMicroTime(e.Time.Truncate(time.Microsecond))
 	return &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{
@@ -33,8 +32,7 @@ func (e *Event) Counted(replica string, count int64) *v1alpha1.AuditRecord {
 }
 
 // Merge adds to a record what another one of the same name knows. Each replica's count is the larger of both, so that
-// merging twice, late, or in another order comes to the same: a write whose outcome nobody knows can be repeated. It
-// reports whether the record has changed.
+// merging twice, late, or in another order gives the same, and a write can be repeated. It reports whether the record has changed.
 func Merge(into, from *v1alpha1.AuditRecord) bool {
 	changed := false
 	for _, theirs := range from.Spec.Counts {
@@ -72,8 +70,7 @@ func mergeCount(spec *v1alpha1.AuditRecordSpec, theirs v1alpha1.ReplicaCount) bo
 // the guard has counted must go into a second record, under a name that the other client cannot know.
 var ErrAltered = errors.New("another client has altered the audit record")
 
-// Agree reports whether two records are of equal writes, so that one may count into the other. Messages may differ between two
-// versions of the guard.
+// Agree reports whether two records are of equal writes, so that one may count into the other. Messages may differ.
 func Agree(a, b *v1alpha1.AuditRecord) bool {
 	return equality.Semantic.DeepEqual(identity(a), identity(b))
 }
@@ -117,8 +114,7 @@ func Holds(record, earlier *v1alpha1.AuditRecord) bool {
 	})
 }
 
-// InWindow reports whether the times of a guard's record are in the window of its name. It returns true for a record of another
-// source, or without a window in its name.
+// InWindow reports whether the times of a record are in the window of its name; true for another source, or a name without one.
 func InWindow(record *v1alpha1.AuditRecord) bool {
 	start, named := WindowOf(record.Name)
 	if !named || cmp.Or(record.Spec.Source, v1alpha1.SourceGuard) != v1alpha1.SourceGuard {

@@ -34,8 +34,7 @@ func (a *Authorizer) checkExisting(ctx context.Context, repair bool) Check {
 	return summarize(checks)
 }
 
-// summarize joins checks to one: the worst status, the messages, and each remedy once. Unless all pass, it leaves out the
-// messages of those that do.
+// summarize joins checks to one: the worst status, each remedy once, and the messages of those that do not pass, or of all.
 func summarize(checks []Check) Check {
 	summary := Check{Status: worst(checks)}
 	var messages, remedies []string

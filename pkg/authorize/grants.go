@@ -25,8 +25,7 @@ func isBinding(resource *reserved.Resource) bool {
 	return isRBAC(resource, "ClusterRoleBinding", "RoleBinding")
 }
 
-// readBinding reads both kinds of bindings. It returns the zero value, which binds nothing, for an invalid manifest: the API
-// server refuses it.
+// readBinding reads both kinds of bindings. For an invalid manifest, which the API server refuses, it returns the zero value.
 func readBinding(resource *reserved.Resource) rbacv1.RoleBinding {
 	var b rbacv1.RoleBinding
 	if json.Unmarshal(resource.Manifest(), &b) != nil {
@@ -35,8 +34,7 @@ func readBinding(resource *reserved.Resource) rbacv1.RoleBinding {
 	return b
 }
 
-// grants returns the permissions of a token Secret's account from the reservation's own roles and bindings; nil if there are
-// none.
+// grants returns the permissions of a token Secret's account from the reservation's own roles and bindings; nil for none.
 func grants(reservation *reserved.Reservation, secret *reserved.Resource) []permission {
 	isAccount := func(s rbacv1.Subject) bool {
 		return s.Kind == rbacv1.ServiceAccountKind && s.Namespace == secret.Namespace && s.Name == secret.Account

@@ -35,8 +35,7 @@ func (a *Authorizer) noteInUse(ctx context.Context, o live.Object) error {
 		Secret: cmp.Or(o.InUse(), o.Resource.Name),
 	}
 	err = a.note(ctx, credential)
-	// Without the guard's namespace there is no guard that could deny. A later one must know of an older Secret; it finds the
-	// reserved one without a note.
+	// Without the guard's namespace no guard can deny. A later guard must know of an older Secret, and finds the reserved one itself.
 	switch {
 	case !apierrors.IsNotFound(err):
 		return err

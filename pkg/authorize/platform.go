@@ -86,8 +86,7 @@ const (
 const networkRemedy = "In the TKE console open the cluster, Basic information, Cluster APIServer information, enable Private " +
 	"network access and choose a subnet; then try again. Leave it enabled: without it API Gateway cannot reach the API server."
 
-// CheckPrivateNetwork looks for private network access to a TKE cluster's API server, which API Gateway needs. The status is
-// Pass, Fail, or Unknown.
+// CheckPrivateNetwork looks for private network access to a TKE cluster's API server. The status is Pass, Fail, or Unknown.
 func CheckPrivateNetwork(ctx context.Context, client kubernetes.Interface) Check {
 	const name = "Service " + networkNamespace + "/" + networkService
 	const unknownRemedy = "Make sure that private network access is enabled. " + networkRemedy
@@ -119,8 +118,7 @@ func (a *Authorizer) checkPrivateNetwork(ctx context.Context, mode NetworkMode) 
 	return check
 }
 
-// checkServed reports reserved resources that the API server does not serve under their plural names: the guard would not be
-// asked about them.
+// checkServed reports reserved resources that the API server does not serve under their plural names: no webhook matches them.
 func (a *Authorizer) checkServed() Check {
 	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
 	switch {
@@ -141,8 +139,7 @@ type Certificate struct {
 	} `json:"status"`
 }
 
-// Certificates returns the Certificates that the chart made; nil if cert-manager is not installed, or the caller may not
-// list them.
+// Certificates returns the Certificates of the chart; nil without cert-manager, or if the caller may not list them.
 func Certificates(ctx context.Context, cluster live.Cluster) []Certificate {
 	const selector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
 	resource := schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}

@@ -23,8 +23,7 @@ import (
 var (
 	// ErrTokenNotFilled says that kube-controller-manager did not fill a token Secret in time.
 	ErrTokenNotFilled = errors.New("token Secret not filled")
-	// ErrTokenUnproved says that a token does not authenticate as its ServiceAccount, or lacks a permission of the reserved
-	// roles.
+	// ErrTokenUnproved says that a token does not authenticate as its account, or lacks a permission of the reserved roles.
 	ErrTokenUnproved = errors.New("token not proved")
 )
 
@@ -58,8 +57,7 @@ type Proof struct {
 	Permissions int `json:"permissions"`
 }
 
-// prove waits until the Secret holds a token of the live ServiceAccount that has every permission. Several API servers, and
-// their caches of roles, need a moment.
+// prove waits until the Secret holds a token of the live account that has every permission: API servers cache roles for a moment.
 func (a *Authorizer) prove(ctx context.Context, c credential, limit time.Duration) (Proof, error) {
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

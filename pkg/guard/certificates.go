@@ -122,8 +122,7 @@ func (c *certificates) follow(ctx context.Context) {
 	group.Wait()
 }
 
-// lead rotates the certificates until ctx ends. The elected leader runs it, and a replica that stands in. One process never runs
-// it twice at the same time.
+// lead rotates the certificates until ctx ends, in the leader and in a replica that stands in; never twice at a time in one process.
 func (c *certificates) lead(ctx context.Context) {
 	if !c.awaitLoaded(ctx) {
 		return
@@ -137,8 +136,7 @@ func (c *certificates) lead(ctx context.Context) {
 }
 
 const (
-	// standInPatience is how long a replica leaves a problem of the certificates to the leader, which takes a step of the rotation
-	// each half minute at the latest.
+	// standInPatience is how long a replica leaves a problem to the leader, which takes a step of the rotation each half minute.
 	standInPatience = time.Minute
 	standInInterval = 5 * time.Second
 )
@@ -220,8 +218,7 @@ func (c *certificates) ready(*http.Request) error { return c.state().Ready(time.
 // loadRetry is the pause between two attempts to load the certificates while the API server cannot be reached.
 const loadRetry = time.Second
 
-// loadCertificates tries until there is a certificate or ctx ends. It returns an error if an administrator must repair what is
-// stored.
+// loadCertificates tries until there is a certificate or ctx ends. An error means that an administrator must repair what is stored.
 func (g *Guard) loadCertificates(ctx context.Context) error {
 	for {
 		loaded, err := g.loadSource(ctx)

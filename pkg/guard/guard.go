@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guard runs one replica of the guard. It serves reviews, keeps certificates, records and the webhook configuration, and
-// runs for leadership.
+// Package guard runs a replica: it serves reviews, keeps certificates, records and the webhook configuration, and runs for leadership.
 package guard
 
 import (

@@ -45,8 +45,7 @@ func (g *Guard) lead(ctx context.Context) {
 	}
 }
 
-// leadOnce waits for the lease, if leaders are elected, and keeps the webhook configuration, the certificates and the records
-// until the lease is lost or ctx ends.
+// leadOnce waits for the lease, if there is one, and keeps webhook configuration, certificates and records until it or ctx ends.
 func (g *Guard) leadOnce(ctx context.Context) error {
 	manager, err := g.newManager(ctx)
 	if err != nil {

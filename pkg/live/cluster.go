@@ -35,8 +35,7 @@ type Cluster struct {
 	Namespace string
 }
 
-// Connect makes the clients of a cluster. It copies the config, and raises client-go's default rate limit: one command can
-// send a hundred short requests.
+// Connect makes clients from a copy of config, with a higher rate limit: one command can send a hundred short requests.
 func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster, error) {
 	config = rest.CopyConfig(config)
 	if config.QPS == 0 && config.RateLimiter == nil {

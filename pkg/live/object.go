@@ -28,8 +28,7 @@ type Object struct {
 	Resource *reserved.Resource
 	// Live is the object with the manifest's name; nil if it is absent.
 	Live *unstructured.Unstructured
-	// Drift holds the sorted paths in which Live differs from the manifest, and the token Secret in use from what
-	// kube-controller-manager writes.
+	// Drift holds the sorted paths in which Live differs from the manifest, or a token Secret from what its controller writes.
 	Drift []string
 	// Older are the token Secrets that can replace an absent Live.
 	Older Older
@@ -177,8 +176,7 @@ func isUsable(resource *reserved.Resource, account *corev1.ServiceAccount, secre
 }
 
 // tokenSecrets lists the token Secrets of the resource's namespace. A caller who may not list gets those that the account
-// refers to (before Kubernetes 1.24 it refers to each), and the one that an earlier authorize noted as in use: unread names it
-// if the caller may not read it either.
+// refers to (before Kubernetes 1.24: each), and the one that an earlier authorize noted: unread names it if the caller may not read it.
 func (c Cluster) tokenSecrets(
 	ctx context.Context, resource *reserved.Resource, account *corev1.ServiceAccount,
 ) (secrets []corev1.Secret, unread string, err error) {
@@ -219,8 +217,7 @@ func (c Cluster) tokenSecrets(
 	return secrets, unread, nil
 }
 
-// notedSecret returns the older token Secret that an earlier authorize noted as in use for the live account; "" if there is
-// none, or the caller may not read the note.
+// notedSecret returns the older token Secret that authorize noted for the live account; "" for none, or for no permission to read it.
 func (c Cluster) notedSecret(ctx context.Context, resource *reserved.Resource, account *corev1.ServiceAccount) (string, error) {
 	credential, err := c.lookups().Credential(ctx, resource.Namespace, resource.Account)
 	if apierrors.IsForbidden(err) {

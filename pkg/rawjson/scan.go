@@ -108,8 +108,7 @@ func skipScalar(b []byte, i int) int {
 	return i
 }
 
-// unquote returns the text of a JSON string; the bytes between its quotes where nothing is escaped, and nothing where it
-// is cut off.
+// unquote returns the text of a JSON string: the bytes between its quotes if nothing is escaped, and nil if it is cut off.
 func unquote(s []byte) []byte {
 	if len(s) < 2 || s[len(s)-1] != '"' {
 		return nil

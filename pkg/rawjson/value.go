@@ -91,8 +91,7 @@ func (v Value) member(key string) Value {
 	return nil
 }
 
-// Members yields the decoded key and the value of each member of an object, in order; nothing for any other value. Keys
-// share the bytes of v, as values do.
+// Members yields the decoded key and the value of each member of an object, in order; nothing otherwise. Keys share the bytes of v.
 func (v Value) Members() iter.Seq2[[]byte, Value] {
 	return func(yield func([]byte, Value) bool) {
 		if !v.IsObject() {

@@ -44,8 +44,7 @@ func (c Changes) Notify() {
 }
 
 // Keeper applies the webhook configuration once the guard answers, and repairs it as soon as another client deletes or edits it.
-// Only the leader runs it: during an upgrade, the old and the new version would undo each other's changes. Every replica runs a
-// Patrol.
+// Only the leader runs it: during an upgrade, two versions would undo each other's changes. Every replica runs a Patrol.
 type Keeper struct {
 	Repairer *Repairer
 	// Ready is closed when the guard answers reviews. A webhook configuration before that would refuse every write it covers.
@@ -73,8 +72,7 @@ func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
 	return nil
 }
 
-// Reconcile waits for Ready, and then makes the live webhook configuration as it is wanted. While the owner is gone, it asks again:
-// the owner may come back.
+// Reconcile waits for Ready, and then restores the webhook configuration. While the owner is gone, it asks again: it may come back.
 func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	if request.Name != guardian.WebhookConfiguration || !waitFor(ctx, k.Ready) {
 		return reconcile.Result{}, nil

@@ -140,8 +140,7 @@ func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguratio
 	return bundle
 }
 
-// groupByResource groups the resources of a reservation that share one webhook: those of one kind that are guarded against the same
-// operations.
+// groupByResource groups the resources that share one webhook: those of one kind that are guarded against the same operations.
 func groupByResource(reservation *reserved.Reservation) [][]*reserved.Resource {
 	var groups [][]*reserved.Resource
 	for _, resource := range reservation.Resources {
@@ -216,8 +215,7 @@ func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations
 	}
 }
 
-// resources adds the subresource that edits a resource with a spec under another name. For a kind without such a subresource, the
-// rule matches nothing.
+// resources adds the subresource that edits a spec under another name. If a kind has none, the rule matches nothing.
 func resources(group []*reserved.Resource) []string {
 	names := []string{group[0].GVR.Resource}
 	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {

@@ -24,8 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// ErrOwnerGone means that the owner of the webhook configuration is gone: the release is being uninstalled, and no replica may
-// restore the webhook configuration.
+// ErrOwnerGone means that the release that owns the webhook configuration is being uninstalled: no replica may restore it.
 var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
 
 // Repair describes a write of another client that a replica undid.
@@ -34,14 +33,12 @@ type Repair struct {
 	Operation admissionv1.Operation
 	// Changed are the paths of the fields that were not as wanted; nil if there was no webhook configuration.
 	Changed []string
-	// Manager is the field manager that wrote last, and At the time; zero if metadata.managedFields has neither. A client may choose
-	// any name.
+	// Manager is the field manager that wrote last, and At the time; zero if managedFields has neither. A client may choose any name.
 	Manager string
 	At      time.Time
 }
 
-// Client reads and writes ValidatingWebhookConfigurations without a cache: a watch that hangs must not hide a change. The typed
-// client of client-go is one.
+// Client reads and writes without a cache: a watch that hangs must not hide a change. The typed client of client-go is one.
 type Client interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 	Update(ctx context.Context, configuration *admissionregistrationv1.ValidatingWebhookConfiguration, options metav1.UpdateOptions) (

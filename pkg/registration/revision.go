@@ -47,14 +47,12 @@ const (
 	otherCA state = "with another CA bundle"
 	// moreCAs: only the CA bundle differs, and it holds all of the wanted one.
 	moreCAs state = "with more CAs in the CA bundle"
-	// otherRevision: another version of the guard wrote it, or a client that knows the digest, and it lets writes pass that this
-	// replica would be asked about.
+	// otherRevision: a write of another version of the guard, or of a client that knows the digest, that protects less.
 	otherRevision state = "of another revision that protects less"
 )
 
 // judge compares the live webhook configuration, nil where there is none, with the wanted one. Labels, annotations, and a newer
-// revision that protects as much, are as good as in place. Every version of the guard writes its revision, so that one without it is
-// tampered with.
+// revision that protects as much, are as good as in place. Every version writes its revision: one without it is tampered with.
 func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
 	switch {
 	case live == nil:

@@ -22,8 +22,7 @@ const (
 	smallBody = 128 << 10
 	// smallBudget is the memory of all small bodies, and of the heads of refused ones.
 	smallBudget = 8 << 20
-	// minCharge is what a body costs at least: its request, its goroutine and its answer take memory too. It lets 512 small bodies
-	// arrive at a time.
+	// minCharge is what a body costs at least, with its request, goroutine and answer: 512 small bodies may arrive at a time.
 	minCharge = 16 << 10
 	// copies is how often a large body is counted: a decision may copy each of its bytes once more.
 	copies = 2
@@ -40,8 +39,7 @@ const (
 	// maxDrainedBytes of a refused body are read and dropped, so that the API server has sent its request to the end and reads the
 	// answer. It takes requests of up to 3 MiB; two such objects, six bytes for one: 36 MiB.
 	maxDrainedBytes = 36 << 20
-	// drainedPerSecond is the speed of all dropped bytes together, as decrypting them takes a CPU's time; drainBurst is io.Copy's
-	// buffer.
+	// drainedPerSecond bounds all dropped bytes together: decrypting them takes a CPU's time. drainBurst is io.Copy's buffer.
 	drainedPerSecond = 64 << 20
 	drainBurst       = 32 << 10
 )
@@ -82,8 +80,7 @@ func newReceived(data []byte, err error) *received {
 	return b
 }
 
-// Received returns the body without a copy. If the body is not complete, the error is webhook.ErrTooLarge, webhook.ErrOverloaded or
-// one of the connection.
+// Received returns the body without a copy. The error is webhook.ErrTooLarge, webhook.ErrOverloaded or one of the connection.
 func (b *received) Received() ([]byte, error) { return b.data, b.err }
 
 func (b *received) Read(p []byte) (int, error) {

@@ -20,8 +20,7 @@ const (
 	// maxHeadLines bounds the lines of a request's head. The API server sends about ten. net/http keeps each parsed, so that a head
 	// of empty fields takes thirty times its size.
 	maxHeadLines = 64
-	// receiveBuffer bounds what the kernel keeps for a connection that is not read: it counts as the container's memory. It is enough
-	// for 60 MB/s at a round trip of 1 ms.
+	// receiveBuffer bounds what the kernel keeps for a connection in the container's memory. It allows 60 MB/s at a round trip of 1 ms.
 	receiveBuffer = 64 << 10
 )
 
@@ -118,8 +117,7 @@ func (c *conn) answered() {
 	c.table.answered(c)
 }
 
-// isPipelined reports whether the client sent more than the head and a body of that length. It returns true for a negative length,
-// which is not known.
+// isPipelined reports whether the client sent more than the head and a body of that length; true for an unknown length, below zero.
 func (c *conn) isPipelined(length int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,8 +29,7 @@ func newConnections(limit int) *connections {
 	return &connections{max: limit, silent: list.New(), owing: list.New(), idle: list.New()}
 }
 
-// add adds a new connection, which owes a handshake, and closes another one if needed. It returns false, and does not add c, if
-// every connection is in use.
+// add adds a new connection, which owes a handshake, and may close another one. It returns false if every connection is in use.
 func (t *connections) add(c *conn) bool {
 	t.mu.Lock()
 	var victim *conn

@@ -28,8 +28,7 @@ type guests struct {
 	noise *boundedLog
 }
 
-// listener accepts connections without waiting for a client: each has a goroutine for its handshake, and Accept returns those that
-// are done.
+// listener accepts connections without waiting for a client: each handshake has a goroutine, and Accept returns those that are done.
 type listener struct {
 	net.Listener
 	config  *tls.Config

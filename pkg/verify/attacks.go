@@ -212,8 +212,7 @@ func randomName() string { return randomPrefix + rand.String(suffixLength) }
 // fieldManager is the field manager of writes that are never stored.
 const fieldManager = "apigw-guardian-verify"
 
-// dryRun makes writes as server dry-runs: the API server runs admission and stores nothing. Every write of this package goes
-// through it.
+// dryRun makes every write of this package, as a server dry-run: the API server runs admission and stores nothing.
 type dryRun struct{ resource dynamic.ResourceInterface }
 
 func all() []string { return []string{metav1.DryRunAll} }

@@ -15,8 +15,7 @@ import (
 // ErrUnprotected says that the guard did not deny a forbidden write.
 var ErrUnprotected = errors.New("authorized, but not protected")
 
-// awaitInterval is the pause between two rounds. A guard registers within a second of its start, or when the lease of a
-// killed guard ends.
+// awaitInterval is the pause between two rounds. A guard registers within a second of its start, or when a killed guard's lease ends.
 const awaitInterval = 500 * time.Millisecond
 
 // Await waits until the guard has denied a forbidden write to each resource with a manifest. After the time limit, the error
@@ -52,8 +51,7 @@ func (v Verifier) firstOpen(ctx context.Context) string {
 	return ""
 }
 
-// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or the scope leaves it
-// out.
+// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or if the scope leaves it out.
 func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) string {
 	t, err := v.aim(ctx, resource)
 	if err != nil && !v.leavesOut(err) {

@@ -51,8 +51,7 @@ func isRefusedByRBAC(err error) bool {
 	return errors.As(err, &status) && status.Status().Code == http.StatusForbidden && rbacRefused.MatchString(status.Status().Message)
 }
 
-// resultOf returns what happened to a write. Only a denial by the guard's webhook is "denied": a refusal by RBAC, or a failed
-// call, protects nothing.
+// resultOf returns what happened to a write. Only the guard's webhook makes it "denied": a refusal by RBAC or a failed call does not.
 func resultOf(err error) string {
 	if err == nil {
 		return allowed

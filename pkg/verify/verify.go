@@ -169,8 +169,7 @@ func (v Verifier) unreservedTokenSecret(ctx context.Context, resource *reserved.
 	return nil, nil
 }
 
-// unrelatedRole is the one name of an unrelated write that RBAC can grant beforehand: the chart grants it to the account of
-// `helm test`.
+// unrelatedRole is an unrelated name that RBAC can grant beforehand: the chart grants it to the account of `helm test`.
 const unrelatedRole = "apigw-guardian-unrelated"
 
 // tryUnrelated makes writes next to the reserved resources that the guard must allow.

@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package webhook answers the API server's admission reviews: one review, six steps (serve, decode, evaluate, record,
-// respond, observe), each a function.
+// Package webhook answers admission reviews in six steps, each a function: serve, decode, evaluate, record, respond, observe.
 package webhook
 
 import (
@@ -30,8 +29,7 @@ import (
 // Path is the URL path of the webhook.
 const Path = "/validate"
 
-// LookupTimeout bounds the lookups of a decision together. With the 5 s of the registration, it leaves time for an
-// answer that says so.
+// LookupTimeout bounds the lookups of a decision together. Within the registration's 5 s, it leaves time for an answer.
 const LookupTimeout = 2 * time.Second
 
 // Lookup answers a lookup of a decision from the live cluster. After an error the write is denied, and the controller retries.
@@ -39,8 +37,7 @@ type Lookup interface {
 	Holds(ctx context.Context, lookup policy.Lookup) (bool, error)
 }
 
-// Recorder stores audit events. Record returns the name of the record, at the latest when it gives up storing it: a denial needs
-// no record to stand.
+// Recorder stores audit events. Record returns the name of the record, even if it gives up storing it: a denial needs no record.
 type Recorder interface {
 	Record(ctx context.Context, event audit.Event) string
 }
@@ -78,8 +75,7 @@ var _ http.Handler = (*Handler)(nil)
 
 // ServeHTTP answers one review. A request that is no review gets an HTTP status only. A body that is a Received is not copied.
 //
-// Every review with a readable uid gets HTTP 200 and a decision: the API server shows the message of a decision to the user, and
-// hides the text of an HTTP error.
+// Every review with a readable uid gets HTTP 200 and a decision: the API server hides the text of an HTTP error from the user.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	if status := refuse(r); status != http.StatusOK {

@@ -20,8 +20,7 @@ import (
 const (
 	// A new user is one without a bucket. Each gets a record.
 	newUsersBurst, newUsersPerMinute = 1000, 10
-	// A reserve is for new users when the above is used up. There is one by IP address and one by connection, and each caller
-	// has a share of it.
+	// A reserve is for new users when the above is used up: one by IP address, one by connection. Each caller has a share of it.
 	reserveBurst, reservePerMinute = 250, 30
 	addressBurst, connectionBurst  = 16, 4
 	sharePerMinute                 = 1

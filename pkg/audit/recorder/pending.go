@@ -67,8 +67,7 @@ func (p *pending) over(now time.Time) bool { return now.After(p.ends.Add(cleanup
 func (p *pending) due(now time.Time) bool { return !p.checked && p.over(now) }
 
 // finish takes the result of an attempt that began when upTo was counted: the stored record, or nil after an error. It wakes
-// the waiting answers, and reports whether the record needs another attempt. A failed check counts as done: another one may
-// fail as well.
+// the waiting answers, and reports whether the record needs another attempt. A failed check is not repeated: it may fail again.
 func (p *pending) finish(stored *v1alpha1.AuditRecord, upTo int64) bool {
 	if stored != nil {
 		p.last, p.stored, p.restored = lean(stored, p.record), upTo, false

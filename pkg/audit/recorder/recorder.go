@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package recorder counts events into audit records. It makes each event safe, in the API server or in a spool on the local
-// disk, before the guard answers the review.
+// Package recorder counts events into audit records. Before the guard answers, each event is in the API server or in a spool on disk.
 package recorder
 
 import (
@@ -173,8 +172,7 @@ func (r *Recorder) count(event *audit.Event) (*pending, int64) {
 	return p, p.counted
 }
 
-// pendingFor returns the record for the event, and the event as that record counts it. During a flood, that is a reduced
-// event.
+// pendingFor returns the record for the event, and the event as that record counts it: a reduced one during a flood.
 func (r *Recorder) pendingFor(event *audit.Event) (*audit.Event, *pending) {
 	b := r.budgetOf(event.Caller)
 	if p := r.pendingOf(event, event, b.allowRecord); p != nil {

@@ -92,8 +92,7 @@ func checkCount(stored *v1alpha1.AuditRecord, replica string, upTo int64) error 
 	return nil
 }
 
-// moveOn lets the record continue under a second name after another client has altered the first. It reports false after
-// maxMoves.
+// moveOn stores the record under a second name after another client has altered the first. It returns false after maxMoves.
 func (r *Recorder) moveOn(p *pending, err error) bool {
 	r.metrics.altered.Inc()
 	r.options.Log.Error("another client altered an audit record, storing it under another name", slog.Any("err", err))

@@ -179,8 +179,7 @@ func byAge(a, b kept) int {
 	return cmp.Or(a.at.Compare(b.at), a.created.Compare(b.created), cmp.Compare(a.name, b.name))
 }
 
-// take returns up to n records. It takes from a group while that has more than above, and of equal groups from the one with
-// the oldest record.
+// take returns up to n records, from groups that have more than above; of equal groups from the one with the oldest record.
 func (t thinning) take(records []kept, n, above int) []kept {
 	if len(t.keys) == 0 {
 		slices.SortFunc(records, t.order)

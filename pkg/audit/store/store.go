@@ -31,8 +31,7 @@ var ErrNotFound = errors.New("no such audit record")
 // errNotInstalled says that the API server does not serve the kind.
 var errNotInstalled = errors.New("the cluster does not know audit records: install the chart with crds.enabled=true")
 
-// Store reads and writes audit records with the caller's permissions. It keeps nothing in memory. It is safe for concurrent
-// use. Errors wrap the API server's.
+// Store reads and writes audit records with the caller's permissions. It is safe for concurrent use. Errors wrap the API server's.
 type Store struct {
 	client client.WithWatch
 	// lister returns lists undecoded.

@@ -90,8 +90,7 @@ func cellsOf(r rune) int {
 
 const ellipsis = "…"
 
-// shorten cuts the middle out of a text that needs more columns. Users and resources are known by both ends, mostly by the
-// second.
+// shorten cuts the middle out of a text that needs more columns. Users and resources are known by both ends, mostly the second.
 func shorten(text string, columns int) string {
 	if cells(text) <= columns {
 		return text

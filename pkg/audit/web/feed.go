@@ -12,8 +12,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Feed holds the records that the page shows. Another package reads the cluster and calls its methods. It is safe for
-// concurrent use.
+// Feed holds the records of the page. Another package reads the cluster and calls its methods. It is safe for concurrent use.
 type Feed struct {
 	mu      sync.Mutex
 	records map[string]*v1alpha1.AuditRecord

@@ -93,8 +93,7 @@ func writeJSON(w http.ResponseWriter, code int, answer any) {
 	_ = json.NewEncoder(w).Encode(answer) // an error means that the browser has gone
 }
 
-// securityPolicy lets the page load its own files and call its own server only. With trusted types, parsing a text as HTML or
-// script is an error.
+// securityPolicy lets the page load its files and call its server only. With trusted types, text cannot become HTML or script.
 const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
