@@ -66,20 +66,16 @@ func contains(text, part string) bool {
 
 func isWord(text, word string) bool { return word == "" || strings.EqualFold(text, word) }
 
-// Newest sorts records as SortNewestFirst does, and returns the first of them: limit at most, or all if limit is 0.
+// Newest sorts records by their last write, the newest first, and records with equal times by their names. It returns the first
+// of them: limit at most, or all if limit is 0.
 func Newest(records []v1alpha1.AuditRecord, limit int) []v1alpha1.AuditRecord {
-	SortNewestFirst(records)
+	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
+		return cmp.Or(b.Spec.LastTime.Compare(a.Spec.LastTime.Time), strings.Compare(a.Name, b.Name))
+	})
 	if limit > 0 {
 		return records[:min(len(records), limit)]
 	}
 	return records
-}
-
-// SortNewestFirst sorts records by their last write, and records with equal times by their names.
-func SortNewestFirst(records []v1alpha1.AuditRecord) {
-	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
-		return cmp.Or(b.Spec.LastTime.Compare(a.Spec.LastTime.Time), strings.Compare(a.Name, b.Name))
-	})
 }
 
 // Named returns the names that contain a part. It ignores case.

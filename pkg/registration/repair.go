@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -189,8 +189,8 @@ func restored(live, want *admissionregistrationv1.ValidatingWebhookConfiguration
 	changed := live.DeepCopy()
 	changed.Webhooks = want.Webhooks
 	changed.OwnerReferences, changed.Finalizers = want.OwnerReferences, want.Finalizers
-	changed.Labels = merged(live.Labels, want.Labels)
-	changed.Annotations = merged(live.Annotations, want.Annotations)
+	changed.Labels = labels.Merge(live.Labels, want.Labels)
+	changed.Annotations = labels.Merge(live.Annotations, want.Annotations)
 	return changed
 }
 
@@ -227,11 +227,4 @@ func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Ti
 // asWanted reports whether nothing is left to restore.
 func asWanted(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	return live.DeletionTimestamp == nil && equality.Semantic.DeepEqual(live, restored(live, want))
-}
-
-func merged(base, over map[string]string) map[string]string {
-	result := map[string]string{}
-	maps.Copy(result, base)
-	maps.Copy(result, over)
-	return result
 }

@@ -4,9 +4,9 @@
 package web
 
 import (
-	"maps"
-	"slices"
 	"sync"
+
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -114,22 +114,19 @@ func (f *Feed) snapshot() *snapshot {
 	for _, record := range f.records {
 		records = append(records, *record)
 	}
-	audit.SortNewestFirst(records)
+	records = audit.Newest(records, 0)
 	f.sorted = &snapshot{records: records, choices: choicesOf(records), signal: f.now}
 	return f.sorted
 }
 
 func choicesOf(records []v1alpha1.AuditRecord) choices {
-	outcomes, operations, reasons := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	outcomes, operations, reasons := sets.New[string](), sets.New[string](), sets.New[string]()
 	for i := range records {
 		spec := &records[i].Spec
-		outcomes[string(spec.Outcome)], operations[string(spec.Operation)], reasons[spec.Reason] = true, true, true
+		outcomes.Insert(string(spec.Outcome))
+		operations.Insert(string(spec.Operation))
+		reasons.Insert(spec.Reason)
 	}
-	return choices{Outcomes: sorted(outcomes), Operations: sorted(operations), Reasons: sorted(reasons)}
-}
-
-// sorted returns the words without "". It is never nil: the page needs a list.
-func sorted(words map[string]bool) []string {
-	delete(words, "")
-	return append([]string{}, slices.Sorted(maps.Keys(words))...)
+	known := func(words sets.Set[string]) []string { return sets.List(words.Delete("")) }
+	return choices{Outcomes: known(outcomes), Operations: known(operations), Reasons: known(reasons)}
 }

@@ -15,6 +15,8 @@ import (
 
 // ObjectReference identifies an object of the API server. Absent parts are empty: Group in the core group, Namespace of a
 // cluster-scoped object, Name where only the resource is known.
+//
+// +kubebuilder:object:generate=false
 type ObjectReference struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
