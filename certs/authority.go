@@ -273,7 +273,6 @@ func (l *leaf) isFresh(signer keyPair, now time.Time) bool {
 	return l != nil && now.Before(l.renew) && l.ca.Equal(signer.certificate)
 }
 
-// complete checks o and sets defaults.
 func (o Options) complete() (Options, error) {
 	o.CALifetime = cmp.Or(o.CALifetime, DefaultCALifetime)
 	o.LeafLifetime = cmp.Or(o.LeafLifetime, DefaultLeafLifetime)
@@ -295,7 +294,6 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
-// setDefaults replaces nil.
 func setDefaults(changed *func(), log **slog.Logger, now *func() time.Time) {
 	if *changed == nil {
 		*changed = func() {}

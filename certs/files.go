@@ -151,7 +151,6 @@ func (f *Files) reload() {
 	f.health.report(f.held.Load().lateness(f.opts.Now()))
 }
 
-// hold replaces the certificates of this replica.
 func (f *Files) hold(set providedSet) {
 	before := f.Bundle()
 	f.held.Store(&set)
@@ -169,7 +168,6 @@ func (f *Files) State() State {
 	}
 }
 
-// open reads and checks the files.
 func (f *Files) open() (contents, provided, error) {
 	var read contents
 	for i, name := range []string{certFile, keyFile, caFile} {

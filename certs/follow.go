@@ -134,7 +134,6 @@ func (a *Authority) adopt(stored caSet) (hasUnknown bool, err error) {
 	return len(provenBy(anchors, stored.bundle())) < len(stored.bundle()), err
 }
 
-// hold replaces the CAs of this replica.
 func (a *Authority) hold(set caSet) {
 	if before := a.held.Swap(&set); before != nil && !before.equal(set) {
 		a.opts.Changed()

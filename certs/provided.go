@@ -80,7 +80,6 @@ type providedSet struct {
 	retired []provided
 }
 
-// newest returns the candidate, or the current certificate if there is none.
 func (s providedSet) newest() provided {
 	if s.candidate != nil {
 		return *s.candidate

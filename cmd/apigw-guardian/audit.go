@@ -56,7 +56,6 @@ func (f *sharedFlags) records() (*store.Store, error) {
 	return store.New(config)
 }
 
-// filterFlags select records.
 type filterFlags struct {
 	since, until string
 	audit.Filter
@@ -72,7 +71,6 @@ func (f *filterFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
 
-// list reads the records that the flags select.
 func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
 	if err := f.check(time.Now()); err != nil {
 		return nil, err

@@ -24,7 +24,6 @@ type recordList struct {
 	Items []v1alpha1.AuditRecord `json:"items"`
 }
 
-// listing has the flags of audit list.
 type listing struct {
 	filterFlags
 	output outputFlag

@@ -23,7 +23,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 )
 
-// maxPort is the highest TCP port.
 const maxPort = 65535
 
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
@@ -129,7 +128,6 @@ func openBrowser(ctx context.Context, address string) (tidy func(), err error) {
 	return tidy, nil
 }
 
-// redirectTo returns a page that redirects a browser.
 func redirectTo(address string) []byte {
 	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">
 <meta http-equiv="refresh" content="0;url=%[1]s"><title>Denied requests</title><a href="%[1]s">Show the denied requests</a>

@@ -80,7 +80,6 @@ func printChecks(p *printer, checks authorize.Checks) {
 	}
 }
 
-// authorizeFlags are the flags of authorize.
 type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool

@@ -18,8 +18,7 @@ import (
 )
 
 func main() {
-	// A reader that has seen enough, such as head, closes the pipe: with somebody notified of that signal, it comes as an error
-	// of the write, which run takes for what it is.
+	// A reader such as head may close the pipe. With a receiver of the signal, the write fails and the process does not end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/term"
 	"k8s.io/client-go/util/jsonpath"
 	"sigs.k8s.io/yaml"
@@ -44,8 +43,6 @@ type outputFlag struct {
 	// path is the template of jsonpath; nil for the other formats.
 	path *jsonpath.JSONPath
 }
-
-var _ pflag.Value = (*outputFlag)(nil)
 
 // addTo makes formatTable the default.
 func (f *outputFlag) addTo(cmd *cobra.Command) {

@@ -93,7 +93,6 @@ func controlPlane() []string {
 	}
 }
 
-// serviceAccount splits the user name of a ServiceAccount.
 func serviceAccount(user string) (namespace, name string, ok bool) {
 	rest, ok := strings.CutPrefix(user, "system:serviceaccount:")
 	if !ok {

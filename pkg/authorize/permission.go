@@ -90,7 +90,6 @@ func missing(ctx context.Context, client kubernetes.Interface, permissions []per
 	return lacking, nil
 }
 
-// union appends the permissions that the list lacks.
 func union(list []permission, more ...permission) []permission {
 	for _, p := range more {
 		if !slices.Contains(list, p) {

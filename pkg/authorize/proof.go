@@ -39,10 +39,8 @@ type credential struct {
 	grants []permission
 }
 
-// String names the Secret.
 func (c credential) String() string { return c.resource.Namespace + "/" + c.secret }
 
-// user is the user of the token.
 func (c credential) user() string {
 	return "system:serviceaccount:" + c.resource.Namespace + ":" + c.resource.Account
 }
@@ -77,7 +75,6 @@ func (a *Authorizer) prove(ctx context.Context, c credential, limit time.Duratio
 	return Proof{}, fmt.Errorf("%w: Secret %s: %w", ErrTokenUnproved, c, t.last)
 }
 
-// trial proves one token.
 type trial struct {
 	credential
 	authorizer *Authorizer

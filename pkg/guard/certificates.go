@@ -89,7 +89,6 @@ func (c *certificates) load(s source) {
 	close(c.loaded)
 }
 
-// isLoaded reports whether there is a certificate.
 func (c *certificates) isLoaded() bool {
 	select {
 	case <-c.loaded:

@@ -117,7 +117,6 @@ type boundedLock struct {
 	reported resourcelock.LeaderElectionRecord
 }
 
-// newLock makes the lock of one manager.
 func (g *Guard) newLock() (resourcelock.Interface, error) {
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, g.options.Namespace, guardian.WebhookConfiguration,
 		resourcelock.ResourceLockConfig{Identity: g.name}, rest.CopyConfig(g.config), renewDeadline)

@@ -16,7 +16,6 @@ import (
 // maxScrapes is how many scrapes are answered at a time: each gathers all metrics in memory.
 const maxScrapes = 4
 
-// newProbes binds the server of /healthz and /readyz.
 func (g *Guard) newProbes(ctx context.Context) (func(context.Context) error, error) {
 	probes := http.NewServeMux()
 	for path, checks := range map[string]map[string]healthz.Checker{
@@ -30,7 +29,6 @@ func (g *Guard) newProbes(ctx context.Context) (func(context.Context) error, err
 	return g.newPlain(ctx, g.options.ProbeListen, probes)
 }
 
-// newMetrics binds the server of /metrics.
 func (g *Guard) newMetrics(ctx context.Context) (func(context.Context) error, error) {
 	scrapes := http.NewServeMux()
 	scrapes.Handle("/metrics", promhttp.HandlerFor(g.options.Registry, promhttp.HandlerOpts{

@@ -54,8 +54,6 @@ type Keeper struct {
 	Changes Changes
 }
 
-var _ reconcile.Reconciler = (*Keeper)(nil)
-
 // SetupWithManager lets the manager run the Keeper. The manager's cache must hold no other webhook configuration than the guard's.
 func (k *Keeper) SetupWithManager(manager ctrl.Manager) error {
 	k.Changes.Notify() // a webhook configuration that does not exist raises no event

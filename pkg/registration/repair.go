@@ -224,7 +224,6 @@ func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Ti
 	return manager, at
 }
 
-// asWanted reports whether nothing is left to restore.
 func asWanted(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	return live.DeletionTimestamp == nil && equality.Semantic.DeepEqual(live, restored(live, want))
 }

@@ -51,7 +51,6 @@ func listen(inner net.Listener, config *tls.Config, timeout time.Duration, guest
 	return l
 }
 
-// Accept returns the next connection, within the limits.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
@@ -135,7 +134,6 @@ func (b *boundedLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// warn logs msg if the limit allows it.
 func (b *boundedLog) warn(msg string, attrs ...slog.Attr) {
 	if !b.limit.Allow() {
 		b.dropped.Add(1)

@@ -45,7 +45,6 @@ type attack struct {
 	marked admissionv1.Operation
 }
 
-// attacksOn returns every attack that fits the target.
 func attacksOn(t target) []attack {
 	switch {
 	case t.resource.Guard == reserved.GuardExistence && t.live == nil:

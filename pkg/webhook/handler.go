@@ -5,6 +5,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,8 +72,6 @@ func NewHandler(options Options) (*Handler, error) {
 	return &Handler{options}, nil
 }
 
-var _ http.Handler = (*Handler)(nil)
-
 // ServeHTTP answers one review. A request that is no review gets an HTTP status only. A body that is a Received is not copied.
 //
 // Every review with a readable uid gets HTTP 200 and a decision: the API server hides the text of an HTTP error from the user.
@@ -128,20 +127,15 @@ func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) ([]bool, e
 	var failed error
 	for _, lookup := range lookups {
 		holds, err := h.lookUp(ctx, lookup)
-		if failed == nil {
-			failed = err
-		}
+		failed = cmp.Or(failed, err)
 		answers = append(answers, err == nil && holds || err != nil && lookup.OnError)
 	}
 	return answers, failed
 }
 
-// errNoLookup says that the handler has no way to look anything up.
-var errNoLookup = errors.New("no lookup is configured")
-
 func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error) {
 	if h.Lookup == nil {
-		return false, errNoLookup
+		return false, errors.New("no lookup is configured")
 	}
 	return h.Lookup.Holds(ctx, lookup)
 }

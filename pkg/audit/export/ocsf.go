@@ -25,7 +25,6 @@ const (
 	ocsfUnknown   = "unknown" // for a required text without a value
 )
 
-// fields is a JSON object.
 type fields map[string]any
 
 // compact removes empty texts, lists and objects, which the schema does not allow.

@@ -48,7 +48,6 @@ func newPending(record *v1alpha1.AuditRecord, replica string) *pending {
 	return &pending{record: record, replica: replica, attempt: newAttempt()}
 }
 
-// count adds one event.
 func (p *pending) count(event *audit.Event) {
 	p.counted++
 	audit.Merge(p.record, event.Counted(p.replica, p.counted))

@@ -138,7 +138,6 @@ func (r *Recorder) openSpool() error {
 	return nil
 }
 
-// restore adds one record of the spool.
 func (r *Recorder) restore(record *v1alpha1.AuditRecord) {
 	if p := r.records[record.Name]; p != nil {
 		audit.Merge(p.record, record)
@@ -331,7 +330,6 @@ func (r *Recorder) waiting() []*pending {
 	return waiting
 }
 
-// pending is how many records wait to be stored.
 func (r *Recorder) pending() int { return len(r.waiting()) }
 
 func (r *Recorder) spoolBytes() int64 {

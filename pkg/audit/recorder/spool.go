@@ -206,7 +206,6 @@ func syncDirectory(path string) error {
 	return errors.Join(opened.Sync(), opened.Close())
 }
 
-// bytes returns the size of the file.
 func (s *spool) bytes() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -110,7 +110,6 @@ func shorten(text string, columns int) string {
 	return string(runes[:head]) + ellipsis + string(runes[tail:])
 }
 
-// pad appends spaces.
 func pad(text string, columns int) string {
 	return text + strings.Repeat(" ", max(columns-cells(text), 0))
 }

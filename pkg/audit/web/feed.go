@@ -96,7 +96,6 @@ func (f *Feed) signal() (signal, <-chan struct{}) {
 	return f.now, f.changed
 }
 
-// record returns the record of that name, or nil.
 func (f *Feed) record(name string) *v1alpha1.AuditRecord {
 	f.mu.Lock()
 	defer f.mu.Unlock()

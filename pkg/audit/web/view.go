@@ -47,7 +47,6 @@ type ranking struct {
 // ranked is how many names a ranking has.
 const ranked = 8
 
-// row is one row of the table.
 type row struct {
 	Name      string                `json:"name"`
 	Outcome   v1alpha1.Outcome      `json:"outcome"`
