@@ -37,8 +37,7 @@ const (
 	MinLifetime = 5 * time.Second
 	// backdating is how far NotBefore lies in the past, for API servers whose clocks are late.
 	backdating = time.Hour
-	// maxPropagation is how long the webhook configuration holds a new CA before it signs, at most. API servers watch the
-	// webhook configuration, and notice within a second.
+	// maxPropagation is how long, at most, the webhook configuration holds a new CA before it signs. API servers notice in a second.
 	maxPropagation = time.Minute
 )
 

@@ -34,8 +34,7 @@ const (
 	filesPoll = time.Second
 	// filesLiveRead is how often the webhook configuration is read while no candidate waits for it.
 	filesLiveRead = time.Minute
-	// filesPropagation is how long the webhook configuration holds a CA before its certificate is served. API servers watch the
-	// webhook configuration, and notice within a second.
+	// filesPropagation is how long the webhook configuration holds a CA before its certificate is served. API servers notice in a second.
 	filesPropagation = 15 * time.Second
 )
 

@@ -46,7 +46,6 @@ permissions.`,
 	return cmd
 }
 
-// records connects to the audit records of the cluster that the flags name.
 func (f *sharedFlags) records() (*store.Store, error) {
 	config, err := f.restConfig()
 	if err != nil {

@@ -92,7 +92,6 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 	return l.output.print(out, recordList{Items: append([]v1alpha1.AuditRecord{}, records...)}, nil)
 }
 
-// follow prints records until the command's context ends.
 func (l *listing) follow(cmd *cobra.Command, shared *sharedFlags) error {
 	if err := l.filterFlags.check(time.Now()); err != nil {
 		return err

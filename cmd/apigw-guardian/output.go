@@ -35,7 +35,6 @@ const (
 	jsonPathPrefix = "jsonpath="
 )
 
-// outputFlag is the flag -o.
 type outputFlag struct {
 	format string
 	// more are the command's formats besides table, json, yaml and jsonpath.
@@ -140,7 +139,6 @@ func (o *output) Write(data []byte) (int, error) {
 // defaultWidth is for a terminal that does not report its width.
 const defaultWidth = 80
 
-// screenOf returns what the writer can show.
 func screenOf(w io.Writer) terminal.Screen {
 	screen := terminal.Screen{Now: time.Now(), Place: time.Local}
 	if out, isOutput := w.(*output); isOutput {

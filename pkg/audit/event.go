@@ -21,8 +21,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Window is the span of time in which equal events share a record. Windows start at multiples of it, so that every replica
-// puts an event into the same record without asking another.
+// Window is the span of time in which equal events share a record. It starts at multiples of itself, equally in every replica.
 const Window = 10 * time.Minute
 
 // Event is one write that was denied, or allowed with a record. Its texts are unbounded and not safe to print until Record bounds them.
@@ -61,8 +60,7 @@ func (e *Event) FloodedByUser() Event {
 	return flooded
 }
 
-// FloodedOfUser returns the event as it is counted when even the records of FloodedByUser come too fast. It shares a record
-// with all others of its outcome, caller and user.
+// FloodedOfUser returns the event as it is counted when FloodedByUser gives too many records: one per outcome, caller and user.
 func (e *Event) FloodedOfUser() Event {
 	flooded := e.Flooded()
 	flooded.Message = "Writes by this user came too fast for a record each. The guard's log has every one."
@@ -71,8 +69,7 @@ func (e *Event) FloodedOfUser() Event {
 	return flooded
 }
 
-// Flooded returns the event as it is counted when too many users are new: it shares one record a minute with all others of
-// its outcome and caller, of any user and any write.
+// Flooded returns the event as it is counted when too many users are new: one record a minute for each outcome and caller.
 func (e *Event) Flooded() Event {
 	return Event{
 		Time:       e.Time,

@@ -122,8 +122,7 @@ func (a *Authorizer) checkAdminRole(ctx context.Context) Check {
 	return check
 }
 
-// applyPermissions returns what applying a set needs. A server-side apply is a PATCH, even if it creates, and so the API
-// server authorizes it with the object's name.
+// applyPermissions returns what applying a set needs. A server-side apply is a PATCH, so even a creation is authorized by name.
 func applyPermissions(set *reserved.Set) []permission {
 	var all []permission
 	for _, resource := range set.Resources() {

@@ -23,8 +23,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
-// addRepairer makes the Repairer of the webhook configuration. It has a separate client, and so a separate rate limit: the reads
-// of the certificates must not delay a repair.
+// addRepairer makes the Repairer with a separate client and rate limit: reads of the certificates must not delay a repair.
 func (g *Guard) addRepairer() error {
 	client, err := newClient(g.config)
 	if err != nil {

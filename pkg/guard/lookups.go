@@ -26,8 +26,7 @@ type lookups struct {
 	set *reserved.Set
 }
 
-// Holds reports whether what the lookup asks for is so. It returns an error if that could not be found out. The guard's
-// ServiceAccount needs the verb get on what is looked up.
+// Holds reports whether what the lookup asks for is so. The guard's ServiceAccount needs the verb get on what is looked up.
 func (l lookups) Holds(ctx context.Context, asked policy.Lookup) (bool, error) {
 	switch asked.Subject {
 	case policy.AccountGone:

@@ -51,9 +51,6 @@ type Reader struct {
 // constant RootCACertConfigMapName of k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher.
 const rootCAConfigMap = "kube-root-ca.crt"
 
-// errUnknownCA means that there is no CA to compare with.
-var errUnknownCA = errors.New("the cluster publishes no CA, and the configuration of this client has none")
-
 // IsClusterCA reports whether ca, in PEM, is the CA of this cluster's API server: the one that kube-controller-manager
 // publishes in kube-system, or the one that this process verifies the API server with. Two bundles are equal if they hold the
 // same certificates and nothing else. It returns an error if a source cannot be read and the other one does not hold ca.
@@ -69,7 +66,7 @@ func (r Reader) IsClusterCA(ctx context.Context, ca []byte) (bool, error) {
 	case isSameCA(ca, published):
 		return true, nil
 	case len(published) == 0 && len(trusted) == 0 && trustedErr == nil:
-		return false, errUnknownCA
+		return false, errors.New("the cluster publishes no CA, and the configuration of this client has none")
 	}
 	return false, trustedErr
 }
@@ -161,9 +158,6 @@ type Credential struct {
 // Key is the key of the credential in the ConfigMap. A namespace has no dot in its name, so no two accounts share a key.
 func (c Credential) Key() string { return c.Namespace + "." + c.Account }
 
-// errBadCredential means that the ConfigMap holds a value that `authorize` does not write.
-var errBadCredential = errors.New("not a credential of this account")
-
 // Credential returns what `authorize` noted for a ServiceAccount, or the zero Credential if it noted nothing.
 func (r Reader) Credential(ctx context.Context, namespace, account string) (Credential, error) {
 	if r.Namespace == "" {
@@ -189,7 +183,7 @@ func readCredential(stored *corev1.ConfigMap, key string) (Credential, error) {
 		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: %w", key, stored.Namespace, stored.Name, err)
 	}
 	if credential.Key() != key || credential.AccountUID == "" || credential.Secret == "" {
-		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: %w", key, stored.Namespace, stored.Name, errBadCredential)
+		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: not a credential of this account", key, stored.Namespace, stored.Name)
 	}
 	return credential, nil
 }

@@ -101,7 +101,6 @@ func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, e
 	return r, nil
 }
 
-// answerOf returns the value of Report.PrivateNetwork.
 func answerOf(status authorize.Status) string {
 	switch status {
 	case authorize.Pass:

@@ -25,7 +25,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// target is what an attack writes to.
 type target struct {
 	dryRun
 	resource *reserved.Resource
@@ -150,8 +149,7 @@ func mint(ctx context.Context, t target) error {
 	return t.create(ctx, secret)
 }
 
-// repoint makes another account's token Secret name the reserved account. Without the old uid and token,
-// kube-controller-manager would fill it again.
+// repoint makes another account's token Secret name the reserved account. Without uid and token, its controller would fill it.
 func repoint(ctx context.Context, t target) error {
 	secret := t.other.DeepCopy()
 	annotations := secret.GetAnnotations()

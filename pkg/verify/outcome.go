@@ -24,15 +24,6 @@ const (
 	leftOut = "left out"
 )
 
-// Why a denial by the guard's webhook does not count.
-const (
-	unproven = "failed: denied, but the denial has no valid proof of a replica: another process that holds the key of the CA " +
-		"can answer for the guard"
-	unknownGuard = "failed: denied, but the webhook configuration names no replica, so nothing proves the denial; check the " +
-		"version of the guard"
-	notVerified = "failed: denied, but the keys of the replicas cannot be read: "
-)
-
 // The API server's messages when a webhook denies, and when its call fails: k8s.io/apiserver,
 // pkg/admission/plugin/webhook/errors and .../generic.
 var (
@@ -110,11 +101,13 @@ func (v Verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	case v.leavesOut(readErr):
 		return got, err
 	case readErr != nil:
-		return notVerified + readErr.Error(), err
+		return "failed: denied, but the keys of the replicas cannot be read: " + readErr.Error(), err
 	case len(keys) == 0:
-		return unknownGuard, err
+		return "failed: denied, but the webhook configuration names no replica, so nothing proves the denial; check the version of " +
+			"the guard", err
 	case !keys.Prove(status.Status().Message, subject):
-		return unproven, err
+		return "failed: denied, but the denial has no valid proof of a replica: another process that holds the key of the CA can " +
+			"answer for the guard", err
 	}
 	return got, err
 }

@@ -49,9 +49,6 @@ const (
 	FlushTimeout = 5 * time.Second
 )
 
-// errSlow is the reason of an outage that an answer has found by waiting.
-var errSlow = errors.New("the API server takes more than " + blockingTimeout.String())
-
 // Store keeps records in the API server.
 type Store interface {
 	// Merge adds the counts of record to the record of that name. last is the result of the previous Merge, or nil.
@@ -268,7 +265,7 @@ func (r *Recorder) awaitStored(ctx context.Context, p *pending, number int64) bo
 				return false
 			}
 		case <-timeout:
-			r.setUnavailable(errSlow)
+			r.setUnavailable(fmt.Errorf("the API server takes more than %s", blockingTimeout))
 			return false
 		case <-ctx.Done():
 			return false

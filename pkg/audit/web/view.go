@@ -137,7 +137,6 @@ const maxBars = 72
 
 const day = 24 * time.Hour
 
-// span is from a time to another, in a time zone.
 type span struct {
 	since, until time.Time
 	place        *time.Location
