@@ -98,12 +98,14 @@ func NewCollector(state func() State) prometheus.Collector {
 	}
 }
 
+// Describe implements [prometheus.Collector].
 func (c *collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{c.notAfter, c.problem, c.tampered, c.replaced} {
 		descs <- desc
 	}
 }
 
+// Collect implements [prometheus.Collector].
 func (c *collector) Collect(samples chan<- prometheus.Metric) {
 	state := c.state()
 	for label, certificate := range map[string]*x509.Certificate{"leaf": state.Leaf, "ca": state.Authority} {

@@ -59,6 +59,7 @@ type filter struct {
 	keep func(slog.Level) bool
 }
 
+// Enabled is false for a level that is dropped.
 func (f filter) Enabled(ctx context.Context, level slog.Level) bool {
 	return f.keep(level) && f.Handler.Enabled(ctx, level)
 }
@@ -71,10 +72,12 @@ func (f filter) Handle(ctx context.Context, record slog.Record) error {
 	return f.Handler.Handle(ctx, record)
 }
 
+// WithAttrs keeps the filter.
 func (f filter) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return filter{f.Handler.WithAttrs(attrs), f.keep}
 }
 
+// WithGroup keeps the filter.
 func (f filter) WithGroup(name string) slog.Handler {
 	return filter{f.Handler.WithGroup(name), f.keep}
 }

@@ -23,10 +23,12 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Find reads one object without a cache. It returns nil if the object is absent.
-func Find[T any](ctx context.Context, client interface {
+type getter[T any] interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*T, error)
-}, name string) (*T, error) {
+}
+
+// Find reads one object without a cache. It returns nil if the object is absent.
+func Find[T any](ctx context.Context, client getter[T], name string) (*T, error) {
 	object, err := client.Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

@@ -91,6 +91,7 @@ func (b *received) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close does nothing.
 func (b *received) Close() error { return nil }
 
 // receiving reads each body into memory, within the budgets, before the request takes a slot: a handler never waits for a client.

@@ -115,6 +115,7 @@ type answer struct {
 	sent bool
 }
 
+// WriteHeader notes that the answer has begun.
 func (a *answer) WriteHeader(status int) {
 	if status >= http.StatusOK && !a.sent { // 1xx are no answers
 		a.sent = true

@@ -51,6 +51,7 @@ func listen(inner net.Listener, config *tls.Config, timeout time.Duration, guest
 	return l
 }
 
+// Accept returns the next connection, within the limits.
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:

@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server serves the guard's admission webhook over TLS, bounded in time, size and number, and stops without losing an
-// answer.
+// Package server serves the guard's admission webhook over TLS, bounded in time, size and number. It stops without losing an answer.
 //
 // controller-runtime's webhook server does not fit: its request contexts end at SIGTERM, it closes its port at once, it bounds
 // neither reading nor writing, and it closes idle connections at the same moment as the API server.

@@ -5,6 +5,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,9 +100,6 @@ func New(options Options) (*Recorder, error) {
 	case options.Mode == Batch && options.SpoolDir == "":
 		return nil, errors.New("recorder mode batch needs a spool directory")
 	}
-	if options.MaxSpoolBytes == 0 {
-		options.MaxSpoolBytes = maxSpoolBytes
-	}
 	r := &Recorder{
 		options: options,
 		records: map[string]*pending{},
@@ -118,7 +116,7 @@ func (r *Recorder) openSpool() error {
 	if r.options.SpoolDir == "" {
 		return nil
 	}
-	opened, records, broken, err := openSpool(r.options.SpoolDir, r.options.MaxSpoolBytes)
+	opened, records, broken, err := openSpool(r.options.SpoolDir, cmp.Or(r.options.MaxSpoolBytes, maxSpoolBytes))
 	if err != nil {
 		return err
 	}

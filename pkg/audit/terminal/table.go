@@ -80,10 +80,8 @@ func longest[T ~string](words []T) T {
 func columnsOf(layout Layout) [][]column {
 	outcome, reason, count := column{outcomeTitle, 0, outcome}, column{"REASON", 0, reason}, column{"COUNT", 0, count}
 	seen, op, id := column{"SEEN", 0, lastSeen}, column{"OP", 0, operation}, column{"ID", 0, id}
-	full := []column{
-		{"LAST SEEN", 0, lastSeen}, outcome, {"OPERATION", 0, operation}, {"RESOURCE", 0, resource}, {"USER", 0, user}, reason, count,
-		{"NAME", 0, name},
-	}
+	full := []column{{"LAST SEEN", 0, lastSeen}, outcome, {"OPERATION", 0, operation}, {"RESOURCE", 0, resource}}
+	full = append(full, column{"USER", 0, user}, reason, count, column{"NAME", 0, name})
 	choices := [][]column{
 		full,
 		{seen, outcome, op, {"RESOURCE", 28, shortResource}, {"USER", 16, user}, reason, count, id},
