@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certs provides the guard's serving certificate, the CA bundle that API servers need to trust it, and the CAs of
-// client certificates. It holds all X.509 code of the guard.
+// Package certs provides the guard's serving certificate, its CA bundle, and the CAs of client certificates: all X.509 code.
 package certs
 
 import (
@@ -80,7 +79,6 @@ type Options struct {
 }
 
 // Authority issues the serving certificate and rotates its CA. LoadAuthority makes one. Its methods may be called concurrently.
-// GetCertificate, Bundle and State need no API server.
 type Authority struct {
 	opts  Options
 	pace  pace

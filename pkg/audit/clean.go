@@ -8,8 +8,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Clean makes the texts of a record printable: another client may have created it, with texts that control a terminal. It does
-// not change what the guard wrote. It removes the managed fields.
+// Clean makes all texts of a record printable, and changes none that the guard wrote. It removes the managed fields.
 func Clean(record *v1alpha1.AuditRecord) {
 	record.ManagedFields = nil
 	for _, texts := range []map[string]string{record.Labels, record.Annotations} {

@@ -5,6 +5,7 @@
 package audit
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -92,12 +93,7 @@ func (e *Event) Ends() time.Time {
 	return e.Time.UTC().Truncate(window).Add(window)
 }
 
-func (e *Event) window() time.Duration {
-	if e.flood > 0 {
-		return e.flood
-	}
-	return Window
-}
+func (e *Event) window() time.Duration { return cmp.Or(e.flood, Window) }
 
 // nameTime is how a record's name states the start of its window.
 const nameTime = "20060102t1504"

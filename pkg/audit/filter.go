@@ -66,8 +66,7 @@ func contains(text, part string) bool {
 
 func isWord(text, word string) bool { return word == "" || strings.EqualFold(text, word) }
 
-// Newest sorts records by their last write, the newest first, and records with equal times by their names. It returns the first
-// of them: limit at most, or all if limit is 0.
+// Newest sorts records by their last write, the newest first, then by name. It returns limit of them at most, or all if limit is 0.
 func Newest(records []v1alpha1.AuditRecord, limit int) []v1alpha1.AuditRecord {
 	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
 		return cmp.Or(b.Spec.LastTime.Compare(a.Spec.LastTime.Time), strings.Compare(a.Name, b.Name))

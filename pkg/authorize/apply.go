@@ -141,8 +141,7 @@ func (a *Authorizer) apply(ctx context.Context, resource *reserved.Resource) err
 	return err
 }
 
-// noteInUse notes for the guard which token Secret is in use, before that Secret is written: the guard denies the creation of
-// a second one. It writes nothing if the note is there.
+// noteInUse notes for the guard which token Secret is in use, before it is written: the guard denies the creation of a second one.
 func (a *Authorizer) noteInUse(ctx context.Context, o live.Object) error {
 	if !o.Resource.IsTokenSecret() || a.cluster.Namespace == "" {
 		return nil

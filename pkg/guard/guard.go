@@ -89,8 +89,7 @@ type Guard struct {
 	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
 
-// New returns a Guard for the cluster that config names. It makes no API call and opens no port. The errors are those of a file of
-// client CAs or of a spool that cannot be used.
+// New returns a Guard. It makes no API call and opens no port. It fails if a file of client CAs or a spool cannot be used.
 func New(config *rest.Config, options Options) (*Guard, error) {
 	host, err := os.Hostname()
 	if err != nil {

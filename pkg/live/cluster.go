@@ -54,7 +54,6 @@ func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster,
 	return Cluster{Client: client, Dynamic: dynamicClient, Config: config, Set: set, Namespace: namespace}, nil
 }
 
-// lookups reads what the guard reads for its decisions.
 func (c Cluster) lookups() lookup.Reader {
 	return lookup.Reader{Client: c.Client, Config: c.Config, Namespace: c.Namespace}
 }

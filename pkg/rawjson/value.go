@@ -33,8 +33,7 @@ func Parse(data []byte) (Value, error) {
 	return Value(bytes.TrimSpace(data)), nil
 }
 
-// Truncated returns the top value of a document whose end is missing: of each object it finds the members that are there
-// whole, and steps into the one that is cut off.
+// Truncated returns the top value of a document whose end is missing. It has the whole members, and the beginning of the one cut off.
 func Truncated(data []byte) Value {
 	return Value(bytes.TrimLeft(data, whiteSpace))
 }

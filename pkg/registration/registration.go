@@ -182,11 +182,11 @@ func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, o
 // reservation has a resource of the same name in two groups, or guards one kind in two ways, the name tells which.
 func webhookName(reservation *reserved.Reservation, resource *reserved.Resource) string {
 	parts := []string{resource.GVR.Resource}
-	for _, other := range reservation.Resources {
-		if other.GVR.Resource == resource.GVR.Resource && other.GVR != resource.GVR && resource.GVR.Group != "" {
-			parts = append(parts, resource.GVR.Version, resource.GVR.Group)
-			break
-		}
+	isNamesake := func(r *reserved.Resource) bool {
+		return r.GVR.Resource == resource.GVR.Resource && r.GVR != resource.GVR
+	}
+	if resource.GVR.Group != "" && slices.ContainsFunc(reservation.Resources, isNamesake) {
+		parts = append(parts, resource.GVR.Version, resource.GVR.Group)
 	}
 	if isExistence(resource) {
 		parts = append(parts, "deletion")

@@ -58,8 +58,7 @@ type RepairerOptions struct {
 	Log      *slog.Logger
 }
 
-// Repairer compares the live webhook configuration with the wanted one and repairs it. Its methods are safe for concurrent use, and
-// one process repairs and reports each change once.
+// Repairer compares the live webhook configuration with the wanted one and repairs it, once per change. It is safe for concurrent use.
 type Repairer struct {
 	options RepairerOptions
 	inPlace prometheus.Gauge

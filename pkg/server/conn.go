@@ -16,8 +16,7 @@ import (
 const (
 	// maxHelloBytes bounds a client's bytes until its handshake is done: 2 KiB and client certificates. crypto/tls alone keeps 64 KiB.
 	maxHelloBytes = 16 << 10
-	// maxHeadLines bounds the lines of a request's head. The API server sends about ten. net/http keeps each parsed, so that a head
-	// of empty fields takes thirty times its size.
+	// maxHeadLines bounds the lines of a head. The API server sends ten. net/http keeps each: empty fields take thirty times their size.
 	maxHeadLines = 64
 	// receiveBuffer bounds what the kernel keeps for a connection in the container's memory. It allows 60 MB/s at a round trip of 1 ms.
 	receiveBuffer = 64 << 10

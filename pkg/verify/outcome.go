@@ -24,8 +24,7 @@ const (
 	leftOut = "left out"
 )
 
-// The API server's messages when a webhook denies, and when its call fails: k8s.io/apiserver,
-// pkg/admission/plugin/webhook/errors and .../generic.
+// The API server's messages when a webhook denies or its call fails: k8s.io/apiserver/pkg/admission/plugin/webhook/{errors,generic}.
 var (
 	deniedByGuard = regexp.MustCompile(`^admission webhook "[a-z0-9.-]+\.apigw-guardian\.io" denied the request`)
 	guardFailed   = regexp.MustCompile(`failed calling webhook "[a-z0-9.-]+\.apigw-guardian\.io"`)

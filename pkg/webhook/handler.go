@@ -192,8 +192,7 @@ func verdict(decision policy.Decision) string {
 	return "deny"
 }
 
-// prove returns the line that the message of a denied probe ends in: the proof that this replica denied it. It returns "" for
-// every other request. The line holds no value of the object.
+// prove returns the last line of a denied probe's message: the proof that this replica denied it; "" for every other request.
 func (h *Handler) prove(request *policy.Request, decision policy.Decision) string {
 	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
 		return ""

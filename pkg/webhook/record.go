@@ -35,8 +35,7 @@ const (
 	keyError       = "err"
 )
 
-// record stores the event of a decision that has an outcome, and returns the name of its record. A dry-run leaves no record, and
-// neither does a review without a uid, which no API server sends.
+// record stores the event of a decision with an outcome and returns its name; not of a dry-run, or of a review without a uid.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""

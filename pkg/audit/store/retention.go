@@ -149,8 +149,7 @@ func split(records []kept, fits func(kept) bool) (fit, others []kept) {
 	return fit, others
 }
 
-// thinning takes records from the largest groups by the first key, within those from the largest groups by the second key, and
-// so on. Within the last groups it takes the first records in order.
+// thinning takes records from the largest groups by the first key, in those from the largest by the second, and so on, in order.
 type thinning struct {
 	keys  []func(kept) string
 	order func(a, b kept) int
