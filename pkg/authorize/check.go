@@ -38,6 +38,7 @@ type Check struct {
 
 func pass(message string) Check         { return Check{Status: Pass, Message: message} }
 func fail(message, remedy string) Check { return Check{Status: Fail, Message: message, Remedy: remedy} }
+
 func unknown(message, remedy string) Check {
 	return Check{Status: Unknown, Message: message, Remedy: remedy}
 }

@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -134,14 +133,7 @@ func certificatesIn(bundle []byte) ([]string, bool) {
 	return slices.Compact(certificates), true
 }
 
-func withoutSpace(text []byte) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, string(text))
-}
+func withoutSpace(text []byte) string { return strings.Join(strings.Fields(string(text)), "") }
 
 // CredentialsName is the name of the ConfigMap in which `apigw-guardian authorize` notes which token Secret is in use for each
 // reserved ServiceAccount, one key each. The guard may not list Secrets, so it cannot find out by itself.

@@ -111,8 +111,7 @@ func (s *Server) Ready(*http.Request) error {
 //  3. The port is closed, and requests in a handler get ShutdownTimeout.
 //
 // The context of a request has the values of ctx and not its end, so that a review that is under way at SIGTERM can still be
-// recorded. Start returns an error that names the address if it cannot be bound, and one that wraps context.DeadlineExceeded if
-// requests were cut at the end.
+// recorded. The error names an address that cannot be bound, or wraps context.DeadlineExceeded if requests were cut at the end.
 func (s *Server) Start(ctx context.Context) error {
 	defer s.noise.flush()
 	listener, err := bind(ctx, s.opts.Listen)
