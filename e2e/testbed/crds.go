@@ -26,8 +26,8 @@ const (
 	establishedTimeout  = 30 * time.Second
 )
 
-// createDelay is the time for which an API server delays the creation of objects of a new kind, so that its peers know the kind
-// too (2 s in pkg/apiserver/customresource_handler.go of k8s.io/apiextensions-apiserver).
+// createDelay is the time for which an API server delays the creation of objects of a new kind. It is 2 s in
+// pkg/apiserver/customresource_handler.go of k8s.io/apiextensions-apiserver.
 const createDelay = 2 * time.Second
 
 // InstallCRDs installs the CustomResourceDefinitions of the guard, like the chart, and returns once the API server serves them
