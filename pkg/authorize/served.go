@@ -5,6 +5,7 @@ package authorize
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -13,11 +14,12 @@ import (
 // asked about them.
 func (a *Authorizer) checkServed() Check {
 	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
-	switch {
-	case errors.Is(err, reserved.ErrNotServed):
-		return Check{Status: Fail, Message: err.Error(), Remedy: "Correct the reservation, or install the kind."}
-	case err != nil:
-		return Check{Status: Unknown, Message: err.Error(), Remedy: "Check that the API server answers: kubectl api-resources."}
+	if err == nil {
+		return Check{Status: Pass, Message: "the API server serves every reserved kind"}
 	}
-	return Check{Status: Pass, Message: "the API server serves every reserved kind"}
+	message := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join writes a line for each; a row of a table has one
+	if errors.Is(err, reserved.ErrNotServed) {
+		return Check{Status: Fail, Message: message, Remedy: "Correct the reservation, or install the kind."}
+	}
+	return Check{Status: Unknown, Message: message, Remedy: "Check that the API server answers: kubectl api-resources."}
 }
