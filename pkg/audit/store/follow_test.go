@@ -109,7 +109,8 @@ func TestFollowTellsEachChangeUntilItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, denied("jane", 2))
 		f.expect(t, "reached", "changed jane to 2", "synced")
-		foreign := denied("eve\x1b[31m", 1)
+		foreign := denied("eve", 1)
+		foreign.Spec.User.Name = "eve\x1b[31m"
 		if err := f.client.Create(t.Context(), foreign); err != nil {
 			t.Fatal(err)
 		}

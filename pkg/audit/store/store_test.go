@@ -18,7 +18,8 @@ import (
 )
 
 func TestGetReturnsACleanRecord(t *testing.T) {
-	foreign := denied("eve\x1b[31m", 1)
+	foreign := denied("eve", 1)
+	foreign.Spec.User.Name = "eve\x1b[31m"
 	record, err := newStore(t, interceptor.Funcs{}, foreign).Get(t.Context(), foreign.Name)
 	if err != nil || record.Spec.User.Name != "eve\uFFFD[31m" {
 		t.Errorf("got %+v, %v", record, err)
