@@ -121,13 +121,14 @@ func (a *Authorizer) checkPrivateNetwork(ctx context.Context, mode NetworkMode) 
 // checkServed reports reserved resources that the API server does not serve under their plural names: no webhook matches them.
 func (a *Authorizer) checkServed() Check {
 	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
-	switch {
-	case errors.Is(err, reserved.ErrNotServed):
-		return fail(err.Error(), "Correct the reservation, or install the kind.")
-	case err != nil:
-		return unknown(err.Error(), "Check that the API server answers: kubectl api-resources.")
+	if err == nil {
+		return pass("the API server serves every reserved kind")
 	}
-	return pass("the API server serves every reserved kind")
+	message := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join writes a line for each; a row of a table has one
+	if errors.Is(err, reserved.ErrNotServed) {
+		return fail(message, "Correct the reservation, or install the kind.")
+	}
+	return unknown(message, "Check that the API server answers: kubectl api-resources.")
 }
 
 // Certificate is the part of cert-manager's Certificate that says whether it is issued.
