@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package certs provides the guard's serving certificate, the CA bundle that API servers need to trust it, and the CAs of
-// client certificates. It holds all X.509 code of the guard.
+// Package certs provides the guard's serving certificate, its CA bundle, and the CAs of client certificates: all X.509 code.
 package certs
 
 import (
@@ -33,13 +32,11 @@ const (
 	DefaultCALifetime = 365 * 24 * time.Hour
 	// DefaultLeafLifetime limits what a stolen leaf key is worth. A leaf is renewed in memory after two thirds of it.
 	DefaultLeafLifetime = 7 * 24 * time.Hour
-	// MinLifetime is the shortest lifetime of a CA or leaf: certificates count whole seconds, and a replica reads the Secret
-	// once a second at most.
+	// MinLifetime is the shortest lifetime of a CA or leaf: certificates count whole seconds, and no replica polls faster.
 	MinLifetime = 5 * time.Second
 	// backdating is how far NotBefore lies in the past, for API servers whose clocks are late.
 	backdating = time.Hour
-	// maxPropagation is how long the webhook configuration holds a new CA before it signs, at most. API servers watch the
-	// webhook configuration, and notice within a second.
+	// maxPropagation is how long, at most, the webhook configuration holds a new CA before it signs. API servers notice in a second.
 	maxPropagation = time.Minute
 )
 
@@ -71,8 +68,7 @@ type Options struct {
 	CALifetime time.Duration
 	// LeafLifetime is how long a leaf is valid, at most until its CA expires; zero means DefaultLeafLifetime.
 	LeafLifetime time.Duration
-	// Registered reads what API servers trust. If it is nil, there is no webhook configuration, and a CA is replaced only after
-	// it has expired.
+	// Registered reads what API servers trust. Nil: there is no webhook configuration, and a CA is replaced only after it has expired.
 	Registered Registered
 	// Changed is called, by Follow or Refresh, after Bundle or the Problem of State has changed; may be nil.
 	Changed func()
@@ -83,7 +79,6 @@ type Options struct {
 }
 
 // Authority issues the serving certificate and rotates its CA. LoadAuthority makes one. Its methods may be called concurrently.
-// GetCertificate, Bundle and State need no API server.
 type Authority struct {
 	opts  Options
 	pace  pace
@@ -275,7 +270,6 @@ func (l *leaf) isFresh(signer keyPair, now time.Time) bool {
 	return l != nil && now.Before(l.renew) && l.ca.Equal(signer.certificate)
 }
 
-// complete checks o and sets defaults.
 func (o Options) complete() (Options, error) {
 	o.CALifetime = cmp.Or(o.CALifetime, DefaultCALifetime)
 	o.LeafLifetime = cmp.Or(o.LeafLifetime, DefaultLeafLifetime)
@@ -297,7 +291,6 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
-// setDefaults replaces nil.
 func setDefaults(changed *func(), log **slog.Logger, now *func() time.Time) {
 	if *changed == nil {
 		*changed = func() {}

@@ -189,6 +189,19 @@ func TestAnErrorOfTheAPIServerIsReturned(t *testing.T) {
 	}
 }
 
+func TestAnErrorOfTheNamespaceIsReturned(t *testing.T) {
+	set := fake.NewClientset()
+	set.PrependReactor("patch", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewNotFound(corev1.Resource("namespaces"), namespace)
+	})
+	set.PrependReactor("create", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(corev1.Resource("namespaces"), namespace, errors.New("no right"))
+	})
+	if _, err := LoadAuthority(t.Context(), set.CoreV1(), newClock().options()); !apierrors.IsForbidden(err) {
+		t.Errorf("error %v, want the Forbidden of the namespace, which says what to do", err)
+	}
+}
+
 func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	cases := map[string]func(*Options){
 		"without a namespace":         func(o *Options) { o.Namespace = "" },

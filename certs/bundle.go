@@ -58,8 +58,7 @@ func poolOf(bundle []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// liveBundle is the caBundle of the live webhook configuration, as this replica has read it. The zero value has read nothing.
-// It is not safe for concurrent use.
+// liveBundle is the caBundle of the live webhook configuration as this replica has read it. It is not safe for concurrent use.
 type liveBundle struct {
 	// registered is true if the webhook configuration exists: only then do API servers call the guard.
 	registered   bool
@@ -103,8 +102,7 @@ func (l *liveBundle) holdsFor(certificate *x509.Certificate, duration time.Durat
 	return found && now.Sub(since) >= duration
 }
 
-// propagated returns the certificates of bundle that the webhook configuration has held for that long, so that every API server
-// trusts them.
+// propagated returns the certificates of bundle that the webhook configuration has held for that long: every API server trusts them.
 func (l *liveBundle) propagated(bundle []*x509.Certificate, propagation time.Duration, now time.Time) []*x509.Certificate {
 	return except(bundle, func(c *x509.Certificate) bool { return !l.holdsFor(c, propagation, now) })
 }

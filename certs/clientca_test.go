@@ -52,11 +52,15 @@ func TestAClientCAFollowsItsFile(t *testing.T) {
 		}
 		first, second := newIssuer(t, time.Now()), newIssuer(t, time.Now())
 		put(asPEM("CERTIFICATE", first.certificate.Raw))
-		callers, err := LoadClientCA(path, nil)
+		var l logged
+		callers, err := LoadClientCA(path, l.logger())
 		if err != nil {
 			t.Fatal(err)
 		}
 		go callers.Follow(t.Context())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		l.require(t, `level=INFO msg="read the client CA"`) // once, not once a second
 		before := callers.Pool()
 		put([]byte("junk"))
 		if callers.Problem() == "" || !callers.Pool().Equal(before) {

@@ -5,8 +5,10 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/util/cert"
 )
 
 // The files of the directory, which a mounted Secret of cert-manager has.
@@ -31,8 +34,7 @@ const (
 	filesPoll = time.Second
 	// filesLiveRead is how often the webhook configuration is read while no candidate waits for it.
 	filesLiveRead = time.Minute
-	// filesPropagation is how long the webhook configuration holds a CA before its certificate is served. API servers watch the
-	// webhook configuration, and notice within a second.
+	// filesPropagation is how long the webhook configuration holds a CA before its certificate is served. API servers notice in a second.
 	filesPropagation = 15 * time.Second
 )
 
@@ -52,8 +54,7 @@ type FilesOptions struct {
 	Now        func() time.Time
 }
 
-// Files serves a certificate that cert-manager or an administrator provides in a directory. LoadFiles makes one. Its methods may
-// be called concurrently.
+// Files serves the certificate that is provided in a directory. LoadFiles makes one. Its methods may be called concurrently.
 type Files struct {
 	opts   FilesOptions
 	held   atomic.Pointer[providedSet]
@@ -85,8 +86,7 @@ func LoadFiles(ctx context.Context, opts FilesOptions) (*Files, error) {
 	return f, nil
 }
 
-// GetCertificate returns the current certificate, for crypto/tls. It returns an expired one too: the API server's error then says
-// so.
+// GetCertificate returns the current certificate, for crypto/tls, even an expired one: the API server's error then says so.
 func (f *Files) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return f.held.Load().current.certificate, nil
 }
@@ -150,7 +150,6 @@ func (f *Files) reload() {
 	f.health.report(f.held.Load().lateness(f.opts.Now()))
 }
 
-// hold replaces the certificates of this replica.
 func (f *Files) hold(set providedSet) {
 	before := f.Bundle()
 	f.held.Store(&set)
@@ -168,7 +167,6 @@ func (f *Files) State() State {
 	}
 }
 
-// open reads and checks the files.
 func (f *Files) open() (contents, provided, error) {
 	var read contents
 	for i, name := range []string{certFile, keyFile, caFile} {
@@ -198,4 +196,60 @@ func readProblem(name string, err error) string {
 		return name + " may not be read"
 	}
 	return name + " cannot be read"
+}
+
+// ClientCA is a file with the CAs of client certificates. LoadClientCA makes one. Its methods may be called concurrently.
+type ClientCA struct {
+	path   string
+	log    *slog.Logger
+	pool   atomic.Pointer[x509.CertPool]
+	health health
+	read   []byte // used by LoadClientCA, then by Follow only
+}
+
+// LoadClientCA reads a file of PEM certificates. log may be nil.
+func LoadClientCA(path string, log *slog.Logger) (*ClientCA, error) {
+	log = cmp.Or(log, slog.New(slog.DiscardHandler))
+	c := &ClientCA{path: path, log: log, health: health{log: log, changed: func() {}}}
+	return c, c.reload()
+}
+
+// Pool returns the CAs as last read. Callers must not change it.
+func (c *ClientCA) Pool() *x509.CertPool { return c.pool.Load() }
+
+// Problem says why the file is unusable; "" if it is usable. Pool is then as it was before.
+func (c *ClientCA) Problem() string { return c.health.currentProblem() }
+
+// Follow reads the file once a second until ctx ends.
+func (c *ClientCA) Follow(ctx context.Context) {
+	wait.UntilWithContext(ctx, func(context.Context) {
+		problem := ""
+		if err := c.reload(); err != nil {
+			problem = err.Error()
+		}
+		c.health.report(problem)
+	}, filesPoll)
+}
+
+// reload reads the file once. An error changes nothing.
+func (c *ClientCA) reload() error {
+	data, err := os.ReadFile(c.path)
+	if err != nil {
+		return c.unusable(readProblem("the file", err))
+	}
+	if c.pool.Load() != nil && bytes.Equal(data, c.read) {
+		return nil
+	}
+	cas, err := cert.ParseCertsPEM(data)
+	if err != nil {
+		return c.unusable("it is not a list of PEM certificates")
+	}
+	c.read = data
+	c.pool.Store(poolOf(cas))
+	c.log.Info("read the client CA", slog.String("path", c.path), slog.Int("count", len(cas)))
+	return nil
+}
+
+func (c *ClientCA) unusable(reason string) error {
+	return fmt.Errorf("unusable client CA %s: %s: provide the CA of the API servers' client certificates", c.path, reason)
 }

@@ -40,8 +40,7 @@ func (a *Authority) Follow(ctx context.Context) {
 	}
 }
 
-// Lead makes Follow rotate the CA until ctx ends. Only the leader runs it. Two leaders at once do no harm: each writes the Secret
-// only if the other has not written since.
+// Lead makes Follow rotate the CA until ctx ends, in the leader. Two leaders do no harm: each write needs the version that was read.
 func (a *Authority) Lead(ctx context.Context) {
 	a.leading.Store(true)
 	defer a.leading.Store(false)
@@ -67,8 +66,7 @@ func (a *Authority) roundOrWarn(ctx context.Context) {
 	}
 }
 
-// round reads the Secret and the webhook configuration once. With rotate, it then takes at most one step of a rotation. The error
-// is the API server's.
+// round reads the Secret and the webhook configuration. With rotate, it takes one step of a rotation. The error is the API server's.
 func (a *Authority) round(ctx context.Context, rotate bool) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
@@ -116,8 +114,7 @@ func (a *Authority) reload(ctx context.Context) (stored storedSet, problem strin
 	return stored, problem, err
 }
 
-// adopt merges the CAs of the Secret, none if it is unusable, into those that this replica holds. It reports whether the Secret
-// holds an unknown CA.
+// adopt merges the CAs of the Secret, none if it is unusable, into those of this replica. hasUnknown says that some are unknown.
 func (a *Authority) adopt(stored caSet) (hasUnknown bool, err error) {
 	now := a.opts.Now()
 	t := trust{held: *a.held.Load(), made: a.made, anchored: a.anchored, live: &a.live, pace: a.pace}
@@ -137,7 +134,6 @@ func (a *Authority) adopt(stored caSet) (hasUnknown bool, err error) {
 	return len(provenBy(anchors, stored.bundle())) < len(stored.bundle()), err
 }
 
-// hold replaces the CAs of this replica.
 func (a *Authority) hold(set caSet) {
 	if before := a.held.Swap(&set); before != nil && !before.equal(set) {
 		a.opts.Changed()

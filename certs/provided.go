@@ -80,7 +80,6 @@ type providedSet struct {
 	retired []provided
 }
 
-// newest returns the candidate, or the current certificate if there is none.
 func (s providedSet) newest() provided {
 	if s.candidate != nil {
 		return *s.candidate
@@ -120,8 +119,7 @@ func (s providedSet) next(live *liveBundle, now time.Time) providedSet {
 	return s
 }
 
-// lateness is the problem that the newest certificate should have been renewed; "" if it is not late. cert-manager renews with a
-// third of the lifetime left.
+// lateness says that the newest certificate should have been renewed; "" if it is not late. cert-manager renews after two thirds.
 func (s providedSet) lateness(now time.Time) string {
 	leaf := s.newest().certificate.Leaf
 	if leaf.NotAfter.Sub(now) > leaf.NotAfter.Sub(leaf.NotBefore)/6 {

@@ -35,8 +35,7 @@ func (s caSet) equal(t caSet) bool {
 		s.current.certificate.Equal(t.current.certificate) && s.next.certificate.Equal(t.next.certificate)
 }
 
-// signer returns the CA that signs leaves. After the current CA has expired, its leaves are worthless. So the next CA signs then,
-// even if it has not propagated.
+// signer returns the CA that signs leaves: the current one. After its end the next CA signs, even if it has not propagated.
 func (s caSet) signer(now time.Time) keyPair {
 	if s.current.expired(now) && s.next.certificate != nil && invalidity(nextCertKey, s.next.certificate, now) == "" {
 		return s.next
@@ -136,4 +135,94 @@ func (p pace) lateness(s caSet, now time.Time) string {
 // isOver selects the certificates that expired longer ago than the margin.
 func (p pace) isOver(now time.Time) func(*x509.Certificate) bool {
 	return func(c *x509.Certificate) bool { return now.After(c.NotAfter.Add(p.margin)) }
+}
+
+// proves reports whether a proven CA proves a candidate: one of them has endorsed the other. A candidate that endorses must be
+// self-signed: it could be a copy with other contents.
+func proves(proven, candidate *x509.Certificate) bool {
+	return endorses(proven, candidate) || endorses(candidate, proven) && candidate.CheckSignatureFrom(candidate) == nil
+}
+
+// provenBy returns the candidates that are anchors or that endorsements, in either direction, link to one. Others are unknown CAs.
+func provenBy(anchors, candidates []*x509.Certificate) []*x509.Certificate {
+	proven := slices.Clone(anchors)
+	for grown := true; grown; {
+		grown = false
+		for _, c := range candidates {
+			if !contains(proven, c) && slices.ContainsFunc(proven, func(p *x509.Certificate) bool { return proves(p, c) }) {
+				proven, grown = append(proven, c), true
+			}
+		}
+	}
+	return except(candidates, func(c *x509.Certificate) bool { return !contains(proven, c) })
+}
+
+// provenBy returns s without its unknown CAs. It returns false, and an empty set, if the current CA is unknown.
+func (s caSet) provenBy(anchors []*x509.Certificate) (caSet, bool) {
+	proven := provenBy(anchors, s.bundle())
+	isUnknown := func(c *x509.Certificate) bool { return !contains(proven, c) }
+	if s.current.certificate == nil || isUnknown(s.current.certificate) {
+		return caSet{}, false
+	}
+	if s.next.certificate != nil && isUnknown(s.next.certificate) {
+		s.next = keyPair{}
+	}
+	s.previous = except(s.previous, isUnknown)
+	return s, true
+}
+
+// trust is what a replica knows when it reads the Secret. Another client may have written the Secret.
+type trust struct {
+	held caSet
+	// made is the CA that this process made last; nil if it made none.
+	made *x509.Certificate
+	// anchored is true after the live webhook configuration has held the CA that signs.
+	anchored bool
+	live     *liveBundle
+	pace     pace
+}
+
+// anchors returns the certificates that need no proof. A replica that serves trusts the CAs that it holds and those that have
+// propagated: the leader reverts a change of the webhook configuration before it propagates. A replica that cannot serve, because
+// it has just started or its CA has expired, trusts the webhook configuration.
+func (t trust) anchors(now time.Time) []*x509.Certificate {
+	live := t.live.certificates
+	switch {
+	case !t.live.registered:
+		return t.held.bundle()
+	case !t.anchored && t.made != nil:
+		return append(slices.Clone(live), t.made)
+	case !t.anchored:
+		return live
+	case t.held.signer(now).expired(now):
+		return union(t.held.bundle(), live)
+	}
+	return union(t.held.bundle(), t.live.propagated(live, t.pace.propagation, now))
+}
+
+// merge returns the CAs to hold from now on, given the CAs in the Secret. If the Secret's current CA is unknown, proven is false.
+func (t trust) merge(stored caSet, anchors []*x509.Certificate, now time.Time) (merged caSet, proven bool) {
+	merged, proven = stored.provenBy(anchors)
+	if !proven {
+		merged = t.held
+	}
+	if t.anchored {
+		merged = merged.keeping(t.held, t.pace.isOver(now))
+	}
+	// Another replica may serve under a CA that a guard made and that only the webhook configuration still holds.
+	live := provenBy(merged.bundle(), t.live.certificates)
+	return merged.keeping(caSet{previous: live}, t.pace.isOver(now)), proven
+}
+
+// keeping returns s with the CAs of held that it lacks and that are not over. A CA leaves the bundle only after its end: if
+// another client removes it from the Secret, a replica may still serve under it.
+func (s caSet) keeping(held caSet, isOver func(*x509.Certificate) bool) caSet {
+	next := held.next.certificate
+	if s.next.certificate == nil && next != nil && !isOver(next) && !contains(s.bundle(), next) &&
+		s.current.certificate.Equal(held.current.certificate) {
+		s.next = held.next
+	}
+	lost := except(held.bundle(), func(c *x509.Certificate) bool { return contains(s.bundle(), c) || isOver(c) })
+	s.previous = union(s.previous, lost)
+	return s
 }

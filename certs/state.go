@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 var (
@@ -36,8 +38,7 @@ type State struct {
 
 // Ready returns nil if API servers accept the certificate of this replica.
 //
-// It fails only when TLS handshakes would fail. An approaching expiry must not make a replica unready: all replicas would leave
-// the Service at once.
+// It fails only when TLS handshakes would fail. If an approaching expiry did that, all replicas would leave the Service at once.
 func (s State) Ready(now time.Time) error {
 	switch {
 	case s.Leaf == nil:
@@ -75,4 +76,50 @@ func (h *health) report(problem string) {
 		h.log.Error("certificate problem", slog.String("reason", problem))
 	}
 	h.changed()
+}
+
+type collector struct {
+	state                                 func() State
+	notAfter, problem, tampered, replaced *prometheus.Desc
+}
+
+// NewCollector returns the metrics of a State, which it reads at each scrape. Without a Leaf there is only the problem.
+func NewCollector(state func() State) prometheus.Collector {
+	return &collector{
+		state: state,
+		notAfter: prometheus.NewDesc("apigw_guardian_certificate_not_after_seconds",
+			"Unix time at which the certificate expires: the serving certificate (leaf) or its CA (ca).", []string{"certificate"}, nil),
+		problem: prometheus.NewDesc("apigw_guardian_certificate_problem",
+			"1 while the provided files or the CA Secret have a problem, which the log names.", nil, nil),
+		tampered: prometheus.NewDesc("apigw_guardian_ca_secret_tampered_total",
+			"Reads of the CA Secret that found an unknown CA. The guard did not use it.", nil, nil),
+		replaced: prometheus.NewDesc("apigw_guardian_ca_replaced_total",
+			"CAs that were replaced at once because they had expired or were unknown.", nil, nil),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{c.notAfter, c.problem, c.tampered, c.replaced} {
+		descs <- desc
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(samples chan<- prometheus.Metric) {
+	state := c.state()
+	for label, certificate := range map[string]*x509.Certificate{"leaf": state.Leaf, "ca": state.Authority} {
+		if certificate != nil {
+			samples <- prometheus.MustNewConstMetric(c.notAfter, prometheus.GaugeValue, float64(certificate.NotAfter.Unix()), label)
+		}
+	}
+	problem := 0.0
+	if state.Problem != "" {
+		problem = 1
+	}
+	samples <- prometheus.MustNewConstMetric(c.problem, prometheus.GaugeValue, problem)
+	if state.Leaf != nil {
+		samples <- prometheus.MustNewConstMetric(c.tampered, prometheus.CounterValue, float64(state.Tampered))
+		samples <- prometheus.MustNewConstMetric(c.replaced, prometheus.CounterValue, float64(state.Replaced))
+	}
 }

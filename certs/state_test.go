@@ -6,6 +6,7 @@ package certs
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"strings"
@@ -76,6 +77,36 @@ func TestTheLeaderLogsThatItRestoresTheSecret(t *testing.T) {
 	l.require(t, `level=WARN msg="restoring the CA Secret, which another client deleted or changed" name=apigw-guardian-ca`)
 	if secret.data == nil {
 		t.Error("the Secret was not restored")
+	}
+}
+
+// The log line is what an administrator looks for after writes were refused.
+func TestAReplacedCAIsLogged(t *testing.T) {
+	at := newClock()
+	expired := forge(t, at.now, func(c *x509.Certificate) { c.NotAfter = at.now.Add(-time.Second) })
+	for name, test := range map[string]struct {
+		data       map[string][]byte
+		registered bool
+		line       string
+	}{
+		"because it has expired": {expired, false, `level=ERROR msg="replaced the CA, which had expired" name=apigw-guardian-ca`},
+		"because it is unknown": {
+			forge(t, at.now, asIs), true, `level=ERROR msg="replacing the CA: the Secret holds no proven one" name=apigw-guardian-ca err=`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l logged
+			opts := at.options()
+			opts.Log = l.logger()
+			if test.registered {
+				bundle := asPEM("CERTIFICATE", newIssuer(t, at.now).certificate.Raw)
+				opts.Registered = func(context.Context) ([]byte, bool, error) { return bundle, true, nil }
+			}
+			if replaced := load(t, &secretOnly{data: test.data, version: 1}, opts).State().Replaced; replaced != 1 {
+				t.Errorf("%d CAs were replaced, want 1", replaced)
+			}
+			l.require(t, test.line)
+		})
 	}
 }
 

@@ -34,7 +34,6 @@ const (
 // maxPrevious limits the certificates that another client can make a replica verify per round. A rotation leaves one.
 const maxPrevious = 64
 
-// store keeps the CAs in the Secret.
 type store struct {
 	client    Client
 	namespace string

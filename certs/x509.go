@@ -6,11 +6,13 @@ package certs
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"net"
@@ -123,8 +125,7 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: keyutil.PrivateKeyBlockType, Bytes: der}), nil
 }
 
-// parseKeyPair reads a certificate chain and the private key of its first certificate. The reason says what is wrong, and never
-// quotes the input; "" if nothing is.
+// parseKeyPair reads a chain and the private key of its first certificate. The reason, "" for none, never quotes the input.
 func parseKeyPair(certName, keyName string, certPEM, keyPEM []byte) (chain []*x509.Certificate, key crypto.Signer, reason string) {
 	chain, err := cert.ParseCertsPEM(certPEM)
 	if err != nil {
@@ -142,4 +143,54 @@ func parseKeyPair(certName, keyName string, certPEM, keyPEM []byte) (chain []*x5
 		return nil, nil, keyName + " is not the key of " + certName
 	}
 	return chain, key, ""
+}
+
+// endorsementOID returns the ID of the certificate extension with an endorsement: the signature of a CA over the public key of
+// its successor. The number below the UUID arc is random; X.509 parsers accept 31 bits.
+func endorsementOID() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 25, 1389206674} }
+
+// endorsedText returns what an endorsement signs. Its first line tells it from a certificate, which the same key signs.
+func endorsedText(successor crypto.PublicKey) ([]byte, error) {
+	key, err := x509.MarshalPKIXPublicKey(successor)
+	if err != nil {
+		return nil, fmt.Errorf("encode the public key of the next CA: %w", err)
+	}
+	return append([]byte("apigw-guardian CA successor\n"), key...), nil
+}
+
+// endorse returns the extension for the certificate of a successor.
+func (p keyPair) endorse(successor crypto.PublicKey) (pkix.Extension, error) {
+	text, err := endorsedText(successor)
+	if err != nil {
+		return pkix.Extension{}, err
+	}
+	hash := crypto.SHA256
+	if _, ok := p.key.Public().(ed25519.PublicKey); ok {
+		hash = 0 // Ed25519 signs the text itself
+	}
+	signature, err := crypto.SignMessage(p.key, rand.Reader, text, hash)
+	if err != nil {
+		return pkix.Extension{}, fmt.Errorf("endorse the next CA: %w", err)
+	}
+	return pkix.Extension{Id: endorsementOID(), Value: signature}, nil
+}
+
+// endorses reports whether ca has endorsed the successor, which must be self-signed: a copy with other contents is not.
+func endorses(ca, successor *x509.Certificate) bool {
+	i := slices.IndexFunc(successor.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(endorsementOID()) })
+	if i < 0 || successor.CheckSignatureFrom(successor) != nil {
+		return false
+	}
+	text, err := endorsedText(successor.PublicKey)
+	return err == nil && ca.CheckSignature(endorsementAlgorithm(ca), text, successor.Extensions[i].Value) == nil
+}
+
+func endorsementAlgorithm(ca *x509.Certificate) x509.SignatureAlgorithm {
+	switch ca.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		return x509.ECDSAWithSHA256
+	case ed25519.PublicKey:
+		return x509.PureEd25519
+	}
+	return x509.SHA256WithRSA
 }

@@ -46,7 +46,6 @@ permissions.`,
 	return cmd
 }
 
-// records connects to the audit records of the cluster that the flags name.
 func (f *sharedFlags) records() (*store.Store, error) {
 	config, err := f.restConfig()
 	if err != nil {
@@ -56,7 +55,6 @@ func (f *sharedFlags) records() (*store.Store, error) {
 	return store.New(config)
 }
 
-// filterFlags select records.
 type filterFlags struct {
 	since, until string
 	audit.Filter
@@ -72,7 +70,6 @@ func (f *filterFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
 
-// list reads the records that the flags select.
 func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
 	if err := f.check(time.Now()); err != nil {
 		return nil, err

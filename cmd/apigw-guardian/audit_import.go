@@ -36,7 +36,7 @@ type importResult struct {
 }
 
 func newAuditImport(shared *sharedFlags) *cobra.Command {
-	flags := &importFlags{output: outputFlag{format: formatTable}}
+	flags := &importFlags{}
 	cmd := &cobra.Command{
 		Use:   "import FILE...",
 		Short: "Compare audit records with the API server's audit log",
@@ -107,8 +107,7 @@ type logFiles struct {
 	events, broken int
 }
 
-// read reads what it can of all files, and joins their errors. If ctx ends, it returns at once, and the result is unusable: a
-// read from a terminal cannot be cancelled.
+// read reads all files and joins their errors. If ctx ends, it returns at once: a read from a terminal cannot be cancelled.
 func (f *logFiles) read(ctx context.Context, names []string) error {
 	done := make(chan error, 1)
 	go func() {

@@ -24,7 +24,6 @@ type recordList struct {
 	Items []v1alpha1.AuditRecord `json:"items"`
 }
 
-// listing has the flags of audit list.
 type listing struct {
 	filterFlags
 	output outputFlag
@@ -33,7 +32,7 @@ type listing struct {
 }
 
 func newAuditList(shared *sharedFlags) *cobra.Command {
-	list := &listing{output: outputFlag{format: formatTable, more: []string{formatWide, formatCSV}}}
+	list := &listing{output: outputFlag{more: []string{formatWide, formatCSV}}}
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the denied requests, newest first",
@@ -93,7 +92,6 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 	return l.output.print(out, recordList{Items: append([]v1alpha1.AuditRecord{}, records...)}, nil)
 }
 
-// follow prints records until the command's context ends.
 func (l *listing) follow(cmd *cobra.Command, shared *sharedFlags) error {
 	if err := l.filterFlags.check(time.Now()); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 )
 
 func newAuditShow(shared *sharedFlags) *cobra.Command {
-	output := outputFlag{format: formatTable}
+	output := outputFlag{}
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show all that a record says, and what to do about it",

@@ -12,7 +12,7 @@ import (
 )
 
 func newAuditSummary(shared *sharedFlags) *cobra.Command {
-	flags, output := &filterFlags{}, outputFlag{format: formatTable}
+	flags, output := &filterFlags{}, outputFlag{}
 	cmd := &cobra.Command{
 		Use:   "summary",
 		Short: "Count the denied requests per outcome, reason, user, resource and day",

@@ -7,8 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"log/slog"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -18,7 +23,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 )
 
-// maxPort is the highest TCP port.
 const maxPort = 65535
 
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
@@ -79,8 +83,9 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 		return err
 	case <-synced:
 	}
-	page := web.New(feed, shared.clusterName(config))
-	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), shared.clusterName(config), open)()
+	cluster := shared.clusterName(config)
+	page := web.New(feed, cluster)
+	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, open)()
 	err = web.Serve(ctx, listener, page)
 	cancel()
 	return errors.Join(err, <-followed)
@@ -99,4 +104,43 @@ func announce(cmd *cobra.Command, address, cluster string, open bool) func() {
 		fmt.Fprintf(cmd.ErrOrStderr(), "No browser could be opened (%v): open the address yourself.\n", err)
 	}
 	return tidy
+}
+
+// openBrowser shows a secret address. Every user of the machine can read a command line, so the browser opens a private file
+// that redirects there. tidy, never nil, removes the file.
+func openBrowser(ctx context.Context, address string) (tidy func(), err error) {
+	dir, err := os.MkdirTemp("", "apigw-guardian-web-")
+	if err != nil {
+		return func() {}, fmt.Errorf("make a directory for the browser: %w", err)
+	}
+	tidy = func() { _ = os.RemoveAll(dir) }
+	file := filepath.Join(dir, "review.html")
+	if err := os.WriteFile(file, redirectTo(address), 0o600); err != nil {
+		return tidy, fmt.Errorf("write a page for the browser: %w", err)
+	}
+	name, args := browserCommand(runtime.GOOS, file)
+	// The browser outlives this program.
+	command := exec.CommandContext(context.WithoutCancel(ctx), name, args...)
+	if err := command.Start(); err != nil {
+		return tidy, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() { _ = command.Wait() }()
+	return tidy, nil
+}
+
+func redirectTo(address string) []byte {
+	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0;url=%[1]s"><title>Denied requests</title><a href="%[1]s">Show the denied requests</a>
+`, html.EscapeString(address))
+}
+
+func browserCommand(system, file string) (string, []string) {
+	switch system {
+	case "darwin":
+		return "open", []string{file}
+	case "windows":
+		return "rundll32", []string{"url.dll,FileProtocolHandler", file}
+	default:
+		return "xdg-open", []string{file}
+	}
 }

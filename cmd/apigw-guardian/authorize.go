@@ -28,7 +28,7 @@ func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
 	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
-	flags.StringVarP(&f.namespace, "namespace", "n", guardian.WebhookConfiguration,
+	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
 	f.output.addTo(cmd)
 }
@@ -42,7 +42,7 @@ func (f *preflightFlags) options() (authorize.Options, error) {
 }
 
 func newPreflight(shared *sharedFlags) *cobra.Command {
-	flags := &preflightFlags{output: outputFlag{format: formatTable}}
+	flags := &preflightFlags{}
 	cmd := &cobra.Command{
 		Use:   "preflight",
 		Short: "Check whether the cluster is ready for authorize; changes nothing",
@@ -80,14 +80,13 @@ func printChecks(p *printer, checks authorize.Checks) {
 	}
 }
 
-// authorizeFlags are the flags of authorize.
 type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
-	flags := &authorizeFlags{preflightFlags: preflightFlags{output: outputFlag{format: formatTable}}}
+	flags := &authorizeFlags{}
 	var wait time.Duration
 	cmd := &cobra.Command{
 		Use:   "authorize",

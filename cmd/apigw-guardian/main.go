@@ -6,17 +6,105 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
-	// A reader that has seen enough, such as head, closes the pipe: with somebody notified of that signal, it comes as an error
-	// of the write, which run takes for what it is.
+	// A reader such as head may close the pipe. With a receiver of the signal, the write fails and the process does not end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// The exit codes that scripts rely on.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitProblem = 3
+)
+
+var (
+	// errUsage marks a wrong command line.
+	errUsage = errors.New("wrong usage")
+	// errNotAsItShould says that a command found a problem, and has printed it.
+	errNotAsItShould = errors.New("a check found a problem")
+)
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root, out := newRoot(), &output{writer: stdout}
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil, out.closed.Load():
+		return exitDone
+	case errors.Is(err, errNotAsItShould):
+		return exitProblem
+	case errors.Is(err, errUsage):
+		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"apigw-guardian -h\" for the commands and their flags.\n", err)
+		return exitUsage
+	default:
+		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
+		return exitFailed
+	}
+}
+
+// slip is the edit distance up to which a mistyped command is recognized.
+const slip = 2
+
+func newRoot() *cobra.Command {
+	shared := &sharedFlags{}
+	root := &cobra.Command{
+		Use:   "apigw-guardian",
+		Short: "Authorize API Gateway on a cluster, and guard its reserved resources",
+		Long: `apigw-guardian authorizes API Gateway on a Kubernetes cluster: it applies the reserved resources of API Gateway, and
+denies every edit and deletion of them.
+
+Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
+		Example: "  apigw-guardian preflight\n  apigw-guardian authorize\n  apigw-guardian status",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		SuggestionsMinimumDistance: slip,
+
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%s: %w: %w", cmd.CommandPath(), errUsage, err)
+	})
+	shared.addTo(root.PersistentFlags())
+	root.AddCommand(
+		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared),
+		newUnlock(shared), newLock(shared), newUninstall(shared), newVersion(),
+	)
+	return root
+}
+
+// noArgs refuses arguments, and proposes commands for a mistyped one.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	if !cmd.HasSubCommands() {
+		return fmt.Errorf("%w: %s takes no argument: %q", errUsage, cmd.CommandPath(), args[0])
+	}
+	return fmt.Errorf("%w: unknown command %q of %s%s", errUsage, args[0], cmd.CommandPath(), hint)
 }

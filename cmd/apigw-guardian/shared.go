@@ -6,18 +6,29 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
+	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/jsonpath"
+	"sigs.k8s.io/yaml"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -60,8 +71,7 @@ func (f *sharedFlags) clientConfig() clientcmd.ClientConfig {
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(f.loading, &f.overrides)
 }
 
-// cluster connects to the cluster and loads the reserved set. Its namespace is the guard's; "" for none. An API server that
-// does not answer in time is an error.
+// cluster connects to the cluster, which must answer in time, and loads the reserved set. namespace is the guard's; "" for none.
 func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Cluster, error) {
 	set, err := f.set()
 	if err != nil {
@@ -114,4 +124,136 @@ func ownersOf(set *reserved.Set) string {
 		}
 	}
 	return strings.Join(names, " and ")
+}
+
+// Output formats.
+const (
+	formatTable = "table"
+	formatJSON  = "json"
+	formatYAML  = "yaml"
+	formatWide  = "wide"
+	formatCSV   = "csv"
+
+	jsonPathPrefix = "jsonpath="
+)
+
+type outputFlag struct {
+	format string
+	// more are the command's formats besides table, json, yaml and jsonpath.
+	more []string
+	// path is the template of jsonpath; nil for the other formats.
+	path *jsonpath.JSONPath
+}
+
+// addTo makes formatTable the default.
+func (f *outputFlag) addTo(cmd *cobra.Command) {
+	f.format = formatTable
+	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choice())
+}
+
+func (f *outputFlag) choice() string {
+	return oneOf(slices.Concat([]string{formatTable, formatJSON, formatYAML}, f.more, []string{jsonPathPrefix + "TEMPLATE"}))
+}
+
+func (f *outputFlag) String() string { return f.format }
+func (f *outputFlag) Type() string   { return "format" }
+
+func (f *outputFlag) Set(format string) error {
+	if template, found := strings.CutPrefix(format, jsonPathPrefix); found {
+		f.format, f.path = format, jsonpath.New("output")
+		return f.path.Parse(template)
+	}
+	if !slices.Contains(append(f.more, formatTable, formatJSON, formatYAML), format) {
+		return errors.New("must be " + f.choice())
+	}
+	f.format = format
+	return nil
+}
+
+// oneOf names a choice: "table, json or yaml".
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// print writes a result: its fields as JSON, YAML or through a JSONPath template, or what table prints.
+func (f *outputFlag) print(w io.Writer, result any, table func(*printer)) error {
+	if f.path == nil && f.format != formatJSON && f.format != formatYAML {
+		p := &printer{tabs: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+		table(p)
+		return errors.Join(p.err, p.tabs.Flush())
+	}
+	data, err := json.MarshalIndent(result, "", "  ")
+	switch {
+	case err != nil:
+	case f.path != nil:
+		var fields any // so that paths are those of -o json
+		if err = json.Unmarshal(data, &fields); err == nil {
+			return f.path.Execute(w, fields)
+		}
+	case f.format == formatYAML:
+		data, err = yaml.JSONToYAML(data)
+	default:
+		data = append(data, '\n')
+	}
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	return nil
+}
+
+// printer writes lines and aligned rows, and keeps the first error.
+type printer struct {
+	tabs *tabwriter.Writer
+	err  error
+}
+
+// line writes text that is not part of a table.
+func (p *printer) line(text string) {
+	_, err := fmt.Fprintln(p.tabs, text)
+	p.err = errors.Join(p.err, err)
+}
+
+// row writes one row of a table; columns align with those of the adjacent rows.
+func (p *printer) row(cells ...string) { p.line(strings.Join(cells, "\t")) }
+
+// say writes one line. It ignores errors: a command does not fail because its reader has gone.
+func say(w io.Writer, line string) { _, _ = fmt.Fprintln(w, line) }
+
+// output is the program's standard output. It remembers that its reader has closed the pipe, which is not a failure.
+type output struct {
+	writer io.Writer
+	closed atomic.Bool
+}
+
+func (o *output) Write(data []byte) (int, error) {
+	n, err := o.writer.Write(data)
+	if errors.Is(err, syscall.EPIPE) {
+		o.closed.Store(true)
+	}
+	return n, err
+}
+
+// defaultWidth is for a terminal that does not report its width.
+const defaultWidth = 80
+
+func screenOf(w io.Writer) terminal.Screen {
+	screen := terminal.Screen{Now: time.Now(), Place: time.Local}
+	if out, isOutput := w.(*output); isOutput {
+		w = out.writer
+	}
+	file, isFile := w.(*os.File)
+	if !isFile || !term.IsTerminal(int(file.Fd())) {
+		return screen
+	}
+	screen.Width = defaultWidth
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+		screen.Width = width
+	}
+	// https://no-color.org
+	screen.Colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return screen
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func newStatus(shared *sharedFlags) *cobra.Command {
-	output := outputFlag{format: formatTable}
+	output := outputFlag{}
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Report whether API Gateway is authorized, and its resources are protected",

@@ -17,7 +17,7 @@ type attackList struct {
 }
 
 func newVerify(shared *sharedFlags) *cobra.Command {
-	output := outputFlag{format: formatTable}
+	output := outputFlag{}
 	var permittedOnly bool
 	cmd := &cobra.Command{
 		Use:   "verify",

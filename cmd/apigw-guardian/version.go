@@ -23,7 +23,7 @@ type versionInfo struct {
 }
 
 func newVersion() *cobra.Command {
-	output := outputFlag{format: formatTable}
+	output := outputFlag{}
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print version, commit and Go version",

@@ -94,7 +94,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
 	flags.StringVar(&f.url, "url", "", "address at which the API server calls the webhook: https://HOST:PORT (or set --service)")
 	flags.StringVar(&f.service, "service", "", "Service at which the API server calls the webhook: NAMESPACE/NAME:PORT (or set --url)")
-	flags.StringVar(&o.Namespace, "namespace", guardian.WebhookConfiguration,
+	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace,
 		"namespace of the Secret that holds the CA, created if it does not exist")
 	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
 		"enforce denies writes to reserved resources; observe allows them with a warning")

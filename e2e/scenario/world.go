@@ -206,7 +206,7 @@ const settleTimeout = 30 * time.Second
 const pokeInterval = 3 * time.Second
 
 // settle waits until the token is filled and reads the four objects. The controller manager gives up on a token after ten failures
-// in 5 s, which a terminating guard can cause; a change of the Secret makes it try again. Right after its start it deletes the
+// in 5 s, which a terminating guard can cause. A change of the Secret makes it try again. Right after its start it deletes the
 // Secret if it has not seen the new account yet.
 func (w *World) settle(ctx context.Context) error {
 	poked := time.Now()

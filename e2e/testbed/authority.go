@@ -19,26 +19,26 @@ import (
 	"time"
 )
 
-// An authority is the certificate authority of one cluster. Every cluster has its own, so that a process of another
-// testbed that happens to answer on a port of ours is recognized as a stranger.
+// An authority is the certificate authority of one cluster. Each cluster has a different one, so that clients refuse a process of
+// another testbed that answers on a port of this one.
 type authority struct {
 	dir         string // where it writes certificates and keys
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
-	addresses   []net.IP // that the certificates of servers are good for
+	addresses   []net.IP // in the certificates of servers
 }
 
-// A keyPair is a certificate and its key, as files in PEM.
+// A keyPair has the paths of a certificate and its key in PEM.
 type keyPair struct{ certFile, keyFile string }
 
-// certificateLife is longer than any testbed stays up.
+// certificateLife is longer than any testbed runs.
 const certificateLife = 365 * 24 * time.Hour
 
-// newAuthority makes an authority whose own certificate is dir/ca.crt, for servers on these addresses.
+// newAuthority creates an authority for servers on these addresses, with its certificate in dir/ca.crt.
 func newAuthority(dir string, addresses ...net.IP) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make the key of the authority: %w", err)
+		return nil, fmt.Errorf("create the key of the authority: %w", err)
 	}
 	template, err := certificateTemplate(pkix.Name{CommonName: "testbed-ca"})
 	if err != nil {
@@ -48,7 +48,7 @@ func newAuthority(dir string, addresses ...net.IP) (*authority, error) {
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	encoded, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("make the certificate of the authority: %w", err)
+		return nil, fmt.Errorf("create the certificate of the authority: %w", err)
 	}
 	certificate, err := x509.ParseCertificate(encoded)
 	if err != nil {
@@ -61,13 +61,13 @@ func newAuthority(dir string, addresses ...net.IP) (*authority, error) {
 	return a, writePEM(a.keyPair("ca").certFile, "CERTIFICATE", encoded)
 }
 
-// issue makes a certificate for the subject and files it under the name. It is good for a client, and for a server
-// under the names that a Kubernetes API server has inside its cluster.
+// issue creates a certificate for the subject and writes it to files with this name. It is valid for a client, and for a server
+// with the in-cluster names of the Kubernetes API server.
 func (a *authority) issue(name string, subject pkix.Name) (keyPair, error) {
 	pair := a.keyPair(name)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return keyPair{}, fmt.Errorf("make the key of %s: %w", name, err)
+		return keyPair{}, fmt.Errorf("create the key of %s: %w", name, err)
 	}
 	template, err := certificateTemplate(subject)
 	if err != nil {
@@ -79,7 +79,7 @@ func (a *authority) issue(name string, subject pkix.Name) (keyPair, error) {
 	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
 	encoded, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {
-		return keyPair{}, fmt.Errorf("make the certificate of %s: %w", name, err)
+		return keyPair{}, fmt.Errorf("create the certificate of %s: %w", name, err)
 	}
 	if err := writeKey(pair.keyFile, key); err != nil {
 		return keyPair{}, err
@@ -97,23 +97,23 @@ func (a *authority) keyPair(name string) keyPair {
 func certificateTemplate(subject pkix.Name) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return nil, fmt.Errorf("draw a serial number: %w", err)
+		return nil, fmt.Errorf("generate a serial number: %w", err)
 	}
 	now := time.Now()
 	return &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      subject,
-		NotBefore:    now.Add(-time.Hour), // clocks may be set back a little while a testbed is up
+		NotBefore:    now.Add(-time.Hour), // the clock may be set back while the testbed runs
 		NotAfter:     now.Add(certificateLife),
 	}, nil
 }
 
-// newSigningKey writes a key that signs tokens of ServiceAccounts: RSA, as on kubeadm and clouds. An RSA signature is
-// deterministic, so kube-controller-manager writes the same token again for the same Secret and ServiceAccount.
+// newSigningKey writes a key for tokens of ServiceAccounts. It is an RSA key, like those of kubeadm and clouds. RSA signatures are
+// deterministic: kube-controller-manager writes the same token again for the same Secret and ServiceAccount.
 func newSigningKey(path string) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
-		return fmt.Errorf("make the key of service account tokens: %w", err)
+		return fmt.Errorf("create the key of service account tokens: %w", err)
 	}
 	return writePEM(path, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))
 }

@@ -17,24 +17,23 @@ import (
 	"time"
 )
 
-// A Builder builds tools into a cache directory and finds them there again. The zero value is ready to use; a Builder
-// may be used by several goroutines, and several programs may share one cache directory.
+// A Builder builds tools into a cache directory and finds them there later. The zero value is ready to use. A Builder is safe for
+// concurrent use, and several programs may share one cache directory.
 type Builder struct {
-	// CacheDir holds one directory per release. Empty means apigw-guardian/bin in the user's cache directory
-	// ([os.UserCacheDir]).
+	// CacheDir has one directory per release. Empty means apigw-guardian/bin in the user's cache directory ([os.UserCacheDir]).
 	CacheDir string
-	// Progress receives lines for people while something is built or waited for, and nothing when all is cached.
-	// Nil discards them. It must allow calls from several goroutines if Build is called from several.
+	// Progress receives lines of text during builds and waits, and none if all tools are cached. Nil discards them. It must be safe
+	// for concurrent use if Build is called concurrently.
 	Progress io.Writer
 
-	// compile builds a tool in a module directory into a file; nil means the go command. Tests replace it.
+	// compile builds a tool in a module directory into a file. Nil means the go command; tests replace it.
 	compile func(ctx context.Context, tool Tool, moduleDir, output string) error
 }
 
-// Build returns the paths of the tools' programs, by name, and builds first those that the cache lacks. A first
-// build takes minutes and needs the go command and, unless Go's module cache has them, the modules from the network;
-// it is not repeated. A program appears in the cache whole or not at all. While another program builds the same
-// release Build waits for it, until ctx ends. Versions that do not exist are reported as [ErrUnresolvedVersion].
+// Build returns the paths of the tools' programs by name, and builds those that the cache lacks. The first build takes minutes. It
+// needs the go command and, unless they are in Go's module cache, modules from the network. A program appears in the cache
+// complete or not at all. Build waits for another program that builds the same release, until ctx ends. It returns
+// [ErrUnresolvedVersion] for a version that does not exist.
 func (b Builder) Build(ctx context.Context, tools ...Tool) (map[string]string, error) {
 	paths := make(map[string]string, len(tools))
 	for _, tool := range tools {
@@ -48,18 +47,18 @@ func (b Builder) Build(ctx context.Context, tools ...Tool) (map[string]string, e
 }
 
 func (b Builder) buildOne(ctx context.Context, tool Tool) (string, error) {
-	entry, err := b.entry(tool.Release)
+	dir, err := b.releaseDir(tool.Release)
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(entry, runtime.GOOS+"_"+runtime.GOARCH, tool.Name)
+	path := filepath.Join(dir, runtime.GOOS+"_"+runtime.GOARCH, tool.Name)
 	if isFile(path) {
 		return path, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("create the cache directory for %s: %w", tool.Name, err)
 	}
-	unlock, err := lockFile(ctx, filepath.Join(entry, "lock"), func() {
+	unlock, err := lockFile(ctx, filepath.Join(dir, "lock"), func() {
 		b.say("waiting for another program that builds %s %s", tool.Release.Project, tool.Release.Version)
 	})
 	if err != nil {
@@ -69,19 +68,17 @@ func (b Builder) buildOne(ctx context.Context, tool Tool) (string, error) {
 	if isFile(path) { // the program that held the lock built it
 		return path, nil
 	}
-	return path, b.buildLocked(ctx, tool, entry, path)
+	return path, b.buildLocked(ctx, tool, filepath.Join(dir, "module"), path)
 }
 
-// buildLocked builds under another name and renames, so that a program that is being written, or was
-// left by a build that was killed, is never taken for a finished one.
-func (b Builder) buildLocked(ctx context.Context, tool Tool, entry, path string) error {
-	moduleDir := filepath.Join(entry, "module")
+// buildLocked builds to another file and renames it, so that an incomplete program never has the final name.
+func (b Builder) buildLocked(ctx context.Context, tool Tool, moduleDir, path string) error {
 	if err := os.MkdirAll(moduleDir, 0o755); err != nil {
 		return fmt.Errorf("create the module directory for %s: %w", tool.Name, err)
 	}
 	partial := path + ".partial"
 	if err := os.RemoveAll(partial); err != nil {
-		return fmt.Errorf("remove what an earlier build of %s left: %w", tool.Name, err)
+		return fmt.Errorf("remove the rest of an earlier build of %s: %w", tool.Name, err)
 	}
 	if err := b.compileWithProgress(ctx, tool, moduleDir, partial); err != nil {
 		return fmt.Errorf("build %s %s: %w", tool.Name, tool.Release.Version, err)
@@ -92,7 +89,7 @@ func (b Builder) buildLocked(ctx context.Context, tool Tool, entry, path string)
 	return nil
 }
 
-// progressInterval is short, so that a user does not think that the build hangs.
+// progressInterval is short, so that the build does not seem to hang.
 const progressInterval = 10 * time.Second
 
 func (b Builder) compileWithProgress(ctx context.Context, tool Tool, moduleDir, output string) error {
@@ -137,17 +134,17 @@ func compileWithGo(ctx context.Context, tool Tool, moduleDir, output string) err
 	return err
 }
 
-// runGo runs the go command in a directory and returns its standard output, also when it fails. The error holds the end
-// of its diagnostics.
-func runGo(ctx context.Context, folder string, arguments ...string) ([]byte, error) {
+// runGo runs the go command in a directory and returns its standard output, even if it fails. The error contains the end of its
+// standard error.
+func runGo(ctx context.Context, dir string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, "go", arguments...)
-	command.Dir = folder
+	command.Dir = dir
 	command.Env = append(os.Environ(),
-		// What a user set for other builds must not change these, or the cache would hold programs of unknown kind.
+		// The user's settings for other builds must not change the programs in the cache.
 		"GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
-	// The compilers that the go command started must end with it.
+	// Kill the compilers that the go command has started too.
 	command.Cancel = func() error { return killGroup(command.Process.Pid) }
 	started, err := startProcess("go "+arguments[0], command)
 	if err != nil {
@@ -163,7 +160,7 @@ func runGo(ctx context.Context, folder string, arguments ...string) ([]byte, err
 	return stdout.Bytes(), fmt.Errorf("go %s: %w\n%s", arguments[0], started.err, diagnostics(stderr.Bytes()))
 }
 
-// diagnostics is the end of what the go command printed, without its long list of downloads.
+// diagnostics returns the end of the go command's standard error, without its list of downloads.
 func diagnostics(stderr []byte) []byte {
 	var kept []byte
 	for line := range bytes.Lines(stderr) {
@@ -174,8 +171,8 @@ func diagnostics(stderr []byte) []byte {
 	return lastLines(kept)
 }
 
-// entry is the directory of a release in the cache.
-func (b Builder) entry(release Release) (string, error) {
+// releaseDir returns the directory of a release in the cache.
+func (b Builder) releaseDir(release Release) (string, error) {
 	name := release.Project + "-" + release.Version
 	if b.CacheDir != "" {
 		return filepath.Join(b.CacheDir, name), nil
@@ -187,7 +184,7 @@ func (b Builder) entry(release Release) (string, error) {
 	return filepath.Join(cache, "apigw-guardian", "bin", name), nil
 }
 
-// say writes one line of progress. A line that cannot be written is nothing to stop a build for.
+// say writes one line of progress. It ignores write errors, which must not stop a build.
 func (b Builder) say(format string, arguments ...any) {
 	if b.Progress != nil {
 		_, _ = fmt.Fprintf(b.Progress, "testbed: "+format+"\n", arguments...)

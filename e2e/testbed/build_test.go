@@ -21,7 +21,7 @@ import (
 
 var errCompile = errors.New("does not compile")
 
-// fakeTool and fakeCompile stand for a program whose build takes 25 s.
+// fakeTool is a program whose build by fakeCompile takes 25 s.
 func fakeTool() Tool {
 	return Tool{Name: "prog", Package: "example.com/m/prog", Release: Release{Project: "m", Version: "v1.0.0"}}
 }
@@ -68,7 +68,7 @@ func TestBuildShowsProgressOnceAndIsSilentWhenCached(t *testing.T) {
 	})
 }
 
-func TestTwoBuildersBuildOnceAndTheSecondSaysThatItWaits(t *testing.T) {
+func TestTwoBuildersBuildOnceAndTheSecondReportsThatItWaits(t *testing.T) {
 	cache := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		var builds atomic.Int32
@@ -104,7 +104,7 @@ func requireWhole(t *testing.T, path string) {
 		t.Error(err)
 	}
 	if string(content) != "whole" {
-		t.Errorf("the program holds %q, want it whole", content)
+		t.Errorf("the program contains %q, want it complete", content)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestAWaitingBuilderEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAFinishedProgramIsFoundWhileAnotherIsBuilt(t *testing.T) {
+func TestACachedProgramIsFoundDuringAnotherBuild(t *testing.T) {
 	builder := Builder{CacheDir: t.TempDir(), compile: func(_ context.Context, _ Tool, _, output string) error {
 		return os.WriteFile(output, []byte("whole"), 0o755)
 	}}
@@ -157,7 +157,7 @@ func TestAFinishedProgramIsFoundWhileAnotherIsBuilt(t *testing.T) {
 	}
 	defer unlock()
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // a Build that waits for the lock fails at once
+	cancel() // a Build that needs the lock fails at once
 	if _, err := builder.Build(ctx, fakeTool()); err != nil {
 		t.Errorf("Build = %v, want the program without the lock", err)
 	}
@@ -172,7 +172,7 @@ func (f writerFunc) Write(line []byte) (int, error) {
 
 func TestRunGoShowsDiagnosticsAndEndsWithItsContext(t *testing.T) {
 	if _, err := runGo(t.Context(), t.TempDir(), "no-such-command"); err == nil || !strings.Contains(err.Error(), "no-such-command") {
-		t.Errorf("error = %v, want what the go command printed", err)
+		t.Errorf("error = %v, want the output of the go command", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -18,30 +18,29 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A Config says what cluster to start. The zero value is a cluster of [DefaultKubernetesVersion] in a temporary directory.
+// A Config is the configuration of a cluster. The zero value means [DefaultKubernetesVersion] in a temporary directory.
 type Config struct {
-	// Version is the Kubernetes release of kube-apiserver and kube-controller-manager, written like "1.37.2" or
-	// "v1.37.2". Empty means [DefaultKubernetesVersion]. 1.28 to 1.37 are known to work.
+	// Version is the Kubernetes release of kube-apiserver and kube-controller-manager, such as "1.37.2" or "v1.37.2". Empty means
+	// [DefaultKubernetesVersion]. 1.28 to 1.37 are known to work.
 	Version string
-	// Builder provides the programs.
+	// Builder builds the programs.
 	Builder Builder
-	// Dir is the directory for everything that the cluster writes. It is created if it is absent, must be empty, and
-	// stays after Stop. Empty means a new temporary directory, which Stop removes.
+	// Dir is the directory of all files of the cluster. It must be empty, is created if it is absent, and remains after Stop.
+	// Empty means a new temporary directory, which Stop removes.
 	Dir string
-	// Keep makes Stop leave the temporary directory, with its logs, where it is.
+	// Keep makes Stop keep the temporary directory with its logs.
 	Keep bool
-	// Durable makes etcd sync every write to disk, as in production. Tests of behaviour are faster without.
+	// Durable makes etcd sync every write to disk, as in production. Without it, tests are faster.
 	Durable bool
-	// APIServerFlags are added to the flags of every start of kube-apiserver, and override those of this package.
+	// APIServerFlags are additional flags of kube-apiserver. They override those of this package.
 	APIServerFlags []string
-	// ControllerManagerFlags are added to the flags of every start of kube-controller-manager, and override likewise.
+	// ControllerManagerFlags are additional flags of kube-controller-manager. They override those of this package.
 	ControllerManagerFlags []string
-	// Place is where the components run. The zero value is loopback of this machine.
+	// Place is the network in which the components run. The zero value is loopback of this machine.
 	Place Place
 }
 
-// A Cluster is a running control plane. Its methods may be called by several goroutines; those that start and stop
-// components wait for each other.
+// A Cluster is a running control plane. It is safe for concurrent use. Methods that start and stop components wait for each other.
 type Cluster struct {
 	config   Config
 	version  string
@@ -49,17 +48,17 @@ type Cluster struct {
 	programs map[string]string
 	identity identity
 
-	// The ports are fixed once Start has returned.
+	// The ports do not change after Start.
 	etcdPort, etcdPeerPort, apiPort, controllerPort int
 	unguardedPort                                   int
 
-	mu                                 sync.Mutex // guards what follows
+	mu                                 sync.Mutex // guards the fields below
 	etcd, apiServer, controllerManager *process
 	unguarded                          *process
 	stopped                            bool
 }
 
-// identity is what the components of a cluster know each other by.
+// identity has the credentials of the components of a cluster.
 type identity struct {
 	authority         *authority
 	serving           keyPair // of every component that listens
@@ -70,10 +69,10 @@ type identity struct {
 	adminToken        string
 }
 
-// Start builds what is missing in the cache, starts a control plane, and returns once the API server is ready, the
-// controllers have started, and the namespace kube-system has its default ServiceAccount. ctx bounds the start
-// only; the caller must call Stop on the returned cluster. On Linux the processes also end when this program does.
-// An error of a component shows the end of its log; nothing is left running or, unless Config.Keep, on disk.
+// Start builds the missing programs and starts a control plane. It returns once the API server is ready, the controllers have
+// started, and the namespace kube-system has its default ServiceAccount. ctx limits only the start. The caller must call Stop. On
+// Linux the processes also end with this program. The error of a component contains the end of its log. After an error, no process
+// runs, and no file remains unless Config.Keep is set.
 func Start(ctx context.Context, config Config) (*Cluster, error) {
 	c := &Cluster{config: config}
 	if err := c.build(ctx); err != nil {
@@ -88,13 +87,13 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	return c, nil
 }
 
-// Stop ends every process, waits until they are gone, and removes the temporary directory unless Config.Keep says to leave
-// it. It may be called more than once. The error tells what could not be removed.
+// Stop ends all processes, waits for them, and removes the temporary directory unless Config.Keep is set. It may be called more than
+// once.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stopped = true
-	// The order spares the logs the complaints of components whose server is gone.
+	// In this order, no component logs errors about an absent server.
 	for _, p := range []*process{c.controllerManager, c.unguarded, c.apiServer, c.etcd} {
 		p.stop(stopGrace)
 	}
@@ -107,45 +106,44 @@ func (c *Cluster) Stop() error {
 	return nil
 }
 
-// Version is the Kubernetes release of the cluster, for example "v1.37.2".
+// Version returns the Kubernetes release of the cluster, for example "v1.37.2".
 func (c *Cluster) Version() string { return c.version }
 
-// Dir is the directory that holds all that the cluster writes: kubeconfigs, pki, logs (one file per component), etcd's data.
+// Dir returns the directory of all files of the cluster: kubeconfigs, pki, logs (one file per component) and etcd's data.
 func (c *Cluster) Dir() string { return c.dir }
 
-// Kubeconfig is the path of a kubeconfig of the user "admin" in group system:masters.
+// Kubeconfig returns the path of a kubeconfig of the user "admin" in group system:masters.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.dir, "admin.kubeconfig") }
 
-// AuditLog is the path of the API server's audit log: one JSON event per line for every write, at level Metadata. An
-// event is in the file before the writer gets its answer. Reads are not logged.
+// AuditLog returns the path of the API server's audit log. It has one JSON event per line for every write, at level Metadata, and
+// none for reads. An event is in the file before the client gets the answer.
 func (c *Cluster) AuditLog() string { return filepath.Join(c.dir, "logs", "audit.log") }
 
-// RootCAFile is the path of the authority's certificate, which the controller manager puts into token Secrets.
+// RootCAFile returns the path of the authority's certificate, which the controller manager writes to token Secrets.
 func (c *Cluster) RootCAFile() string { return c.identity.authority.keyPair("ca").certFile }
 
-// ServiceAccountKeyFile is the path of the private key, in PEM, that signs the tokens of ServiceAccounts.
+// ServiceAccountKeyFile returns the path of the private key, in PEM, that signs the tokens of ServiceAccounts.
 func (c *Cluster) ServiceAccountKeyFile() string { return c.identity.serviceAccountKey }
 
-// AdminConfig is a client configuration of the user "admin" in group system:masters, without a rate limit on the
-// client's side. Each call returns a new one.
+// AdminConfig returns a new client configuration of the user "admin" in the group system:masters, without a client-side rate limit.
 func (c *Cluster) AdminConfig() *rest.Config { return c.TokenConfig(c.identity.adminToken) }
 
-// ConfigFor is a client configuration of any user in exactly these groups, and in system:authenticated, which the API
-// server adds. It impersonates through the admin, so audit events name both.
+// ConfigFor returns a client configuration of a user in these groups. The API server adds system:authenticated. The admin
+// impersonates the user, so audit events name both.
 func (c *Cluster) ConfigFor(user string, groups ...string) *rest.Config {
 	config := c.AdminConfig()
 	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: groups}
 	return config
 }
 
-// TokenConfig is a client configuration that authenticates with the token, for example a ServiceAccount's.
+// TokenConfig returns a client configuration that authenticates with the token, for example a ServiceAccount's.
 func (c *Cluster) TokenConfig(token string) *rest.Config {
 	config := c.anonymousConfig()
 	config.BearerToken = token
 	return config
 }
 
-// anonymousConfig reaches the API server and has no credential yet.
+// anonymousConfig returns a client configuration without a credential.
 func (c *Cluster) anonymousConfig() *rest.Config {
 	return &rest.Config{
 		Host:            "https://" + c.hostPort(c.apiPort),
@@ -192,18 +190,18 @@ func requireEmptyDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("create the directory of the testbed: %w", err)
 	}
-	folder, err := os.Open(dir)
+	opened, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("open the directory of the testbed: %w", err)
 	}
-	defer func() { _ = folder.Close() }()
-	if _, err := folder.Readdirnames(1); !errors.Is(err, io.EOF) {
+	defer func() { _ = opened.Close() }()
+	if _, err := opened.Readdirnames(1); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("the directory %s of the testbed is not empty; empty it or name another", dir)
 	}
 	return nil
 }
 
-// startAll prepares the files of the cluster and starts its components, each on ports that are its own.
+// startAll writes the files of the cluster and starts its components on unused ports.
 func (c *Cluster) startAll(ctx context.Context) error {
 	if err := c.writeFiles(); err != nil {
 		return err
@@ -231,10 +229,10 @@ func (c *Cluster) startAll(ctx context.Context) error {
 	})
 }
 
-// writeFiles makes what the components need before they start.
+// writeFiles writes the files that the components need at their start.
 func (c *Cluster) writeFiles() error {
-	for _, folder := range []string{"pki", "logs", "home"} {
-		if err := os.Mkdir(filepath.Join(c.dir, folder), 0o700); err != nil {
+	for _, name := range []string{"pki", "logs", "home"} {
+		if err := os.Mkdir(filepath.Join(c.dir, name), 0o700); err != nil {
 			return fmt.Errorf("create a directory of the testbed: %w", err)
 		}
 	}

@@ -74,7 +74,7 @@ func TestClusterServesAndEnds(t *testing.T) {
 	}
 	requireGone(t, pids)
 	if _, err := os.Stat(cluster.Dir()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("directory after Stop: %v, want it gone", err)
+		t.Errorf("directory after Stop: %v, want it removed", err)
 	}
 	if err := cluster.StartEtcd(t.Context()); !errors.Is(err, ErrStopped) {
 		t.Errorf("StartEtcd after Stop = %v, want ErrStopped", err)
@@ -107,7 +107,7 @@ func clientOf(t *testing.T, config *rest.Config) kubernetes.Interface {
 	return client
 }
 
-// mintToken makes a ServiceAccount and a token Secret of it, and returns the token that the controller manager made.
+// mintToken creates a ServiceAccount and its token Secret, and returns the token from the controller manager.
 func mintToken(t *testing.T, client kubernetes.Interface, name string) string {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -149,7 +149,7 @@ func awaitToken(t *testing.T, client kubernetes.Interface, secret *corev1.Secret
 	return ""
 }
 
-// requireUser asks the server who the client is.
+// requireUser fails the test unless the API server identifies the client as this user.
 func requireUser(t *testing.T, config *rest.Config, want string) {
 	t.Helper()
 	var review struct {
@@ -159,7 +159,7 @@ func requireUser(t *testing.T, config *rest.Config, want string) {
 	}
 	body := []byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}`)
 	var answer []byte
-	// The API server follows token Secrets by a watch: it may not know a new one yet.
+	// The API server watches token Secrets: it may not know a new one yet.
 	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
 		var err error
 		answer, err = clientOf(t, config).Discovery().RESTClient().Post().
@@ -229,7 +229,7 @@ func requireKubectl(t *testing.T, cluster *Cluster) {
 	}
 }
 
-// requireAudited wants the write in the log by the time that it was answered.
+// requireAudited fails the test unless the audit log contains the answered write.
 func requireAudited(t *testing.T, path, user, name string) {
 	t.Helper()
 	content, err := os.ReadFile(path)

@@ -25,24 +25,24 @@ import (
 )
 
 const (
-	// readyTimeout bounds the start of each component. The API server needs 4 s on two idle cores, and much longer
-	// beside a build.
+	// readyTimeout is the max time of a component's start. The API server needs 4 s on two idle cores, and much longer during a
+	// build.
 	readyTimeout = 2 * time.Minute
-	// readyPoll is how often a component that starts is asked whether it is ready.
+	// readyPoll is the interval between readiness probes of a component.
 	readyPoll = 50 * time.Millisecond
-	// probeTimeout bounds one such question.
+	// probeTimeout is the max time of one probe.
 	probeTimeout = 5 * time.Second
-	// stopGrace is how long a component may take to end by itself. The API server and etcd do not while a client watches,
-	// and neither loses an answered write when it is killed.
+	// stopGrace is the time after which a component is killed. The API server and etcd do not end while a client watches, and a kill
+	// loses no answered write.
 	stopGrace = 2 * time.Second
 
-	// serviceRange is the range of ClusterIPs, and apiServiceAddress the first in it, which the API server takes for
-	// itself. Nothing routes them here.
+	// serviceRange is the range of ClusterIPs. apiServiceAddress is its first address, which the API server uses. No route leads to
+	// them.
 	serviceRange      = "10.96.0.0/16"
 	apiServiceAddress = "10.96.0.1"
 )
 
-// auditPolicy logs every write once, when it is answered.
+// auditPolicy logs every write once, at its answer.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -52,32 +52,30 @@ rules:
 - level: None
 `
 
-// StartEtcd starts etcd with the data that it had, on the port that it had, and waits until it answers. A running one
-// is stopped first.
+// StartEtcd starts or restarts etcd with the same data and port, and waits until it is ready.
 func (c *Cluster) StartEtcd(ctx context.Context) error {
 	return c.start(ctx, &c.etcd, c.etcdLaunch)
 }
 
-// StopEtcd ends etcd and waits until it is gone. Its data stays.
+// StopEtcd ends etcd and waits for its end. Its data remains.
 func (c *Cluster) StopEtcd() { c.stop(&c.etcd) }
 
-// StartAPIServer starts kube-apiserver on the port that it had, with the flags added to its own (the last of a name
-// counts), and waits until it is ready, for which it needs etcd. A running one is stopped first.
+// StartAPIServer starts or restarts kube-apiserver on the same port, and waits until it is ready, which requires etcd. The flags
+// override those of the cluster.
 func (c *Cluster) StartAPIServer(ctx context.Context, flags ...string) error {
 	return c.start(ctx, &c.apiServer, func() (launch, error) { return c.apiServerLaunch(flags) })
 }
 
-// StopAPIServer ends kube-apiserver and waits until it is gone.
+// StopAPIServer ends kube-apiserver and waits for its end.
 func (c *Cluster) StopAPIServer() { c.stop(&c.apiServer) }
 
-// StartControllerManager starts kube-controller-manager with the flags added to its own (the last of a name counts: a
-// further --root-ca-file replaces the first), and waits until its controllers have started, for which it needs the API
-// server. A running one is stopped first.
+// StartControllerManager starts or restarts kube-controller-manager, and waits until its controllers have started, which requires
+// the API server. The flags override those of the cluster.
 func (c *Cluster) StartControllerManager(ctx context.Context, flags ...string) error {
 	return c.start(ctx, &c.controllerManager, func() (launch, error) { return c.controllerLaunch(flags) })
 }
 
-// StopControllerManager ends kube-controller-manager and waits until it is gone.
+// StopControllerManager ends kube-controller-manager and waits for its end.
 func (c *Cluster) StopControllerManager() { c.stop(&c.controllerManager) }
 
 // A launch is one start of a component.
@@ -85,8 +83,8 @@ type launch struct {
 	program string
 	flags   []string
 	ready   func(ctx context.Context) error // nil once it is ready
-	log     string                          // the name of the log; empty for the program's
-	path    string                          // of the program; empty for one of the cluster's own
+	log     string                          // the name of the log; empty means the program's name
+	path    string                          // of the program; empty means a program of the cluster
 	env     []string                        // added to the environment
 }
 
@@ -128,7 +126,7 @@ func (c *Cluster) controllerLaunch(flags []string) (launch, error) {
 		if err != nil {
 			return err
 		}
-		// The controller manager is healthy before it has controllers, then lists each ("[+]namespace-controller ok").
+		// The controller manager is healthy before its controllers start. Later it lists each ("[+]namespace-controller ok").
 		if !strings.Contains(answer, "-controller ok") {
 			return errors.New("the controller manager has not started its controllers")
 		}
@@ -142,7 +140,7 @@ func (c *Cluster) controllerLaunch(flags []string) (launch, error) {
 	}, nil
 }
 
-// start puts a new process of a component into its slot. A process that does not get ready is ended.
+// start replaces the process of a component and waits until it is ready. It ends a process that does not become ready.
 func (c *Cluster) start(ctx context.Context, slot **process, prepare func() (launch, error)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,7 +172,7 @@ func (c *Cluster) stop(slot **process) {
 	(*slot).stop(stopGrace)
 }
 
-// run starts a program whose output is appended to its log.
+// run starts a program and appends its output to its log.
 func (c *Cluster) run(l launch) (*process, error) {
 	path := filepath.Join(c.dir, "logs", cmp.Or(l.log, l.program)+".log")
 	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -197,8 +195,8 @@ func (c *Cluster) run(l launch) (*process, error) {
 	return started, nil
 }
 
-// environment is that of every child: nothing of the caller's that could change what a program does (ETCD_*,
-// KUBECONFIG, proxies), and a home directory that ends with the cluster. A guard built with -cover needs GOCOVERDIR.
+// environment returns the environment of all processes. It leaves out the caller's variables that could change a program (ETCD_*,
+// KUBECONFIG, proxies), and has a home directory in the cluster's directory. A guard built with -cover needs GOCOVERDIR.
 func (c *Cluster) environment() []string {
 	home := filepath.Join(c.dir, "home")
 	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home}
@@ -208,13 +206,13 @@ func (c *Cluster) environment() []string {
 	return environment
 }
 
-// probeOK asks a URL and wants status 200.
+// probeOK returns an error unless a GET of the URL has status 200.
 func probeOK(ctx context.Context, client *http.Client, url string) error {
 	_, err := probe(ctx, client, url)
 	return err
 }
 
-// probe asks a URL, wants status 200 and returns the answer.
+// probe returns the answer of a GET of the URL, and an error unless its status is 200.
 func probe(ctx context.Context, client *http.Client, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -237,8 +235,8 @@ func probe(ctx context.Context, client *http.Client, url string) (string, error)
 	return string(answer), nil
 }
 
-// etcdProber is a client of etcd. It accepts nothing but an etcd of this cluster: without that, one of another testbed
-// on a port that was lost to it would pass for ours.
+// etcdProber returns a client that accepts only the etcd of this cluster. It must refuse an etcd of another testbed that has taken
+// the port.
 func (c *Cluster) etcdProber() (*http.Client, error) {
 	certificate, err := tls.LoadX509KeyPair(c.identity.etcdClient.certFile, c.identity.etcdClient.keyFile)
 	if err != nil {
@@ -248,12 +246,12 @@ func (c *Cluster) etcdProber() (*http.Client, error) {
 	roots.AddCert(c.identity.authority.certificate)
 	return &http.Client{Transport: &http.Transport{
 		DialContext:       c.config.Place.Dial,
-		DisableKeepAlives: true, // no connection may outlive the probes
+		DisableKeepAlives: true, // close each connection after its probe
 		TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}},
 	}}, nil
 }
 
-// awaitReady returns nil once ready does while the process lives.
+// awaitReady waits until ready returns nil. It returns an error if the process ends before.
 func (p *process) awaitReady(ctx context.Context, ready func(context.Context) error) error {
 	ticker := time.NewTicker(readyPoll)
 	defer ticker.Stop()
@@ -301,7 +299,7 @@ func (c *Cluster) etcdFlags() []string {
 	return flags
 }
 
-// apiServerFlags and controllerFlags keep to flags that releases 1.28 to 1.37 share.
+// apiServerFlags and controllerFlags use only flags that releases 1.28 to 1.37 have.
 func (c *Cluster) apiServerFlags() []string {
 	serving, etcd, key := c.identity.serving, c.identity.etcdClient, c.identity.serviceAccountKey
 	return append(c.placeFlags(),
@@ -321,16 +319,16 @@ func (c *Cluster) apiServerFlags() []string {
 		"--service-account-signing-key-file="+key,
 		"--audit-policy-file="+c.auditPolicyFile(),
 		"--audit-log-path="+c.AuditLog(),
-		"--audit-log-maxsize=10000", // megabytes: one file, so that no event is out of a test's sight
+		"--audit-log-maxsize=10000", // in megabytes: no rotation, because tests read one file
 	)
 }
 
-// placeFlags are the API server's flags that depend on the cluster's place.
+// placeFlags returns the API server's flags that depend on the cluster's place.
 func (c *Cluster) placeFlags() []string {
 	address := c.config.Place.address()
 	flags := []string{"--bind-address=" + address, "--advertise-address=" + address}
 	if c.config.Place.isLoopback() {
-		// The reconciler would refuse to publish a loopback address, over and over.
+		// The reconciler refuses to publish a loopback address, and would retry for ever.
 		return append(flags, "--endpoint-reconciler-type=none")
 	}
 	client := c.identity.kubeletClient
@@ -349,20 +347,20 @@ func (c *Cluster) controllerFlags() []string {
 		"--tls-cert-file=" + serving.certFile,
 		"--tls-private-key-file=" + serving.keyFile,
 		"--kubeconfig=" + c.controllerKubeconfig(),
-		"--leader-elect=false", // there is no other, and waiting for a lease would slow a restart
+		"--leader-elect=false", // it is the only one, and waiting for a lease would slow down a restart
 		"--controllers=*",
 		"--use-service-account-credentials",
 		"--service-account-private-key-file=" + c.identity.serviceAccountKey,
 		"--root-ca-file=" + ca.certFile,
 		"--cluster-signing-cert-file=" + ca.certFile,
 		"--cluster-signing-key-file=" + ca.keyFile,
-		// What tests wait for should come at once.
+		// Tests wait for these controllers.
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",
 		"--min-resync-period=1m",
 		"--namespace-sync-period=10s",
 		"--resource-quota-sync-period=10s",
-		// The default directory belongs to the system, and is probed.
+		// The controller manager reads the default directory, which belongs to the system.
 		"--flex-volume-plugin-dir=" + filepath.Join(c.dir, "home", "flexvolume"),
 	}
 }

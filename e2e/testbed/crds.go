@@ -20,17 +20,18 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
 )
 
-// establishedInterval is how often a new kind is asked for, and establishedTimeout how long.
+// establishedInterval is the interval between checks for a new kind, and establishedTimeout is their max time.
 const (
 	establishedInterval = 100 * time.Millisecond
 	establishedTimeout  = 30 * time.Second
 )
 
-// createDelay is how long an API server holds back what creates an object of a new kind, so that its peers know the kind too
-// (k8s.io/apiextensions-apiserver, pkg/apiserver/customresource_handler.go: 2 s after it was established).
+// createDelay is the time for which an API server delays the creation of objects of a new kind. It is 2 s in
+// pkg/apiserver/customresource_handler.go of k8s.io/apiextensions-apiserver.
 const createDelay = 2 * time.Second
 
-// InstallCRDs installs the guard's custom resources, as the chart does, and returns once they are served as any other kind.
+// InstallCRDs installs the CustomResourceDefinitions of the guard, like the chart, and returns once the API server serves them
+// without delay.
 func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	client, err := dynamic.NewForConfig(c.AdminConfig())
 	if err != nil {

@@ -12,8 +12,7 @@ import (
 	"sync"
 )
 
-// Front is a proxy for several guards, as a Service is: each connection goes, byte for byte, to the next guard that
-// accepts one.
+// Front is a TCP proxy for several guards, like a Service. Each connection goes to the next guard that accepts it.
 type Front struct {
 	listener net.Listener
 
@@ -22,7 +21,7 @@ type Front struct {
 	next   int
 }
 
-// StartFront listens on loopback. It has no guard yet. The caller calls Stop.
+// StartFront starts a front without guards on loopback. The caller must call Stop.
 func StartFront() (*Front, error) {
 	var front *Front
 	err := withFreshPorts(1, func(ports []int) error {
@@ -40,17 +39,17 @@ func StartFront() (*Front, error) {
 	return front, nil
 }
 
-// URL is how the API server reaches the guards: give it to each as --url.
+// URL returns the URL by which the API server reaches the guards. It is the value of their flag --url.
 func (f *Front) URL() string { return "https://" + f.listener.Addr().String() }
 
-// Add makes the front send connections to a guard. Remove ends that, and leaves the guard's connections open.
+// Add makes the front send connections to the guard.
 func (f *Front) Add(guard *Guard) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.guards = append(f.guards, guard)
 }
 
-// Remove is the opposite of Add.
+// Remove makes the front send no more connections to the guard. Open connections remain.
 func (f *Front) Remove(guard *Guard) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -62,7 +61,7 @@ func (f *Front) Remove(guard *Guard) {
 	}
 }
 
-// Stop ends the front; connections end with their guards.
+// Stop ends the front. Open connections end with their guards.
 func (f *Front) Stop() { _ = f.listener.Close() }
 
 func (f *Front) serve() {
@@ -89,7 +88,7 @@ func (f *Front) splice(client net.Conn) {
 	_, _ = io.Copy(client, guard)
 }
 
-// dial tries each guard once, from the next on; nil where none accepts.
+// dial tries each guard once, in turn. It returns nil if none accepts.
 func (f *Front) dial() net.Conn {
 	f.mu.Lock()
 	defer f.mu.Unlock()

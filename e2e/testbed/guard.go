@@ -22,20 +22,20 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// Guard is a running apigw-guardian webhook, which the cluster's API server reaches at the cluster's [Place].
+// Guard is a running apigw-guardian webhook in the cluster's [Place].
 type Guard struct {
 	*process
 	url, probes, metrics string
 	client               *http.Client
-	// before is how many reviews the guard had answered when StartGuard returned.
+	// before is the number of reviews that the guard had answered when StartGuard returned.
 	before int
 }
 
-// guardEnd is how long a guard may take from SIGTERM to its end before it is killed.
+// guardEnd is the time from SIGTERM after which a guard is killed.
 const guardEnd = 30 * time.Second
 
-// StartGuard starts the program as the admin, on free ports, with the flags added to `webhook`, and returns once it is
-// ready and the API server holds its registration. It ends with this program at the latest; the caller calls Stop.
+// StartGuard runs `webhook` of the program with the flags as the admin, on free ports. It returns once the guard is ready and the
+// API server calls it. The guard ends with this program at the latest. The caller must call Stop.
 func (c *Cluster) StartGuard(ctx context.Context, program string, flags ...string) (*Guard, error) {
 	var guard *Guard
 	err := withFreshPorts(3, func(ports []int) error {
@@ -55,8 +55,7 @@ func (c *Cluster) StartGuard(ctx context.Context, program string, flags ...strin
 	return guard, err
 }
 
-// LaunchGuard starts the program as StartGuard does, and does not wait for it: for tests of the start itself. The caller
-// calls Stop.
+// LaunchGuard starts a guard like StartGuard, without waiting for it. The caller must call Stop.
 func (c *Cluster) LaunchGuard(program string, flags ...string) (*Guard, error) {
 	ports, err := freePorts(3)
 	if err != nil {
@@ -90,7 +89,7 @@ func (c *Cluster) launchGuard(program string, ports []int, flags []string) (*Gua
 	return guard, nil
 }
 
-// guardReady wants the guard to serve, and the API server to send reviews to it and to no other.
+// guardReady returns nil once the guard serves, and the API server sends reviews to this guard.
 func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
 	if err := probeOK(ctx, guard.client, guard.probes+"/readyz"); err != nil {
 		return err
@@ -112,8 +111,8 @@ func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
 	return asked(ctx, clients, guard)
 }
 
-// asked wants the API server to send the guard a review. The API server follows webhook configurations by a watch, so one that
-// it returns may not be in effect yet. The dry-run leaves no object and no record.
+// asked returns nil once the API server sends the guard a review. The API server watches webhook configurations, so a stored one
+// may not be in effect yet. The dry-run leaves no object and no record.
 func asked(ctx context.Context, clients kubernetes.Interface, guard *Guard) error {
 	before, err := guard.Requests(ctx)
 	if err != nil {
@@ -129,40 +128,40 @@ func asked(ctx context.Context, clients kubernetes.Interface, guard *Guard) erro
 		guard.before = after
 		return nil
 	}
-	return fmt.Errorf("the API server does not ask the guard yet: the answer to a reserved write is %v", err)
+	return fmt.Errorf("the API server does not call the guard yet: the answer to a reserved write is %v", err)
 }
 
-// Stop asks the guard to end, waits until it is gone, and kills it after half a minute.
+// Stop ends the guard by SIGTERM and waits for its end. It kills the guard after 30 s.
 func (g *Guard) Stop() { g.stop(guardEnd) }
 
-// Kill ends the guard at once, as kill -9 does.
+// Kill ends the guard by SIGKILL and waits for its end.
 func (g *Guard) Kill() {
-	_ = g.command.Process.Kill() // it may have ended by itself
+	_ = g.command.Process.Kill() // it may have ended already
 	<-g.done
 }
 
-// Signal sends a signal: SIGSTOP hangs the guard, SIGCONT lets it go on.
+// Signal sends a signal, such as SIGSTOP to suspend the guard and SIGCONT to resume it.
 func (g *Guard) Signal(signal syscall.Signal) error { return g.command.Process.Signal(signal) }
 
-// PID is the guard's process.
+// PID returns the process ID of the guard.
 func (g *Guard) PID() int { return g.command.Process.Pid }
 
-// Ended is closed once the guard has ended.
+// Ended returns a channel that is closed when the guard has ended.
 func (g *Guard) Ended() <-chan struct{} { return g.done }
 
-// URL is how the API server reaches the guard, without a path.
+// URL returns the URL by which the API server reaches the guard, without a path.
 func (g *Guard) URL() string { return g.url }
 
-// ProbesURL serves /healthz and /readyz.
+// ProbesURL returns the URL of /healthz and /readyz, without a path.
 func (g *Guard) ProbesURL() string { return g.probes }
 
-// MetricsURL serves /metrics.
+// MetricsURL returns the URL of /metrics, without a path.
 func (g *Guard) MetricsURL() string { return g.metrics }
 
-// Log returns what the guard has logged so far.
+// Log returns the log of the guard.
 func (g *Guard) Log() ([]byte, error) { return os.ReadFile(g.logPath) }
 
-// Requests returns how many reviews the guard has answered since StartGuard returned, by its own metrics.
+// Requests returns the number of reviews that the guard has answered since StartGuard returned, according to its metrics.
 func (g *Guard) Requests(ctx context.Context) (int, error) {
 	body, err := probe(ctx, g.client, g.metrics+"/metrics")
 	if err != nil {
@@ -183,8 +182,7 @@ func (g *Guard) Requests(ctx context.Context) (int, error) {
 	return total - g.before, nil
 }
 
-// Metric returns one value of the guard's metrics, by its name and labels as they are written there; 0 where it is not there
-// yet.
+// Metric returns one value of the guard's metrics, by its name and labels in the text format; 0 if it is absent.
 func (g *Guard) Metric(ctx context.Context, name string) (float64, error) {
 	body, err := probe(ctx, g.client, g.metrics+"/metrics")
 	if err != nil {
@@ -198,7 +196,7 @@ func (g *Guard) Metric(ctx context.Context, name string) (float64, error) {
 	return 0, nil
 }
 
-// Resident returns the bytes of memory that the guard holds; Linux only.
+// Resident returns the resident memory of the guard in bytes, on Linux only.
 func (g *Guard) Resident() (int, error) {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(g.PID()), "status"))
 	if err != nil {

@@ -12,9 +12,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// WriteKubeconfig writes a kubeconfig file, readable by its owner only, that means the same as the client
-// configuration: host, authority, token, client certificate, impersonation. Other fields of rest.Config (rates,
-// wrappers, dialers, plugins) have no place in such a file or are never set by this package, and are left out.
+// WriteKubeconfig writes a client configuration to a kubeconfig file that only its owner can read. It writes the host, the
+// authority, the token, the client certificate and the impersonated user, and leaves out all other fields of rest.Config.
 func WriteKubeconfig(path string, config *rest.Config) error {
 	const name = "testbed"
 	file := clientcmdapi.NewConfig()

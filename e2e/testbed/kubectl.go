@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Kubectl runs kubectl as the admin and returns what it prints. The error of a kubectl that failed wraps
-// [exec.ExitError] and shows what it printed to standard error. What kubectl caches stays in the cluster's directory.
+// Kubectl runs kubectl as the admin and returns its output. If kubectl fails, the error wraps [exec.ExitError] and contains its
+// standard error. kubectl's cache is in the cluster's directory.
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	command := c.KubectlCommand(ctx, args...)
 	var out, diagnostics bytes.Buffer
@@ -30,16 +30,16 @@ func (c *Cluster) Kubectl(ctx context.Context, args ...string) (stdout, stderr s
 	return out.String(), diagnostics.String(), err
 }
 
-// KubectlCommand is the command that Kubectl runs, not started, for callers who need its standard input or a further
-// environment variable. It is killed when ctx ends.
+// KubectlCommand returns the command that Kubectl runs, for callers that set its standard input or environment variables. It is
+// killed when ctx ends.
 func (c *Cluster) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 	command := c.commandContext(ctx, c.KubectlPath(), args...)
-	// Variables and not flags: a plugin's name must be the first argument, and a plugin inherits them.
+	// Variables instead of flags: a plugin's name must be the first argument, and a plugin inherits variables.
 	command.Env = append(c.environment(),
 		"KUBECONFIG="+c.Kubeconfig(),
 		"KUBECACHEDIR="+filepath.Join(c.dir, "home", "kubectl-cache"))
 	return command
 }
 
-// KubectlPath is the path of kubectl, built at [DefaultKubernetesVersion].
+// KubectlPath returns the path of kubectl at [DefaultKubernetesVersion].
 func (c *Cluster) KubectlPath() string { return c.programs["kubectl"] }

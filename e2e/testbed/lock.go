@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// lockPoll is how often a waiting builder tries again. A builder holds the lock for seconds to minutes.
+// lockPoll is the interval between attempts to get the lock. A builder holds it for seconds to minutes.
 const lockPoll = 200 * time.Millisecond
 
-// lockFile takes an exclusive flock(2) lock on the file, which it creates, and returns what releases it. The system
-// releases the lock too when the process ends, however it ends. If another holder has it, lockFile calls waiting once
-// and waits until ctx ends. The file stays: removing it would let two holders lock two files of one name.
+// lockFile creates the file, takes an exclusive flock(2) lock on it, and returns a function that releases the lock. The end of the
+// process releases it too. If another process has the lock, lockFile calls waiting once and waits until ctx ends. The file
+// remains: after a removal, two processes could lock two files of one name.
 func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -29,7 +29,7 @@ func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), 
 	return func() { _ = file.Close() }, nil
 }
 
-// waitForLock polls, for a flock call that blocks could not be ended by ctx.
+// waitForLock polls, because ctx could not end a blocking call of flock.
 func waitForLock(ctx context.Context, file *os.File, waiting func()) error {
 	for first := true; ; first = false {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

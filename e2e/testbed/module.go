@@ -14,18 +14,18 @@ import (
 	"strings"
 )
 
-// moduleFile is the part of `go mod edit -json` that a generated module needs.
+// moduleFile is the necessary part of the output of `go mod edit -json`.
 type moduleFile struct {
 	Go      string
 	Replace []struct{ Old, New struct{ Path string } }
 }
 
-// download is the part of `go mod download -json` that a generated module needs.
+// download is the necessary part of the output of `go mod download -json`.
 type download struct{ GoMod, Error string }
 
-// writeModule writes into directory the go.mod of a module whose only purpose is to build programs of the release. A
-// program of a module with replace directives cannot be had with `go install package@version`.
-func writeModule(ctx context.Context, folder string, release Release) error {
+// writeModule writes the go.mod of a module that builds programs of the release. `go install package@version` does not support
+// modules with replace directives, such as Kubernetes.
+func writeModule(ctx context.Context, dir string, release Release) error {
 	source, err := downloadModule(ctx, release)
 	if err != nil {
 		return err
@@ -35,15 +35,15 @@ func writeModule(ctx context.Context, folder string, release Release) error {
 		return err
 	}
 	content := moduleText(release, parsed)
-	if err := os.WriteFile(filepath.Join(folder, "go.mod"), []byte(content), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(content), 0o644); err != nil {
 		return fmt.Errorf("write the module that builds %s: %w", release.Project, err)
 	}
 	return nil
 }
 
-// downloadModule fetches the release's module and returns the path of its go.mod.
+// downloadModule downloads the release's module and returns the path of its go.mod.
 func downloadModule(ctx context.Context, release Release) (string, error) {
-	// The command reports an unknown version as JSON and fails; the JSON says more than the exit status.
+	// For an unknown version the command fails, and its JSON contains the reason.
 	output, runErr := runGo(ctx, os.TempDir(), "mod", "download", "-json", release.Module+"@"+release.Version)
 	var answer download
 	if err := json.Unmarshal(output, &answer); err != nil {
@@ -70,8 +70,8 @@ func readModule(ctx context.Context, path string) (moduleFile, error) {
 	return parsed, nil
 }
 
-// moduleText is a go.mod that requires the release. It keeps the release's own go line, since that sets the defaults
-// of GODEBUG in the programs, and points every staging module at the version that belongs to the release.
+// moduleText returns a go.mod that requires the release, and the staging modules of the same version. It has the go line of the
+// release, which sets the defaults of GODEBUG in the programs.
 func moduleText(release Release, source moduleFile) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "module testbed.local/%s\n\ngo %s\n\nrequire %s %s\n",
@@ -82,8 +82,8 @@ func moduleText(release Release, source moduleFile) string {
 	return text.String()
 }
 
-// stagingModules lists the modules that Kubernetes keeps in its own tree under ./staging and publishes apart. Other
-// local replacements (etcd has some) need nothing: the release requires them at the version that is published.
+// stagingModules returns the modules that Kubernetes has in ./staging and publishes separately. Other local replacements, such as
+// etcd's, need no directive: the release requires their published version.
 func stagingModules(source moduleFile) []string {
 	var paths []string
 	for _, replace := range source.Replace {
@@ -94,11 +94,10 @@ func stagingModules(source moduleFile) []string {
 	return paths
 }
 
-// explainBuild says, after a failed build, whether a staging module of the release is missing: a few patch releases
-// of Kubernetes were published without one (1.33.5 for example), and the compiler's own message is hard to read.
-// It returns nil when all of them are there.
-func explainBuild(ctx context.Context, folder string, release Release) error {
-	parsed, err := readModule(ctx, filepath.Join(folder, "go.mod"))
+// explainBuild returns an error if a staging module of the release is missing, and nil otherwise. A few patch releases of
+// Kubernetes lack one (such as 1.33.5), and the compiler's message does not tell the reason.
+func explainBuild(ctx context.Context, dir string, release Release) error {
+	parsed, err := readModule(ctx, filepath.Join(dir, "go.mod"))
 	if err != nil {
 		return err
 	}
@@ -116,7 +115,7 @@ func explainBuild(ctx context.Context, folder string, release Release) error {
 	return firstModuleError(release, output)
 }
 
-// firstModuleError reads the stream of JSON objects that `go list -m -json` prints.
+// firstModuleError returns the first error in the output of `go list -m -json`.
 func firstModuleError(release Release, output []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(output))
 	for decoder.More() {

@@ -5,17 +5,17 @@ package testbed
 
 import "fmt"
 
-// ContainerdVersion is the release of the container runtime of a node. Kubelets of 1.36 and later want containerd 2.
+// ContainerdVersion is the release of a node's container runtime. Kubelets of 1.36 and later require containerd 2.
 const ContainerdVersion = "v2.4.2"
 
-// HelmVersion and Helm3Version are the releases of the two lines of Helm that the chart is tested with.
+// HelmVersion and Helm3Version are the Helm releases that test the chart.
 const (
 	HelmVersion  = "v4.3.1"
 	Helm3Version = "v3.22.0"
 )
 
-// ContainerdTool is the program with that name under cmd/ of containerd at [ContainerdVersion]: "containerd",
-// "containerd-shim-runc-v2" or "ctr". All of one version lie in one directory, where containerd finds its shim.
+// ContainerdTool returns the program with this name under cmd/ of containerd at [ContainerdVersion]: "containerd",
+// "containerd-shim-runc-v2" or "ctr". All programs of one version are in one directory, where containerd finds its shim.
 func ContainerdTool(name string) Tool {
 	const module = "github.com/containerd/containerd/v2"
 	return Tool{
@@ -30,14 +30,14 @@ func ContainerdTool(name string) Tool {
 	}
 }
 
-// Helm is the tool "helm" at [HelmVersion].
+// Helm returns the tool "helm" at [HelmVersion].
 func Helm() Tool { return helmTool("helm", "helm.sh/helm/v4", HelmVersion, "") }
 
-// Helm3 is the tool "helm3" at [Helm3Version].
+// Helm3 returns the tool "helm3" at [Helm3Version].
 func Helm3() Tool {
 	const module = "helm.sh/helm/v3"
-	// The release of Kubernetes whose client-go it is built with: `helm template` and `helm lint` take it for the cluster's.
-	// Helm 4 reads it from its own build information.
+	// The Kubernetes version of its client-go. `helm template` and `helm lint` use it as the version of the cluster. Helm 4 reads it
+	// from its build information.
 	const major, minor = 1, 37
 	stamp := func(holder string) string {
 		return fmt.Sprintf(" -X %[1]s/pkg/%[2]s.k8sVersionMajor=%[3]d -X %[1]s/pkg/%[2]s.k8sVersionMinor=%[4]d",

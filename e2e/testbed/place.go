@@ -13,16 +13,16 @@ import (
 	"strconv"
 )
 
-// A Place is where the components of a cluster run, and how this program reaches them there. The zero value is loopback of
-// this machine.
+// A Place is the network in which the components of a cluster run, and the way to reach it. The zero value is loopback of this
+// machine.
 type Place struct {
-	// Address is the IP address that the components listen on and that the API server publishes as the Service
-	// "kubernetes". Empty means 127.0.0.1, which it does not publish.
+	// Address is the IP address of the components. The API server publishes it in the Service "kubernetes". Empty means 127.0.0.1,
+	// which is not published.
 	Address string
-	// Enter is put before every command that the cluster runs, kubectl included: the path of a program and arguments with
-	// which it becomes (exec(2), without a fork) the program that follows them.
+	// Enter precedes every command of the cluster, including kubectl. It has the path and arguments of a program that executes the
+	// rest of its arguments by exec(2), without a fork.
 	Enter []string
-	// Dial reaches the place from this program. Nil means that an ordinary connection does.
+	// Dial connects this program to the place. Nil means an ordinary connection.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -30,7 +30,7 @@ func (p Place) address() string { return cmp.Or(p.Address, loopback) }
 
 func (p Place) isLoopback() bool { return net.ParseIP(p.address()).IsLoopback() }
 
-// addresses are those that certificates of servers are good for.
+// addresses returns the addresses in the certificates of servers.
 func (p Place) addresses() []net.IP {
 	addresses := []net.IP{net.ParseIP(loopback), net.ParseIP(apiServiceAddress)}
 	if p.isLoopback() {
@@ -43,19 +43,19 @@ func (c *Cluster) hostPort(port int) string {
 	return net.JoinHostPort(c.config.Place.address(), strconv.Itoa(port))
 }
 
-// command is a program in the cluster's place.
+// command returns the command that runs a program in the cluster's place.
 func (c *Cluster) command(path string, arguments ...string) *exec.Cmd {
 	line := slices.Concat(c.config.Place.Enter, []string{path}, arguments)
 	return exec.Command(line[0], line[1:]...)
 }
 
-// commandContext is command for a program that is killed when ctx ends.
+// commandContext is like command, but kills the program when ctx ends.
 func (c *Cluster) commandContext(ctx context.Context, path string, arguments ...string) *exec.Cmd {
 	line := slices.Concat(c.config.Place.Enter, []string{path}, arguments)
 	return exec.CommandContext(ctx, line[0], line[1:]...)
 }
 
-// plainClient is an HTTP client that reaches the cluster's place.
+// plainClient returns an HTTP client for the cluster's place.
 func (c *Cluster) plainClient() *http.Client {
 	if c.config.Place.Dial == nil {
 		return http.DefaultClient

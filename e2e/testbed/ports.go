@@ -14,19 +14,18 @@ import (
 const (
 	loopback = "127.0.0.1"
 
-	// Ports are drawn from below the range that systems give to outgoing connections (32768 and up on Linux, 49152 and
-	// up elsewhere) and to Kubernetes' node ports (30000 and up): so a component that is restarted on its port finds
-	// it free.
+	// The range is below the ports of outgoing connections (32768 and up on Linux, 49152 and up elsewhere) and of NodePorts (30000
+	// and up). So a restarted component finds its port free.
 	firstPort, lastPort = 20000, 29999
 
-	// portAttempts bounds how often a component is started anew because another program took its port first.
+	// portAttempts is the max number of starts of a component whose port another program has taken.
 	portAttempts = 5
 )
 
-// freePorts draws as many ports as asked, all different and free at this moment. Any of them may be taken before it
-// is used: withFreshPorts is for that.
+// freePorts returns different random ports that are free now. Another program may take one before it is used: withFreshPorts
+// handles that.
 func freePorts(count int) ([]int, error) {
-	const draws = 1000 // far more than the range needs unless the machine has hardly a free port
+	const draws = 1000 // enough unless the machine has hardly a free port
 	taken := map[int]bool{}
 	var ports []int
 	for range draws {
@@ -39,7 +38,7 @@ func freePorts(count int) ([]int, error) {
 		}
 		taken[port] = true
 	}
-	return nil, fmt.Errorf("found no %d free ports between %d and %d on %s; end other testbeds",
+	return nil, fmt.Errorf("find %d free ports between %d and %d on %s: too few: end other testbeds",
 		count, firstPort, lastPort, loopback)
 }
 
@@ -51,8 +50,7 @@ func canListen(port int) bool {
 	return listener.Close() == nil
 }
 
-// withFreshPorts calls start with newly drawn ports until it succeeds, fails with another error than errPortTaken, or
-// has lost the race for a port portAttempts times.
+// withFreshPorts calls start with new random ports, up to portAttempts times, as long as it returns errPortTaken.
 func withFreshPorts(count int, start func(ports []int) error) error {
 	var err error
 	for range portAttempts {
@@ -64,7 +62,7 @@ func withFreshPorts(count int, start func(ports []int) error) error {
 			return err
 		}
 	}
-	return fmt.Errorf("lost the race for a port %d times: %w", portAttempts, err)
+	return fmt.Errorf("get a port in %d attempts: %w", portAttempts, err)
 }
 
 func hostPort(port int) string {

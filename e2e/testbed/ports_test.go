@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestWithFreshPortsTriesAgainOnlyAfterALostRace(t *testing.T) {
+func TestWithFreshPortsRetriesOnlyIfAPortIsTaken(t *testing.T) {
 	errOther := errors.New("broken otherwise")
 	tests := map[string]struct {
 		answers []error
@@ -53,7 +53,7 @@ func lostRaces(count int) []error {
 }
 
 func TestFreePortsAreAllDifferent(t *testing.T) {
-	const count = 300 // so many that draws which are not held against each other repeat one in 99 of 100 runs
+	const count = 300 // enough for a repeated port in 99 of 100 runs if draws were not compared
 	ports, err := freePorts(count)
 	if err != nil {
 		t.Fatal(err)
@@ -71,11 +71,11 @@ func TestCanListenSeesATakenPort(t *testing.T) {
 	}
 	defer func() { _ = listener.Close() }()
 	if canListen(listener.Addr().(*net.TCPAddr).Port) {
-		t.Error("canListen says that a port is free on which the test listens")
+		t.Error("canListen reports a used port as free")
 	}
 }
 
-func TestAComponentOnATakenPortReportsALostRace(t *testing.T) {
+func TestAComponentReportsATakenPort(t *testing.T) {
 	path := t.TempDir() + "/component.log"
 	lines := strings.Repeat("what an earlier process wrote: address already in use\n", 3)
 	tests := map[string]struct {
@@ -90,7 +90,7 @@ func TestAComponentOnATakenPortReportsALostRace(t *testing.T) {
 			p := startShell(t, path, lines, test.script)
 			err := p.awaitReady(t.Context(), neverReady)
 			if got := errors.Is(err, errPortTaken); got != test.want {
-				t.Errorf("a lost race: %t, want %t; error: %v", got, test.want, err)
+				t.Errorf("port taken: %t, want %t; error: %v", got, test.want, err)
 			}
 			if !strings.Contains(err.Error(), "bind:") {
 				t.Errorf("error = %v, want the end of the log in it", err)

@@ -14,24 +14,23 @@ import (
 	"time"
 )
 
-// A process is a child that is waited for from its first moment, so that its end is always known.
+// A process is a child process. A goroutine waits for its end from the start.
 type process struct {
 	name    string
 	command *exec.Cmd
-	done    chan struct{} // closed once the process has ended and was reaped
-	err     error         // why it ended; only to be read after done is closed
+	done    chan struct{} // closed when the process has ended and was reaped
+	err     error         // of command.Wait; read it only after done is closed
 
-	// Where a component writes, and where in that file this process began; for messages.
+	// The path of the log, and its size at the start of the process, for messages.
 	logPath  string
 	logStart int64
 }
 
-// startProcess starts the command in a new process group, so that a Ctrl-C in the terminal reaches this
-// program only and the children are ended in order.
+// startProcess starts the command in a new process group. So a Ctrl-C in the terminal reaches only this program, which then ends its
+// children in order.
 //
-// On Linux the child gets SIGKILL when its parent dies (see childAttributes). The kernel means by that the parent
-// thread, not the process, and the Go runtime may end a thread whose goroutine is gone. So one goroutine starts the
-// child and waits for it, locked to its thread the whole time: the thread lives as long as the child does.
+// On Linux the child gets SIGKILL when its parent thread ends (see childAttributes), and the Go runtime may end a thread whose
+// goroutine has ended. Therefore one goroutine starts the child and waits for it, locked to its thread.
 func startProcess(name string, command *exec.Cmd) (*process, error) {
 	command.SysProcAttr = childAttributes()
 	started := make(chan error)
@@ -52,7 +51,7 @@ func startProcess(name string, command *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// ended tells whether the process is gone.
+// ended reports whether the process has ended.
 func (p *process) ended() bool {
 	select {
 	case <-p.done:
@@ -62,13 +61,13 @@ func (p *process) ended() bool {
 	}
 }
 
-// stop asks the process to end, kills it if it has not ended after grace, and returns once it is gone. It may be
-// called more than once, and on a nil process.
+// stop sends SIGTERM, kills the process if it has not ended after grace, and waits for its end. It may be called more than once, and
+// on a nil process.
 func (p *process) stop(grace time.Duration) {
 	if p == nil {
 		return
 	}
-	// os.Process refuses to signal a process that was reaped, so a reused pid is never hit; the error means just that.
+	// os.Process does not signal a reaped process, so no other process with a reused PID gets the signal.
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
@@ -80,7 +79,7 @@ func (p *process) stop(grace time.Duration) {
 	}
 }
 
-// failure describes how the process ended or why it is not ready, with the end of its log.
+// failure returns an error with the reason and the end of the process's log.
 func (p *process) failure(reason error) error {
 	tail := logTail(p.logPath, p.logStart)
 	if bytes.Contains(tail, []byte("address already in use")) && p.ended() {
@@ -96,10 +95,10 @@ func killGroup(pid int) error {
 	return nil
 }
 
-// tailBytes of a log are some 20 to 40 lines of Kubernetes' and etcd's.
+// tailBytes is the max size of a log in an error: about 20 to 40 lines of Kubernetes and etcd.
 const tailBytes = 6 << 10
 
-// logTail is the end of what a log file holds from the offset on. A log that cannot be read is described in its place.
+// logTail returns the end of a log file after the offset. If the log cannot be read, it returns the error as text.
 func logTail(path string, offset int64) []byte {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -108,7 +107,7 @@ func logTail(path string, offset int64) []byte {
 	return lastLines(content[min(offset, int64(len(content))):])
 }
 
-// lastLines cuts text to its last tailBytes, without the line that this breaks.
+// lastLines returns the complete lines in the last tailBytes of text.
 func lastLines(text []byte) []byte {
 	text = bytes.TrimSpace(text)
 	if len(text) <= tailBytes {

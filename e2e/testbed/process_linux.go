@@ -5,8 +5,8 @@ package testbed
 
 import "syscall"
 
-// childAttributes puts a child into a new process group, and has the kernel kill it when the thread that
-// started it ends (prctl(2), PR_SET_PDEATHSIG): nothing that the testbed starts survives it, even after kill -9.
+// childAttributes puts a child into a new process group. The kernel kills the child when the thread that started it ends
+// (PR_SET_PDEATHSIG of prctl(2)), so no child survives the testbed, even after kill -9.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// TestKilledParentTakesItsChildrenAlong runs this test binary again as a program that starts a child and is then killed
-// with SIGKILL. The child holds the writing end of a pipe: the pipe ends when the child does.
-func TestKilledParentTakesItsChildrenAlong(t *testing.T) {
+// TestChildrenEndWithTheirKilledParent runs this test binary again as a parent that starts a child, and kills the parent with
+// SIGKILL. The child holds the writing end of a pipe, which closes when the child ends.
+func TestChildrenEndWithTheirKilledParent(t *testing.T) {
 	if os.Getenv("TESTBED_ACT_AS_PARENT") != "" {
 		actAsParent()
 	}
@@ -48,7 +48,7 @@ func TestKilledParentTakesItsChildrenAlong(t *testing.T) {
 	}
 }
 
-// actAsParent starts a child from a goroutine that ends, and lives until it is killed.
+// actAsParent starts a child from a goroutine that ends, and then waits until it is killed.
 func actAsParent() {
 	command := exec.Command("sh", "-c", "echo up >&3; exec sleep 100")
 	command.ExtraFiles = []*os.File{os.NewFile(3, "holder")}

@@ -7,8 +7,8 @@ package testbed
 
 import "syscall"
 
-// childAttributes puts a child into a new process group. Only Linux can also end it with its parent: elsewhere
-// a testbed that is killed with SIGKILL leaves its processes behind.
+// childAttributes puts a child into a new process group. Only Linux can end it with its parent: on other systems, the processes of
+// a testbed survive its SIGKILL.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

@@ -17,8 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// longGrace is far more than a process needs to end. A test whose process does not end by itself fails on the whole
-// run's deadline, not on this.
+// longGrace is much longer than a process needs to end. If it does not end, the deadline of the test run fails the test.
 const longGrace = time.Hour
 
 func TestStopEndsEveryKindOfProcess(t *testing.T) {
@@ -51,7 +50,7 @@ func TestStopEndsEveryKindOfProcess(t *testing.T) {
 	}
 }
 
-func TestStopOfNoProcessIsNothing(*testing.T) {
+func TestStopOfANilProcess(*testing.T) {
 	var none *process
 	none.stop(longGrace)
 }
@@ -62,7 +61,7 @@ func TestStartOfAMissingProgramIsAnError(t *testing.T) {
 	}
 }
 
-func TestAwaitReadyReturnsTheLastAnswerWhenTimeIsUp(t *testing.T) {
+func TestAwaitReadyReturnsTheLastErrorAtTheTimeout(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	errLate := errors.New("time is up")
 	p := startShell(t, t.TempDir()+"/component.log", "", "exec sleep 1000")
@@ -97,7 +96,7 @@ var errNeverReady = errors.New("never ready")
 
 func neverReady(context.Context) error { return errNeverReady }
 
-// startUp starts a shell script and returns when it has printed its first line.
+// startUp starts a shell script and waits for its first line.
 func startUp(t *testing.T, script string) *process {
 	t.Helper()
 	output, input, err := os.Pipe()
@@ -118,7 +117,7 @@ func startUp(t *testing.T, script string) *process {
 	return p
 }
 
-// startShell starts a shell script that appends to a log that already holds earlier text.
+// startShell starts a shell script that appends to a log with earlier text.
 func startShell(t *testing.T, path, earlier, script string) *process {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(earlier), 0o600); err != nil {

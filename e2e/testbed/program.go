@@ -12,25 +12,25 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// A Program is one more program that runs in the cluster's [Place], with the cluster's environment.
+// A Program is an additional program in the cluster's [Place], with the cluster's environment.
 type Program struct {
-	// Name names the program in messages, and its log, Dir()/logs/Name.log, to which each start appends.
+	// Name is the name of the program in messages. Each start appends to the log Dir()/logs/Name.log.
 	Name string
-	// Path is the program's file, and Args its arguments.
+	// Path is the path of the program, and Args are its arguments.
 	Path string
 	Args []string
-	// Env, in the form "KEY=value", is added to the environment that the components have, and overrides it.
+	// Env has additional environment variables as "KEY=value". They override those of the components.
 	Env []string
-	// Ready returns nil once the program is ready; it is asked every 50 ms. Nil means ready at once.
+	// Ready returns nil once the program is ready, and is called every 50 ms. A nil function means ready at once.
 	Ready func(ctx context.Context) error
 }
 
-// A Process is a running [Program]. Its methods may be called by several goroutines.
+// A Process is a running [Program]. It is safe for concurrent use.
 type Process struct{ *process }
 
-// StartProgram starts the program and returns once it is ready. Like every process of the cluster, on Linux it ends with
-// this program at the latest; Cluster.Stop does not end it, so the caller must call Stop. A program that does not get ready
-// within two minutes is ended, and the error shows the end of its log.
+// StartProgram starts the program and returns once it is ready. On Linux it ends with this program at the latest. Cluster.Stop does
+// not end it: the caller must call Stop. If the program is not ready after two minutes, StartProgram ends it and returns an error
+// with the end of its log.
 func (c *Cluster) StartProgram(ctx context.Context, program Program) (*Process, error) {
 	started, err := c.run(launch{program: program.Name, path: program.Path, flags: program.Args, env: program.Env})
 	if err != nil {
@@ -49,31 +49,31 @@ func (c *Cluster) StartProgram(ctx context.Context, program Program) (*Process, 
 	return &Process{started}, nil
 }
 
-// Stop asks the process to end, kills it if it has not ended after 2 s, and returns once it is gone. It may be called more
-// than once, and on a nil Process.
+// Stop sends SIGTERM, kills the process if it has not ended after 2 s, and waits for its end. It may be called more than once, and
+// on a nil Process.
 func (p *Process) Stop() {
 	if p != nil {
 		p.stop(stopGrace)
 	}
 }
 
-// PID is the process's id.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.command.Process.Pid }
 
-// Ended is closed once the process has ended.
+// Ended returns a channel that is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.done }
 
-// Command is a program in the cluster's place, not started: its environment holds nothing of this program's but PATH, and
-// KUBECONFIG names the admin's. It is killed when ctx ends.
+// Command returns a command that runs a program in the cluster's place. Its environment has only PATH of this program, and
+// KUBECONFIG is the admin's. It is killed when ctx ends.
 func (c *Cluster) Command(ctx context.Context, path string, args ...string) *exec.Cmd {
 	command := c.commandContext(ctx, path, args...)
 	command.Env = append(c.environment(), "KUBECONFIG="+c.Kubeconfig())
 	return command
 }
 
-// CertificateConfig is a client configuration that authenticates with a new certificate: to the API server its common name
-// is the user and its organizations are the groups. The files of the certificate and its key are CertFile and KeyFile of the
-// result, named after name; the certificate is good for a server at the cluster's place too.
+// CertificateConfig returns a client configuration with a new certificate. For the API server, its common name is the user and its
+// organizations are the groups. It is valid for a server in the cluster's place too. CertFile and KeyFile of the result are the
+// paths of the certificate and its key, which contain name.
 func (c *Cluster) CertificateConfig(name string, subject pkix.Name) (*rest.Config, error) {
 	pair, err := c.identity.authority.issue(name, subject)
 	if err != nil {

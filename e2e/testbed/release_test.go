@@ -83,7 +83,7 @@ func TestKubectlIsOfTheDefaultRelease(t *testing.T) {
 	}
 }
 
-func TestModuleTextReplacesStagingModulesOnly(t *testing.T) {
+func TestModuleTextReplacesOnlyStagingModules(t *testing.T) {
 	source, err := readModule(t.Context(), absolute(t, "testdata/kubernetes.mod"))
 	if err != nil {
 		t.Fatal(err)

@@ -13,14 +13,14 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// StartUnguarded starts a second kube-apiserver on the same etcd that asks no validating webhook, for tests which need a
-// state that the guard does not let come about. It ends with the cluster.
+// StartUnguarded starts a second kube-apiserver on the same etcd. It calls no validating webhook, so that tests can write states
+// that the guard denies. It ends with the cluster.
 func (c *Cluster) StartUnguarded(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(c.AdminConfig())
 	if err != nil {
 		return fmt.Errorf("make a client of the API server: %w", err)
 	}
-	if c.unguardedPort != 0 { // it was started before, and comes back where its clients look for it
+	if c.unguardedPort != 0 { // a restart uses the same port
 		return c.startUnguarded(ctx, client)
 	}
 	return withFreshPorts(1, func(ports []int) error {
@@ -42,10 +42,10 @@ func (c *Cluster) startUnguarded(ctx context.Context, client *http.Client) error
 	})
 }
 
-// StopUnguarded stops it; StartUnguarded brings it back.
+// StopUnguarded stops the API server that StartUnguarded has started.
 func (c *Cluster) StopUnguarded() { c.stop(&c.unguarded) }
 
-// UnguardedConfig is AdminConfig for the API server that StartUnguarded has started.
+// UnguardedConfig is like AdminConfig for the API server that StartUnguarded has started.
 func (c *Cluster) UnguardedConfig() *rest.Config {
 	config := c.AdminConfig()
 	config.Host = "https://" + c.hostPort(c.unguardedPort)

@@ -13,8 +13,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Advice tells an administrator what to do about a record, on one line. Commands in it are quoted for a shell. It is never
-// empty.
+// Advice tells an administrator on one line what to do about a record; never "". Commands in it are quoted for a shell.
 func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	switch spec.Outcome {
 	case v1alpha1.WouldDeny:
@@ -107,7 +106,6 @@ func controlPlane() []string {
 	}
 }
 
-// serviceAccount splits the user name of a ServiceAccount.
 func serviceAccount(user string) (namespace, name string, ok bool) {
 	rest, ok := strings.CutPrefix(user, "system:serviceaccount:")
 	if !ok {

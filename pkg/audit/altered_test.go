@@ -59,8 +59,14 @@ func TestARecordThatWasTamperedWithIsNotSound(t *testing.T) {
 		t.Fatal("a record that nobody has tampered with is not sound")
 	}
 	for name, edit := range map[string]func(*v1alpha1.AuditRecord){
-		"a count at the maximum":    func(r *v1alpha1.AuditRecord) { r.Spec.Counts[0].Count, r.Spec.Count = math.MaxInt64, math.MaxInt64 },
-		"the sum at the maximum":    func(r *v1alpha1.AuditRecord) { r.Spec.Count = math.MaxInt64 },
+		"a count at the maximum": func(r *v1alpha1.AuditRecord) { r.Spec.Counts[0].Count, r.Spec.Count = math.MaxInt64, math.MaxInt64 },
+		"the sum at the maximum": func(r *v1alpha1.AuditRecord) { r.Spec.Count = math.MaxInt64 },
+		"counts whose sum wraps round to their count": func(r *v1alpha1.AuditRecord) {
+			r.Spec.Counts = []v1alpha1.ReplicaCount{
+				{Replica: "a", Count: math.MaxInt64}, {Replica: "b", Count: math.MaxInt64}, {Replica: "c", Count: 9},
+			}
+			r.Spec.Count = 7
+		},
 		"a sum that is too low":     func(r *v1alpha1.AuditRecord) { r.Spec.Count = 1 },
 		"a count below zero":        func(r *v1alpha1.AuditRecord) { r.Spec.Counts[0].Count, r.Spec.Count = -3, 1 },
 		"no counts":                 func(r *v1alpha1.AuditRecord) { r.Spec.Counts = nil },
@@ -108,6 +114,10 @@ func TestTimesOutsideOfTheWindowAreFound(t *testing.T) {
 		"years before": func(r *v1alpha1.AuditRecord) { r.Spec.FirstTime = metav1.NewMicroTime(time.Unix(0, 0)) },
 		"years after": func(r *v1alpha1.AuditRecord) {
 			r.Spec.LastTime = metav1.NewMicroTime(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
+		},
+		"at the end of the window": func(r *v1alpha1.AuditRecord) {
+			start, _ := WindowOf(r.Name)
+			r.Spec.LastTime = metav1.NewMicroTime(start.Add(Window))
 		},
 	} {
 		edited := counted()

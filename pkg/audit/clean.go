@@ -8,8 +8,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Clean makes the texts of a record printable: another client may have created it, with texts that control a terminal. It does
-// not change what the guard wrote. It removes the managed fields.
+// Clean makes all texts of a record printable, and changes none that the guard wrote. It removes the managed fields.
 func Clean(record *v1alpha1.AuditRecord) {
 	record.ManagedFields = nil
 	for _, texts := range []map[string]string{record.Labels, record.Annotations} {
@@ -53,4 +52,30 @@ func cleanAll(values []string, limit int) {
 	for i := range values {
 		cleanEach(limit, &values[i])
 	}
+}
+
+// Bounds of the texts of a record, in bytes, below those of the custom resource's schema, which count characters.
+const (
+	maxOperation = 16
+	maxLabel     = 64
+	maxResource  = 2*(maxName+1+maxLabel) + 1
+	maxPath      = 200
+	maxMessage   = 2048
+	maxName      = 256
+	maxUID       = 64
+	maxItems     = 32
+
+	maxJustification = 2000
+)
+
+// printables bounds a list too; nil stays nil.
+func printables(texts []string, max int) []string {
+	if len(texts) == 0 {
+		return nil
+	}
+	result := make([]string, 0, min(len(texts), maxItems))
+	for _, one := range texts[:min(len(texts), maxItems)] {
+		result = append(result, text.Printable(one, max))
+	}
+	return result
 }

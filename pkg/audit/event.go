@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit defines events and records: which events share a record, how records merge, and how an administrator filters and
-// summarizes them. It stores nothing.
+// Package audit defines events and records, and how records merge, are filtered and are summarized. It stores nothing.
 package audit
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -22,12 +22,10 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Window is the span of time in which equal events share a record. Windows start at multiples of it, so that every replica
-// puts an event into the same record without asking another.
+// Window is the span of time in which equal events share a record. It starts at multiples of itself, equally in every replica.
 const Window = 10 * time.Minute
 
-// Event is one write to a reserved resource that was denied, or allowed with a record. Its texts are foreign: unbounded, and not
-// safe to print, until Record bounds them.
+// Event is one write that was denied, or allowed with a record. Its texts are unbounded and not safe to print until Record bounds them.
 type Event struct {
 	Time       time.Time
 	RequestUID string
@@ -66,8 +64,7 @@ func (e *Event) FloodedByUser() Event {
 	return flooded
 }
 
-// FloodedOfUser returns the event as it is counted when even the records of FloodedByUser come too fast. It shares a record
-// with all others of its outcome, caller and user.
+// FloodedOfUser returns the event as it is counted when FloodedByUser gives too many records: one per outcome, caller and user.
 func (e *Event) FloodedOfUser() Event {
 	flooded := e.Flooded()
 	flooded.Message = "Writes by this user came too fast for a record each. The guard's log has every one."
@@ -76,8 +73,7 @@ func (e *Event) FloodedOfUser() Event {
 	return flooded
 }
 
-// Flooded returns the event as it is counted when too many users are new: it shares one record a minute with all others of
-// its outcome and caller, of any user and any write.
+// Flooded returns the event as it is counted when too many users are new: one record a minute for each outcome and caller.
 func (e *Event) Flooded() Event {
 	return Event{
 		Time:       e.Time,
@@ -100,12 +96,7 @@ func (e *Event) Ends() time.Time {
 	return e.Time.UTC().Truncate(window).Add(window)
 }
 
-func (e *Event) window() time.Duration {
-	if e.flood > 0 {
-		return e.flood
-	}
-	return Window
-}
+func (e *Event) window() time.Duration { return cmp.Or(e.flood, Window) }
 
 // nameTime is how a record's name states the start of its window.
 const nameTime = "20060102t1504"
@@ -203,3 +194,16 @@ func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 	record.Spec.LastRequestUID, record.Spec.Replica = counted.LastRequestUID, replica
 	return record
 }
+
+// Reasons of a record whose outcome is Tampered. No decision has them.
+const (
+	// RegistrationChanged: the webhook configuration was edited.
+	RegistrationChanged = "RegistrationChanged"
+	// RegistrationDeleted: the webhook configuration was deleted.
+	RegistrationDeleted = "RegistrationDeleted"
+	// LeaseHeld: the leader-election lease named a term that no replica asks for.
+	LeaseHeld = "LeaseHeld"
+)
+
+// TamperedReasons returns them, in the order in which people should read them.
+func TamperedReasons() []string { return []string{RegistrationDeleted, RegistrationChanged, LeaseHeld} }

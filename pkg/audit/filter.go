@@ -66,18 +66,51 @@ func contains(text, part string) bool {
 
 func isWord(text, word string) bool { return word == "" || strings.EqualFold(text, word) }
 
-// Newest sorts records as SortNewestFirst does, and returns the first of them: limit at most, or all if limit is 0.
+// Newest sorts records by their last write, the newest first, then by name. It returns limit of them at most, or all if limit is 0.
 func Newest(records []v1alpha1.AuditRecord, limit int) []v1alpha1.AuditRecord {
-	SortNewestFirst(records)
+	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
+		return cmp.Or(b.Spec.LastTime.Compare(a.Spec.LastTime.Time), strings.Compare(a.Name, b.Name))
+	})
 	if limit > 0 {
 		return records[:min(len(records), limit)]
 	}
 	return records
 }
 
-// SortNewestFirst sorts records by their last write, and records with equal times by their names.
-func SortNewestFirst(records []v1alpha1.AuditRecord) {
-	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
-		return cmp.Or(b.Spec.LastTime.Compare(a.Spec.LastTime.Time), strings.Compare(a.Name, b.Name))
-	})
+// Named returns the names that contain a part. It ignores case.
+func Named(records []v1alpha1.AuditRecord, part string) []string {
+	var names []string
+	for i := range records {
+		if contains(records[i].Name, part) {
+			names = append(names, records[i].Name)
+		}
+	}
+	return names
+}
+
+// minPrefix is what similar names share: the year and the month of their records.
+const minPrefix = len("200601")
+
+// Near returns up to three names that share the longest beginning with the given one. It returns nil if none is similar.
+func Near(records []v1alpha1.AuditRecord, name string) []string {
+	name = strings.ToLower(name)
+	var names []string
+	for i := range records {
+		if shared(records[i].Name, name) >= minPrefix {
+			names = append(names, records[i].Name)
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(shared(b, name), shared(a, name)) })
+	return names[:min(len(names), 3)]
+}
+
+// shared is the length of the common prefix.
+func shared(a, b string) int {
+	length := min(len(a), len(b))
+	for i := range length {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return length
 }

@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package authorize checks whether a cluster is ready (Preflight), and applies the reserved manifests and proves the
-// credential (Authorize). Everything derives from the reserved set.
+// Package authorize checks whether a cluster is ready, applies the reserved manifests, and proves the credential.
 package authorize
 
 import (

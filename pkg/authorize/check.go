@@ -6,7 +6,14 @@ package authorize
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // Status is the result of one check.
@@ -29,20 +36,21 @@ type Check struct {
 	Remedy  string `json:"remedy"`
 }
 
+func pass(message string) Check         { return Check{Status: Pass, Message: message} }
+func fail(message, remedy string) Check { return Check{Status: Fail, Message: message, Remedy: remedy} }
+
+func unknown(message, remedy string) Check {
+	return Check{Status: Unknown, Message: message, Remedy: remedy}
+}
+
 // Checks are all checks of one preflight, in their order.
 type Checks struct {
 	Checks []Check `json:"checks"`
 }
 
-// Failed returns the checks that failed; nil if none did.
+// Failed returns the checks that failed.
 func (c Checks) Failed() []Check {
-	var failed []Check
-	for _, check := range c.Checks {
-		if check.Status == Fail {
-			failed = append(failed, check)
-		}
-	}
-	return failed
+	return slices.DeleteFunc(slices.Clone(c.Checks), func(check Check) bool { return check.Status != Fail })
 }
 
 // PreflightError says that the cluster is not ready, and that nothing was written. Failed holds at least one check.
@@ -96,4 +104,107 @@ func worst(checks []Check) Status {
 		}
 	}
 	return status
+}
+
+const (
+	repairRemedy = "Find out who changed it (kubectl get -o yaml), then authorize with --repair."
+	deleteRemedy = "Those fields are immutable: delete the object, or wait for its deletion, and authorize again."
+	rootCARemedy = "Only kube-controller-manager writes " + live.RootCAPath + ", on each change of the Secret. Find out what prevents it: " +
+		"a MutatingAdmissionPolicy or mutating webhook that sets the field, or a controller manager that does not run or " +
+		"lacks --root-ca-file. Then authorize with --repair: kube-controller-manager writes the field again."
+)
+
+func (a *Authorizer) checkExisting(ctx context.Context, repair bool) Check {
+	checks := a.checkNamespaces(ctx)
+	for _, resource := range a.cluster.Set.Resources() {
+		if resource.HasManifest() {
+			checks = append(checks, a.checkResource(ctx, resource, repair))
+		}
+	}
+	return summarize(checks)
+}
+
+// summarize joins checks to one: the worst status, each remedy once, and the messages of those that do not pass, or of all.
+func summarize(checks []Check) Check {
+	summary := Check{Status: worst(checks)}
+	var messages, remedies []string
+	for _, check := range checks {
+		if summary.Status == Pass || check.Status != Pass {
+			messages = append(messages, check.Message)
+		}
+		if check.Remedy != "" && !slices.Contains(remedies, check.Remedy) {
+			remedies = append(remedies, check.Remedy)
+		}
+	}
+	summary.Message, summary.Remedy = strings.Join(messages, "; "), strings.Join(remedies, " ")
+	return summary
+}
+
+func (a *Authorizer) checkResource(ctx context.Context, resource *reserved.Resource, repair bool) Check {
+	o, err := a.cluster.Compare(ctx, resource)
+	switch {
+	case err != nil:
+		return fail(err.Error(), "Make sure that you may read it, and that the cluster serves its kind.")
+	case len(o.Drift) > 0:
+		return checkDrift(o, repair)
+	case o.Live != nil:
+		return pass(o.String() + " equals its manifest")
+	case o.InUse() != "":
+		return pass("the older token Secret " + o.String() + " is used" + describe(o.Older))
+	}
+	return pass(o.String() + " is absent" + describe(o.Older))
+}
+
+func checkDrift(o live.Object, repair bool) Check {
+	paths := strings.Join(o.Drift, ", ")
+	immutable := immutableDrift(o)
+	switch {
+	case len(immutable) > 0:
+		return fail(fmt.Sprintf("%s differs from its manifest in %s", o, strings.Join(immutable, ", ")), deleteRemedy)
+	case repair:
+		return pass(fmt.Sprintf("%s will be repaired in %s", o, paths))
+	case slices.Contains(o.Drift, live.RootCAPath):
+		return fail(fmt.Sprintf("%s differs in %s: %s", o, paths, live.UnknownCA), rootCARemedy)
+	}
+	return fail(fmt.Sprintf("%s differs from its manifest in %s", o, paths), repairRemedy)
+}
+
+func describe(older live.Older) string {
+	text := ""
+	if len(older.Usable) > 1 {
+		text += "; others are usable: " + strings.Join(older.Usable[1:], ", ")
+	}
+	if len(older.Useless) > 0 {
+		text += "; these hold no token of the live ServiceAccount: " + strings.Join(older.Useless, ", ")
+	}
+	return text
+}
+
+// checkNamespaces returns a check for each namespace that does not pass. The API server itself keeps some namespaces.
+func (a *Authorizer) checkNamespaces(ctx context.Context) []Check {
+	var checks []Check
+	seen := []string{"", metav1.NamespaceSystem, metav1.NamespacePublic, metav1.NamespaceDefault}
+	for _, resource := range a.cluster.Set.Resources() {
+		if slices.Contains(seen, resource.Namespace) {
+			continue
+		}
+		seen = append(seen, resource.Namespace)
+		if check := a.checkNamespace(ctx, resource.Namespace); check.Status != Pass {
+			checks = append(checks, check)
+		}
+	}
+	return checks
+}
+
+func (a *Authorizer) checkNamespace(ctx context.Context, name string) Check {
+	namespace, err := a.cluster.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return fail("namespace "+name+" does not exist", "Create it: kubectl create namespace "+name+".")
+	case err != nil:
+		return unknown("cannot read namespace "+name+": "+err.Error(), "Make sure that the namespace "+name+" exists.")
+	case namespace.DeletionTimestamp != nil:
+		return fail("namespace "+name+" is being deleted", "Wait until it is gone, create it, and try again.")
+	}
+	return pass("")
 }

@@ -5,12 +5,12 @@ package authorize
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -90,7 +90,6 @@ func missing(ctx context.Context, client kubernetes.Interface, permissions []per
 	return lacking, nil
 }
 
-// union appends the permissions that the list lacks.
 func union(list []permission, more ...permission) []permission {
 	for _, p := range more {
 		if !slices.Contains(list, p) {
@@ -108,15 +107,12 @@ func (a *Authorizer) checkAdminRole(ctx context.Context) Check {
 	lacking, err := missing(ctx, a.cluster.Client, append(applyPermissions(a.cluster.Set), a.notePermissions()...))
 	switch {
 	case err != nil:
-		return Check{
-			Status: Unknown, Message: err.Error(),
-			Remedy: "Try again. If a permission is missing, authorize fails at the first write that needs it.",
-		}
+		return unknown(err.Error(), "Try again. If a permission is missing, authorize fails at the first write that needs it.")
 	case len(lacking) > 0:
-		return Check{Status: Fail, Message: "missing permissions: " + join(lacking), Remedy: adminRemedy}
+		return fail("missing permissions: "+join(lacking), adminRemedy)
 	}
 	// The apply does not need the permissions to find an older token Secret.
-	check := Check{Status: Pass, Message: "you may apply the reserved resources"}
+	check := pass("you may apply the reserved resources")
 	if lacking, err = missing(ctx, a.cluster.Client, listPermissions(a.cluster.Set)); err != nil {
 		check.Message += "; " + err.Error()
 	} else if len(lacking) > 0 {
@@ -126,8 +122,7 @@ func (a *Authorizer) checkAdminRole(ctx context.Context) Check {
 	return check
 }
 
-// applyPermissions returns what applying a set needs. A server-side apply is a PATCH, even if it creates, and so the API
-// server authorizes it with the object's name.
+// applyPermissions returns what applying a set needs. A server-side apply is a PATCH, so even a creation is authorized by name.
 func applyPermissions(set *reserved.Set) []permission {
 	var all []permission
 	for _, resource := range set.Resources() {
@@ -166,7 +161,7 @@ func listPermissions(set *reserved.Set) []permission {
 	var all []permission
 	for _, r := range set.Resources() {
 		if r.HasManifest() && r.IsTokenSecret() && r.NamePrefix != "" {
-			all = union(all, permission{verb: "list", resource: string(corev1.ResourceSecrets), namespace: r.Namespace})
+			all = union(all, permission{verb: "list", resource: "secrets", namespace: r.Namespace})
 		}
 	}
 	return all
@@ -178,8 +173,90 @@ func (a *Authorizer) notePermissions() []permission {
 	if a.cluster.Namespace == "" || !slices.ContainsFunc(a.cluster.Set.Resources(), hasToken) {
 		return nil
 	}
-	p := permission{resource: string(corev1.ResourceConfigMaps), namespace: a.cluster.Namespace, name: lookup.CredentialsName}
-	get, create, patch := p, p, p
-	get.verb, create.verb, patch.verb = "get", "create", "patch"
-	return []permission{get, create, patch}
+	var all []permission
+	for _, verb := range []string{"get", "create", "patch"} {
+		all = append(all, permission{verb: verb, resource: "configmaps", namespace: a.cluster.Namespace, name: lookup.CredentialsName})
+	}
+	return all
+}
+
+const roleKind = "Role"
+
+func isRBAC(resource *reserved.Resource, kinds ...string) bool {
+	return resource.HasManifest() && resource.GVR.Group == rbacv1.GroupName && slices.Contains(kinds, resource.Kind)
+}
+
+func isRole(resource *reserved.Resource) bool { return isRBAC(resource, "ClusterRole", roleKind) }
+
+func isBinding(resource *reserved.Resource) bool {
+	return isRBAC(resource, "ClusterRoleBinding", "RoleBinding")
+}
+
+// readBinding reads both kinds of bindings. For an invalid manifest, which the API server refuses, it returns the zero value.
+func readBinding(resource *reserved.Resource) rbacv1.RoleBinding {
+	var b rbacv1.RoleBinding
+	if json.Unmarshal(resource.Manifest(), &b) != nil {
+		return rbacv1.RoleBinding{}
+	}
+	return b
+}
+
+// grants returns the permissions of a token Secret's account from the reservation's own roles and bindings; nil for none.
+func grants(reservation *reserved.Reservation, secret *reserved.Resource) []permission {
+	isAccount := func(s rbacv1.Subject) bool {
+		return s.Kind == rbacv1.ServiceAccountKind && s.Namespace == secret.Namespace && s.Name == secret.Account
+	}
+	var all []permission
+	for _, resource := range reservation.Resources {
+		if !isBinding(resource) {
+			continue
+		}
+		if b := readBinding(resource); slices.ContainsFunc(b.Subjects, isAccount) {
+			for _, rule := range rulesOf(reservation, resource, b.RoleRef) {
+				all = union(all, permissionsOf(rule, resource.Namespace)...)
+			}
+		}
+	}
+	return all
+}
+
+// rulesOf returns the rules of the role that a binding refers to; nil if the role is not part of the reservation.
+func rulesOf(reservation *reserved.Reservation, binding *reserved.Resource, ref rbacv1.RoleRef) []rbacv1.PolicyRule {
+	for _, resource := range reservation.Resources {
+		isBound := isRole(resource) && resource.Kind == ref.Kind && resource.Name == ref.Name &&
+			(ref.Kind != roleKind || resource.Namespace == binding.Namespace)
+		var role rbacv1.ClusterRole
+		if isBound && json.Unmarshal(resource.Manifest(), &role) == nil {
+			return role.Rules
+		}
+	}
+	return nil
+}
+
+// permissionsOf returns each single permission of a rule. A rule that is bound in a namespace grants no paths.
+func permissionsOf(rule rbacv1.PolicyRule, namespace string) []permission {
+	names := rule.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var all []permission
+	for _, group := range rule.APIGroups {
+		for _, both := range rule.Resources {
+			resource, subresource, _ := strings.Cut(both, "/")
+			for _, verb := range rule.Verbs {
+				for _, name := range names {
+					all = append(all, permission{verb, group, resource, subresource, namespace, name, ""})
+				}
+			}
+		}
+	}
+	if namespace != "" {
+		return all
+	}
+	for _, url := range rule.NonResourceURLs {
+		for _, verb := range rule.Verbs {
+			all = append(all, permission{verb: verb, url: url})
+		}
+	}
+	return all
 }

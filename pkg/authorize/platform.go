@@ -6,14 +6,22 @@ package authorize
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // The tested releases. 1.28 is the first with match conditions of webhooks and with SelfSubjectReview v1.
@@ -25,32 +33,22 @@ const (
 // checkVersion judges what the API server answered when asked for its version.
 func checkVersion(git string, err error) Check {
 	if err != nil {
-		return Check{
-			Status: Fail, Message: err.Error(),
-			Remedy: "Check the kubeconfig and its context, and that this machine reaches the API server (kubectl version).",
-		}
+		return fail(err.Error(), "Check the kubeconfig and its context, and that this machine reaches the API server (kubectl version).")
 	}
 	running, err := version.ParseGeneric(git)
 	if err != nil {
-		return Check{
-			Status: Unknown, Message: fmt.Sprintf("cannot parse the version %q of the API server", git),
-			Remedy: fmt.Sprintf("Make sure that it is between %s and %s.", oldestRelease, newestRelease),
-		}
+		return unknown(fmt.Sprintf("cannot parse the version %q of the API server", git),
+			"Make sure that it is between "+oldestRelease+" and "+newestRelease+".")
 	}
 	release := version.MajorMinor(running.Major(), running.Minor())
 	switch {
 	case release.LessThan(version.MustParseGeneric(oldestRelease)):
-		return Check{
-			Status: Fail, Message: fmt.Sprintf("Kubernetes %s is older than %s", git, oldestRelease),
-			Remedy: fmt.Sprintf("Upgrade the cluster to %s or later.", oldestRelease),
-		}
+		return fail("Kubernetes "+git+" is older than "+oldestRelease, "Upgrade the cluster to "+oldestRelease+" or later.")
 	case release.GreaterThan(version.MustParseGeneric(newestRelease)):
-		return Check{
-			Status: Unknown, Message: fmt.Sprintf("Kubernetes %s is newer than %s, the newest tested release", git, newestRelease),
-			Remedy: "Look for a newer apigw-guardian, or run verify after the installation.",
-		}
+		return unknown("Kubernetes "+git+" is newer than "+newestRelease+", the newest tested release",
+			"Look for a newer apigw-guardian, or run verify after the installation.")
 	}
-	return Check{Status: Pass, Message: fmt.Sprintf("Kubernetes %s is supported", git)}
+	return pass("Kubernetes " + git + " is supported")
 }
 
 // The signs of a TKE cluster: its version ends like "-tke.4", and its nodes are machines of Tencent Cloud.
@@ -64,18 +62,15 @@ const maxNodes = 100
 
 func (a *Authorizer) checkTKE(ctx context.Context, git string) Check {
 	if strings.Contains(git, tkeVersionSign) {
-		return Check{Status: Pass, Message: fmt.Sprintf("%s is a version of TKE", git)}
+		return pass(git + " is a version of TKE")
 	}
 	nodes, err := a.cluster.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{Limit: maxNodes})
 	if err != nil {
-		return Check{
-			Status: Unknown, Message: fmt.Sprintf("cannot list nodes: %v", err),
-			Remedy: "Ignore this: the guard works on any Kubernetes cluster.",
-		}
+		return unknown("cannot list nodes: "+err.Error(), "Ignore this: the guard works on any Kubernetes cluster.")
 	}
 	for _, node := range nodes.Items {
 		if strings.HasPrefix(node.Spec.ProviderID, tkeProviderSign) {
-			return Check{Status: Pass, Message: fmt.Sprintf("node %s is a machine of Tencent Cloud", node.Name)}
+			return pass("node " + node.Name + " is a machine of Tencent Cloud")
 		}
 	}
 	return Check{Status: Skipped, Message: "no sign of TKE; the guard works on any Kubernetes cluster"}
@@ -91,31 +86,25 @@ const (
 const networkRemedy = "In the TKE console open the cluster, Basic information, Cluster APIServer information, enable Private " +
 	"network access and choose a subnet; then try again. Leave it enabled: without it API Gateway cannot reach the API server."
 
-// CheckPrivateNetwork looks for private network access to a TKE cluster's API server, which API Gateway needs. The status is
-// Pass, Fail, or Unknown.
+// CheckPrivateNetwork looks for private network access to a TKE cluster's API server. The status is Pass, Fail, or Unknown.
 func CheckPrivateNetwork(ctx context.Context, client kubernetes.Interface) Check {
 	const name = "Service " + networkNamespace + "/" + networkService
-	unknown := func(format string, arguments ...any) Check {
-		return Check{
-			Status: Unknown, Message: fmt.Sprintf(format, arguments...),
-			Remedy: "Make sure that private network access is enabled. " + networkRemedy,
-		}
-	}
+	const unknownRemedy = "Make sure that private network access is enabled. " + networkRemedy
 	service, err := client.CoreV1().Services(networkNamespace).Get(ctx, networkService, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return unknown("%s is absent; TKE shows private network access by it", name)
+		return unknown(name+" is absent; TKE shows private network access by it", unknownRemedy)
 	case err != nil:
-		return unknown("cannot read %s: %v", name, err)
+		return unknown("cannot read "+name+": "+err.Error(), unknownRemedy)
 	case service.Spec.Type != corev1.ServiceTypeLoadBalancer:
-		return Check{Status: Fail, Message: fmt.Sprintf("%s has type %s, not LoadBalancer", name, service.Spec.Type), Remedy: networkRemedy}
+		return fail(fmt.Sprintf("%s has type %s, not LoadBalancer", name, service.Spec.Type), networkRemedy)
 	}
 	for _, ingress := range service.Status.LoadBalancer.Ingress {
 		if address := cmp.Or(ingress.IP, ingress.Hostname); address != "" {
-			return Check{Status: Pass, Message: fmt.Sprintf("%s has the address %s", name, address)}
+			return pass(name + " has the address " + address)
 		}
 	}
-	return Check{Status: Fail, Message: name + " has no address", Remedy: networkRemedy}
+	return fail(name+" has no address", networkRemedy)
 }
 
 func (a *Authorizer) checkPrivateNetwork(ctx context.Context, mode NetworkMode) Check {
@@ -127,4 +116,75 @@ func (a *Authorizer) checkPrivateNetwork(ctx context.Context, mode NetworkMode) 
 		check.Status = Unknown
 	}
 	return check
+}
+
+// checkServed reports reserved resources that the API server does not serve under their plural names: no webhook matches them.
+func (a *Authorizer) checkServed() Check {
+	err := a.cluster.Set.CheckServed(a.cluster.Client.Discovery().ServerResourcesForGroupVersion)
+	if err == nil {
+		return pass("the API server serves every reserved kind")
+	}
+	message := strings.ReplaceAll(err.Error(), "\n", "; ") // errors.Join writes a line for each; a row of a table has one
+	if errors.Is(err, reserved.ErrNotServed) {
+		return fail(message, "Correct the reservation, or install the kind.")
+	}
+	return unknown(message, "Check that the API server answers: kubectl api-resources.")
+}
+
+// Certificate is the part of cert-manager's Certificate that says whether it is issued.
+type Certificate struct {
+	metav1.ObjectMeta `json:"metadata"`
+
+	Status struct {
+		Conditions []metav1.Condition `json:"conditions"`
+	} `json:"status"`
+}
+
+// Certificates returns the Certificates of the chart; nil without cert-manager, or if the caller may not list them.
+func Certificates(ctx context.Context, cluster live.Cluster) []Certificate {
+	const selector = "app.kubernetes.io/name=" + guardian.WebhookConfiguration
+	resource := schema.GroupVersionResource{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}
+	list, err := cluster.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return nil
+	}
+	var certificates []Certificate
+	for _, item := range list.Items {
+		var certificate Certificate
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &certificate); err == nil {
+			certificates = append(certificates, certificate)
+		}
+	}
+	return certificates
+}
+
+// Problem says why cert-manager has not issued a Certificate; "" if it has:
+//
+//	Certificate guard/apigw-guardian is not ready: DoesNotExist: Issuing certificate as Secret does not exist
+func (c *Certificate) Problem() string {
+	text := "Certificate " + c.Namespace + "/" + c.Name + " is not ready: "
+	ready := meta.FindStatusCondition(c.Status.Conditions, "Ready")
+	if ready == nil {
+		return text + "cert-manager has not looked at it: check that cert-manager runs"
+	}
+	if ready.Status == metav1.ConditionTrue {
+		return ""
+	}
+	text += ready.Reason + ": " + strings.TrimRight(ready.Message, ". \n")
+	issuing := meta.FindStatusCondition(c.Status.Conditions, "Issuing")
+	if issuing != nil && issuing.Message != "" && issuing.Message != ready.Message {
+		text += "; " + issuing.Reason + ": " + strings.TrimRight(issuing.Message, ". \n")
+	}
+	return text
+}
+
+// checkCertificates never fails: a Certificate that is not ready can be a moment old.
+func checkCertificates(certificates []Certificate) Check {
+	for _, certificate := range certificates {
+		if problem := certificate.Problem(); problem != "" {
+			return unknown(problem, "The guard starts once it is: kubectl -n "+certificate.Namespace+
+				" describe certificate,certificaterequest,issuer")
+		}
+	}
+	return pass("cert-manager has issued the guard's certificate")
 }

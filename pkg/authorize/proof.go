@@ -23,8 +23,7 @@ import (
 var (
 	// ErrTokenNotFilled says that kube-controller-manager did not fill a token Secret in time.
 	ErrTokenNotFilled = errors.New("token Secret not filled")
-	// ErrTokenUnproved says that a token does not authenticate as its ServiceAccount, or lacks a permission of the reserved
-	// roles.
+	// ErrTokenUnproved says that a token does not authenticate as its account, or lacks a permission of the reserved roles.
 	ErrTokenUnproved = errors.New("token not proved")
 )
 
@@ -40,10 +39,8 @@ type credential struct {
 	grants []permission
 }
 
-// String names the Secret.
 func (c credential) String() string { return c.resource.Namespace + "/" + c.secret }
 
-// user is the user of the token.
 func (c credential) user() string {
 	return "system:serviceaccount:" + c.resource.Namespace + ":" + c.resource.Account
 }
@@ -58,8 +55,7 @@ type Proof struct {
 	Permissions int `json:"permissions"`
 }
 
-// prove waits until the Secret holds a token of the live ServiceAccount that has every permission. Several API servers, and
-// their caches of roles, need a moment.
+// prove waits until the Secret holds a token of the live account that has every permission: API servers cache roles for a moment.
 func (a *Authorizer) prove(ctx context.Context, c credential, limit time.Duration) (Proof, error) {
 	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -79,7 +75,6 @@ func (a *Authorizer) prove(ctx context.Context, c credential, limit time.Duratio
 	return Proof{}, fmt.Errorf("%w: Secret %s: %w", ErrTokenUnproved, c, t.last)
 }
 
-// trial proves one token.
 type trial struct {
 	credential
 	authorizer *Authorizer

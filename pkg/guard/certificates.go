@@ -15,10 +15,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -46,12 +46,19 @@ type trust interface {
 	Bundle() []byte
 }
 
+// upkeep is what the loops use of a source. Both methods return when their context ends.
+type upkeep interface {
+	// Follow keeps the source up to date in every replica.
+	Follow(context.Context)
+	// Lead rotates the source in the leader.
+	Lead(context.Context)
+}
+
 // source is a serving certificate: *certs.Authority or *certs.Files.
-type source struct {
+type source interface {
 	handshakes
 	trust
-	// follow keeps it up to date in every replica, and lead rotates it in the leader. Both return when their context ends.
-	follow, lead func(context.Context)
+	upkeep
 }
 
 // certificates hold the source once it is loaded.
@@ -82,7 +89,6 @@ func (c *certificates) load(s source) {
 	close(c.loaded)
 }
 
-// isLoaded reports whether there is a certificate.
 func (c *certificates) isLoaded() bool {
 	select {
 	case <-c.loaded:
@@ -108,15 +114,14 @@ func (c *certificates) follow(ctx context.Context) {
 		return
 	}
 	var group sync.WaitGroup
-	group.Go(func() { c.source.follow(ctx) })
+	group.Go(func() { c.source.Follow(ctx) })
 	if c.callers != nil {
 		group.Go(func() { c.callers.Follow(ctx) })
 	}
 	group.Wait()
 }
 
-// lead rotates the certificates until ctx ends. The elected leader runs it, and a replica that stands in. One process never runs
-// it twice at the same time.
+// lead rotates the certificates until ctx ends, in the leader and in a replica that stands in; never twice at a time in one process.
 func (c *certificates) lead(ctx context.Context) {
 	if !c.awaitLoaded(ctx) {
 		return
@@ -124,14 +129,13 @@ func (c *certificates) lead(ctx context.Context) {
 	select {
 	case c.leading <- struct{}{}:
 		defer func() { <-c.leading }()
-		c.source.lead(ctx)
+		c.source.Lead(ctx)
 	case <-ctx.Done():
 	}
 }
 
 const (
-	// standInPatience is how long a replica leaves a problem of the certificates to the leader, which takes a step of the rotation
-	// each half minute at the latest.
+	// standInPatience is how long a replica leaves a problem to the leader, which takes a step of the rotation each half minute.
 	standInPatience = time.Minute
 	standInInterval = 5 * time.Second
 )
@@ -213,8 +217,7 @@ func (c *certificates) ready(*http.Request) error { return c.state().Ready(time.
 // loadRetry is the pause between two attempts to load the certificates while the API server cannot be reached.
 const loadRetry = time.Second
 
-// loadCertificates tries until there is a certificate or ctx ends. It returns an error if an administrator must repair what is
-// stored.
+// loadCertificates tries until there is a certificate or ctx ends. An error means that an administrator must repair what is stored.
 func (g *Guard) loadCertificates(ctx context.Context) error {
 	for {
 		loaded, err := g.loadSource(ctx)
@@ -234,36 +237,26 @@ func (g *Guard) loadCertificates(ctx context.Context) error {
 	}
 }
 
+// loadSource returns an unusable source with an error.
 func (g *Guard) loadSource(ctx context.Context) (source, error) {
 	settings, host := g.options.Certificates, g.options.Endpoint.Host()
 	if settings.Dir != "" {
-		files, err := certs.LoadFiles(ctx, certs.FilesOptions{
+		return certs.LoadFiles(ctx, certs.FilesOptions{
 			Dir: settings.Dir, Host: host, Registered: g.registered, Changed: g.changes.Notify, Log: g.options.Log,
 		})
-		if err != nil {
-			return source{}, err
-		}
-		return source{handshakes: files, trust: files, follow: files.Follow, lead: files.Lead}, nil
 	}
-	authority, err := certs.LoadAuthority(ctx, g.client.CoreV1(), certs.Options{
+	return certs.LoadAuthority(ctx, g.client.CoreV1(), certs.Options{
 		Namespace: g.options.Namespace, Hosts: []string{host},
 		CALifetime: settings.CALifetime, LeafLifetime: settings.LeafLifetime,
 		Registered: g.registered, Changed: g.changes.Notify, Log: g.options.Log,
 	})
-	if err != nil {
-		return source{}, err
-	}
-	return source{handshakes: authority, trust: authority, follow: authority.Follow, lead: authority.Lead}, nil
 }
 
 // registered returns the CA bundle of the live webhook configuration.
 func (g *Guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
 	configurations := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	live, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, false, nil
-	}
-	if err != nil {
+	live, err := lookup.Find(ctx, configurations, guardian.WebhookConfiguration)
+	if live == nil {
 		return nil, false, err
 	}
 	return registration.Bundle(live), true, nil

@@ -46,7 +46,7 @@ func (s *fakeSource) Lead(ctx context.Context) {
 
 func loadedCertificates(s *fakeSource) *certificates {
 	c := &certificates{loaded: make(chan struct{}), leading: make(chan struct{}, 1)}
-	c.load(source{handshakes: s, trust: s, follow: s.Follow, lead: s.Lead})
+	c.load(s)
 	return c
 }
 

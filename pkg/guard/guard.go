@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package guard runs one replica of the guard. It serves reviews, keeps certificates, records and the webhook configuration, and
-// runs for leadership.
+// Package guard runs a replica: it serves reviews, keeps certificates, records and the webhook configuration, and runs for leadership.
 package guard
 
 import (
@@ -96,8 +95,7 @@ type Guard struct {
 	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
 
-// New returns a Guard for the cluster that config names. It makes no API call and opens no port. The errors are those of a file of
-// client CAs or of a spool that cannot be used.
+// New returns a Guard. It makes no API call and opens no port. It fails if a file of client CAs or a spool cannot be used.
 func New(config *rest.Config, options Options) (*Guard, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -137,14 +135,9 @@ func unlimited(config *rest.Config) *rest.Config {
 	return config
 }
 
-// ShutdownPeriod bounds the time from the end of Run's context to its return: the drain, the last answers, and their records. A
-// Pod needs a longer terminationGracePeriodSeconds.
-func ShutdownPeriod(drain time.Duration) time.Duration {
-	return drain + server.ShutdownTimeout + recorder.FlushTimeout
-}
-
-// Run serves until ctx ends, drains, and returns nil. It returns an error if a port cannot be bound or if the stored certificates
-// cannot be used.
+// Run serves until ctx ends, drains, and returns nil. The last answers and their records take server.ShutdownTimeout and
+// recorder.FlushTimeout at most: a Pod needs a longer terminationGracePeriodSeconds. Run returns an error if it cannot bind a port
+// or use the stored certificates.
 func (g *Guard) Run(ctx context.Context) error {
 	probes, err := g.newProbes(ctx)
 	if err != nil {

@@ -26,8 +26,7 @@ type lookups struct {
 	set *reserved.Set
 }
 
-// Holds reports whether what the lookup asks for is so. It returns an error if that could not be found out. The guard's
-// ServiceAccount needs the verb get on what is looked up.
+// Holds reports whether what the lookup asks for is so. The guard's ServiceAccount needs the verb get on what is looked up.
 func (l lookups) Holds(ctx context.Context, asked policy.Lookup) (bool, error) {
 	switch asked.Subject {
 	case policy.AccountGone:
@@ -51,26 +50,17 @@ func (l lookups) Holds(ctx context.Context, asked policy.Lookup) (bool, error) {
 
 func (l lookups) accountGone(ctx context.Context, asked policy.Lookup) (bool, error) {
 	account, err := l.account(ctx, asked.Namespace, asked.Name)
-	if err != nil {
-		return false, err
-	}
-	return account == nil || asked.UID != "" && string(account.UID) != asked.UID, nil
+	return err == nil && (account == nil || asked.UID != "" && string(account.UID) != asked.UID), err
 }
 
 func (l lookups) accountIs(ctx context.Context, asked policy.Lookup) (bool, error) {
 	account, err := l.account(ctx, asked.Namespace, asked.Name)
-	if err != nil {
-		return false, err
-	}
-	return account != nil && asked.UID != "" && string(account.UID) == asked.UID, nil
+	return account != nil && asked.UID != "" && string(account.UID) == asked.UID, err
 }
 
 // account returns nil if the ServiceAccount is absent.
 func (l lookups) account(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	account, err := l.reader.Client.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
+	account, err := lookup.Find(ctx, l.reader.Client.CoreV1().ServiceAccounts(namespace), name)
 	if err != nil {
 		return nil, fmt.Errorf("look up the serviceaccount of a token: %w", err)
 	}
@@ -79,25 +69,19 @@ func (l lookups) account(ctx context.Context, namespace, name string) (*corev1.S
 
 // secretGone drops what it reads: the guard keeps no Secret in memory.
 func (l lookups) secretGone(ctx context.Context, asked policy.Lookup) (bool, error) {
-	_, err := l.reader.Client.CoreV1().Secrets(asked.Namespace).Get(ctx, asked.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return true, nil
-	}
+	secret, err := lookup.Find(ctx, l.reader.Client.CoreV1().Secrets(asked.Namespace), asked.Name)
 	if err != nil {
 		return false, fmt.Errorf("look up a secret that a serviceaccount lists: %w", err)
 	}
-	return false, nil
+	return secret == nil, nil
 }
 
 func (l lookups) namespaceGoing(ctx context.Context, asked policy.Lookup) (bool, error) {
-	namespace, err := l.reader.Client.CoreV1().Namespaces().Get(ctx, asked.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return true, nil
-	}
+	namespace, err := lookup.Find(ctx, l.reader.Client.CoreV1().Namespaces(), asked.Name)
 	if err != nil {
 		return false, fmt.Errorf("look up whether a namespace is being deleted: %w", err)
 	}
-	return namespace.DeletionTimestamp != nil, nil
+	return namespace == nil || namespace.DeletionTimestamp != nil, nil
 }
 
 func (l lookups) live(ctx context.Context, asked policy.Lookup) (bool, error) {

@@ -7,11 +7,16 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"net/http"
 	"runtime/debug"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 const (
@@ -80,4 +85,40 @@ func (f filter) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup keeps the filter.
 func (f filter) WithGroup(name string) slog.Handler {
 	return filter{f.Handler.WithGroup(name), f.keep}
+}
+
+// maxScrapes is how many scrapes are answered at a time: each gathers all metrics in memory.
+const maxScrapes = 4
+
+func (g *Guard) newProbes(ctx context.Context) (func(context.Context) error, error) {
+	probes := http.NewServeMux()
+	for path, checks := range map[string]map[string]healthz.Checker{
+		"/healthz": {"alive": healthz.Ping},
+		"/readyz":  {"serving": g.server.Ready, "certificate": g.certificates.ready},
+	} {
+		handler := http.StripPrefix(path, &healthz.Handler{Checks: checks})
+		probes.Handle(path, handler)
+		probes.Handle(path+"/", handler)
+	}
+	return g.newPlain(ctx, g.options.ProbeListen, probes)
+}
+
+func (g *Guard) newMetrics(ctx context.Context) (func(context.Context) error, error) {
+	scrapes := http.NewServeMux()
+	scrapes.Handle("/metrics", promhttp.HandlerFor(g.options.Registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.HTTPErrorOnError, MaxRequestsInFlight: maxScrapes,
+	}))
+	return g.newPlain(ctx, g.options.MetricsListen, scrapes)
+}
+
+// newPlain binds the address, and returns what serves there until its context ends. It binds nothing for "" and "0".
+func (g *Guard) newPlain(ctx context.Context, address string, handler http.Handler) (func(context.Context) error, error) {
+	if address == "0" || address == "" {
+		return endless(func(ctx context.Context) { <-ctx.Done() }), nil
+	}
+	plain, err := server.NewPlain(ctx, address, handler, g.options.Log)
+	if err != nil {
+		return nil, err
+	}
+	return plain.Serve, nil
 }

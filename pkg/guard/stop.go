@@ -16,8 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// Stop scales the guard's Deployment to 0 and waits until no Pod of it is left, for patience at most. It returns nil if the
-// Deployment does not exist.
+// Stop scales the guard's Deployment, if it exists, to 0 and waits until no Pod of it is left, for patience at most.
 func Stop(ctx context.Context, client kubernetes.Interface, deployment types.NamespacedName, patience time.Duration) error {
 	deployments := client.AppsV1().Deployments(deployment.Namespace)
 	scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Namespace: deployment.Namespace, Name: deployment.Name}}

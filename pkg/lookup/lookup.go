@@ -5,9 +5,38 @@
 package lookup
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
+
+type getter[T any] interface {
+	Get(ctx context.Context, name string, options metav1.GetOptions) (*T, error)
+}
+
+// Find reads one object without a cache. It returns nil if the object is absent.
+func Find[T any](ctx context.Context, client getter[T], name string) (*T, error) {
+	object, err := client.Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return object, nil
+}
 
 // Reader reads without a cache: a cache could still show what is gone, or not yet show what is back. It is safe for concurrent use.
 type Reader struct {
@@ -17,4 +46,138 @@ type Reader struct {
 	Config *rest.Config
 	// Namespace holds the ConfigMap CredentialsName. Empty means that no such ConfigMap exists.
 	Namespace string
+}
+
+// rootCAConfigMap is the ConfigMap that kube-controller-manager publishes the cluster's CA in, in every namespace: the
+// constant RootCACertConfigMapName of k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher.
+const rootCAConfigMap = "kube-root-ca.crt"
+
+// IsClusterCA reports whether ca, in PEM, is the CA of this cluster's API server: the one that kube-controller-manager
+// publishes in kube-system, or the one that this process verifies the API server with. Two bundles are equal if they hold the
+// same certificates and nothing else. It returns an error if a source cannot be read and the other one does not hold ca.
+func (r Reader) IsClusterCA(ctx context.Context, ca []byte) (bool, error) {
+	trusted, trustedErr := r.trustedCA()
+	if isSameCA(ca, trusted) {
+		return true, nil
+	}
+	published, err := r.publishedCA(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case isSameCA(ca, published):
+		return true, nil
+	case len(published) == 0 && len(trusted) == 0 && trustedErr == nil:
+		return false, errors.New("the cluster publishes no CA, and the configuration of this client has none")
+	}
+	return false, trustedErr
+}
+
+// trustedCA reads the file, if the configuration names one, on each call: the kubelet replaces it when the CA rotates.
+func (r Reader) trustedCA() ([]byte, error) {
+	switch {
+	case r.Config == nil:
+		return nil, nil
+	case len(r.Config.CAData) > 0:
+		return r.Config.CAData, nil
+	case r.Config.CAFile == "":
+		return nil, nil
+	}
+	data, err := os.ReadFile(r.Config.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA of the API server: %w", err)
+	}
+	return data, nil
+}
+
+// publishedCA returns nil if kube-controller-manager publishes no CA.
+func (r Reader) publishedCA(ctx context.Context) ([]byte, error) {
+	published, err := Find(ctx, r.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem), rootCAConfigMap)
+	if err != nil {
+		return nil, fmt.Errorf("look up the CA of the cluster: %w", err)
+	}
+	if published == nil {
+		return nil, nil
+	}
+	return []byte(published.Data[corev1.ServiceAccountRootCAKey]), nil
+}
+
+// isSameCA returns false if either is empty. Equal bytes are equal whatever they hold: some bundles have comments.
+func isSameCA(a, b []byte) bool {
+	if len(bytes.TrimSpace(a)) == 0 || len(bytes.TrimSpace(b)) == 0 {
+		return false
+	}
+	if bytes.Equal(a, b) {
+		return true
+	}
+	as, isBundle := certificatesIn(a)
+	bs, isOther := certificatesIn(b)
+	return isBundle && isOther && slices.Equal(as, bs)
+}
+
+// certificatesIn returns the encoded certificates of a bundle, sorted, each once. It returns false for a bundle that holds
+// anything but certificates: another program could read there what Go's decoder skips.
+func certificatesIn(bundle []byte) ([]string, bool) {
+	var certificates []string
+	for rest := bytes.TrimSpace(bundle); len(rest) > 0; {
+		block, after := pem.Decode(rest)
+		if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
+			return nil, false
+		}
+		if read := rest[:len(rest)-len(after)]; withoutSpace(read) != withoutSpace(pem.EncodeToMemory(block)) {
+			return nil, false
+		}
+		certificates = append(certificates, string(block.Bytes))
+		rest = bytes.TrimSpace(after)
+	}
+	slices.Sort(certificates)
+	return slices.Compact(certificates), true
+}
+
+func withoutSpace(text []byte) string { return strings.Join(strings.Fields(string(text)), "") }
+
+// CredentialsName is the name of the ConfigMap in which `apigw-guardian authorize` notes which token Secret is in use for each
+// reserved ServiceAccount, one key each. The guard may not list Secrets, so it cannot find out by itself.
+const CredentialsName = "apigw-guardian-credentials"
+
+// Credential says which token Secret is in use for a ServiceAccount.
+type Credential struct {
+	Namespace string `json:"namespace"`
+	Account   string `json:"account"`
+	// AccountUID identifies the ServiceAccount: of one that was deleted and created again, no token is valid.
+	AccountUID string `json:"accountUID"`
+	// Secret is the name of the token Secret.
+	Secret string `json:"secret"`
+}
+
+// Key is the key of the credential in the ConfigMap. A namespace has no dot in its name, so no two accounts share a key.
+func (c Credential) Key() string { return c.Namespace + "." + c.Account }
+
+// Credential returns what `authorize` noted for a ServiceAccount, or the zero Credential if it noted nothing.
+func (r Reader) Credential(ctx context.Context, namespace, account string) (Credential, error) {
+	if r.Namespace == "" {
+		return Credential{}, nil
+	}
+	stored, err := Find(ctx, r.Client.CoreV1().ConfigMaps(r.Namespace), CredentialsName)
+	if err != nil {
+		return Credential{}, fmt.Errorf("look up the token secret in use: %w", err)
+	}
+	if stored == nil {
+		return Credential{}, nil
+	}
+	return readCredential(stored, Credential{Namespace: namespace, Account: account}.Key())
+}
+
+func readCredential(stored *corev1.ConfigMap, key string) (Credential, error) {
+	text, found := stored.Data[key]
+	if !found {
+		return Credential{}, nil
+	}
+	var credential Credential
+	if err := json.Unmarshal([]byte(text), &credential); err != nil {
+		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: %w", key, stored.Namespace, stored.Name, err)
+	}
+	if credential.Key() != key || credential.AccountUID == "" || credential.Secret == "" {
+		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: not a credential of this account", key, stored.Namespace, stored.Name)
+	}
+	return credential, nil
 }

@@ -86,7 +86,7 @@ func (p *Policy) Review(request *Request) *Case {
 	if !c.readable {
 		return c
 	}
-	if w.resource = p.reservedBy(w); w.resource != nil {
+	if w.resource = p.Set.FindGuarded(w.Operation, w.GVR, w.old, w.new); w.resource != nil {
 		w.compare()
 		c.permit = p.permit(w)
 	}
@@ -160,15 +160,6 @@ func (p *Policy) isReadable(w *write) bool {
 	default:
 		return false
 	}
-}
-
-// reservedBy returns the reserved resource that a readable write concerns, or nil.
-func (p *Policy) reservedBy(w *write) *reserved.Resource {
-	resource := p.Set.Find(w.GVR, w.old, w.new)
-	if resource == nil || !resource.Guards(w.Operation) {
-		return nil
-	}
-	return resource
 }
 
 func (w *write) compare() {

@@ -33,8 +33,7 @@ func Parse(data []byte) (Value, error) {
 	return Value(bytes.TrimSpace(data)), nil
 }
 
-// Truncated returns the top value of a document whose end is missing: of each object it finds the members that are there
-// whole, and steps into the one that is cut off.
+// Truncated returns the top value of a document whose end is missing. It has the whole members, and the beginning of the one cut off.
 func Truncated(data []byte) Value {
 	return Value(bytes.TrimLeft(data, whiteSpace))
 }
@@ -91,8 +90,7 @@ func (v Value) member(key string) Value {
 	return nil
 }
 
-// Members yields the decoded key and the value of each member of an object, in order; nothing for any other value. Keys
-// share the bytes of v, as values do.
+// Members yields the decoded key and the value of each member of an object, in order; nothing otherwise. Keys share the bytes of v.
 func (v Value) Members() iter.Seq2[[]byte, Value] {
 	return func(yield func([]byte, Value) bool) {
 		if !v.IsObject() {

@@ -61,7 +61,8 @@ func namespacesOf(group []*reserved.Resource) []string {
 // covered is reserved.Resource.Covers in CEL. Tests compare the two over the corpus.
 func covered(resource *reserved.Resource) string {
 	var names []string
-	if resource.Name != "" && !strings.HasPrefix(resource.Name, prefixOrNever(resource)) {
+	hasPrefix := resource.NamePrefix != "" && strings.HasPrefix(resource.Name, resource.NamePrefix)
+	if resource.Name != "" && !hasPrefix {
 		names = append(names, "o.metadata.name == "+quote(resource.Name))
 	}
 	if resource.NamePrefix != "" {
@@ -73,14 +74,6 @@ func covered(resource *reserved.Resource) string {
 			key, key, quote(resource.Account)))
 	}
 	return strings.Join(names, " || ")
-}
-
-// prefixOrNever returns the prefix that makes the exact name superfluous, or a string that begins no name.
-func prefixOrNever(resource *reserved.Resource) string {
-	if resource.NamePrefix != "" {
-		return resource.NamePrefix
-	}
-	return "/"
 }
 
 // quote writes a CEL string literal.

@@ -9,6 +9,7 @@ package registration
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,10 +18,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -37,6 +41,7 @@ var errInvalidEndpoint = errors.New("invalid endpoint")
 
 // Endpoint is the URL or the Service at which the API server calls the guard. Its zero value is neither.
 type Endpoint struct {
+	host    string
 	url     string
 	service *admissionregistrationv1.ServiceReference
 }
@@ -49,7 +54,7 @@ func URLEndpoint(raw, path string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%w: %q: must be https://HOST:PORT", errInvalidEndpoint, raw)
 	}
 	u.Path = path
-	return Endpoint{url: u.String()}, nil
+	return Endpoint{host: u.Hostname(), url: u.String()}, nil
 }
 
 // ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
@@ -64,22 +69,13 @@ func ServiceEndpoint(raw, path string) (Endpoint, error) {
 	if err != nil || port == 0 || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1035Label(name)) > 0 {
 		return Endpoint{}, invalid
 	}
-	return Endpoint{service: &admissionregistrationv1.ServiceReference{
+	return Endpoint{host: name + "." + namespace + ".svc", service: &admissionregistrationv1.ServiceReference{
 		Namespace: namespace, Name: name, Path: new(path), Port: new(int32(port)),
 	}}, nil
 }
 
 // Host returns the host name or IP literal that the API server expects in the guard's certificate.
-func (e Endpoint) Host() string {
-	if e.service != nil {
-		return e.service.Name + "." + e.service.Namespace + ".svc"
-	}
-	u, err := url.Parse(e.url)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
-}
+func (e Endpoint) Host() string { return e.host }
 
 func (e Endpoint) clientConfig(bundle []byte) admissionregistrationv1.WebhookClientConfig {
 	config := admissionregistrationv1.WebhookClientConfig{Service: e.service.DeepCopy(), CABundle: slices.Clone(bundle)}
@@ -149,8 +145,7 @@ func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguratio
 	return bundle
 }
 
-// groupByResource groups the resources of a reservation that share one webhook: those of one kind that are guarded against the same
-// operations.
+// groupByResource groups the resources that share one webhook: those of one kind that are guarded against the same operations.
 func groupByResource(reservation *reserved.Reservation) [][]*reserved.Resource {
 	var groups [][]*reserved.Resource
 	for _, resource := range reservation.Resources {
@@ -209,11 +204,11 @@ func newWebhook(name string, options Options) admissionregistrationv1.Validating
 // reservation has a resource of the same name in two groups, or guards one kind in two ways, the name tells which.
 func webhookName(reservation *reserved.Reservation, resource *reserved.Resource) string {
 	parts := []string{resource.GVR.Resource}
-	for _, other := range reservation.Resources {
-		if other.GVR.Resource == resource.GVR.Resource && other.GVR != resource.GVR && resource.GVR.Group != "" {
-			parts = append(parts, resource.GVR.Version, resource.GVR.Group)
-			break
-		}
+	isNamesake := func(r *reserved.Resource) bool {
+		return r.GVR.Resource == resource.GVR.Resource && r.GVR != resource.GVR
+	}
+	if resource.GVR.Group != "" && slices.ContainsFunc(reservation.Resources, isNamesake) {
+		parts = append(parts, resource.GVR.Version, resource.GVR.Group)
 	}
 	if isExistence(resource) {
 		parts = append(parts, "deletion")
@@ -246,12 +241,40 @@ func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations
 	}
 }
 
-// resources adds the subresource that edits a resource with a spec under another name. For a kind without such a subresource, the
-// rule matches nothing.
+// resources adds the subresource that edits a spec under another name. If a kind has none, the rule matches nothing.
 func resources(group []*reserved.Resource) []string {
 	names := []string{group[0].GVR.Resource}
 	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {
 		names = append(names, group[0].GVR.Resource+"/scale")
 	}
 	return names
+}
+
+// A running guard restores the webhook configuration within a second, so that a removal counts only if it lasts.
+const (
+	removalLasts    = 2 * time.Second
+	removalAttempts = 5
+)
+
+var errRestored = errors.New("a running guard restores the webhook configuration: stop the guard first: " +
+	"scale its Deployment to 0 or end its process")
+
+// Remove deletes the webhook configuration and reports whether there was one. It returns an error if a running guard restores it.
+func Remove(ctx context.Context, client admissionregistrationv1client.ValidatingWebhookConfigurationsGetter) (removed bool, err error) {
+	for range removalAttempts {
+		err := client.ValidatingWebhookConfigurations().Delete(ctx, guardian.WebhookConfiguration, metav1.DeleteOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			return removed, nil
+		case err != nil:
+			return removed, fmt.Errorf("delete validatingwebhookconfiguration %q: %w", guardian.WebhookConfiguration, err)
+		}
+		removed = true
+		select {
+		case <-ctx.Done():
+			return removed, ctx.Err()
+		case <-time.After(removalLasts):
+		}
+	}
+	return removed, errRestored
 }

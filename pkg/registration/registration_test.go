@@ -83,6 +83,25 @@ func TestNoTwoWebhooksShareAName(t *testing.T) {
 	}
 }
 
+// A second webhook of a kind would call the guard twice for one write, and two of one name are refused.
+func TestResourcesOfAKindShareAWebhook(t *testing.T) {
+	t.Parallel()
+	reservation, err := reserved.Parse("x.yaml", []byte(`{"apiVersion":"guardian.apigw.io/v1alpha1","kind":"Reservation","metadata":{"name":"x"},
+		"spec":{"owner":"x","resources":[
+		{"manifest":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}},
+		{"manifest":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"b","namespace":"default"}}}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := reserved.NewSet(reservation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if webhooks := Build(set, Options{}).Webhooks; len(webhooks) != 2 || webhooks[1].Name != "unlocks.apigw-guardian.io" {
+		t.Errorf("%d webhooks, want one, and that of the unlocks: %+v", len(webhooks), webhooks)
+	}
+}
+
 func TestQuoteLeavesNoWayOutOfTheLiteral(t *testing.T) {
 	t.Parallel()
 	if got, want := quote(`a'b\c`), `'a\'b\\c'`; got != want {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
@@ -19,13 +18,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
-// ErrOwnerGone means that the owner of the webhook configuration is gone: the release is being uninstalled, and no replica may
-// restore the webhook configuration.
+// ErrOwnerGone means that the release that owns the webhook configuration is being uninstalled: no replica may restore it.
 var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
 
 // Repair describes a write of another client that a replica undid.
@@ -34,14 +33,12 @@ type Repair struct {
 	Operation admissionv1.Operation
 	// Changed are the paths of the fields that were not as wanted; nil if there was no webhook configuration.
 	Changed []string
-	// Manager is the field manager that wrote last, and At the time; zero if metadata.managedFields has neither. A client may choose
-	// any name.
+	// Manager is the field manager that wrote last, and At the time; zero if managedFields has neither. A client may choose any name.
 	Manager string
 	At      time.Time
 }
 
-// Client reads and writes ValidatingWebhookConfigurations without a cache: a watch that hangs must not hide a change. The typed
-// client of client-go is one.
+// Client reads and writes without a cache: a watch that hangs must not hide a change. The typed client of client-go is one.
 type Client interface {
 	Get(ctx context.Context, name string, options metav1.GetOptions) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 	Update(ctx context.Context, configuration *admissionregistrationv1.ValidatingWebhookConfiguration, options metav1.UpdateOptions) (
@@ -61,8 +58,7 @@ type RepairerOptions struct {
 	Log      *slog.Logger
 }
 
-// Repairer compares the live webhook configuration with the wanted one and repairs it. Its methods are safe for concurrent use, and
-// one process repairs and reports each change once.
+// Repairer compares the live webhook configuration with the wanted one and repairs it, once per change. It is safe for concurrent use.
 type Repairer struct {
 	options RepairerOptions
 	inPlace prometheus.Gauge
@@ -192,8 +188,8 @@ func restored(live, want *admissionregistrationv1.ValidatingWebhookConfiguration
 	changed := live.DeepCopy()
 	changed.Webhooks = want.Webhooks
 	changed.OwnerReferences, changed.Finalizers = want.OwnerReferences, want.Finalizers
-	changed.Labels = merged(live.Labels, want.Labels)
-	changed.Annotations = merged(live.Annotations, want.Annotations)
+	changed.Labels = labels.Merge(live.Labels, want.Labels)
+	changed.Annotations = labels.Merge(live.Annotations, want.Annotations)
 	return changed
 }
 
@@ -227,14 +223,6 @@ func lastWriter(entries []metav1.ManagedFieldsEntry) (manager string, at time.Ti
 	return manager, at
 }
 
-// asWanted reports whether nothing is left to restore.
 func asWanted(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	return live.DeletionTimestamp == nil && equality.Semantic.DeepEqual(live, restored(live, want))
-}
-
-func merged(base, over map[string]string) map[string]string {
-	result := map[string]string{}
-	maps.Copy(result, base)
-	maps.Copy(result, over)
-	return result
 }

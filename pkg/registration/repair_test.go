@@ -227,6 +227,23 @@ func TestThePatrolRepairsWhatTheLeaderLeaves(t *testing.T) {
 	}
 }
 
+// The leader may be back, and is as quick as it was.
+func TestThePatrolIsAsPatientAfterItsOwnRepair(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, begin := patrolling(t, Patrol{})
+		edit := edits["all webhooks removed"]
+		edit(r.api.live)
+		begin()
+		requireRepairedAfter(t, r, patience)
+		time.Sleep(time.Second) // and not at the time of a look
+		resume := r.pausePatrol()
+		edit(r.api.live)
+		resume()
+		requireRepairedAfter(t, r, patience)
+	})
+}
+
 // patrolling returns a replica that has seen its webhook configuration in place, and what starts its patrol.
 func patrolling(t *testing.T, patrol Patrol) (*replica, func()) {
 	t.Helper()

@@ -24,8 +24,7 @@ import (
 )
 
 const (
-	// maxReplicaKeys bounds the public keys on the webhook configuration. The oldest ones are removed first; a running replica publishes
-	// its key again.
+	// maxReplicaKeys bounds the public keys on the webhook configuration. The oldest go first; a running replica publishes its key again.
 	maxReplicaKeys = 32
 	// publishPoll is the pause between two looks for the key.
 	publishPoll = 5 * time.Second
@@ -50,8 +49,7 @@ func (p *Publisher) Run(ctx context.Context) {
 	}, publishPoll)
 }
 
-// Publish writes the key if the webhook configuration lacks it, and removes the oldest keys above maxReplicaKeys. It does nothing
-// while there is no webhook configuration.
+// Publish writes the key if the webhook configuration exists and lacks it, and removes the oldest keys above maxReplicaKeys.
 func (p *Publisher) Publish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()

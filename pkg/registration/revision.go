@@ -9,10 +9,15 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
+	"maps"
+	"reflect"
 	"slices"
+	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
@@ -23,10 +28,7 @@ func revision(webhooks []admissionregistrationv1.ValidatingWebhook) string {
 	for i := range webhooks {
 		webhooks[i].ClientConfig.CABundle = nil
 	}
-	text, err := json.Marshal(webhooks)
-	if err != nil { // these types always marshal
-		return ""
-	}
+	text, _ := json.Marshal(webhooks) // these types always marshal
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:10])
 }
@@ -42,14 +44,12 @@ const (
 	otherCA state = "with another CA bundle"
 	// moreCAs: only the CA bundle differs, and it holds all of the wanted one.
 	moreCAs state = "with more CAs in the CA bundle"
-	// otherRevision: another version of the guard wrote it, or a client that knows the digest, and it lets writes pass that this
-	// replica would be asked about.
+	// otherRevision: a write of another version of the guard, or of a client that knows the digest, that protects less.
 	otherRevision state = "of another revision that protects less"
 )
 
 // judge compares the live webhook configuration, nil where there is none, with the wanted one. Labels, annotations, and a newer
-// revision that protects as much, are as good as in place. Every version of the guard writes its revision, so that one without it is
-// tampered with.
+// revision that protects as much, are as good as in place. Every version writes its revision: one without it is tampered with.
 func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
 	switch {
 	case live == nil:
@@ -128,4 +128,54 @@ func coverRules(live, want []admissionregistrationv1.RuleWithOperations) bool {
 
 func isSubset[T comparable](some, all []T) bool {
 	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
+}
+
+// differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order. Labels and
+// annotations of other clients do not count, nor do the CertificateProblemAnnotation and the keys of replicas: replicas differ there.
+func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
+	wanted := restored(live, want)
+	wanted.DeletionTimestamp = nil
+	paths := unequal("", generic(live), generic(wanted))
+	ofKeys := strings.TrimSuffix(below("metadata.annotations", guardian.ReplicaAnnotationPrefix), `"]`)
+	return slices.DeleteFunc(paths, func(path string) bool {
+		return path == below("metadata.annotations", guardian.CertificateProblemAnnotation) || strings.HasPrefix(path, ofKeys)
+	})
+}
+
+// generic returns an object as JSON has it: maps, lists and scalars.
+func generic(object *admissionregistrationv1.ValidatingWebhookConfiguration) any {
+	content, _ := runtime.DefaultUnstructuredConverter.ToUnstructured(object) // this type always converts
+	return content
+}
+
+// unequal returns the paths, below at, of the values that differ. A list of another length differs as a whole.
+func unequal(at string, a, b any) []string {
+	mapA, isMapA := a.(map[string]any)
+	mapB, isMapB := b.(map[string]any)
+	listA, isListA := a.([]any)
+	listB, isListB := b.([]any)
+	var paths []string
+	switch {
+	case isMapA && isMapB:
+		keys := maps.Clone(mapA)
+		maps.Copy(keys, mapB)
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			paths = append(paths, unequal(below(at, key), mapA[key], mapB[key])...)
+		}
+	case isListA && isListB && len(listA) == len(listB):
+		for i := range listA {
+			paths = append(paths, unequal(fmt.Sprintf("%s[%d]", at, i), listA[i], listB[i])...)
+		}
+	case !reflect.DeepEqual(a, b):
+		return []string{at}
+	}
+	return paths
+}
+
+// below returns the path of a key, written as the policy writes it: metadata.labels["app.kubernetes.io/name"].
+func below(at, key string) string {
+	if strings.ContainsAny(key, "./") {
+		return fmt.Sprintf("%s[%q]", at, key)
+	}
+	return strings.TrimPrefix(at+"."+key, ".")
 }

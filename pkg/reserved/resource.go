@@ -10,7 +10,6 @@ package reserved
 import (
 	"strings"
 
-	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -72,11 +71,6 @@ func (r *Resource) Object() *unstructured.Unstructured {
 		return nil // impossible: the loader encoded these bytes
 	}
 	return object
-}
-
-// Guards reports whether the guard judges this operation. With GuardExistence that is only Delete.
-func (r *Resource) Guards(operation admissionv1.Operation) bool {
-	return r.Guard != GuardExistence || operation == admissionv1.Delete
 }
 
 // IsTokenSecret reports whether the resource is a Secret that holds a credential of a ServiceAccount.

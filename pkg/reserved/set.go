@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -182,4 +183,13 @@ func (s *Set) Find(gvr schema.GroupVersionResource, identities ...Identity) *Res
 		}
 	}
 	return nil
+}
+
+// FindGuarded is like Find, but returns nil if the guard does not judge the operation: with GuardExistence, it judges only Delete.
+func (s *Set) FindGuarded(operation admissionv1.Operation, gvr schema.GroupVersionResource, identities ...Identity) *Resource {
+	resource := s.Find(gvr, identities...)
+	if resource == nil || resource.Guard == GuardExistence && operation != admissionv1.Delete {
+		return nil
+	}
+	return resource
 }

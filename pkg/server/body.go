@@ -20,38 +20,26 @@ import (
 const (
 	// smallBody is the largest body that never waits for a larger one: a review of a reserved resource has some 10 KiB.
 	smallBody = 128 << 10
-
 	// smallBudget is the memory of all small bodies, and of the heads of refused ones.
 	smallBudget = 8 << 20
-
-	// minCharge is what a body costs at least: its request, its goroutine and its answer take memory too. It lets 512 small bodies
-	// arrive at a time.
+	// minCharge is what a body costs at least, with its request, goroutine and answer: 512 small bodies may arrive at a time.
 	minCharge = 16 << 10
-
 	// copies is how often a large body is counted: a decision may copy each of its bytes once more.
 	copies = 2
-
 	// headBytes is what is read of a refused body: the user and the operation are ahead of the objects.
 	headBytes = 16 << 10
-
 	// patience is how long a body waits for room. The API server's timeout is 5 s, which leaves time for the answer.
 	patience = time.Second
-
 	// largeGrace is how long a large body may take to arrive while another one waits. An API server sends 10 MiB in some 20 ms.
 	largeGrace = 250 * time.Millisecond
-
 	// maxLargeQueue bounds the large bodies that wait for room: the kernel keeps the beginning of each meanwhile.
 	maxLargeQueue = 16
-
 	// minBytesPerSecond is the lowest speed of a body after its first second.
 	minBytesPerSecond = 4 << 20
-
 	// maxDrainedBytes of a refused body are read and dropped, so that the API server has sent its request to the end and reads the
 	// answer. It takes requests of up to 3 MiB; two such objects, six bytes for one: 36 MiB.
 	maxDrainedBytes = 36 << 20
-
-	// drainedPerSecond is the speed of all dropped bytes together, as decrypting them takes a CPU's time; drainBurst is io.Copy's
-	// buffer.
+	// drainedPerSecond bounds all dropped bytes together: decrypting them takes a CPU's time. drainBurst is io.Copy's buffer.
 	drainedPerSecond = 64 << 20
 	drainBurst       = 32 << 10
 )
@@ -92,8 +80,7 @@ func newReceived(data []byte, err error) *received {
 	return b
 }
 
-// Received returns the body without a copy. If the body is not complete, the error is webhook.ErrTooLarge, webhook.ErrOverloaded or
-// one of the connection.
+// Received returns the body without a copy. The error is webhook.ErrTooLarge, webhook.ErrOverloaded or one of the connection.
 func (b *received) Received() ([]byte, error) { return b.data, b.err }
 
 func (b *received) Read(p []byte) (int, error) {

@@ -63,6 +63,18 @@ func TestCallersMustPresentACertificateOfTheAuthoritiesOfNow(t *testing.T) {
 	if got := ask(certificate); got.err != nil || got.status != http.StatusOK {
 		t.Errorf("a caller with a certificate got %d, %v, want 200 and a verified chain", got.status, got.err)
 	}
+	resumed := h.tlsConfig()
+	resumed.Certificates, resumed.ClientSessionCache = []tls.Certificate{certificate}, tls.NewLRUClientSessionCache(1)
+	for range 2 { // a resumed session would keep the authorities of before
+		transport := &http.Transport{TLSClientConfig: resumed, DisableKeepAlives: true}
+		answer, err := (&http.Client{Transport: transport, Timeout: giveUp}).Get("https://" + h.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = answer.Body.Close(); answer.TLS.DidResume {
+			t.Error("a session was resumed")
+		}
+	}
 	pool.Store(x509.NewCertPool())
 	if got := ask(certificate); got.err == nil {
 		t.Errorf("a caller of an authority that is trusted no more got %d", got.status)

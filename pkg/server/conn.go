@@ -14,22 +14,12 @@ import (
 )
 
 const (
-	// maxHelloBytes bounds a client's bytes until its handshake is done: some 2 KiB, and a chain of client certificates. crypto/tls
-	// alone keeps 64 KiB of an unfinished message.
+	// maxHelloBytes bounds a client's bytes until its handshake is done: 2 KiB and client certificates. crypto/tls alone keeps 64 KiB.
 	maxHelloBytes = 16 << 10
-
-	// maxHeadLines bounds the lines of a request's head. The API server sends about ten. net/http keeps each parsed, so that a head
-	// of empty fields takes thirty times its size.
+	// maxHeadLines bounds the lines of a head. The API server sends ten. net/http keeps each: empty fields take thirty times their size.
 	maxHeadLines = 64
-
-	// receiveBuffer bounds what the kernel keeps for a connection that is not read: it counts as the container's memory. It is enough
-	// for 60 MB/s at a round trip of 1 ms.
+	// receiveBuffer bounds what the kernel keeps for a connection in the container's memory. It allows 60 MB/s at a round trip of 1 ms.
 	receiveBuffer = 64 << 10
-)
-
-var (
-	errHelloTooLong = errors.New("the client sent more than a TLS handshake takes")
-	errHeadTooLong  = errors.New("the head of the request has too many lines")
 )
 
 // conn is a connection in the table. As net/http does not take it for a TLS connection, the server sets Request.TLS.
@@ -86,7 +76,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.head.read(p[:n]) {
-		return 0, errHeadTooLong
+		return 0, errors.New("the head of the request has too many lines")
 	}
 	return n, err
 }
@@ -98,7 +88,6 @@ func (c *conn) Close() error {
 }
 
 // CloseWrite ends the answers of a TLS connection. Without TLS, only Close does.
-// Close ends the connection, and what is kept for it.
 func (c *conn) CloseWrite() error {
 	if c.secure == nil {
 		return nil
@@ -121,8 +110,7 @@ func (c *conn) answered() {
 	c.table.answered(c)
 }
 
-// isPipelined reports whether the client sent more than the head and a body of that length. It returns true for a negative length,
-// which is not known.
+// isPipelined reports whether the client sent more than the head and a body of that length; true for an unknown length, below zero.
 func (c *conn) isPipelined(length int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,7 +134,7 @@ func (h *hello) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if h.left -= n; h.left < 0 {
-		return 0, errHelloTooLong
+		return 0, errors.New("the client sent more than a TLS handshake takes")
 	}
 	return n, err
 }

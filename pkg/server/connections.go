@@ -11,8 +11,7 @@ import (
 // connections holds the open connections in the order in which they are closed to make room for a new one:
 //
 //  1. If half of them owe the server something (a handshake, the head or the body of a request): the one that has owed it longest,
-//     among those that have sent nothing or among the others, whichever are more. So a flood of clients that send nothing, or send
-//     slowly, costs no used connection.
+//     among those that have sent nothing or among the others, whichever are more. So a flood of slow clients costs no used connection.
 //  2. If there are max connections: the idle one that was used longest ago. API servers use theirs, so that these go last.
 //
 // A connection whose request is being answered is never closed. Safe for concurrent use.
@@ -29,8 +28,7 @@ func newConnections(limit int) *connections {
 	return &connections{max: limit, silent: list.New(), owing: list.New(), idle: list.New()}
 }
 
-// add adds a new connection, which owes a handshake, and closes another one if needed. It returns false, and does not add c, if
-// every connection is in use.
+// add adds a new connection, which owes a handshake, and may close another one. It returns false if every connection is in use.
 func (t *connections) add(c *conn) bool {
 	t.mu.Lock()
 	var victim *conn

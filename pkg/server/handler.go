@@ -97,8 +97,7 @@ func (s *Server) refuse(w http.ResponseWriter) {
 	http.Error(w, fmt.Sprintf("busy: %d requests are in flight, try again", s.limits.inFlight), http.StatusServiceUnavailable)
 }
 
-// reviewTimeout returns the caller's timeout if it is above zero and below limits.review. The API server puts it into the URL as
-// "?timeout=5s".
+// reviewTimeout returns the timeout that the API server puts into the URL as "?timeout=5s", limits.review at most and without one.
 func (s *Server) reviewTimeout(r *http.Request) time.Duration {
 	asked, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || asked <= 0 {

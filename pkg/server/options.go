@@ -13,8 +13,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
-// DefaultDrainPeriod is the usual Options.DrainPeriod: time for the endpoint controller, every kube-proxy and every API server to
-// take the replica out of their tables.
+// DefaultDrainPeriod is time for the endpoint controller, every kube-proxy and every API server to drop the replica from their tables.
 const DefaultDrainPeriod = 10 * time.Second
 
 // ShutdownTimeout is how long the last requests may take after the drain period. It is above the webhook configuration's timeout of
@@ -25,24 +24,17 @@ const ShutdownTimeout = 15 * time.Second
 type Options struct {
 	// Listen is the TCP address to serve on, such as ":9443"; required. Port 0 picks a free port, see Server.Addr.
 	Listen string
-
 	// Handler answers requests; required. Its ResponseWriter is no Flusher and no Hijacker.
 	Handler http.Handler
-
-	// GetCertificate answers each handshake with the serving certificate; required. It is called concurrently, and its error
-	// refuses that one connection.
+	// GetCertificate answers each handshake; required. It is called concurrently, and its error refuses that one connection.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-
 	// ClientCAs returns the CAs whose certificate a caller must present. It is called for each handshake, concurrently, so that
 	// the CAs may change. Nil asks no caller for a certificate.
 	ClientCAs func() *x509.CertPool
-
 	// ClientCertOptional answers callers without a certificate too. A certificate of an unknown CA is still refused.
 	ClientCertOptional bool
-
 	// Log is required.
 	Log *slog.Logger
-
 	// DrainPeriod is how long the server goes on serving after its context has ended. Zero means not at all.
 	DrainPeriod time.Duration
 }
@@ -66,8 +58,7 @@ func defaultLimits() limits {
 	return limits{
 		// One round trip.
 		handshake: time.Second,
-		// The API server sends the head at once. Its timeout for the webhook is 5 s, so that a slower client has no caller that
-		// still waits.
+		// The API server sends the head at once, and gives up after its timeout for the webhook of 5 s.
 		readHeader: 5 * time.Second,
 		// Twice the webhook configuration's timeout of 5 s.
 		read: 10 * time.Second,

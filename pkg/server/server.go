@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server serves the guard's admission webhook over TLS, bounded in time, size and number, and stops without losing an
-// answer.
+// Package server serves the guard's admission webhook over TLS, bounded in time, size and number. It stops without losing an answer.
 //
 // controller-runtime's webhook server does not fit: its request contexts end at SIGTERM, it closes its port at once, it bounds
 // neither reading nor writing, and it closes idle connections at the same moment as the API server.
@@ -112,8 +111,7 @@ func (s *Server) Ready(*http.Request) error {
 //  3. The port is closed, and requests in a handler get ShutdownTimeout.
 //
 // The context of a request has the values of ctx and not its end, so that a review that is under way at SIGTERM can still be
-// recorded. Start returns an error that names the address if it cannot be bound, and one that wraps context.DeadlineExceeded if
-// requests were cut at the end.
+// recorded. The error names an address that cannot be bound, or wraps context.DeadlineExceeded if requests were cut at the end.
 func (s *Server) Start(ctx context.Context) error {
 	defer s.noise.flush()
 	listener, err := bind(ctx, s.opts.Listen)
@@ -213,4 +211,51 @@ func (s *Server) tlsConfig() *tls.Config {
 		return current, nil
 	}
 	return config
+}
+
+const (
+	// plainConnections is the number of open connections of a plain server: a kubelet and a Prometheus use one each.
+	plainConnections = 128
+	// plainTimeout bounds a request and its answer: a kubelet's probe waits 1 s, a Prometheus 10 s.
+	plainTimeout = 10 * time.Second
+)
+
+// Plain serves probes or metrics without TLS. Any client can reach its address: it bounds what clients can take, and a slow one makes
+// room for a new one. (controller-runtime's servers bound neither connections nor, below 1 MiB, the head of a request.)
+type Plain struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// NewPlain binds the address. The handler must not read bodies.
+func NewPlain(ctx context.Context, address string, handler http.Handler, logger *slog.Logger) (*Plain, error) {
+	inner, err := bind(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	noise, limits := newBoundedLog(logger), defaultLimits()
+	return &Plain{
+		listener: listen(inner, nil, plainTimeout, guests{newConnections(plainConnections), noise}),
+		server: &http.Server{
+			Handler:           handler,
+			ConnState:         followState,
+			ReadHeaderTimeout: plainTimeout,
+			ReadTimeout:       plainTimeout,
+			WriteTimeout:      plainTimeout,
+			IdleTimeout:       limits.idle,
+			MaxHeaderBytes:    limits.headBytes,
+			ErrorLog:          log.New(noise, "", 0),
+		},
+	}, nil
+}
+
+// Serve returns nil after ctx has ended. Call it once, as it closes the port.
+func (p *Plain) Serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = p.server.Close() })
+	defer stop()
+	err := p.server.Serve(p.listener)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("serve on %s: %w", p.listener.Addr(), err)
 }

@@ -28,8 +28,7 @@ import (
 
 // Report is the status of one cluster.
 type Report struct {
-	// Authorized: every object with a manifest is present without drift, and each token Secret holds a token of its live
-	// ServiceAccount.
+	// Authorized: each object with a manifest is present without drift, and each token Secret holds a token of its live account.
 	Authorized bool `json:"authorized"`
 	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource. Replicas proved
 	// these denials, except deletions, which cannot have a nonce.
@@ -102,7 +101,6 @@ func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, e
 	return r, nil
 }
 
-// answerOf returns the value of Report.PrivateNetwork.
 func answerOf(status authorize.Status) string {
 	switch status {
 	case authorize.Pass:

@@ -17,12 +17,8 @@ const digestSuffix = len("...#") + 8
 
 // Printable returns a text that is safe in a terminal, a page, a log and a record. Each character that does not print (control
 // characters, escape sequences, marks that turn the direction of writing) and each broken byte becomes U+FFFD. A text of more
-// than max bytes is cut at a character and ends in a digest of the whole, so that two long names stay different. max must be
-// more than 12.
+// than max bytes (at least 13) is cut at a character and ends in a digest of the whole: two long names stay different.
 func Printable(text string, max int) string {
-	if isPlain(text) && len(text) <= max {
-		return text
-	}
 	clean := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return utf8.RuneError
@@ -35,16 +31,6 @@ func Printable(text string, max int) string {
 	sum := sha256.Sum256([]byte(text))
 	cut := strings.ToValidUTF8(clean[:max-digestSuffix], "")
 	return cut + "...#" + hex.EncodeToString(sum[:4])
-}
-
-// isPlain reports whether a text is printable ASCII.
-func isPlain(text string) bool {
-	for i := range len(text) {
-		if text[i] < ' ' || text[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // Quote returns the text as a shell reads it as one word.

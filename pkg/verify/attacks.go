@@ -7,14 +7,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -22,11 +25,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// markKey is the annotation that makes an attacked object differ from its manifest. Its value is the nonce that a replica
-// signs.
-const markKey = guardian.ProbeAnnotation
-
-// target is what an attack writes to.
 type target struct {
 	dryRun
 	resource *reserved.Resource
@@ -46,7 +44,6 @@ type attack struct {
 	marked admissionv1.Operation
 }
 
-// attacksOn returns every attack that fits the target.
 func attacksOn(t target) []attack {
 	switch {
 	case t.resource.Guard == reserved.GuardExistence && t.live == nil:
@@ -60,7 +57,9 @@ func attacksOn(t target) []attack {
 	if t.live != nil {
 		attacks = append(attacks, updates(t)...)
 		attacks = append(attacks, deletions()...)
-		attacks = append(attacks, attack{"deletecollection", deleteCollection, ""})
+		attacks = append(attacks, attack{write: "deletecollection", run: func(ctx context.Context, t target) error {
+			return t.deleteCollection(ctx, t.live.GetName())
+		}})
 	}
 	if t.resource.NamePrefix != "" {
 		attacks = append(attacks, attack{"create under the prefix", createUnderPrefix, ""},
@@ -145,13 +144,12 @@ func createByGenerateName(ctx context.Context, t target) error {
 
 func mint(ctx context.Context, t target) error {
 	secret := live.NewObject(t.resource.GVK(), t.resource.Namespace, randomName())
-	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.resource.Account, markKey: t.nonce})
+	secret.SetAnnotations(map[string]string{corev1.ServiceAccountNameKey: t.resource.Account, guardian.ProbeAnnotation: t.nonce})
 	secret.Object["type"] = string(corev1.SecretTypeServiceAccountToken)
 	return t.create(ctx, secret)
 }
 
-// repoint makes another account's token Secret name the reserved account. Without the old uid and token,
-// kube-controller-manager would fill it again.
+// repoint makes another account's token Secret name the reserved account. Without uid and token, its controller would fill it.
 func repoint(ctx context.Context, t target) error {
 	secret := t.other.DeepCopy()
 	annotations := secret.GetAnnotations()
@@ -174,9 +172,9 @@ func jsonPatch(ctx context.Context, t target) error {
 		Path  string `json:"path"`
 		Value any    `json:"value"`
 	}
-	add := operation{"add", "/metadata/annotations", map[string]string{markKey: t.nonce}}
+	add := operation{"add", "/metadata/annotations", map[string]string{guardian.ProbeAnnotation: t.nonce}}
 	if len(t.live.GetAnnotations()) > 0 {
-		add.Path, add.Value = add.Path+"/"+strings.ReplaceAll(markKey, "/", "~1"), t.nonce
+		add.Path, add.Value = add.Path+"/"+strings.ReplaceAll(guardian.ProbeAnnotation, "/", "~1"), t.nonce
 	}
 	body, err := json.Marshal([]operation{add})
 	return errors.Join(err, t.patch(ctx, t.live.GetName(), types.JSONPatchType, body))
@@ -192,16 +190,11 @@ func patchBy(kind types.PatchType) func(context.Context, target) error {
 	}
 }
 
-func deleteCollection(ctx context.Context, t target) error {
-	return t.deleteCollection(ctx, t.live.GetName())
-}
-
+// mark makes an attacked object differ from its manifest, by the nonce that a replica signs.
 func mark(object *unstructured.Unstructured, nonce string) {
-	annotations := object.GetAnnotations()
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	annotations[markKey] = nonce
+	annotations := map[string]string{}
+	maps.Copy(annotations, object.GetAnnotations())
+	annotations[guardian.ProbeAnnotation] = nonce
 	object.SetAnnotations(annotations)
 }
 
@@ -212,3 +205,40 @@ const (
 
 // randomName returns a name that, very probably, no reservation covers and no object has.
 func randomName() string { return randomPrefix + rand.String(suffixLength) }
+
+// fieldManager is the field manager of writes that are never stored.
+const fieldManager = "apigw-guardian-verify"
+
+// dryRun makes every write of this package, as a server dry-run: the API server runs admission and stores nothing.
+type dryRun struct{ resource dynamic.ResourceInterface }
+
+func all() []string { return []string{metav1.DryRunAll} }
+
+func (d dryRun) create(ctx context.Context, object *unstructured.Unstructured) error {
+	_, err := d.resource.Create(ctx, object, metav1.CreateOptions{DryRun: all(), FieldManager: fieldManager})
+	return err
+}
+
+func (d dryRun) update(ctx context.Context, object *unstructured.Unstructured) error {
+	_, err := d.resource.Update(ctx, object, metav1.UpdateOptions{DryRun: all(), FieldManager: fieldManager})
+	return err
+}
+
+func (d dryRun) patch(ctx context.Context, name string, kind types.PatchType, body []byte) error {
+	options := metav1.PatchOptions{DryRun: all(), FieldManager: fieldManager}
+	if kind == types.ApplyPatchType {
+		options.Force = new(true)
+	}
+	_, err := d.resource.Patch(ctx, name, kind, body, options)
+	return err
+}
+
+func (d dryRun) delete(ctx context.Context, name string, propagation metav1.DeletionPropagation) error {
+	return d.resource.Delete(ctx, name, metav1.DeleteOptions{DryRun: all(), PropagationPolicy: &propagation})
+}
+
+func (d dryRun) deleteCollection(ctx context.Context, name string) error {
+	return d.resource.DeleteCollection(ctx, metav1.DeleteOptions{DryRun: all()}, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String(),
+	})
+}

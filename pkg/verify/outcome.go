@@ -24,17 +24,7 @@ const (
 	leftOut = "left out"
 )
 
-// Why a denial by the guard's webhook does not count.
-const (
-	unproven = "failed: denied, but the denial has no valid proof of a replica: another process that holds the key of the CA " +
-		"can answer for the guard"
-	unknownGuard = "failed: denied, but the webhook configuration names no replica, so nothing proves the denial; check the " +
-		"version of the guard"
-	notVerified = "failed: denied, but the keys of the replicas cannot be read: "
-)
-
-// The API server's messages when a webhook denies, and when its call fails: k8s.io/apiserver,
-// pkg/admission/plugin/webhook/errors and .../generic.
+// The API server's messages when a webhook denies or its call fails: k8s.io/apiserver/pkg/admission/plugin/webhook/{errors,generic}.
 var (
 	deniedByGuard = regexp.MustCompile(`^admission webhook "[a-z0-9.-]+\.apigw-guardian\.io" denied the request`)
 	guardFailed   = regexp.MustCompile(`failed calling webhook "[a-z0-9.-]+\.apigw-guardian\.io"`)
@@ -51,8 +41,7 @@ func isRefusedByRBAC(err error) bool {
 	return errors.As(err, &status) && status.Status().Code == http.StatusForbidden && rbacRefused.MatchString(status.Status().Message)
 }
 
-// resultOf returns what happened to a write. Only a denial by the guard's webhook is "denied": a refusal by RBAC, or a failed
-// call, protects nothing.
+// resultOf returns what happened to a write. Only the guard's webhook makes it "denied": a refusal by RBAC or a failed call does not.
 func resultOf(err error) string {
 	if err == nil {
 		return allowed
@@ -111,11 +100,13 @@ func (v Verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	case v.leavesOut(readErr):
 		return got, err
 	case readErr != nil:
-		return notVerified + readErr.Error(), err
+		return "failed: denied, but the keys of the replicas cannot be read: " + readErr.Error(), err
 	case len(keys) == 0:
-		return unknownGuard, err
+		return "failed: denied, but the webhook configuration names no replica, so nothing proves the denial; check the version of " +
+			"the guard", err
 	case !keys.Prove(status.Status().Message, subject):
-		return unproven, err
+		return "failed: denied, but the denial has no valid proof of a replica: another process that holds the key of the CA can " +
+			"answer for the guard", err
 	}
 	return got, err
 }

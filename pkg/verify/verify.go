@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -119,10 +120,8 @@ func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []Att
 		rows = append(rows, v.row(Attack{Resource: name, Write: attack.write, Want: denied, Got: got}, err))
 	}
 	if resource.HasManifest() && !slices.ContainsFunc(rows, func(a Attack) bool { return !a.LeftOut }) {
-		rows = append(rows, v.row(Attack{
-			Resource: name, Write: "any of these", Want: denied,
-			Got: "failed: RBAC lets the caller try none of them",
-		}, nil))
+		const got = "failed: RBAC lets the caller try none of them"
+		rows = append(rows, v.row(Attack{Resource: name, Write: "any of these", Want: denied, Got: got}, nil))
 	}
 	return rows
 }
@@ -171,8 +170,7 @@ func (v Verifier) unreservedTokenSecret(ctx context.Context, resource *reserved.
 	return nil, nil
 }
 
-// unrelatedRole is the one name of an unrelated write that RBAC can grant beforehand: the chart grants it to the account of
-// `helm test`.
+// unrelatedRole is an unrelated name that RBAC can grant beforehand: the chart grants it to the account of `helm test`.
 const unrelatedRole = "apigw-guardian-unrelated"
 
 // tryUnrelated makes writes next to the reserved resources that the guard must allow.
@@ -196,12 +194,9 @@ func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
 	mark(role, probe.NewNonce())
 	body, err := role.MarshalJSON()
 	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
+	name := v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String()
 	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
-		v.row(Attack{
-			Resource: v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String(),
-			Write:    "apply an unrelated ClusterRole",
-			Want:     allowed, Got: resultOf(err),
-		}, err))
+		v.row(Attack{Resource: name, Write: "apply an unrelated ClusterRole", Want: allowed, Got: resultOf(err)}, err))
 }
 
 func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) Attack {
@@ -209,4 +204,60 @@ func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionRe
 	err := dryRun{v.cluster.Dynamic.Resource(gvr).Namespace(namespace)}.create(ctx, object)
 	reference := v1alpha1.ObjectReference{Group: gvr.Group, Resource: gvr.Resource, Namespace: namespace, Name: randomPrefix + "*"}
 	return v.row(Attack{Resource: reference.String(), Write: "create an unrelated " + kind, Want: allowed, Got: resultOf(err)}, err)
+}
+
+// ErrUnprotected says that the guard did not deny a forbidden write.
+var ErrUnprotected = errors.New("authorized, but not protected")
+
+// awaitInterval is the pause between two rounds. A guard registers within a second of its start, or when a killed guard's lease ends.
+const awaitInterval = 500 * time.Millisecond
+
+// Await waits until the guard has denied a forbidden write to each resource with a manifest. After the time limit, the error
+// wraps ErrUnprotected and says which write was not denied.
+func (v Verifier) Await(ctx context.Context, limit time.Duration) error {
+	// The limit does not cut off an attack: that would say nothing about the guard.
+	over := time.After(limit)
+	for {
+		open := v.firstOpen(ctx)
+		if open == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the guard: %w", context.Cause(ctx))
+		case <-over:
+			return fmt.Errorf("%w after %s: %s", ErrUnprotected, limit, open)
+		case <-time.After(awaitInterval):
+		}
+	}
+}
+
+// firstOpen says why the first unprotected resource is open; "" if there is none.
+func (v Verifier) firstOpen(ctx context.Context) string {
+	for _, resource := range v.cluster.Set.Resources() {
+		if !resource.HasManifest() {
+			continue
+		}
+		if reason := v.Unprotected(ctx, resource); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or if the scope leaves it out.
+func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) string {
+	t, err := v.aim(ctx, resource)
+	if err != nil && !v.leavesOut(err) {
+		return fmt.Sprintf("cannot check whether %s is protected: %v", resource, err)
+	}
+	first, found := firstAttack(t)
+	if !found {
+		return fmt.Sprintf("cannot check whether %s is protected: it is absent", resource)
+	}
+	got, err := v.try(ctx, first, t)
+	if got != denied && !v.leavesOut(err) {
+		return fmt.Sprintf("%s is not protected: dry-run of a forbidden %s: %s", resource, first.write, got)
+	}
+	return ""
 }

@@ -58,6 +58,47 @@ func TestVerifyTriesEveryWriteAsADryRun(t *testing.T) {
 	}
 }
 
+// Without the selector, the dry-run would ask every webhook of the cluster about every object of the kind.
+func TestADeletionOfACollectionSelectsOneName(t *testing.T) {
+	set := shop.Set(t, shop.Reservation)
+	server, config := shop.Serve(t, set)
+	var selected []string
+	config.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		if selector := r.URL.Query().Get("fieldSelector"); r.Method == http.MethodDelete && selector != "" {
+			selected = append(selected, selector)
+		}
+		return server.RoundTrip(r)
+	})
+	cluster, err := live.Connect(config, set, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cluster, EveryWrite).Verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"metadata.name=clerk", "metadata.name=selling", "metadata.name=clerk-sells", "metadata.name=clerk-token-own"}
+	if diff := cmp.Diff(want, selected); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A row that is left out tells nothing, and must not look like a success.
+func TestARowThatIsLeftOutIsNotOK(t *testing.T) {
+	refused := statusError(http.StatusForbidden, `secrets "x" is forbidden: User "eve" cannot delete resource "secrets"`)
+	for scope, want := range map[Scope]Attack{
+		EveryWrite:      {Want: denied, Got: "failed"},
+		PermittedWrites: {Want: denied, Got: leftOut, LeftOut: true},
+	} {
+		if diff := cmp.Diff(want, New(live.Cluster{}, scope).row(Attack{Want: denied, Got: "failed"}, refused)); diff != "" {
+			t.Errorf("scope %d: (-want +got)\n%s", scope, diff)
+		}
+	}
+}
+
 // mayOnly is RBAC that lets a caller do what is listed by method and path, and read what has a version.
 func mayOnly(permitted ...string) func(method, path string) bool {
 	return func(method, path string) bool {

@@ -1,21 +1,26 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package webhook answers the API server's admission reviews: one review, six steps (serve, decode, evaluate, record,
-// respond, observe), each a function.
+// Package webhook answers admission reviews in six steps, each a function: serve, decode, evaluate, record, respond, observe.
 package webhook
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
 	"time"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -25,8 +30,7 @@ import (
 // Path is the URL path of the webhook.
 const Path = "/validate"
 
-// LookupTimeout bounds the lookups of a decision together. With the 5 s of the registration, it leaves time for an
-// answer that says so.
+// LookupTimeout bounds the lookups of a decision together. Within the registration's 5 s, it leaves time for an answer.
 const LookupTimeout = 2 * time.Second
 
 // Lookup answers a lookup of a decision from the live cluster. After an error the write is denied, and the controller retries.
@@ -42,8 +46,7 @@ type Unlocks interface {
 	Used(unlock string)
 }
 
-// Recorder stores audit events. Record returns the name of the record, at the latest when it gives up storing it: a denial needs
-// no record to stand.
+// Recorder stores audit events. Record returns the name of the record, even if it gives up storing it: a denial needs no record.
 type Recorder interface {
 	Record(ctx context.Context, event audit.Event) string
 }
@@ -79,12 +82,9 @@ func NewHandler(options Options) (*Handler, error) {
 	return &Handler{options}, nil
 }
 
-var _ http.Handler = (*Handler)(nil)
-
 // ServeHTTP answers one review. A request that is no review gets an HTTP status only. A body that is a Received is not copied.
 //
-// Every review with a readable uid gets HTTP 200 and a decision: the API server shows the message of a decision to the user, and
-// hides the text of an HTTP error.
+// Every review with a readable uid gets HTTP 200 and a decision: the API server hides the text of an HTTP error from the user.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	if status := refuse(r); status != http.StatusOK {
@@ -150,20 +150,15 @@ func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) ([]bool, e
 	var failed error
 	for _, lookup := range lookups {
 		holds, err := h.lookUp(ctx, lookup)
-		if failed == nil {
-			failed = err
-		}
+		failed = cmp.Or(failed, err)
 		answers = append(answers, err == nil && holds || err != nil && lookup.OnError)
 	}
 	return answers, failed
 }
 
-// errNoLookup says that the handler has no way to look anything up.
-var errNoLookup = errors.New("no lookup is configured")
-
 func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error) {
 	if h.Lookup == nil {
-		return false, errNoLookup
+		return false, errors.New("no lookup is configured")
 	}
 	return h.Lookup.Holds(ctx, lookup)
 }
@@ -229,4 +224,58 @@ func verdict(decision policy.Decision) string {
 		return "allow"
 	}
 	return "deny"
+}
+
+// prove returns the last line of a denied probe's message: the proof that this replica denied it; "" for every other request.
+func (h *Handler) prove(request *policy.Request, decision policy.Decision) string {
+	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
+		return ""
+	}
+	nonce := request.Object.Get("metadata", "annotations", guardian.ProbeAnnotation).Text()
+	if !probe.IsNonce(nonce) {
+		return ""
+	}
+	h.Metrics.probes.Inc()
+	return "\n" + h.Replica.Sign(probe.Subject{
+		Nonce: nonce, Operation: request.Operation, Resource: request.GVR.GroupResource().String(), Namespace: decision.Object.Namespace,
+	})
+}
+
+// Response is the answer to one review. Its zero value denies.
+type Response struct {
+	// UID is the uid of the request. The API server ignores an answer with another one.
+	UID     string
+	Allowed bool
+	// Message is what the caller reads after a denial; unused if Allowed.
+	Message string
+	// Warnings are lines that kubectl shows to the caller.
+	Warnings []string
+	// AuditAnnotations are part of the API server's audit event. A key has at most 63 characters.
+	AuditAnnotations map[string]string
+}
+
+// Encode writes the answer as an AdmissionReview. A denial has code 403 and reason Forbidden.
+func Encode(response Response) ([]byte, error) {
+	answer := &admissionv1.AdmissionResponse{
+		UID:              types.UID(response.UID),
+		Allowed:          response.Allowed,
+		Warnings:         response.Warnings,
+		AuditAnnotations: response.AuditAnnotations,
+	}
+	if !response.Allowed {
+		answer.Result = &metav1.Status{
+			Status:  metav1.StatusFailure,
+			Message: response.Message,
+			Reason:  metav1.StatusReasonForbidden,
+			Code:    http.StatusForbidden,
+		}
+	}
+	data, err := json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
+		Response: answer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the answer to review %q: %w", response.UID, err)
+	}
+	return data, nil
 }

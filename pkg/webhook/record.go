@@ -5,9 +5,12 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -32,8 +35,7 @@ const (
 	keyError       = "err"
 )
 
-// record stores the event of a decision that has an outcome, and returns the name of its record. A dry-run leaves no record, and
-// neither does a review without a uid, which no API server sends.
+// record stores the event of a decision with an outcome and returns its name; not of a dry-run, or of a review without a uid.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
@@ -121,3 +123,56 @@ const (
 )
 
 func printable(foreign string) string { return text.Printable(foreign, maxLogged) }
+
+// CallerOf reports whether a client certificate proves that the caller is an API server. It returns "" for a request without a
+// certificate: the listener asks for none, or accepts callers without one.
+func CallerOf(r *http.Request) v1alpha1.Caller {
+	switch {
+	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
+		return ""
+	case len(r.TLS.VerifiedChains) == 0:
+		return v1alpha1.CallerUnverified
+	}
+	return v1alpha1.CallerVerified
+}
+
+// Metrics counts decisions. All labels are bounded by the code and the reserved set; nothing of a request becomes one.
+type Metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	probes   prometheus.Counter
+}
+
+// NewMetrics makes the metrics and registers them; the error is of the registry (registered before).
+func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "apigw_guardian_requests_total",
+			Help: "Admission reviews by decision (allow, deny), reason, and the reserved kind of resource (\"\" where none is concerned).",
+		}, []string{"decision", "reason", "resource"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "apigw_guardian_request_duration_seconds",
+			Help:    "Time from the head of a review to its answer, by decision.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
+		}, []string{"decision"}),
+		probes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "apigw_guardian_probes_total",
+			Help: "Denied dry-runs of status, verify and authorize to which this replica added its proof.",
+		}),
+	}
+	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.probes} {
+		if err := registry.Register(collector); err != nil {
+			return nil, fmt.Errorf("register metrics of the webhook: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *Metrics) observe(decision policy.Decision, took time.Duration) {
+	resource := ""
+	if decision.Resource != nil {
+		resource = decision.Resource.GVR.Resource
+	}
+	m.requests.WithLabelValues(verdict(decision), string(decision.Reason), resource).Inc()
+	m.duration.WithLabelValues(verdict(decision)).Observe(took.Seconds())
+}

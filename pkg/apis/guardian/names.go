@@ -29,8 +29,7 @@ const (
 	CertificateProblemAnnotation = Group + "/certificate-problem"
 	// RecordsProblemAnnotation says why the guard cannot store audit records. It is empty or absent if it can.
 	RecordsProblemAnnotation = Group + "/records-problem"
-	// RevisionAnnotation holds a digest of the webhooks without their CA bundles, as a replica wrote them. A client that edits the
-	// webhooks leaves a wrong digest.
+	// RevisionAnnotation holds a digest of the webhooks without their CA bundles. A client that edits the webhooks leaves a wrong digest.
 	RevisionAnnotation = Group + "/revision"
 	// ReplicaAnnotationPrefix begins the keys that hold the public key of a replica. The ID of the replica follows.
 	ReplicaAnnotationPrefix = Group + "/replica-"

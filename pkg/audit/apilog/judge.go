@@ -56,8 +56,8 @@ type Judgment struct {
 }
 
 // Judge returns the judgments of an event; nil if it concerns no reserved resource, or is not the last stage of its request.
-// There are several judgments if the API server sent the write to several webhooks of the guard, or if the write deleted several
-// objects of a collection. Judge is a pure function.
+// A write has several judgments if the API server sent it to several webhooks of the guard, or if it deleted a collection. Judge is
+// a pure function.
 func Judge(set *reserved.Set, event *Event) []Judgment {
 	if !isWrite(event.Verb) || event.Stage != "ResponseComplete" && event.Stage != "Panic" {
 		return nil
@@ -179,7 +179,7 @@ func (e *Event) unasked(set *reserved.Set) []Judgment {
 	case len(named) == 0:
 		return []Judgment{e.judgment(Unclear, e.object())} // the level Metadata does not contain a generated name
 	}
-	switch resource := e.concerned(set, named); {
+	switch resource := set.FindGuarded(e.operation(), e.GVR, named...); {
 	case resource == nil:
 		return nil
 	case resource.IsTokenSecret() && e.isByAPIServer():
@@ -188,18 +188,9 @@ func (e *Event) unasked(set *reserved.Set) []Judgment {
 	return []Judgment{e.unguarded(NotAsked, e.reference(named[0]))}
 }
 
-// concerned returns the reserved resource that the write concerns; nil if there is none.
-func (e *Event) concerned(set *reserved.Set, named []reserved.Identity) *reserved.Resource {
-	resource := set.Find(e.GVR, named...)
-	if resource == nil || !resource.Guards(e.operation()) {
-		return nil
-	}
-	return resource
-}
-
 // undone judges a write that ended with a server error: the API server may have stored it.
 func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Judgment {
-	if len(named) > 0 && e.concerned(set, named) == nil {
+	if len(named) > 0 && set.FindGuarded(e.operation(), e.GVR, named...) == nil {
 		return nil
 	}
 	return []Judgment{e.judgment(Unclear, e.object())}

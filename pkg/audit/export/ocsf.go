@@ -25,7 +25,6 @@ const (
 	ocsfUnknown   = "unknown" // for a required text without a value
 )
 
-// fields is a JSON object.
 type fields map[string]any
 
 // compact removes empty texts, lists and objects, which the schema does not allow.
@@ -50,8 +49,7 @@ type choice struct {
 	name string
 }
 
-// newAPIActivity returns an event of the class API Activity with the profile Security Control. Times are milliseconds since
-// 1970.
+// newAPIActivity returns an event of API Activity with the profile Security Control. Times are milliseconds since 1970.
 func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 	spec := &record.Spec
 	activity, severity, result := activityOf(spec.Operation), severityOf(spec), resultOf(spec.Outcome)
@@ -104,8 +102,7 @@ func activityOf(operation admissionv1.Operation) choice {
 
 func high() choice { return choice{4, "High"} }
 
-// severityOf is high for an attempt to mint a credential and for what passed the guard, medium for a denial, and low for a
-// write that was allowed on purpose.
+// severityOf is high for a new credential and for what passed the guard, medium for a denial, low for a write allowed on purpose.
 func severityOf(spec *v1alpha1.AuditRecordSpec) choice {
 	switch {
 	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered:

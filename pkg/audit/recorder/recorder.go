@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package recorder counts events into audit records. It makes each event safe, in the API server or in a spool on the local
-// disk, before the guard answers the review.
+// Package recorder counts events into audit records. Before the guard answers, each event is in the API server or in a spool on disk.
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,9 +49,6 @@ const (
 	// FlushTimeout bounds the last attempts when the recorder ends.
 	FlushTimeout = 5 * time.Second
 )
-
-// errSlow is the reason of an outage that an answer has found by waiting.
-var errSlow = errors.New("the API server takes more than " + blockingTimeout.String())
 
 // Store keeps records in the API server.
 type Store interface {
@@ -103,9 +100,6 @@ func New(options Options) (*Recorder, error) {
 	case options.Mode == Batch && options.SpoolDir == "":
 		return nil, errors.New("recorder mode batch needs a spool directory")
 	}
-	if options.MaxSpoolBytes == 0 {
-		options.MaxSpoolBytes = maxSpoolBytes
-	}
 	r := &Recorder{
 		options: options,
 		records: map[string]*pending{},
@@ -122,7 +116,7 @@ func (r *Recorder) openSpool() error {
 	if r.options.SpoolDir == "" {
 		return nil
 	}
-	opened, records, broken, err := openSpool(r.options.SpoolDir, r.options.MaxSpoolBytes)
+	opened, records, broken, err := openSpool(r.options.SpoolDir, cmp.Or(r.options.MaxSpoolBytes, maxSpoolBytes))
 	if err != nil {
 		return err
 	}
@@ -139,7 +133,6 @@ func (r *Recorder) openSpool() error {
 	return nil
 }
 
-// restore adds one record of the spool.
 func (r *Recorder) restore(record *v1alpha1.AuditRecord) {
 	if p := r.records[record.Name]; p != nil {
 		audit.Merge(p.record, record)
@@ -173,8 +166,7 @@ func (r *Recorder) count(event *audit.Event) (*pending, int64) {
 	return p, p.counted
 }
 
-// pendingFor returns the record for the event, and the event as that record counts it. During a flood, that is a reduced
-// event.
+// pendingFor returns the record for the event, and the event as that record counts it: a reduced one during a flood.
 func (r *Recorder) pendingFor(event *audit.Event) (*audit.Event, *pending) {
 	b := r.budgetOf(event.Caller)
 	if p := r.pendingOf(event, event, b.allowRecord); p != nil {
@@ -271,7 +263,7 @@ func (r *Recorder) awaitStored(ctx context.Context, p *pending, number int64) bo
 				return false
 			}
 		case <-timeout:
-			r.setUnavailable(errSlow)
+			r.setUnavailable(fmt.Errorf("the API server takes more than %s", blockingTimeout))
 			return false
 		case <-ctx.Done():
 			return false
@@ -333,7 +325,6 @@ func (r *Recorder) waiting() []*pending {
 	return waiting
 }
 
-// pending is how many records wait to be stored.
 func (r *Recorder) pending() int { return len(r.waiting()) }
 
 func (r *Recorder) spoolBytes() int64 {

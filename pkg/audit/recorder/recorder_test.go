@@ -133,6 +133,37 @@ func TestAnAnswerWaitsUntilItsRecordIsStored(t *testing.T) {
 	})
 }
 
+func TestAnAnswerDoesNotOutliveItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemoryStore()
+		store.takes = time.Hour
+		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir()})
+		ctx, cancel := context.WithTimeout(t.Context(), blockingTimeout/2)
+		defer cancel()
+		began := time.Now()
+		h.Record(ctx, by("jane"))
+		if took := time.Since(began); took != blockingTimeout/2 || h.outage.Load() != nil {
+			t.Errorf("it waited %v and found an outage: %t, want %v and none", took, h.outage.Load() != nil, blockingTimeout/2)
+		}
+	})
+}
+
+func TestARecordIsAnnouncedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var announced []string
+		h := start(t, Options{Store: newMemoryStore(), Mode: Blocking, Announce: func(r *v1alpha1.AuditRecord) {
+			announced = append(announced, r.Spec.User.Name)
+		}})
+		for _, user := range []string{"jane", "jane", "eve", "jane"} {
+			h.Record(t.Context(), by(user))
+		}
+		synctest.Wait()
+		if got := strings.Join(announced, ","); got != "jane,eve" {
+			t.Errorf("announced %s, want jane,eve", got)
+		}
+	})
+}
+
 func TestManyAnswersShareOneWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newMemoryStore()

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -82,8 +84,7 @@ func (r *Recorder) store(ctx context.Context, p *pending) {
 	}
 }
 
-// checkCount compares this process's count in the stored record with its own. Only this process counts under its name, and a
-// count that is too high would hide later events.
+// checkCount compares this process's count in the stored record with its own: a count that is too high would hide later events.
 func checkCount(stored *v1alpha1.AuditRecord, replica string, upTo int64) error {
 	if found := audit.CountOf(stored, replica); found != upTo {
 		return fmt.Errorf("store audit record %q: %w: it counts %d for %q, which has counted %d",
@@ -92,8 +93,7 @@ func checkCount(stored *v1alpha1.AuditRecord, replica string, upTo int64) error 
 	return nil
 }
 
-// moveOn lets the record continue under a second name after another client has altered the first. It reports false after
-// maxMoves.
+// moveOn stores the record under a second name after another client has altered the first. It returns false after maxMoves.
 func (r *Recorder) moveOn(p *pending, err error) bool {
 	r.metrics.altered.Inc()
 	r.options.Log.Error("another client altered an audit record, storing it under another name", slog.Any("err", err))
@@ -243,5 +243,55 @@ func (r *Recorder) end() {
 	if lost > 0 {
 		r.metrics.lost.Add(float64(lost))
 		r.options.Log.Error("lost events: they are in no audit record and in no spool, only in the log", slog.Int64("count", lost))
+	}
+}
+
+// Values of labels: the result of an attempt to store a record, and the place where an event was safe when the guard answered.
+const (
+	resultStored = "stored"
+	resultFailed = "failed"
+
+	placeStore  = "apiserver"
+	placeSpool  = "spool"
+	placeMemory = "memory"
+)
+
+type metrics struct {
+	events, writes       *prometheus.CounterVec
+	lost, flood, altered prometheus.Counter
+}
+
+// newMetrics registers the metrics. It panics if the registry has them.
+func newMetrics(registry prometheus.Registerer, r *Recorder) *metrics {
+	register := promauto.With(registry)
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "apigw_guardian_audit_pending_records",
+		Help: "Audit records with counts that are not stored in the API server.",
+	}, func() float64 { return float64(r.pending()) })
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "apigw_guardian_audit_spool_bytes",
+		Help: "Size of the local spool.",
+	}, func() float64 { return float64(r.spoolBytes()) })
+	return &metrics{
+		events: register.NewCounterVec(prometheus.CounterOpts{
+			Name: "apigw_guardian_audit_facts_total",
+			Help: "Events counted into audit records, by where they were safe when the guard answered (apiserver, spool, memory).",
+		}, []string{"safe_in"}),
+		writes: register.NewCounterVec(prometheus.CounterOpts{
+			Name: "apigw_guardian_audit_record_writes_total",
+			Help: "Attempts to store an audit record in the API server, by result (stored, failed).",
+		}, []string{"result"}),
+		lost: register.NewCounter(prometheus.CounterOpts{
+			Name: "apigw_guardian_audit_lost_total",
+			Help: "Events that are in no audit record and in no spool, only in the log.",
+		}),
+		flood: register.NewCounter(prometheus.CounterOpts{
+			Name: "apigw_guardian_audit_flood_total",
+			Help: "Events that share an audit record with different ones because new records came too fast.",
+		}),
+		altered: register.NewCounter(prometheus.CounterOpts{
+			Name: "apigw_guardian_audit_altered_total",
+			Help: "Audit records that another client altered, deleted or prepared, and that were stored again under another name.",
+		}),
 	}
 }

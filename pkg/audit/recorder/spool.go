@@ -30,8 +30,7 @@ var (
 	errSpoolFull  = errors.New("the spool is full")
 )
 
-// spool is a file of records that may not be stored yet, one per line. A line replaces earlier lines of the same record. It is
-// safe for concurrent use.
+// spool is a file of records, one per line; a later line of a record replaces earlier ones. It is safe for concurrent use.
 type spool struct {
 	directory string
 	maxBytes  int64
@@ -46,8 +45,7 @@ type spool struct {
 	synced  uint64     // lines that are on the disk
 }
 
-// openSpool opens or creates the spool and returns the records in it. A line that cannot be parsed, such as the last one
-// after a power failure, counts as broken.
+// openSpool opens or creates the spool and returns its records. A line that cannot be parsed is broken: a power failure may cut it.
 func openSpool(directory string, maxBytes int64) (s *spool, records []*v1alpha1.AuditRecord, broken int, err error) {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return nil, nil, 0, fmt.Errorf("make the spool directory: %w", err)
@@ -146,8 +144,7 @@ func (s *spool) sync(line uint64) error {
 	return nil
 }
 
-// emptyIf removes every line if all records are stored. It adds no line meanwhile. After a crash the lines may return, and
-// storing them again changes nothing.
+// emptyIf removes every line if all records are stored. Lines that return after a crash are stored again, which changes nothing.
 func (s *spool) emptyIf(allStored func() bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,8 +158,7 @@ func (s *spool) emptyIf(allStored func() bool) error {
 	return nil
 }
 
-// compact replaces all lines by the waiting records, in a new file that gets the old file's name once it is on the disk. The
-// error may be errSpoolFull.
+// compact replaces all lines by the waiting records, in a new file that then gets the name. The error may be errSpoolFull.
 func (s *spool) compact(waiting func() []*v1alpha1.AuditRecord) error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()
@@ -210,7 +206,6 @@ func syncDirectory(path string) error {
 	return errors.Join(opened.Sync(), opened.Close())
 }
 
-// bytes returns the size of the file.
 func (s *spool) bytes() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

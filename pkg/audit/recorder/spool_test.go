@@ -71,6 +71,30 @@ func TestLinesThatWaitTogetherShareOneSync(t *testing.T) {
 	}
 }
 
+func TestASpoolTakesItsLastByte(t *testing.T) {
+	s, _, _, err := openSpool(t.TempDir(), 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.close() }()
+	for i, want := range []error{nil, nil, errSpoolFull} {
+		if _, err := s.write([]byte("{}\n"), 1); !errors.Is(err, want) {
+			t.Errorf("line %d: got %v, want %v", i+1, err, want)
+		}
+	}
+}
+
+// Under its second name, nothing of a record is on the disk.
+func TestARecordThatMovesOnIsNotSafeYet(t *testing.T) {
+	event := by("jane")
+	p := newPending(event.Record("replica", 1), "replica")
+	p.count(&event)
+	p.stored, p.spooled = 1, 1
+	if p.moveOn(); p.unsafe() != 1 {
+		t.Errorf("%d events are in memory only, want 1", p.unsafe())
+	}
+}
+
 func TestCompactionKeepsOnlyWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, store, _ := startUnavailable(t)

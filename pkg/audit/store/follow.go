@@ -29,8 +29,7 @@ type Follower struct {
 	Reached func(err error)
 }
 
-// Follow reports every record, and each change, until ctx ends. It reconnects when a connection breaks. It returns an error
-// if the records cannot be read at first, and nil when ctx ends.
+// Follow reports every record and each change until ctx ends, and reconnects. It returns nil then, or an error of the first read.
 func (s *Store) Follow(ctx context.Context, follower Follower) error {
 	if err := s.client.List(ctx, &v1alpha1.AuditRecordList{}, client.Limit(1)); err != nil {
 		return explainRead("list", "audit records", err)

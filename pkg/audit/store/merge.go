@@ -25,8 +25,7 @@ const maxConflicts = 8
 // not counted again. last is the result of the previous Merge of this name, or nil. Merge returns the record as stored. If
 // last has all counts, Merge reads the record again.
 //
-// The error wraps audit.ErrAltered if another client has made the name unusable. After another error of the API server, the
-// record may or may not be stored.
+// The error wraps audit.ErrAltered if another client has made the name unusable. After another one, the record may be stored or not.
 func (s *Store) Merge(ctx context.Context, record, last *v1alpha1.AuditRecord) (*v1alpha1.AuditRecord, error) {
 	live := last
 	for range maxConflicts {

@@ -149,8 +149,7 @@ func split(records []kept, fits func(kept) bool) (fit, others []kept) {
 	return fit, others
 }
 
-// thinning takes records from the largest groups by the first key, within those from the largest groups by the second key, and
-// so on. Within the last groups it takes the first records in order.
+// thinning takes records from the largest groups by the first key, in those from the largest by the second, and so on, in order.
 type thinning struct {
 	keys  []func(kept) string
 	order func(a, b kept) int
@@ -179,8 +178,7 @@ func byAge(a, b kept) int {
 	return cmp.Or(a.at.Compare(b.at), a.created.Compare(b.created), cmp.Compare(a.name, b.name))
 }
 
-// take returns up to n records. It takes from a group while that has more than above, and of equal groups from the one with
-// the oldest record.
+// take returns up to n records, from groups that have more than above; of equal groups from the one with the oldest record.
 func (t thinning) take(records []kept, n, above int) []kept {
 	if len(t.keys) == 0 {
 		slices.SortFunc(records, t.order)

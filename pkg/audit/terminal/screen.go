@@ -5,6 +5,10 @@
 package terminal
 
 import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -13,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 // Screen describes the terminal and its reader. Now and Place are required.
@@ -27,13 +32,10 @@ type Screen struct {
 
 // age is how long ago a time was: "3m12s", "7d"; "in 5m" if clocks differ.
 func (s Screen) age(at time.Time) string {
-	if ago := s.Now.Sub(at); ago >= 0 {
-		return duration.HumanDuration(ago)
-	}
 	if ahead := at.Sub(s.Now); ahead >= time.Second {
 		return "in " + duration.HumanDuration(ahead)
 	}
-	return "0s"
+	return duration.HumanDuration(max(s.Now.Sub(at), 0))
 }
 
 // clock is a time of today, or an earlier day and month, in eight columns at most.
@@ -93,8 +95,7 @@ func cellsOf(r rune) int {
 
 const ellipsis = "…"
 
-// shorten cuts the middle out of a text that needs more columns. Users and resources are known by both ends, mostly by the
-// second.
+// shorten cuts the middle out of a text that needs more columns. Users and resources are known by both ends, mostly the second.
 func shorten(text string, columns int) string {
 	if cells(text) <= columns {
 		return text
@@ -114,7 +115,89 @@ func shorten(text string, columns int) string {
 	return string(runes[:head]) + ellipsis + string(runes[tail:])
 }
 
-// pad appends spaces.
 func pad(text string, columns int) string {
 	return text + strings.Repeat(" ", max(columns-cells(text), 0))
+}
+
+// field is one line of a record. Its name is empty if the line continues a list.
+type field struct{ name, text string }
+
+// Record prints all fields of a record, one per line, and what to do about it.
+func (s Screen) Record(w io.Writer, record *v1alpha1.AuditRecord) error {
+	var text strings.Builder
+	for _, f := range s.fields(record) {
+		shown := f.text
+		if f.name == "Outcome" {
+			shown = s.paint(record.Spec.Outcome, shown)
+		}
+		if f.text != "" {
+			text.WriteString(s.bold(pad(f.name, 14)) + shown + "\n")
+		}
+	}
+	text.WriteString("\n" + s.bold("What to do") + "\n" + audit.Advice(&record.Spec) + "\n")
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
+	spec := &record.Spec
+	var counts []string
+	if len(spec.Counts) > 1 {
+		for _, count := range spec.Counts {
+			counts = append(counts, fmt.Sprintf("%s: %d", count.Replica, count.Count))
+		}
+	}
+	return slices.Concat(
+		[]field{
+			{"Record", record.Name},
+			{"Outcome", string(spec.Outcome)},
+			{"Operation", string(spec.Operation)},
+			{"Resource", spec.Resource},
+		},
+		list("Changed", spec.Changed),
+		[]field{
+			{"Reason", spec.Reason}, {"Message", spec.Message}, {"Unlock", spec.Unlock}, {"Justification", spec.Justification},
+			{"User", spec.User.Name}, {"User uid", spec.User.UID},
+		},
+		list("Groups", spec.User.Groups),
+		[]field{
+			{"Count", strconv.FormatInt(spec.Count, 10)},
+			{"First seen", s.moment(spec.FirstTime.Time)},
+			{"Last seen", s.moment(spec.LastTime.Time)},
+			{"Request uid", spec.LastRequestUID},
+			{"Replica", spec.Replica},
+		},
+		list("Counted by", counts),
+		[]field{{"Source", string(spec.Source)}, {"Caller", callerOf(spec)}},
+	)
+}
+
+// callerOf says whether the caller proved to be an API server.
+func callerOf(spec *v1alpha1.AuditRecordSpec) string {
+	switch {
+	case spec.Caller == v1alpha1.CallerUnverified:
+		return "Unverified: it presented no client certificate of an API server, and may have made this up"
+	case spec.Caller == "" && spec.Source == v1alpha1.SourceGuard:
+		return "Not asked for a client certificate"
+	}
+	return string(spec.Caller)
+}
+
+// list is one field of several lines.
+func list(name string, texts []string) []field {
+	fields := make([]field, 0, len(texts))
+	for _, text := range texts {
+		fields = append(fields, field{name, text})
+		name = ""
+	}
+	return fields
+}
+
+// moment is a time and its age: "2026-11-25 09:20:01 CET (3m12s ago)".
+func (s Screen) moment(at time.Time) string {
+	age := s.age(at)
+	if !strings.HasPrefix(age, "in ") {
+		age += " ago"
+	}
+	return at.In(s.Place).Format(time.DateTime+" MST") + " (" + age + ")"
 }

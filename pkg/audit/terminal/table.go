@@ -78,38 +78,15 @@ func longest[T ~string](words []T) T {
 
 // columnsOf returns the columns of a layout, from the widest to the narrowest choice.
 func columnsOf(layout Layout) [][]column {
-	full := []column{
-		{"LAST SEEN", 0, lastSeen},
-		{outcomeTitle, 0, outcome},
-		{"OPERATION", 0, operation},
-		{"RESOURCE", 0, resource},
-		{"USER", 0, user},
-		{"REASON", 0, reason},
-		{"COUNT", 0, count},
-		{"NAME", 0, name},
-	}
+	outcome, reason, count := column{outcomeTitle, 0, outcome}, column{"REASON", 0, reason}, column{"COUNT", 0, count}
+	seen, op, id := column{"SEEN", 0, lastSeen}, column{"OP", 0, operation}, column{"ID", 0, id}
+	full := []column{{"LAST SEEN", 0, lastSeen}, outcome, {"OPERATION", 0, operation}, {"RESOURCE", 0, resource}}
+	full = append(full, column{"USER", 0, user}, reason, count, column{"NAME", 0, name})
 	choices := [][]column{
 		full,
-		{
-			{"SEEN", 0, lastSeen},
-			{outcomeTitle, 0, outcome},
-			{"OP", 0, operation},
-			{"RESOURCE", 28, shortResource},
-			{"USER", 16, user},
-			{"REASON", 0, reason},
-			{"COUNT", 0, count},
-			{"ID", 0, id},
-		},
-		{
-			{"SEEN", 0, lastSeen},
-			{outcomeTitle, 0, outcome},
-			{"OP", 0, operation},
-			{"RESOURCE", 18, shortResource},
-			{"USER", 10, user},
-			{"COUNT", 0, count},
-			{"ID", 0, id},
-		},
-		{{"SEEN", 0, lastSeen}, {outcomeTitle, 0, outcome}, {"RESOURCE", 8, shortResource}, {"USER", 6, user}, {"ID", 0, id}},
+		{seen, outcome, op, {"RESOURCE", 28, shortResource}, {"USER", 16, user}, reason, count, id},
+		{seen, outcome, op, {"RESOURCE", 18, shortResource}, {"USER", 10, user}, count, id},
+		{seen, outcome, {"RESOURCE", 8, shortResource}, {"USER", 6, user}, id},
 	}
 	if layout.Wide {
 		choices = [][]column{append(full, wideColumns()...)}
@@ -136,19 +113,13 @@ func wideColumns() []column {
 
 const outcomeTitle = "OUTCOME"
 
-func lastSeen(s Screen, r *v1alpha1.AuditRecord) string { return s.age(r.Spec.LastTime.Time) }
-
-func outcome(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Outcome) }
-
+func lastSeen(s Screen, r *v1alpha1.AuditRecord) string  { return s.age(r.Spec.LastTime.Time) }
+func outcome(_ Screen, r *v1alpha1.AuditRecord) string   { return string(r.Spec.Outcome) }
 func operation(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Operation) }
-
-func reason(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Reason }
-
-func count(_ Screen, r *v1alpha1.AuditRecord) string { return strconv.FormatInt(r.Spec.Count, 10) }
-
-func name(_ Screen, r *v1alpha1.AuditRecord) string { return r.Name }
-
-func resource(_ Screen, r *v1alpha1.AuditRecord) string { return r.Spec.Resource }
+func reason(_ Screen, r *v1alpha1.AuditRecord) string    { return r.Spec.Reason }
+func count(_ Screen, r *v1alpha1.AuditRecord) string     { return strconv.FormatInt(r.Spec.Count, 10) }
+func name(_ Screen, r *v1alpha1.AuditRecord) string      { return r.Name }
+func resource(_ Screen, r *v1alpha1.AuditRecord) string  { return r.Spec.Resource }
 
 func shortResource(_ Screen, r *v1alpha1.AuditRecord) string {
 	object := r.Spec.Object

@@ -102,8 +102,7 @@ func (w *Watch) check(err error) {
 	}
 }
 
-// Reached warns once when the API server cannot be reached, and once when it can be again. Without the permission to read, it
-// ends the watch.
+// Reached warns when the API server cannot be reached, and when it can be again. A missing permission to read ends the watch.
 func (w *Watch) Reached(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

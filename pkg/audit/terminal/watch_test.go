@@ -109,9 +109,11 @@ func TestWatchWarnsOnceOfALostConnection(t *testing.T) {
 }
 
 func TestWatchEndsWithoutPermissionOrReader(t *testing.T) {
-	w := watch(WatchOptions{})
-	if w.Reached(apierrors.NewForbidden(schema.GroupResource{}, "", nil)); !apierrors.IsForbidden(w.failed) {
-		t.Errorf("failed with %v", w.failed)
+	for _, refusal := range []error{apierrors.NewForbidden(schema.GroupResource{}, "", nil), apierrors.NewUnauthorized("expired")} {
+		w := watch(WatchOptions{})
+		if w.Reached(refusal); !errors.Is(w.failed, refusal) {
+			t.Errorf("failed with %v, want %v", w.failed, refusal)
+		}
 	}
 	for _, asJSON := range []bool{false, true} {
 		w := watch(WatchOptions{JSON: asJSON})

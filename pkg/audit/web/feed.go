@@ -4,23 +4,21 @@
 package web
 
 import (
-	"maps"
-	"slices"
 	"sync"
+
+	"k8s.io/apimachinery/pkg/util/sets"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Feed holds the records that the page shows. Another package reads the cluster and calls its methods. It is safe for
-// concurrent use.
+// Feed holds the records of the page. Another package reads the cluster and calls its methods. It is safe for concurrent use.
 type Feed struct {
 	mu      sync.Mutex
 	records map[string]*v1alpha1.AuditRecord
-	lost    error
-	// now is nil after a change, until a request needs it.
-	now      *snapshot
-	revision uint64
+	now     signal
+	// sorted is nil after a change, until a request needs it.
+	sorted *snapshot
 	// changed is closed at the next change.
 	changed chan struct{}
 }
@@ -73,17 +71,20 @@ func (f *Feed) Removed(name string) {
 func (f *Feed) Reached(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if (err == nil) == (f.lost == nil) {
+	if (err == nil) == (f.now.Lost == "") {
 		return
 	}
-	f.lost = err
+	f.now.Lost = ""
+	if err != nil {
+		f.now.Lost = err.Error()
+	}
 	f.announce()
 }
 
 // announce wakes the streams. The caller holds the lock.
 func (f *Feed) announce() {
-	f.revision++
-	f.now = nil
+	f.now.Revision++
+	f.sorted = nil
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
@@ -92,18 +93,9 @@ func (f *Feed) announce() {
 func (f *Feed) signal() (signal, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.signalNow(), f.changed
+	return f.now, f.changed
 }
 
-func (f *Feed) signalNow() signal {
-	now := signal{Revision: f.revision}
-	if f.lost != nil {
-		now.Lost = f.lost.Error()
-	}
-	return now
-}
-
-// record returns the record of that name, or nil.
 func (f *Feed) record(name string) *v1alpha1.AuditRecord {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,29 +106,26 @@ func (f *Feed) record(name string) *v1alpha1.AuditRecord {
 func (f *Feed) snapshot() *snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.now != nil {
-		return f.now
+	if f.sorted != nil {
+		return f.sorted
 	}
 	records := make([]v1alpha1.AuditRecord, 0, len(f.records))
 	for _, record := range f.records {
 		records = append(records, *record)
 	}
-	audit.SortNewestFirst(records)
-	f.now = &snapshot{records: records, choices: choicesOf(records), signal: f.signalNow()}
-	return f.now
+	records = audit.Newest(records, 0)
+	f.sorted = &snapshot{records: records, choices: choicesOf(records), signal: f.now}
+	return f.sorted
 }
 
 func choicesOf(records []v1alpha1.AuditRecord) choices {
-	outcomes, operations, reasons := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	outcomes, operations, reasons := sets.New[string](), sets.New[string](), sets.New[string]()
 	for i := range records {
 		spec := &records[i].Spec
-		outcomes[string(spec.Outcome)], operations[string(spec.Operation)], reasons[spec.Reason] = true, true, true
+		outcomes.Insert(string(spec.Outcome))
+		operations.Insert(string(spec.Operation))
+		reasons.Insert(spec.Reason)
 	}
-	return choices{Outcomes: sorted(outcomes), Operations: sorted(operations), Reasons: sorted(reasons)}
-}
-
-// sorted returns the words without "". It is never nil: the page needs a list.
-func sorted(words map[string]bool) []string {
-	delete(words, "")
-	return append([]string{}, slices.Sorted(maps.Keys(words))...)
+	known := func(words sets.Set[string]) []string { return sets.List(words.Delete("")) }
+	return choices{Outcomes: known(outcomes), Operations: known(operations), Reasons: known(reasons)}
 }

@@ -8,10 +8,17 @@ package web
 import (
 	"cmp"
 	"crypto/rand"
+	"crypto/subtle"
 	"embed"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"path"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -24,19 +31,21 @@ var static embed.FS
 type Page struct {
 	feed    *Feed
 	cluster string
-	fence   fence
+	token   string
+	// routes answers the requests that may pass.
+	routes http.Handler
 }
 
 // New returns a page with a new random path. It shows the cluster's name.
 func New(feed *Feed, cluster string) *Page {
-	p := &Page{feed: feed, cluster: cluster, fence: fence{token: rand.Text()}}
+	p := &Page{feed: feed, cluster: cluster, token: rand.Text()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{file}", serveFile)
 	mux.HandleFunc("GET /{$}", serveFile)
 	mux.HandleFunc("GET /api/view", p.serveView)
 	mux.HandleFunc("GET /api/records/{name}", p.serveRecord)
 	mux.HandleFunc("GET /api/events", p.serveEvents)
-	p.fence.inside = http.StripPrefix("/"+p.fence.token, mux)
+	p.routes = http.StripPrefix("/"+p.token, mux)
 	return p
 }
 
@@ -56,10 +65,7 @@ func serveFile(w http.ResponseWriter, r *http.Request) {
 }
 
 // Path is "/TOKEN/". The token is 26 letters and digits of 128 random bits.
-func (p *Page) Path() string { return "/" + p.fence.token + "/" }
-
-// ServeHTTP implements http.Handler.
-func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.fence.ServeHTTP(w, r) }
+func (p *Page) Path() string { return "/" + p.token + "/" }
 
 func (p *Page) serveView(w http.ResponseWriter, r *http.Request) {
 	query, err := readQuery(r.URL.Query())
@@ -89,4 +95,139 @@ func writeJSON(w http.ResponseWriter, code int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(answer) // an error means that the browser has gone
+}
+
+// securityPolicy lets the page load its files and call its server only. With trusted types, text cannot become HTML or script.
+const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// ServeHTTP passes only GET and HEAD requests to a loopback name and with the token.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setSecurityHeaders(w.Header())
+	switch {
+	case !isLoopback(r.Host):
+		// Another site's name may resolve to this machine, and its scripts would then have the page's origin.
+		http.Error(w, "Forbidden", http.StatusForbidden)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+	case !p.isTokenOf(r.URL.Path):
+		http.Error(w, "Not Found", http.StatusNotFound)
+	default:
+		p.routes.ServeHTTP(w, r)
+	}
+}
+
+func setSecurityHeaders(header http.Header) {
+	header.Set("Content-Security-Policy", securityPolicy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
+	// The address has the token, which no other server may learn from a referrer.
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Embedder-Policy", "require-corp")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	header.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+}
+
+// isLoopback reports whether a Host header is a loopback name. The port may differ because of a tunnel.
+func isLoopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		return ip.IsLoopback()
+	}
+	return strings.EqualFold(name, "localhost")
+}
+
+// isTokenOf compares in constant time.
+func (p *Page) isTokenOf(path string) bool {
+	first, _, below := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return below && subtle.ConstantTimeCompare([]byte(first), []byte(p.token)) == 1
+}
+
+// query selects a view of the records.
+type query struct {
+	filter audit.Filter
+	// page counts from 1. size is the number of records per page.
+	page, size int
+	// place is where days begin.
+	place *time.Location
+}
+
+const (
+	defaultSize = 50
+	maxSize     = 200
+	maxPage     = 1 << 30
+)
+
+// readQuery reads the parameters of a view. All are optional.
+func readQuery(values url.Values) (query, error) {
+	q := query{page: 1, size: defaultSize, place: time.UTC}
+	for name, given := range values {
+		if err := q.set(name, given[0]); err != nil {
+			return query{}, err
+		}
+	}
+	if !q.filter.Until.IsZero() && !q.filter.Until.After(q.filter.Since) {
+		return query{}, errors.New("the time ends before it begins: give an until that is after since")
+	}
+	return q, nil
+}
+
+// set reads one parameter. An empty value leaves the default.
+func (q *query) set(name, value string) (err error) {
+	f := &q.filter
+	texts := map[string]*string{
+		"user": &f.User, "resource": &f.Resource, "operation": &f.Operation, "outcome": &f.Outcome, "reason": &f.Reason, "text": &f.Text,
+	}
+	if text, found := texts[name]; found {
+		*text = value
+		return nil
+	}
+	switch name {
+	case "since":
+		f.Since, err = moment(value)
+	case "until":
+		f.Until, err = moment(value)
+	case "page":
+		q.page, err = number(value, q.page, maxPage)
+	case "size":
+		q.size, err = number(value, q.size, maxSize)
+	case "zone": // without the table of time zones, days are UTC days
+		if place, err := time.LoadLocation(value); err == nil {
+			q.place = place
+		}
+	default:
+		return fmt.Errorf("there is no parameter %q", name)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", name, value, err)
+	}
+	return nil
+}
+
+func moment(value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return at, errors.New("give a time such as 2026-11-26T08:00:00Z")
+	}
+	return at, nil
+}
+
+func number(value string, preset, limit int) (int, error) {
+	if value == "" {
+		return preset, nil
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > limit {
+		return 0, fmt.Errorf("give a number from 1 to %d", limit)
+	}
+	return n, nil
 }

@@ -95,6 +95,7 @@ func TestOnlyThePageItselfGetsAnAnswer(t *testing.T) {
 		"a part of the token":               {http.MethodGet, "/" + token[1:] + "/", host, 404},
 		"the token and more":                {http.MethodGet, "/" + token + "A/", host, 404},
 		"the token in small letters":        {http.MethodGet, "/" + strings.ToLower(token) + "/", host, 404},
+		"the token without a slash":         {http.MethodGet, "/" + token, host, 404},
 		"the token not in the first place":  {http.MethodGet, "/x/" + token + "/", host, 404},
 		"a file that is not there":          {http.MethodGet, "/" + token + "/nothing.js", host, 404},
 		"a name that resolves to this host": {http.MethodGet, "/" + token + "/", "evil.example:8087", 403},

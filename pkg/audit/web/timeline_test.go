@@ -70,3 +70,19 @@ func TestTimelineCountsEveryRecordOnce(t *testing.T) {
 		t.Errorf("counted %d of %d records", total, len(records))
 	}
 }
+
+func TestTimelineCountsAWriteInItsBar(t *testing.T) {
+	line := emptyTimeline(span{since: noon.Add(-day), until: noon, place: time.UTC})
+	for want, at := range map[int]time.Time{
+		0: line.Bars[0].Start, 1: line.Bars[1].Start, 2: line.Bars[3].Start.Add(-1), len(line.Bars) - 1: line.End.Add(-1),
+	} {
+		record := *fact(v1alpha1.Denied, "UPDATE", "a", "alice", 0)
+		record.Spec.LastTime.Time = at
+		counted := newTimeline([]v1alpha1.AuditRecord{record}, span{since: noon.Add(-day), until: noon, place: time.UTC})
+		for i, bar := range counted.Bars {
+			if (bar.Counts[v1alpha1.Denied] > 0) != (i == want) {
+				t.Errorf("%s: bar %d counts %v, want the count in bar %d", at, i, bar.Counts, want)
+			}
+		}
+	}
+}

@@ -174,6 +174,8 @@ type User struct {
 }
 
 // ReplicaCount is what one replica, from one start to its end, has counted.
+//
+// +kubebuilder:object:generate=false
 type ReplicaCount struct {
 	// Replica is the name of the Pod or host, and a suffix that is new at every start.
 	// +kubebuilder:validation:MaxLength=320

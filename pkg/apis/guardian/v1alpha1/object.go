@@ -6,11 +6,17 @@ package v1alpha1
 import (
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // ObjectReference identifies an object of the API server. Absent parts are empty: Group in the core group, Namespace of a
 // cluster-scoped object, Name where only the resource is known.
+//
+// +kubebuilder:object:generate=false
 type ObjectReference struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
@@ -52,4 +58,22 @@ func ParseObjectReference(text string) ObjectReference {
 		object.Namespace, object.Name = namespace, rest
 	}
 	return object
+}
+
+// Group is the API group of all custom resources of the guard, and Version its version here.
+const (
+	Group   = guardian.Group
+	Version = "v1alpha1"
+)
+
+// GroupVersion returns the group and version of this package.
+func GroupVersion() schema.GroupVersion {
+	return schema.GroupVersion{Group: Group, Version: Version}
+}
+
+// AddToScheme makes the types of this package known to a scheme. It never fails; the error is what callers expect.
+func AddToScheme(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{}, &Unlock{}, &UnlockList{})
+	metav1.AddToGroupVersion(scheme, GroupVersion())
+	return nil
 }
