@@ -181,6 +181,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\d{8}t\d{4}-([a-z]+)-[0-9a-f]{20}`), "RECORD-$1"},
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UID"},
 	{regexp.MustCompile(`\b\d+(ms|s|m|h|d)\b`), "AGE"},
+	{regexp.MustCompile(`\bunlock-[a-z0-9]{5}\b`), "UNLOCK"},
 	{regexp.MustCompile(`(Replica +)\S+`), "${1}NAME"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`v\d+\.\d+\.\d+(-[0-9a-z.-]+)?`), "VERSION"},
