@@ -29,7 +29,7 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)
 			before, from := counts(t), startOfLog(t)
-			seen := play(t.Context(), t, scenario.Flood{Clients: 32, Users: 200, Max: test.denials})
+			seen := play(t.Context(), t, scenario.Flood{Clients: 16, Users: 200, Max: test.denials})
 			awaitStored(t, replicas)
 			if seen.Denied != test.denials {
 				t.Errorf("the clients saw %d denials, want %d", seen.Denied, test.denials)
