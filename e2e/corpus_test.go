@@ -100,8 +100,12 @@ func requireAnswer(t *testing.T, answer scenario.Answer, want *admissionv1.Admis
 		t.Errorf("got %d %s %s, want 403 Forbidden", status.Code, status.Reason, status.Message)
 	}
 	_, message, _ := strings.Cut(status.Message, " denied the request: ")
-	if want.AuditAnnotations["reason"] != "TokenMint" && message != want.Result.Message {
-		t.Errorf("message: got %q, want %q", message, want.Result.Message)
+	sentence, hint, _ := strings.Cut(message, "\n")
+	if want.AuditAnnotations["reason"] != "TokenMint" && sentence != want.Result.Message {
+		t.Errorf("message: got %q, want %q", sentence, want.Result.Message)
+	}
+	if isReserved := want.AuditAnnotations["resource"] != ""; strings.Contains(hint, "apigw-guardian unlock --reason ") != isReserved {
+		t.Errorf("the second line is %q, want a command: %t", hint, isReserved)
 	}
 	if !strings.Contains(status.Message, `.apigw-guardian.io" denied the request: `) {
 		t.Errorf("message %q does not name our webhook", status.Message)
