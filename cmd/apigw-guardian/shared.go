@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/jsonpath"
@@ -54,7 +55,7 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 	names.AuthOverrideFlags.Username, names.AuthOverrideFlags.Password = none, none
 	names.Timeout.Description = "time limit for each request to the API server, such as 5s; 0 for none, but 10s for the first"
 	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
-	flags.StringVar(&f.reservations, "reservations", "", "directory of further reservation files (default none)")
+	flags.StringVar(&f.reservations, "reservations", "", "directory of further reservation files (default those of the installed chart)")
 }
 
 // restConfig returns the client configuration of the kubeconfig and the flags, or of the Pod's ServiceAccount.
@@ -92,7 +93,31 @@ func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Clust
 	if err != nil && !errors.As(err, &answer) { // a refusal is an answer
 		return live.Cluster{}, fmt.Errorf("%w: check --server, --context and the network, or raise --request-timeout", err)
 	}
-	return cluster, nil
+	if f.reservations == "" {
+		cluster.Set, err = installedSet(bounded, cluster)
+	}
+	return cluster, err
+}
+
+// installedSet returns the set that the chart gives to the guard. It is the built-in one if the chart has made no ConfigMap of
+// reservations, or if the caller may not read it.
+func installedSet(ctx context.Context, cluster live.Cluster) (*reserved.Set, error) {
+	const name = guardian.Name + "-reservations"
+	namespace := guardian.Namespace
+	if registered, err := cluster.WebhookConfiguration(ctx); err == nil && registered != nil && len(registered.Webhooks) > 0 {
+		if service := registered.Webhooks[0].ClientConfig.Service; service != nil {
+			namespace = service.Namespace
+		}
+	}
+	files, err := cluster.Client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return cluster.Set, nil //nolint:nilerr // see above
+	}
+	set, err := reserved.LoadFiles(fmt.Sprintf("configmap %s/%s", namespace, name), files.Data)
+	if err != nil {
+		return nil, fmt.Errorf("load the reservations: %w", err)
+	}
+	return set, nil
 }
 
 // clusterName names the cluster: "prod (https://10.0.0.1:6443)"; the address if there is no context, as in a Pod.

@@ -11,8 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/status"
+	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
 func newStatus(shared *sharedFlags) *cobra.Command {
@@ -34,7 +36,11 @@ It exits 3 unless all are authorized and protected, and denials can be recorded 
 			if err != nil {
 				return err
 			}
-			report, err := status.Read(cmd.Context(), cluster, records)
+			unlocks, err := unlock.NewClient(cluster.Config, guardian.Namespace)
+			if err != nil {
+				return err
+			}
+			report, err := status.Read(cmd.Context(), cluster, records, unlocks)
 			if err != nil {
 				return err
 			}
@@ -68,7 +74,12 @@ func printStatus(p *printer, report status.Report, owners string) {
 	}
 	for _, drift := range report.Drift {
 		p.line(fmt.Sprintf("Drift: %s: %s", drift.Resource, strings.Join(drift.Paths, ", ")))
+		if drift.Unlock != "" {
+			p.line(fmt.Sprintf("  It was changed under unlock %s, and its manifest was not: change the manifest to keep the change, or "+
+				"restore it: apigw-guardian authorize --repair", drift.Unlock))
+		}
 	}
+	printPermissions(p, report)
 	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork, report.PrivateNetworkMessage))
 	denials := "unknown (" + report.DenialsProblem + ")"
 	if report.Denials24h != nil {
@@ -80,6 +91,24 @@ func printStatus(p *printer, report status.Report, owners string) {
 	}
 	for _, problem := range report.Certificates.Problems {
 		p.line("  " + problem)
+	}
+}
+
+// printPermissions prints who may write to the reserved resources now.
+func printPermissions(p *printer, report status.Report) {
+	if report.UnlocksProblem != "" {
+		p.line("Unlocks: unknown (" + report.UnlocksProblem + ")")
+	}
+	for _, u := range report.Unlocks {
+		p.line(fmt.Sprintf("Unlock %s: %s, %s until %s: %s", u.Name, u.State, strings.Join(u.Subjects(), ", "),
+			u.ExpiresAt.UTC().Format(time.RFC3339), u.Reason))
+	}
+	for _, e := range report.Exemptions {
+		end := "without an end"
+		if e.DaysLeft != nil {
+			end = fmt.Sprintf("%d days left", *e.DaysLeft)
+		}
+		p.line(fmt.Sprintf("Exemption in %s: %s, %s: %s", e.Reservation, e.Subject(), end, e.Reason))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
@@ -102,9 +103,12 @@ func (f *unlockFlags) open(cmd *cobra.Command) error {
 	if err := f.check(); err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	c, err := f.client(cmd.Context())
+	cluster, c, err := f.connect(cmd.Context())
 	if err != nil {
 		return err
+	}
+	for i, name := range f.spec.Resources {
+		f.spec.Resources[i] = cluster.Set.FullName(name)
 	}
 	created, err := c.Open(cmd.Context(), f.spec, f.duration)
 	if err != nil {
@@ -115,10 +119,7 @@ func (f *unlockFlags) open(cmd *cobra.Command) error {
 
 // check completes the spec.
 func (f *unlockFlags) check() error {
-	set, err := f.shared.set()
 	switch {
-	case err != nil:
-		return err
 	case len([]rune(f.spec.Reason)) < 10 || len([]rune(f.spec.Reason)) > 500:
 		return errors.New("--reason: must have 10 to 500 characters")
 	case f.duration < time.Second:
@@ -132,18 +133,16 @@ func (f *unlockFlags) check() error {
 		}
 		return fmt.Errorf("--operation %q: must be CREATE, UPDATE or DELETE", operation)
 	}
-	for i, name := range f.spec.Resources {
-		f.spec.Resources[i] = set.FullName(name)
-	}
 	return nil
 }
 
-func (f *unlockFlags) client(ctx context.Context) (*unlock.Client, error) {
+func (f *unlockFlags) connect(ctx context.Context) (live.Cluster, *unlock.Client, error) {
 	cluster, err := f.shared.cluster(ctx, f.namespace)
 	if err != nil {
-		return nil, err
+		return live.Cluster{}, nil, err
 	}
-	return unlock.NewClient(cluster.Config, f.namespace)
+	c, err := unlock.NewClient(cluster.Config, f.namespace)
+	return cluster, c, err
 }
 
 // change changes an Unlock and waits for the states.
@@ -151,7 +150,7 @@ func (f *unlockFlags) change(
 	cmd *cobra.Command, name string,
 	change func(*unlock.Client, context.Context, string) (*v1alpha1.Unlock, error), states ...v1alpha1.UnlockState,
 ) error {
-	c, err := f.client(cmd.Context())
+	_, c, err := f.connect(cmd.Context())
 	if err != nil {
 		return err
 	}

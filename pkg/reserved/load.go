@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,15 +83,11 @@ func Load(dir string) (*Set, error) {
 	if dir == "" {
 		return BuiltIn()
 	}
-	first, err := parseBuiltIn()
-	if err != nil {
-		return nil, err
-	}
-	reservations := []*Reservation{first}
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read reservations: %w", err)
 	}
+	var reservations []*Reservation
 	for _, item := range files {
 		if strings.HasPrefix(item.Name(), ".") {
 			continue
@@ -99,16 +96,42 @@ func Load(dir string) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		if reservation.Name != first.Name || reservations[0] != first {
-			reservations = append(reservations, reservation)
-			continue
-		}
-		if err := reservation.replace(first); err != nil {
+		reservations = append(reservations, reservation)
+	}
+	return join(reservations)
+}
+
+// LoadFiles is Load for files in memory, by their names. source is where they come from, for messages.
+func LoadFiles(source string, files map[string]string) (*Set, error) {
+	var reservations []*Reservation
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		reservation, err := Parse(source+"/"+name, []byte(files[name]))
+		if err != nil {
 			return nil, err
 		}
-		reservations[0] = reservation
+		reservations = append(reservations, reservation)
 	}
-	return NewSet(reservations...)
+	return join(reservations)
+}
+
+// join adds reservations to the built-in one, or replaces it by the first one of its name.
+func join(reservations []*Reservation) (*Set, error) {
+	builtIn, err := parseBuiltIn()
+	if err != nil {
+		return nil, err
+	}
+	all := []*Reservation{builtIn}
+	for _, reservation := range reservations {
+		if reservation.Name != builtIn.Name || all[0] != builtIn {
+			all = append(all, reservation)
+			continue
+		}
+		if err := reservation.replace(builtIn); err != nil {
+			return nil, err
+		}
+		all[0] = reservation
+	}
+	return NewSet(all...)
 }
 
 // replace makes the reservation the built-in one. It may change the manifests, but must leave no resource unprotected.

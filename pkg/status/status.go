@@ -35,6 +35,11 @@ type Report struct {
 	Protected bool `json:"protected"`
 	// Drift holds each resource that differs from its manifest; never nil.
 	Drift []Drift `json:"drift"`
+	// Unlocks are those that are not over; never nil. UnlocksProblem says why they are unknown.
+	Unlocks        []Unlock `json:"unlocks"`
+	UnlocksProblem string   `json:"-"`
+	// Exemptions are those of all reservations; never nil.
+	Exemptions []Exemption `json:"exemptions"`
 	// PrivateNetwork is "Yes", "No" or "Unknown".
 	PrivateNetwork string `json:"privateNetwork"`
 	// PrivateNetworkMessage says why.
@@ -57,6 +62,24 @@ type Drift struct {
 	Resource string `json:"resource"`
 	// Paths are the sorted fields, without values.
 	Paths []string `json:"paths"`
+	// Unlock is the name of the last Unlock under which the resource was changed; "" if there is no such record. Then the manifest
+	// was not changed with the resource.
+	Unlock string `json:"unlock,omitempty"`
+}
+
+// Unlock is an Unlock that is open, or waits for its approval.
+type Unlock struct {
+	Name string `json:"name"`
+	v1alpha1.UnlockSpec
+	State v1alpha1.UnlockState `json:"state"`
+}
+
+// Exemption is an exemption of a reservation.
+type Exemption struct {
+	Reservation string `json:"reservation"`
+	reserved.Exemption
+	// DaysLeft is the number of days until its end, rounded down; nil for one without an end.
+	DaysLeft *int `json:"daysLeft,omitempty"`
 }
 
 // Certificates reports on the certificates by which API servers trust the guard.
@@ -74,14 +97,22 @@ type Records interface {
 	TryCreate(ctx context.Context) error
 }
 
+// Unlocks are the unlocks of the cluster.
+type Unlocks interface {
+	List(ctx context.Context) ([]v1alpha1.Unlock, error)
+}
+
 // Read checks the cluster and changes nothing: its forbidden writes are server dry-runs. The error says that the API server
 // does not answer; every other problem is a reason.
-func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, error) {
+func Read(ctx context.Context, cluster live.Cluster, records Records, unlocks Unlocks) (Report, error) {
 	if _, err := cluster.Version(ctx); err != nil {
 		return Report{}, err
 	}
 	registered, err := cluster.WebhookConfiguration(ctx)
-	r := Report{Drift: []Drift{}, Reasons: []string{}, Certificates: certificates(ctx, cluster, registered)}
+	r := Report{
+		Drift: []Drift{}, Unlocks: []Unlock{}, Exemptions: exemptions(cluster.Set, time.Now()), Reasons: []string{},
+		Certificates: certificates(ctx, cluster, registered),
+	}
 	network := authorize.CheckPrivateNetwork(ctx, cluster.Client)
 	r.PrivateNetwork, r.PrivateNetworkMessage = answerOf(network.Status), network.Message
 	for _, resource := range cluster.Set.Resources() {
@@ -89,6 +120,7 @@ func Read(ctx context.Context, cluster live.Cluster, records Records) (Report, e
 			r.addResource(ctx, cluster, resource)
 		}
 	}
+	r.addUnlocks(ctx, records, unlocks)
 	r.addDenials(ctx, records)
 	r.Authorized = len(r.Reasons) == 0
 	open := unprotected(ctx, cluster, registered, err)
@@ -142,6 +174,41 @@ func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource
 	case token == "":
 		add("the token of %s does not work: %s", o, problem)
 	}
+}
+
+// addUnlocks adds the unlocks that are not over, and names those under which resources were changed without their manifests.
+func (r *Report) addUnlocks(ctx context.Context, records Records, unlocks Unlocks) {
+	all, err := unlocks.List(ctx)
+	if err != nil {
+		r.UnlocksProblem = err.Error()
+		return
+	}
+	for i := range all {
+		if state := all[i].Status.State; state == v1alpha1.UnlockOpen || state == v1alpha1.UnlockPending {
+			r.Unlocks = append(r.Unlocks, Unlock{Name: all[i].Name, UnlockSpec: all[i].Spec, State: state})
+		}
+	}
+	for i := range r.Drift {
+		name := strings.TrimSuffix(r.Drift[i].Resource, "*")
+		written, err := records.List(ctx, audit.Filter{Outcome: string(v1alpha1.Unlocked), Resource: name})
+		if err == nil && len(written) > 0 {
+			r.Drift[i].Unlock = written[len(written)-1].Spec.Unlock
+		}
+	}
+}
+
+func exemptions(set *reserved.Set, now time.Time) []Exemption {
+	found := []Exemption{}
+	for _, reservation := range set.Reservations() {
+		for _, exemption := range reservation.Exemptions {
+			e := Exemption{Reservation: reservation.Name, Exemption: exemption}
+			if exemption.Until != nil {
+				e.DaysLeft = new(max(0, int(exemption.Until.Sub(now).Hours()/24)))
+			}
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 // addDenials counts the denials of the last day. It adds no reason: an unknown count does not change the rest of the report.

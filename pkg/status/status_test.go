@@ -4,6 +4,7 @@
 package status
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -12,13 +13,16 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // fakeCluster returns a cluster with the objects, typed and dynamic ones apart.
@@ -124,7 +128,7 @@ func TestRead(t *testing.T) {
 			}
 			fill(server)
 			test.change(server)
-			got, err := Read(t.Context(), cluster, storedRecords{})
+			got, err := Read(t.Context(), cluster, storedRecords{}, storedUnlocks(nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,9 +146,47 @@ func TestRead(t *testing.T) {
 }
 
 func TestReportKeys(t *testing.T) {
-	got, err := json.Marshal(Report{Drift: []Drift{}, Reasons: []string{}})
-	want := `{"authorized":false,"protected":false,"drift":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
+	got, err := json.Marshal(Report{Drift: []Drift{}, Unlocks: []Unlock{}, Exemptions: []Exemption{}, Reasons: []string{}})
+	want := `{"authorized":false,"protected":false,"drift":[],"unlocks":[],"exemptions":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}
+
+type storedUnlocks []v1alpha1.Unlock
+
+func (s storedUnlocks) List(context.Context) ([]v1alpha1.Unlock, error) { return s, nil }
+
+func TestUnlocksAreReportedUntilTheyAreOver(t *testing.T) {
+	const role = "clusterroles.rbac.authorization.k8s.io/selling"
+	r := Report{Drift: []Drift{{Resource: role}, {Resource: "secrets/kube-system/clerk-token-*"}}}
+	unlock := func(name string, state v1alpha1.UnlockState) v1alpha1.Unlock {
+		return v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.UnlockStatus{State: state}}
+	}
+	record := v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Outcome: v1alpha1.Unlocked, Resource: role, Unlock: "over"}}
+	r.addUnlocks(t.Context(), storedRecords{records: []v1alpha1.AuditRecord{record}}, storedUnlocks{
+		unlock("over", v1alpha1.UnlockExpired), unlock("open", v1alpha1.UnlockOpen), unlock("waits", v1alpha1.UnlockPending),
+	})
+	if len(r.Unlocks) != 2 || r.Unlocks[0].Name != "open" || r.Unlocks[1].State != v1alpha1.UnlockPending {
+		t.Errorf("got the unlocks %+v", r.Unlocks)
+	}
+	if r.Drift[0].Unlock != "over" || r.Drift[1].Unlock != "" {
+		t.Errorf("got the drift %+v", r.Drift)
+	}
+}
+
+func TestExemptionsHaveTheirDaysLeft(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	set, err := reserved.LoadFiles("test", map[string]string{"edge.yaml": `{"apiVersion":"guardian.apigw.io/v1alpha1","kind":"Reservation",
+		"metadata":{"name":"edge"},"spec":{"owner":"Edge","resources":[
+		{"manifest":{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}}],
+		"exemptions":[{"user":"alice","operations":["UPDATE"],"reason":"a","until":"2026-12-01T11:00:00Z"},
+		{"group":"vendors","operations":["UPDATE"],"reason":"b"}]}}`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := exemptions(set, now)
+	if len(got) != 2 || *got[0].DaysLeft != 2 || got[1].DaysLeft != nil || got[0].Reservation != "edge" {
+		t.Errorf("got %+v", got)
 	}
 }

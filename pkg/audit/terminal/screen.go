@@ -156,8 +156,12 @@ func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 		},
 		list("Changed", spec.Changed),
 		[]field{
-			{"Reason", spec.Reason}, {"Message", spec.Message}, {"Unlock", spec.Unlock}, {"Justification", spec.Justification},
-			{"User", spec.User.Name}, {"User uid", spec.User.UID},
+			{"Reason", spec.Reason},
+			{"Message", spec.Message},
+			{"Unlock", spec.Unlock},
+			{"Justification", spec.Justification},
+			{"User", spec.User.Name},
+			{"User uid", spec.User.UID},
 		},
 		list("Groups", spec.User.Groups),
 		[]field{
