@@ -56,6 +56,7 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 	requireInstalled(t, n)
 	run(t, n, "helm", "test", release, "--namespace", namespace)
 	refuse(t, n, denial, "kubectl", "patch", "clusterrole", role, "--type=json", `-p=[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`)
+	unlockAsPrinted(t, n)
 	loseReplica(t, n)
 	restartUnderLoad(t, n)
 	upgradeAndRollBack(t, n)
