@@ -48,7 +48,8 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	flags.StringVar(&f.spec.Reservation, "reservation", guardian.Reservation, "name of the reservation")
 	flags.StringSliceVar(&f.spec.Resources, "resource", nil, "resources that may be changed, such as clusterroles/NAME (default all)")
 	flags.StringSliceVar(&f.operations, "operation", []string{string(admissionv1.Update)}, "operations: CREATE, UPDATE or DELETE")
-	flags.StringSliceVar(&f.spec.Users, "user", nil, "exact names of the users who may write (default you)")
+	// No list: a comma may be part of a name.
+	flags.StringArrayVar(&f.spec.Users, "user", nil, "exact name of a user who may write, can be repeated (default you)")
 	f.addTo(cmd)
 	cmd.AddCommand(newApprove(shared))
 	return cmd
