@@ -65,7 +65,7 @@ func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration ti
 	if err != nil {
 		return nil, err
 	}
-	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.now().Add(duration).Truncate(time.Second))
+	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.server().Add(duration).Truncate(time.Second))
 	unlock := &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{GenerateName: "unlock-"}, Spec: spec}
 	if err := c.unlocks.Create(ctx, unlock, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return nil, explain("create an unlock", err)
@@ -158,7 +158,7 @@ func (c *Client) replicas(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
 	}
-	return running(notes.Data, c.clock.now()), nil
+	return running(notes.Data, c.clock.server()), nil
 }
 
 // user returns the user name that the API server sees.
