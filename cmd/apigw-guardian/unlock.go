@@ -16,6 +16,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
@@ -167,6 +168,7 @@ func (f *unlockFlags) await(cmd *cobra.Command, c *unlock.Client, name string, s
 	if seen == nil {
 		return err
 	}
+	audit.CleanUnlock(seen)
 	printErr := f.output.print(cmd.OutOrStdout(), seen, func(p *printer) { printUnlock(p, seen) })
 	return errors.Join(err, printErr)
 }

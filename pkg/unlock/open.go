@@ -99,6 +99,15 @@ func (c *Client) Close(ctx context.Context, name string) (*v1alpha1.Unlock, erro
 	return unlock, nil
 }
 
+// Get returns one Unlock by its name. The error of an absent one satisfies apierrors.IsNotFound.
+func (c *Client) Get(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
+	unlock := named(name)
+	if err := c.unlocks.Get(ctx, client.ObjectKeyFromObject(unlock), unlock); err != nil {
+		return nil, explain(fmt.Sprintf("read unlock %q", name), err)
+	}
+	return unlock, nil
+}
+
 // List returns all unlocks, in order of their creation.
 func (c *Client) List(ctx context.Context) ([]v1alpha1.Unlock, error) {
 	list := &v1alpha1.UnlockList{}
@@ -115,9 +124,9 @@ func (c *Client) Await(ctx context.Context, name string, states ...v1alpha1.Unlo
 	var unlock *v1alpha1.Unlock
 	var missing []string
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, patience, true, func(ctx context.Context) (bool, error) {
-		live := named(name)
-		if err := c.unlocks.Get(ctx, client.ObjectKeyFromObject(live), live); err != nil {
-			return false, explain(fmt.Sprintf("read unlock %q", name), err)
+		live, err := c.Get(ctx, name)
+		if err != nil {
+			return false, err
 		}
 		replicas, err := c.replicas(ctx)
 		if err != nil {
