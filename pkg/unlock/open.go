@@ -4,6 +4,7 @@
 package unlock
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ type Client struct {
 func NewClient(config *rest.Config, namespace string) (*Client, error) {
 	c := &Client{namespace: namespace}
 	config = rest.CopyConfig(config)
+	config.QPS = -1 // the interval bounds the requests, and the limiter fails requests shortly before the end of a context
 	config.Wrap(c.clock.wrap)
 	var err error
 	if c.unlocks, err = guardianclient.New(config); err != nil {
@@ -126,11 +128,11 @@ func (c *Client) Await(ctx context.Context, name string, states ...v1alpha1.Unlo
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, patience, true, func(ctx context.Context) (bool, error) {
 		live, err := c.Get(ctx, name)
 		if err != nil {
-			return false, err
+			return false, cmp.Or(ctx.Err(), err) // an error at the end of the time is that of a request that was cut off
 		}
 		replicas, err := c.replicas(ctx)
 		if err != nil {
-			return false, err
+			return false, cmp.Or(ctx.Err(), err)
 		}
 		unlock, missing = live, unconfirmed(live.Status.Replicas, replicas, states)
 		return len(missing) == 0, nil
