@@ -67,7 +67,7 @@ func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.mu.Unlock()
 		<-r.Context().Done()
 		a.mu.Lock()
-		return nil, r.Context().Err()
+		return nil, errCut // as a limiter or a proxy fails, not as the context
 	}
 	if a.failure != nil {
 		return nil, a.failure
