@@ -16,6 +16,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
@@ -49,7 +50,8 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	flags.StringVar(&f.spec.Reservation, "reservation", guardian.Reservation, "name of the reservation")
 	flags.StringSliceVar(&f.spec.Resources, "resource", nil, "resources that may be changed, such as clusterroles/NAME (default all)")
 	flags.StringSliceVar(&f.operations, "operation", []string{string(admissionv1.Update)}, "operations: CREATE, UPDATE or DELETE")
-	flags.StringSliceVar(&f.spec.Users, "user", nil, "exact names of the users who may write (default you)")
+	// No list: a comma may be part of a name.
+	flags.StringArrayVar(&f.spec.Users, "user", nil, "exact name of a user who may write, can be repeated (default you)")
 	f.addTo(cmd)
 	cmd.AddCommand(newApprove(shared))
 	return cmd
@@ -165,6 +167,7 @@ func (f *unlockFlags) await(cmd *cobra.Command, c *unlock.Client, name string, s
 	if seen == nil {
 		return err
 	}
+	audit.CleanUnlock(seen)
 	printErr := f.output.print(cmd.OutOrStdout(), seen, func(p *printer) { printUnlock(p, seen) })
 	return errors.Join(err, printErr)
 }

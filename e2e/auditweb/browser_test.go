@@ -177,6 +177,7 @@ func TestReviewOfManyRecords(t *testing.T) {
 		{"a record is opened, left and followed by keys alone", opensRecord},
 		{"a denial by the real guard arrives", seesDenialArrive},
 		{"foreign texts stay texts", seesHostileTexts},
+		{"the writes under an unlock are found from one of them", findsUnlock},
 		{"every text can be read, and nothing is cut off, light and dark, wide and narrow", looksGood},
 	} {
 		if !t.Run(step.name, func(t *testing.T) {
@@ -350,6 +351,26 @@ func seesHostileTexts(s *screen) {
 	s.sees(`document.querySelectorAll("body img, body script").length === 1`) // the mark of the page
 	s.press(kb.Escape)
 	s.sees(`!document.querySelector("dialog[open]")`)
+}
+
+func findsUnlock(s *screen) {
+	for _, user := range []string{"carol", "dave"} {
+		fact := audit.Event{
+			Time: time.Now(), Outcome: v1alpha1.Unlocked, Operation: "UPDATE", Object: v1alpha1.ParseObjectReference("clusterroles/a"), Reason: "Unlocked",
+			User: v1alpha1.User{Name: user}, Unlock: "unlock-x7k2p", Justification: "the change of " + user, Source: v1alpha1.SourceGuard,
+		}
+		if err := records.Store(s.t.Context(), harness.Of(s.t).Cluster.AdminConfig(), records.Of(&fact, 1)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.open("?text=the+change+of+carol")
+	s.sees(rowCount + ` === 1`)
+	s.click("#rows tr:first-child")
+	s.sees(`["unlock-x7k2p", "the change of carol"].every((text) => document.querySelector("dialog[open] .panel")?.innerText.includes(text))`)
+	s.keep("unlock")
+	s.click(`dialog [data-filter="text"]`)
+	s.sees(`!document.querySelector("dialog[open]") && ` + rowCount + ` === 2`)
+	s.sees(`document.querySelector("[name=text]").value === "unlock-x7k2p"`)
 }
 
 //go:embed testdata/contrast.js

@@ -4,10 +4,12 @@
 package review
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
@@ -33,6 +35,23 @@ func TestShowFindsARecordByAPartOfItsName(t *testing.T) {
 	harness.Run(t, "audit", "show", "../secrets").Require(t, 1)
 	harness.Run(t, "audit", "show").Require(t, 2)
 	harness.Run(t, "audit", "show", "").Require(t, 2)
+}
+
+// A user who may only read records sees the writes under an unlock. That its name is known does not make other names known.
+func TestShowListsTheWritesUnderAnUnlock(t *testing.T) {
+	harness.Take(t)
+	noRecords(t)
+	name := put(t, denial(time.Minute, func(f *audit.Event) {
+		f.Outcome, f.Reason, f.Unlock, f.Justification = v1alpha1.Unlocked, "Unlocked", "unlock-x7k2p", "ticket 4711"
+	}))
+	other := put(t, denial(time.Minute, nil))
+	viewer := kubeconfigOf(t, "viewer-of-unlocks", "get", "list")
+	shown := harness.RunAs(t, viewer, "audit", "show", "unlock-x7k2p").Require(t, 0, "you may not read unlocks", "Writes under it: 1", name)
+	if strings.Contains(shown.Stdout, other) {
+		t.Errorf("it lists a write under no unlock\n%s", shown.Stdout)
+	}
+	harness.RunAs(t, viewer, "audit", "show", name).Require(t, 0, "unlock-x7k2p", "ticket 4711", "apigw-guardian audit show unlock-x7k2p")
+	harness.RunAs(t, viewer, "audit", "show", "unlock-x7").Require(t, 1)
 }
 
 func TestSummaryCountsWrites(t *testing.T) {

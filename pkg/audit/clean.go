@@ -37,6 +37,22 @@ func Clean(record *v1alpha1.AuditRecord) {
 	}
 }
 
+// CleanUnlock makes the texts of an Unlock printable: its requester chose them, and an approver reads them. It removes the managed
+// fields.
+func CleanUnlock(unlock *v1alpha1.Unlock) {
+	unlock.ManagedFields = nil
+	for _, texts := range []map[string]string{unlock.Labels, unlock.Annotations} {
+		for key, value := range texts {
+			texts[key] = text.Printable(value, maxMessage)
+		}
+	}
+	spec := &unlock.Spec
+	cleanEach(maxName, &spec.Reservation, &spec.RequestedBy, &unlock.Status.ApprovedBy)
+	cleanEach(maxJustification, &spec.Reason)
+	cleanAll(spec.Users, maxName)
+	cleanAll(spec.Resources, maxResource)
+}
+
 func cleanObject(object *v1alpha1.ObjectReference) {
 	cleanEach(maxName, &object.Group, &object.Name)
 	cleanEach(maxLabel, &object.Resource, &object.Namespace)

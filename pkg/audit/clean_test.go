@@ -20,6 +20,29 @@ import (
 const hostile = "\x1b[2J\u202e\u0085\xff"
 
 // Every text of a record is made hostile, fields that do not exist yet included.
+// An Unlock is what its requester wrote, and its approver reads it on a terminal.
+func TestCleanUnlockLeavesNothingThatControlsATerminal(t *testing.T) {
+	t.Parallel()
+	const hostile = "\x1b[2Ka\nb\u202e"
+	clean := "\ufffd[2Ka\ufffdb\ufffd"
+	unlock := &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{
+		Name: "unlock-a", Annotations: map[string]string{"a": hostile}, Labels: map[string]string{"a": "b"}, ManagedFields: []metav1.ManagedFieldsEntry{{}},
+	}}
+	unlock.Spec = v1alpha1.UnlockSpec{
+		Reservation: hostile, Reason: hostile, RequestedBy: hostile, Users: []string{"bob", hostile}, Resources: []string{hostile},
+	}
+	unlock.Status.ApprovedBy = hostile
+	CleanUnlock(unlock)
+	want := &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{
+		Name: "unlock-a", Annotations: map[string]string{"a": clean}, Labels: map[string]string{"a": "b"},
+	}}
+	want.Spec = v1alpha1.UnlockSpec{Reservation: clean, Reason: clean, RequestedBy: clean, Users: []string{"bob", clean}, Resources: []string{clean}}
+	want.Status.ApprovedBy = clean
+	if diff := cmp.Diff(want, unlock); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestCleanLeavesNothingThatTakesOverATerminal(t *testing.T) {
 	t.Parallel()
 	record := &v1alpha1.AuditRecord{}

@@ -22,6 +22,8 @@ type Filter struct {
 	User, Resource string
 	// Operation, Outcome and Reason are whole words, in any case.
 	Operation, Outcome, Reason string
+	// Unlock is the exact name of the Unlock that allowed the writes.
+	Unlock string
 	// Text is a part of any text of the record, in any case.
 	Text string
 }
@@ -41,6 +43,7 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 		isWord(string(spec.Operation), f.Operation) &&
 		isWord(string(spec.Outcome), f.Outcome) &&
 		isWord(spec.Reason, f.Reason) &&
+		(f.Unlock == "" || spec.Unlock == f.Unlock) &&
 		(f.Text == "" || says(record, f.Text))
 }
 
@@ -55,7 +58,7 @@ func says(record *v1alpha1.AuditRecord, part string) bool {
 	spec := &record.Spec
 	texts := slices.Concat([]string{
 		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, string(spec.Operation), string(spec.Outcome),
-		spec.LastRequestUID,
+		spec.LastRequestUID, spec.Unlock, spec.Justification,
 	}, spec.User.Groups, spec.Changed)
 	return slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) })
 }

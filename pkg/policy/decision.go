@@ -87,7 +87,7 @@ type Decision struct {
 	Outcome v1alpha1.Outcome
 	// Resource is the reserved resource that the write concerns; nil if there is none, or if the request is unreadable.
 	Resource *reserved.Resource
-	// Object is the written object, with its name shortened; zero if Resource is nil.
+	// Object is the written object, with its name shortened; zero if it is neither a reserved resource nor an Unlock.
 	Object v1alpha1.ObjectReference
 	// Changed has the paths of the fields that the write changes, never a value.
 	Changed []string

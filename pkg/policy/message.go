@@ -39,20 +39,25 @@ const UnlockPlaceholder = "{unlock}"
 // DefaultHint is the second line of a denial.
 const DefaultHint = "To change it on purpose, a cluster administrator runs: " + UnlockPlaceholder
 
-// Hint returns the hint with the command in the place of UnlockPlaceholder. The command allows the denied write for its user.
+// Hint returns the hint with the command in the place of UnlockPlaceholder. The command allows the denied write for its user, and a
+// shell reads it as that whatever the names are. A user whose name cannot be printed whole is left out.
 func (d Decision) Hint(hint string, r *Request) string {
 	if d.Resource == nil || !strings.Contains(hint, UnlockPlaceholder) {
 		return hint
 	}
-	command := fmt.Sprintf(`%s unlock --reason "%s %s %s" --for 10m`,
-		guardian.Name, strings.ToLower(string(r.Operation)), d.Resource.Kind, d.Object.Name)
+	reason := fmt.Sprintf("%s %s %s", strings.ToLower(string(r.Operation)), d.Resource.Kind, d.Object.Name)
+	quoted := `"` + reason + `"`
+	if strings.ContainsAny(reason, "\"$`\\!") {
+		quoted = text.Quote(reason)
+	}
+	command := fmt.Sprintf("%s unlock --reason %s --for 10m", guardian.Name, quoted)
 	if d.Resource.Reservation != guardian.Reservation {
 		command += " --reservation " + d.Resource.Reservation
 	}
 	if r.Operation != admissionv1.Update {
 		command += " --operation " + string(r.Operation)
 	}
-	if user := r.User.Name; len(user) <= maxName && text.Printable(user, maxName) == user {
+	if user := r.User.Name; user != "" && text.Printable(user, maxName) == user {
 		command += " --user " + text.Quote(user)
 	}
 	return strings.ReplaceAll(hint, UnlockPlaceholder, command)

@@ -118,7 +118,7 @@ func (c *Case) Decide(facts Facts) Decision {
 	w := c.write
 	switch {
 	case c.policy.Set != nil && w.GVR.GroupResource() == UnlockResource().GroupResource():
-		return c.policy.decideUnlock(w.Request, facts)
+		return c.policy.decideUnlock(w, facts)
 	case !c.readable:
 		return Deny(Unreadable)
 	case w.resource == nil:

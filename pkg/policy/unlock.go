@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,10 +106,11 @@ func (p *Policy) grant(w *write, facts Facts) (Decision, bool) {
 }
 
 // decideUnlock decides over a write to an Unlock.
-func (p *Policy) decideUnlock(r *Request, facts Facts) Decision {
+func (p *Policy) decideUnlock(w *write, facts Facts) Decision {
 	d := Decision{Reason: UnlockRejected, Outcome: v1alpha1.Denied}
-	d.Object = v1alpha1.ObjectReference{Group: r.GVR.Group, Resource: r.GVR.Resource, Name: text.Printable(r.Name, maxName)}
-	d.Problem = p.unlockProblem(r, facts)
+	name := cmp.Or(w.Name, w.new.Name, w.old.Name) // the request has none if the API server generates it
+	d.Object = v1alpha1.ObjectReference{Group: w.GVR.Group, Resource: w.GVR.Resource, Name: text.Printable(name, maxName)}
+	d.Problem = p.unlockProblem(w.Request, facts)
 	if d.Problem == "" {
 		d.Allowed, d.Reason, d.Outcome = true, UnlockAccepted, ""
 	}

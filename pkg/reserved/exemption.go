@@ -6,6 +6,7 @@ package reserved
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,7 +91,7 @@ func validateExemption(e *Exemption, at *field.Path) field.ErrorList {
 		}
 	}
 	const maxReason = 500
-	if reason := strings.TrimSpace(e.Reason); reason == "" || len(e.Reason) > maxReason {
+	if reason := strings.TrimSpace(e.Reason); reason == "" || utf8.RuneCountInString(e.Reason) > maxReason {
 		errs = append(errs, field.Invalid(at.Child("reason"), e.Reason, "must have 1 to 500 characters"))
 	}
 	return errs

@@ -4,6 +4,7 @@
 package unlock
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ type Client struct {
 func NewClient(config *rest.Config, namespace string) (*Client, error) {
 	c := &Client{namespace: namespace}
 	config = rest.CopyConfig(config)
+	config.QPS = -1 // the interval bounds the requests, and the limiter fails requests shortly before the end of a context
 	config.Wrap(c.clock.wrap)
 	var err error
 	if c.unlocks, err = guardianclient.New(config); err != nil {
@@ -65,7 +67,7 @@ func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration ti
 	if err != nil {
 		return nil, err
 	}
-	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.now().Add(duration).Truncate(time.Second))
+	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.server().Add(duration).Truncate(time.Second))
 	unlock := &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{GenerateName: "unlock-"}, Spec: spec}
 	if err := c.unlocks.Create(ctx, unlock, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return nil, explain("create an unlock", err)
@@ -99,6 +101,15 @@ func (c *Client) Close(ctx context.Context, name string) (*v1alpha1.Unlock, erro
 	return unlock, nil
 }
 
+// Get returns one Unlock by its name. The error of an absent one satisfies apierrors.IsNotFound.
+func (c *Client) Get(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
+	unlock := named(name)
+	if err := c.unlocks.Get(ctx, client.ObjectKeyFromObject(unlock), unlock); err != nil {
+		return nil, explain(fmt.Sprintf("read unlock %q", name), err)
+	}
+	return unlock, nil
+}
+
 // List returns all unlocks, in order of their creation.
 func (c *Client) List(ctx context.Context) ([]v1alpha1.Unlock, error) {
 	list := &v1alpha1.UnlockList{}
@@ -115,13 +126,13 @@ func (c *Client) Await(ctx context.Context, name string, states ...v1alpha1.Unlo
 	var unlock *v1alpha1.Unlock
 	var missing []string
 	err := wait.PollUntilContextTimeout(ctx, pollInterval, patience, true, func(ctx context.Context) (bool, error) {
-		live := named(name)
-		if err := c.unlocks.Get(ctx, client.ObjectKeyFromObject(live), live); err != nil {
-			return false, explain(fmt.Sprintf("read unlock %q", name), err)
+		live, err := c.Get(ctx, name)
+		if err != nil {
+			return false, cmp.Or(ctx.Err(), err) // an error at the end of the time is that of a request that was cut off
 		}
 		replicas, err := c.replicas(ctx)
 		if err != nil {
-			return false, err
+			return false, cmp.Or(ctx.Err(), err)
 		}
 		unlock, missing = live, unconfirmed(live.Status.Replicas, replicas, states)
 		return len(missing) == 0, nil
@@ -158,7 +169,7 @@ func (c *Client) replicas(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
 	}
-	return running(notes.Data, c.clock.now()), nil
+	return running(notes.Data, c.clock.server()), nil
 }
 
 // user returns the user name that the API server sees.

@@ -145,7 +145,7 @@ func (t *Tracker) read(ctx context.Context) error {
 	for i := range list.Items {
 		t.acknowledge(ctx, &list.Items[i])
 	}
-	if err := t.presence.note(ctx, t.clock.now()); err != nil && ctx.Err() == nil {
+	if err := t.presence.note(ctx, t.clock.server()); err != nil && ctx.Err() == nil {
 		t.options.Log.Warn("failed to note that this replica reads unlocks", slog.Any("err", err))
 	}
 	return nil
@@ -190,7 +190,7 @@ func (t *Tracker) announceUse(ctx context.Context, unlock *v1alpha1.Unlock) {
 	if !used || announced == true || unlock.Status.FirstUsed != nil {
 		return
 	}
-	first := metav1.NewTime(t.clock.now())
+	first := metav1.NewTime(t.clock.server())
 	if t.patch(ctx, unlock, map[string]any{"firstUsed": first}, unlock.ResourceVersion) {
 		t.used.Store(unlock.Name, true)
 		t.options.Announce(unlock, "UnlockUsed", fmt.Sprintf("Unlock %s has allowed its first write. See: %s audit show %s",
@@ -247,18 +247,27 @@ func (t *Tracker) CleanUp(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// clock is the later one of the process's clock and that of the API server, as its last answer states it: an Unlock must not outlive
-// its end because the clock of a node is slow. With a fast clock, it ends early.
+// clock knows the time of the process, and that of the API server, as its last answer states it.
 type clock struct{ last atomic.Pointer[serverTime] }
 
 type serverTime struct{ server, local time.Time }
 
+// now returns the later one of both times: an Unlock must not outlive its end because the clock of a node is slow. With a fast clock,
+// it ends early.
 func (c *clock) now() time.Time {
 	local := time.Now()
+	if server := c.server(); server.After(local) {
+		return server
+	}
+	return local
+}
+
+// server returns the time of the API server, on which all replicas and administrators agree; that of the process before the first
+// answer.
+func (c *clock) server() time.Time {
+	local := time.Now()
 	if last := c.last.Load(); last != nil {
-		if server := last.server.Add(local.Sub(last.local)); server.After(local) {
-			return server
-		}
+		return last.server.Add(local.Sub(last.local))
 	}
 	return local
 }

@@ -62,7 +62,7 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 
 // objectOf returns the written object. Without a decision about an object, it is the one that the review's head names.
 func objectOf(request *policy.Request, decision policy.Decision) v1alpha1.ObjectReference {
-	if decision.Resource != nil {
+	if decision.Object != (v1alpha1.ObjectReference{}) {
 		return decision.Object
 	}
 	return v1alpha1.ObjectReference{

@@ -82,6 +82,28 @@ func recordText(t *testing.T, s Screen) string {
 	return out.String()
 }
 
+func unlockText(t *testing.T, s Screen, unlock *v1alpha1.Unlock, records []v1alpha1.AuditRecord) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := s.Unlock(&out, "unlock-x7k2p", unlock, records); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// someUnlock is an Unlock with all fields.
+func someUnlock() *v1alpha1.Unlock {
+	at := metav1.NewTime(noon().Add(-5 * time.Minute))
+	return &v1alpha1.Unlock{
+		ObjectMeta: metav1.ObjectMeta{Name: "unlock-x7k2p", CreationTimestamp: at},
+		Spec: v1alpha1.UnlockSpec{
+			Reservation: "apigw-ingress", Reason: "add a rule, ticket 4711", RequestedBy: "alice", Users: []string{"alice", "bob"},
+			Operations: []admissionv1.Operation{"UPDATE", "DELETE"}, ExpiresAt: metav1.NewTime(at.Add(10 * time.Minute)),
+		},
+		Status: v1alpha1.UnlockStatus{State: v1alpha1.UnlockOpen, ApprovedBy: "carol"},
+	}
+}
+
 func summaryText(t *testing.T, s Screen) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -112,6 +134,10 @@ func TestScreensAreAsTheirGoldenFiles(t *testing.T) {
 		"table-live":      tableOf(t, screen(80), Layout{Live: true}),
 		"record":          recordText(t, screen(80)),
 		"record-coloured": recordText(t, coloured),
+		"unlock":          unlockText(t, screen(0), someUnlock(), records()[4:5]),
+		"unlock-coloured": unlockText(t, coloured, someUnlock(), records()[4:5]),
+		"unlock-unused":   unlockText(t, screen(80), someUnlock(), nil),
+		"unlock-gone":     unlockText(t, screen(80), nil, records()[4:5]),
 		"summary":         summaryText(t, screen(0)),
 		"summary-80":      summaryText(t, screen(80)),
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,7 @@ func TestViewShowsWhatFitsTheFilter(t *testing.T) {
 		"an operation":                           {"operation=delete", "12"},
 		"an outcome":                             {"outcome=Restored", "3"},
 		"a reason":                               {"reason=ReservedUPDATE", "03"},
+		"no unlock":                              {"text=unlock-x", ""},
 		"a part of the message":                  {"text=b+is+reserved", "13"},
 		"a changed path":                         {"text=rules[2]", "0123"},
 		"a group":                                {"text=people", "0123"},
@@ -228,6 +230,39 @@ func TestViewShowsWhatFitsTheFilter(t *testing.T) {
 				t.Errorf("got records %q, want %q", shown, test.want)
 			}
 		})
+	}
+}
+
+// The search field finds the writes under an unlock, and the panel of a record names it.
+func TestTheUnlockOfARecordIsShownAndFound(t *testing.T) {
+	under := func(unlock, resource string) *v1alpha1.AuditRecord {
+		e := audit.Event{
+			Time: noon, Outcome: v1alpha1.Unlocked, Operation: "UPDATE", Object: v1alpha1.ParseObjectReference(resource), Reason: "Unlocked",
+			User: v1alpha1.User{Name: "alice"}, Unlock: unlock, Justification: "ticket 4711",
+		}
+		return e.Record("a", 1)
+	}
+	first, second, other := under("unlock-x7k2p", "clusterroles/a"), under("unlock-x7k2p", "secrets/kube-system/b"), under("unlock-c4m9q", "clusterroles/a")
+	page := newPage(t, append(sample(), first, second, other)...)
+	for query, want := range map[string][]string{"unlock-X7K2P": {first.Name, second.Name}, "unlock-c": {other.Name}, "4711": {first.Name, second.Name, other.Name}} {
+		var found view
+		get(t, page, "api/view?text="+query, 200, &found)
+		var names []string
+		for _, row := range found.Rows {
+			names = append(names, row.Name)
+		}
+		slices.Sort(want)
+		slices.Sort(names)
+		if diff := cmp.Diff(want, names); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", query, diff)
+		}
+	}
+	var shown struct {
+		Spec struct{ Unlock, Justification string }
+	}
+	get(t, page, "api/records/"+first.Name, 200, &shown)
+	if shown.Spec.Unlock != "unlock-x7k2p" || shown.Spec.Justification != "ticket 4711" {
+		t.Errorf("got %+v", shown)
 	}
 }
 

@@ -28,7 +28,8 @@ export function setUp({ closed, step, narrow }) {
     const action = event.target.closest("[data-filter]");
     if (action) {
       dialog.close();
-      narrow({ [action.dataset.filter]: `"${action.dataset.value}"` });
+      const { filter, value } = action.dataset;
+      narrow({ [filter]: filter === "text" ? value : `"${value}"` }); // a text has no exact form
     }
   });
   dialog.addEventListener("keydown", (event) => {
@@ -75,6 +76,10 @@ function panel({ name, spec, advice }) {
     heading(badge(spec.outcome), spec.message || `${spec.operation} ${spec.resource}`),
     advice && element("section", { class: "advice" }, element("h3", {}, "What to do"), element("p", {}, advice)),
     changed(spec.changed ?? []),
+    group("Why", [
+      ["Unlock", spec.unlock && element("code", {}, spec.unlock)],
+      ["Justification", spec.justification],
+    ]),
     group("Who", [
       ["User", element("span", {}, userLabel(spec.user.name))],
       ["Groups", list(spec.user.groups)],
@@ -102,6 +107,7 @@ function panel({ name, spec, advice }) {
       { class: "actions" },
       element("button", { type: "button", "data-filter": "user", "data-value": spec.user.name ?? "" }, "Only this user"),
       element("button", { type: "button", "data-filter": "resource", "data-value": spec.resource ?? "" }, "Only this resource"),
+      spec.unlock && element("button", { type: "button", "data-filter": "text", "data-value": spec.unlock }, "Only this unlock"),
     ),
   ].filter(Boolean);
 }
