@@ -34,9 +34,9 @@ type apiServer struct {
 	version int
 	// offset is how much its clock is ahead.
 	offset time.Duration
-	// failure is returned for every request; hangs makes every request wait for the end of its context.
+	// failure is returned for every request. A request whose path has the text hangs waits for the end of its context; "" hangs none.
 	failure error
-	hangs   bool
+	hangs   string
 	// identifies is false while it answers no SelfSubjectReview.
 	identifies bool
 	writes     []string
@@ -63,7 +63,7 @@ func (a *apiServer) set(change func(*apiServer)) {
 func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.hangs {
+	if a.hangs != "" && strings.Contains(r.URL.Path, a.hangs) {
 		a.mu.Unlock()
 		<-r.Context().Done()
 		a.mu.Lock()

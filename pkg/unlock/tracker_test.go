@@ -22,8 +22,8 @@ var errCut = errors.New("connection refused")
 
 // cut makes the API server fail or hang, and mend makes it answer again.
 func cut(a *apiServer)  { a.failure = errCut }
-func hang(a *apiServer) { a.hangs = true }
-func mend(a *apiServer) { a.failure, a.hangs = nil, false }
+func hang(a *apiServer) { a.hangs = "/" }
+func mend(a *apiServer) { a.failure, a.hangs = nil, "" }
 
 // run runs the replicas until the returned function is called. It is called at the latest when the test ends.
 func run(t *testing.T, replicas ...*replica) (stop func()) {
