@@ -37,6 +37,8 @@ type apiServer struct {
 	// failure is returned for every request. A request whose path has the text hangs waits for the end of its context; "" hangs none.
 	failure error
 	hangs   string
+	// delay is how long it takes for an answer.
+	delay time.Duration
 	// identifies is false while it answers no SelfSubjectReview.
 	identifies bool
 	writes     []string
@@ -61,6 +63,10 @@ func (a *apiServer) set(change func(*apiServer)) {
 
 // RoundTrip implements http.RoundTripper.
 func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	delay := a.delay
+	a.mu.Unlock()
+	time.Sleep(delay)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.hangs != "" && strings.Contains(r.URL.Path, a.hangs) {

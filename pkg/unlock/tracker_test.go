@@ -98,9 +98,15 @@ func TestAReplicaIsBlindTenSecondsAfterItsLastList(t *testing.T) {
 func TestTheAgeOfAListCountsFromItsBeginning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newReplica(t, newAPI(), "a")
-		r.snapshot.Store(&snapshot{unlocks: []v1alpha1.Unlock{{}}, at: time.Now()})
-		pass(maxAge)
+		api := newAPI()
+		api.open(t, "unlock-a", time.Hour)
+		r := newReplica(t, api, "a")
+		api.delay = time.Second
+		start := time.Now()
+		if err := r.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pass(maxAge - time.Since(start))
 		r.requireSeen(t, "at 10 s", true)
 		pass(1)
 		r.requireSeen(t, "after 10 s", false)
