@@ -160,8 +160,9 @@ func object(of map[string]any, key string) map[string]any {
 	return found
 }
 
+// text returns "" for what is no text.
 func text(value any) string {
-	found, _ := value.(string) //nolint:errcheck // "" for no text
+	found, _ := value.(string)
 	return found
 }
 
