@@ -133,8 +133,8 @@ type replica struct {
 	name string
 }
 
-// certificates tells the files of the guards' certificates apart.
-var certificates atomic.Int64 //nolint:gochecknoglobals // two beds run side by side
+// certificates tells the files of the guards' certificates apart: two beds run side by side.
+var certificates atomic.Int64
 
 // startReplicas starts guards behind one front, and waits until reviews reach them. What the test changes is put right at its end.
 func startReplicas(t *testing.T, count int, flags ...string) []*replica {
@@ -240,8 +240,8 @@ func world(t *testing.T) *scenario.World {
 	return harness.Of(t).World
 }
 
-// number tells changes apart.
-var number atomic.Int64 //nolint:gochecknoglobals // two beds run side by side
+// number tells changes apart: two beds run side by side.
+var number atomic.Int64
 
 // change is an update of the object that no other one equals.
 func change(object *scenario.Object) scenario.Write {

@@ -139,8 +139,8 @@ func total(counts map[string]int64) int64 {
 	return sum
 }
 
-// requireRecords fails the test unless the writes under an Unlock have a record each, which names it and its reason.
-func requireRecords(t *testing.T, unlock *v1alpha1.Unlock, user string, writes int64) {
+// requireRecords fails the test unless the writes under an Unlock are recorded, with its name, its reason and its requester.
+func requireRecords(t *testing.T, unlock *v1alpha1.Unlock, writes int64) {
 	t.Helper()
 	count := int64(0)
 	for _, record := range recordsOf(t, audit.Filter{Outcome: string(v1alpha1.Unlocked)}) {
@@ -149,7 +149,7 @@ func requireRecords(t *testing.T, unlock *v1alpha1.Unlock, user string, writes i
 			continue
 		}
 		count += spec.Count
-		if spec.Justification != unlock.Spec.Reason || spec.User.Name != user || spec.Reason != "Unlocked" {
+		if spec.Justification != unlock.Spec.Reason || spec.User.Name != unlock.Spec.RequestedBy || spec.Reason != "Unlocked" {
 			t.Errorf("record %s: justification %q, user %q, reason %q", record.Name, spec.Justification, spec.User.Name, spec.Reason)
 		}
 	}

@@ -60,7 +60,7 @@ func TestParseRefusesExemptions(t *testing.T) {
 		"a reason of 501 characters":       {`{user: alice, operations: [UPDATE], reason: ` + strings.Repeat("x", 501) + `}`, "1 to 500 characters"},
 		"an end that is no time":           {`{user: alice, until: tomorrow, ` + rest + `}`, "tomorrow"},
 		"an end that is a day":             {`{user: alice, until: "2026-12-01", ` + rest + `}`, "2026-12-01"},
-		"a misspelled end":                 {`{user: alice, untill: "2026-12-01T00:00:00Z", ` + rest + `}`, `unknown field "spec.exemptions[0].untill"`},
+		"a misspelled end":                 {`{user: alice, end: "2026-12-01T00:00:00Z", ` + rest + `}`, `unknown field "spec.exemptions[0].end"`},
 		"two mistakes, and the second one": {`{user: alice, ` + rest + `}, {group: "system:masters", ` + rest + `}`, "spec.exemptions[1].group: Invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,9 +34,11 @@ type apiServer struct {
 	version int
 	// offset is how much its clock is ahead.
 	offset time.Duration
-	// failure is returned for every request; hangs makes every request wait for the end of its context.
+	// failure is returned for every request. A request whose path has the text hangs waits for the end of its context; "" hangs none.
 	failure error
-	hangs   bool
+	hangs   string
+	// delay is how long it takes for an answer.
+	delay time.Duration
 	// identifies is false while it answers no SelfSubjectReview.
 	identifies bool
 	writes     []string
@@ -62,8 +64,12 @@ func (a *apiServer) set(change func(*apiServer)) {
 // RoundTrip implements http.RoundTripper.
 func (a *apiServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
+	delay := a.delay
+	a.mu.Unlock()
+	time.Sleep(delay)
+	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.hangs {
+	if a.hangs != "" && strings.Contains(r.URL.Path, a.hangs) {
 		a.mu.Unlock()
 		<-r.Context().Done()
 		a.mu.Lock()
@@ -154,8 +160,9 @@ func object(of map[string]any, key string) map[string]any {
 	return found
 }
 
+// text returns "" for what is no text.
 func text(value any) string {
-	found, _ := value.(string) //nolint:errcheck // "" for no text
+	found, _ := value.(string)
 	return found
 }
 

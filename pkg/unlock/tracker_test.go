@@ -22,8 +22,8 @@ var errCut = errors.New("connection refused")
 
 // cut makes the API server fail or hang, and mend makes it answer again.
 func cut(a *apiServer)  { a.failure = errCut }
-func hang(a *apiServer) { a.hangs = true }
-func mend(a *apiServer) { a.failure, a.hangs = nil, false }
+func hang(a *apiServer) { a.hangs = "/" }
+func mend(a *apiServer) { a.failure, a.hangs = nil, "" }
 
 // run runs the replicas until the returned function is called. It is called at the latest when the test ends.
 func run(t *testing.T, replicas ...*replica) (stop func()) {
@@ -98,9 +98,15 @@ func TestAReplicaIsBlindTenSecondsAfterItsLastList(t *testing.T) {
 func TestTheAgeOfAListCountsFromItsBeginning(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := newReplica(t, newAPI(), "a")
-		r.snapshot.Store(&snapshot{unlocks: []v1alpha1.Unlock{{}}, at: time.Now()})
-		pass(maxAge)
+		api := newAPI()
+		api.open(t, "unlock-a", time.Hour)
+		r := newReplica(t, api, "a")
+		api.delay = time.Second
+		start := time.Now()
+		if err := r.read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pass(maxAge - time.Since(start))
 		r.requireSeen(t, "at 10 s", true)
 		pass(1)
 		r.requireSeen(t, "after 10 s", false)
@@ -130,7 +136,7 @@ func TestFactsHaveTheLaterTime(t *testing.T) {
 					if got := time.Until(facts.Now.Time); got != test.want {
 						t.Errorf("the time is %s ahead of the node, want %s", got, test.want)
 					}
-					if got := r.clock.server().Sub(time.Now()); got != test.offset {
+					if got := time.Until(r.clock.server()); got != test.offset {
 						t.Errorf("the time of the API server is %s ahead of the node, want %s", got, test.offset)
 					}
 					pass(time.Hour)
@@ -167,17 +173,17 @@ func TestEachReplicaAcknowledgesAndOneAnnounces(t *testing.T) {
 		run(t, a, b)
 		api.open(t, "unlock-a", time.Minute)
 		pass(3 * time.Second)
-		requireStatus(t, api, "unlock-a", v1alpha1.UnlockOpen, "a", "b")
+		requireStatus(t, api, v1alpha1.UnlockOpen, "a", "b")
 		late := newReplica(t, api, "late")
 		run(t, late)
 		pass(3 * time.Second)
-		requireStatus(t, api, "unlock-a", v1alpha1.UnlockOpen, "a", "b", "late")
+		requireStatus(t, api, v1alpha1.UnlockOpen, "a", "b", "late")
 		pass(time.Minute)
-		requireStatus(t, api, "unlock-a", v1alpha1.UnlockExpired, "a", "b", "late")
+		requireStatus(t, api, v1alpha1.UnlockExpired, "a", "b", "late")
 		api.set(func(a *apiServer) { a.writes = nil })
 		run(t, newReplica(t, api, "after the end"))
 		pass(10 * time.Second)
-		requireStatus(t, api, "unlock-a", v1alpha1.UnlockExpired, "a", "b", "late")
+		requireStatus(t, api, v1alpha1.UnlockExpired, "a", "b", "late")
 		if i := slices.IndexFunc(api.writes, func(w string) bool { return strings.Contains(w, "unlocks") }); i >= 0 {
 			t.Errorf("%s although nothing is new", api.writes[i])
 		}
@@ -188,13 +194,14 @@ func TestEachReplicaAcknowledgesAndOneAnnounces(t *testing.T) {
 	})
 }
 
-func requireStatus(t *testing.T, api *apiServer, name string, want v1alpha1.UnlockState, replicas ...string) {
+// requireStatus reads the status of unlock-a.
+func requireStatus(t *testing.T, api *apiServer, want v1alpha1.UnlockState, replicas ...string) {
 	t.Helper()
 	seen := map[string]v1alpha1.UnlockState{}
 	for _, replica := range replicas {
 		seen[replica] = want
 	}
-	status := api.unlock(t, name).Status
+	status := api.unlock(t, "unlock-a").Status
 	if diff := cmp.Diff(seen, status.Replicas); diff != "" || status.State != want {
 		t.Errorf("state %s, want %s; replicas (-want +got)\n%s", status.State, want, diff)
 	}
@@ -215,7 +222,7 @@ func TestAnUnlockThatIsClosedIsAcknowledgedAndAnnounced(t *testing.T) {
 			t.Fatalf("got %+v, %v", closed, err)
 		}
 		pass(2 * time.Second)
-		requireStatus(t, api, "unlock-a", v1alpha1.UnlockClosed, "a")
+		requireStatus(t, api, v1alpha1.UnlockClosed, "a")
 		if diff := cmp.Diff([]string{"UnlockOpen unlock-a", "UnlockClosed unlock-a"}, r.announced()); diff != "" {
 			t.Errorf("events (-want +got)\n%s", diff)
 		}
@@ -242,7 +249,7 @@ func TestTheFirstUseIsAnnouncedOnce(t *testing.T) {
 			pass(3 * time.Second)
 		}
 		first := api.unlock(t, "unlock-a").Status.FirstUsed
-		if first == nil || first.Sub(time.Now()) < 59*time.Minute {
+		if first == nil || time.Until(first.Time) < 59*time.Minute {
 			t.Errorf("first used at %s, want the time of the API server", first)
 		}
 		events := slices.DeleteFunc(slices.Concat(a.announced(), b.announced()), func(e string) bool { return !strings.HasPrefix(e, "UnlockUsed") })

@@ -29,7 +29,7 @@ func (s Screen) Unlock(w io.Writer, name string, unlock *v1alpha1.Unlock, record
 	for i := range records {
 		writes += records[i].Spec.Count
 	}
-	text.WriteString(fmt.Sprintf("\n%s %d\n", s.bold("Writes under it:"), writes))
+	fmt.Fprintf(&text, "\n%s %d\n", s.bold("Writes under it:"), writes)
 	if _, err := io.WriteString(w, text.String()); err != nil {
 		return err
 	}
