@@ -26,6 +26,8 @@ type Credential struct {
 	AccountUID string `json:"accountUID"`
 	// Secret is the name of the token Secret.
 	Secret string `json:"secret"`
+	// Exists says that the Secret was there when this was noted. If it is absent later, a user has deleted it.
+	Exists bool `json:"exists,omitempty"`
 }
 
 // Key is the key of the credential in the ConfigMap. A namespace has no dot in its name, so no two accounts share a key.

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lookup reads what a token Secret is compared with: the CA of the cluster, and the note of which token Secret is in use.
+// Package lookup reads what a token Secret is compared with: the CA of the cluster, and the note of which token Secret is in use; and
+// which reservations are retired.
 package lookup
 
 import (
@@ -15,6 +16,6 @@ type Reader struct {
 	Client kubernetes.Interface
 	// Config says which CA this process verifies the API server with. nil means that there is none.
 	Config *rest.Config
-	// Namespace holds the ConfigMap CredentialsName. Empty means that no such ConfigMap exists.
+	// Namespace holds the ConfigMaps CredentialsName and RetirementsName. Empty means that they do not exist.
 	Namespace string
 }
