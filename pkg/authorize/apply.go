@@ -84,6 +84,10 @@ func (a *Authorizer) put(ctx context.Context, resource *reserved.Resource, optio
 		if line.Outcome == Repaired {
 			line.Paths = o.Drift
 		}
+		if line.Outcome == Created && err == nil && resource.IsTokenSecret() {
+			o.Live = resource.Object()
+			return a.noteInUse(ctx, o)
+		}
 		return err
 	})
 	return line, err

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -19,6 +20,8 @@ import (
 const (
 	repairRemedy = "Find out who changed it (kubectl get -o yaml), then authorize with --repair."
 	deleteRemedy = "Those fields are immutable: delete the object, or wait for its deletion, and authorize again."
+	revivedRemedy = "The token of such a Secret depends only on the names and the uid of the ServiceAccount. Replace the credential for " +
+		"good: " + guardian.Name + " rotate."
 	rootCARemedy = "Only kube-controller-manager writes " + live.RootCAPath + ", on each change of the Secret. Find out what prevents it: " +
 		"a MutatingAdmissionPolicy or mutating webhook that sets the field, or a controller manager that does not run or " +
 		"lacks --root-ca-file. Then authorize with --repair: kube-controller-manager writes the field again."
@@ -60,6 +63,17 @@ func (a *Authorizer) checkResource(ctx context.Context, resource *reserved.Resou
 		return checkDrift(o, repair)
 	case o.Live != nil:
 		return Check{Status: Pass, Message: o.String() + " equals its manifest"}
+	}
+	deleted, err := a.deletedCredential(ctx, o)
+	switch {
+	case err != nil:
+		return Check{Status: Fail, Message: err.Error(), Remedy: "Make sure that you may read it."}
+	case deleted != "":
+		return Check{
+			Status: Fail, Remedy: revivedRemedy,
+			Message: fmt.Sprintf("token Secret %s was deleted, and its ServiceAccount %s was not: a new Secret would make the deleted token "+
+				"valid again", resource.Reference(resource.Namespace, deleted), resource.Account),
+		}
 	case o.InUse() != "":
 		return Check{Status: Pass, Message: fmt.Sprintf("the older token Secret %s is used%s", o, describe(o.Older))}
 	}
