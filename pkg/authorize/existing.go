@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	repairRemedy = "Find out who changed it (kubectl get -o yaml), then authorize with --repair."
-	deleteRemedy = "Those fields are immutable: delete the object, or wait for its deletion, and authorize again."
+	repairRemedy  = "Find out who changed it (kubectl get -o yaml), then authorize with --repair."
+	deleteRemedy  = "Those fields are immutable: delete the object, or wait for its deletion, and authorize again."
 	revivedRemedy = "The token of such a Secret depends only on the names and the uid of the ServiceAccount. Replace the credential for " +
 		"good: " + guardian.Name + " rotate."
 	rootCARemedy = "Only kube-controller-manager writes " + live.RootCAPath + ", on each change of the Secret. Find out what prevents it: " +

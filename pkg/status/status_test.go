@@ -143,7 +143,7 @@ func TestRead(t *testing.T) {
 
 func TestReportKeys(t *testing.T) {
 	got, err := json.Marshal(Report{Drift: []Drift{}, Reasons: []string{}})
-	want := `{"authorized":false,"protected":false,"drift":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
+	want := `{"authorized":false,"protected":false,"retired":null,"drift":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}
