@@ -124,7 +124,7 @@ func TestRetireKilledAfterEachWrite(t *testing.T) {
 	harness.Take(t)
 	world := start(t)
 	kills := 0
-	for writes, step := int64(1), harness.Full[int64](1, 3); ; writes += step {
+	for writes, step := int64(1), harness.Full[int64](1, 5); ; writes += step {
 		before := records(t, v1alpha1.Retired)
 		thief := leak(t, world.Token.Name)
 		wasKilled := killed(t, "retire", writes)
@@ -138,7 +138,7 @@ func TestRetireKilledAfterEachWrite(t *testing.T) {
 		}
 		kills++
 	}
-	if kills < harness.Full(12, 4) {
+	if kills < harness.Full(12, 2) {
 		t.Errorf("killed %d times", kills)
 	}
 	report.Line(t, "retire: %d runs were killed, each after another write; a second run finished each and proved 401", kills)

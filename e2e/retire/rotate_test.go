@@ -64,7 +64,7 @@ func TestRotateKilledAfterEachWrite(t *testing.T) {
 	harness.Take(t)
 	world := start(t)
 	kills, secret := 0, world.Token.Name
-	for writes, step := int64(1), harness.Full[int64](1, 4); ; writes += step {
+	for writes, step := int64(1), harness.Full[int64](1, 7); ; writes += step {
 		before := records(t, v1alpha1.Rotated)
 		thief := leak(t, secret)
 		wasKilled := killed(t, "rotate", writes)
@@ -81,7 +81,7 @@ func TestRotateKilledAfterEachWrite(t *testing.T) {
 		secret = done.Secret
 		kills++
 	}
-	if kills < harness.Full(16, 4) {
+	if kills < harness.Full(16, 2) {
 		t.Errorf("killed %d times", kills)
 	}
 	report.Line(t, "rotate: %d runs were killed, each after another write; a second run finished each and proved 401", kills)

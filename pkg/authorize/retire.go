@@ -108,7 +108,7 @@ func (r *run) revoke(ctx context.Context, w *witness, isGone bool) (*lookup.Reti
 			return nil, err
 		}
 	}
-	if err := r.proveRefused(ctx, w.Tokens, r.Wait, r.report); err != nil {
+	if err := r.proveRefused(ctx, w.Tokens); err != nil {
 		return nil, err
 	}
 	retired.State, retired.Since = lookup.Retired, metav1.Now()
@@ -121,7 +121,7 @@ func (r *run) revoke(ctx context.Context, w *witness, isGone bool) (*lookup.Reti
 
 // conclude does what an interrupted run has left to do after the mark.
 func (r *run) conclude(ctx context.Context, w *witness) error {
-	if err := r.proveRefused(ctx, w.Tokens, r.Wait, r.report); err != nil {
+	if err := r.proveRefused(ctx, w.Tokens); err != nil {
 		return err
 	}
 	return r.finish(ctx, retiringSecret, w, r.retirement(w))

@@ -80,7 +80,9 @@ type run struct {
 	Revocation
 	user   string
 	unlock string
-	steps  []Step
+	// removed is when the last object was deleted, at the latest.
+	removed time.Time
+	steps   []Step
 }
 
 func (a *Authorizer) newRun(ctx context.Context, options Revocation) (*run, error) {
@@ -90,7 +92,7 @@ func (a *Authorizer) newRun(ctx context.Context, options Revocation) (*run, erro
 	if err != nil {
 		return nil, fmt.Errorf("ask the API server for your user name: %w", err)
 	}
-	return &run{Authorizer: a, Revocation: options, user: review.Status.UserInfo.Username}, nil
+	return &run{Authorizer: a, Revocation: options, user: review.Status.UserInfo.Username, removed: time.Now()}, nil
 }
 
 func (r *run) report(object, outcome string) {
@@ -167,6 +169,11 @@ func (r *run) finish(ctx context.Context, secret string, w *witness, event audit
 		}
 		if _, err := r.Unlocks.Close(ctx, name); err != nil && !apierrors.IsNotFound(err) {
 			return err
+		}
+		if name == r.unlock {
+			if _, err := r.Unlocks.Await(ctx, name, v1alpha1.UnlockClosed, v1alpha1.UnlockExpired); err != nil {
+				return err
+			}
 		}
 		r.report("unlock "+name, "closed")
 	}
@@ -261,6 +268,7 @@ func (r *run) remove(ctx context.Context, t target) error {
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", t, err)
 	}
+	r.removed = time.Now()
 	r.report(t.String(), "deleted")
 	return nil
 }

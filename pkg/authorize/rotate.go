@@ -79,7 +79,7 @@ func (r *run) rotate(ctx context.Context) (RotateResult, error) {
 		return result, err
 	}
 	r.report("token of "+target{secret, w.NewSecret, nil}.String(), "accepted")
-	if err := r.proveRefused(ctx, w.Tokens, r.Wait, r.report); err != nil {
+	if err := r.proveRefused(ctx, w.Tokens); err != nil {
 		return result, err
 	}
 	return result, r.finish(ctx, rotatingSecret, w, audit.Event{

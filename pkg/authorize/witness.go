@@ -138,14 +138,26 @@ func (a *Authorizer) addTokens(ctx context.Context, w *witness, targets []target
 	return nil
 }
 
-// proveRefused waits until the API server refuses each token as invalid. It remembers a valid one for 10 seconds.
-func (a *Authorizer) proveRefused(ctx context.Context, tokens map[string]string, limit time.Duration, report func(object, outcome string)) error {
-	bounded, cancel := context.WithTimeout(ctx, limit)
+// tokenCache is longer than an API server accepts a token that it has accepted before: 10 seconds, the TokenSuccessCacheTTL of
+// k8s.io/kubernetes/pkg/kubeapiserver/authenticator. Other tokens than those of the proof may be in the cache, on any API server.
+const tokenCache = 11 * time.Second
+
+// proveRefused waits until no API server can know the tokens from before the deletions, and then until one refuses each as invalid.
+func (r *run) proveRefused(ctx context.Context, tokens map[string]string) error {
+	if len(tokens) == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait until the tokens are refused: %w", context.Cause(ctx))
+	case <-time.After(time.Until(r.removed.Add(tokenCache))):
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.Wait)
 	defer cancel()
 	for _, name := range slices.Sorted(maps.Keys(tokens)) {
-		config := rest.AnonymousClientConfig(a.cluster.Config)
+		config := rest.AnonymousClientConfig(r.cluster.Config)
 		config.BearerToken = tokens[name]
-		client, err := a.connect(config)
+		client, err := r.connect(config)
 		if err != nil {
 			return err
 		}
@@ -161,9 +173,9 @@ func (a *Authorizer) proveRefused(ctx context.Context, tokens map[string]string,
 		case ctx.Err() != nil:
 			return fmt.Errorf("prove that the %s is refused: %w", name, context.Cause(ctx))
 		case err != nil:
-			return fmt.Errorf("prove that the %s is refused, for %s: %w: run the command again", name, limit, last)
+			return fmt.Errorf("prove that the %s is refused, for %s: %w: run the command again", name, r.Wait, last)
 		}
-		report(name, "refused (401)")
+		r.report(name, "refused (401)")
 	}
 	return nil
 }
