@@ -5,6 +5,7 @@ package authorize
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
@@ -117,11 +119,8 @@ func (a *Authorizer) addTokens(ctx context.Context, w *witness, targets []target
 		}
 		switch {
 		case t.resource.IsTokenSecret():
-			secret, err := a.cluster.Client.CoreV1().Secrets(t.resource.Namespace).Get(ctx, t.name, metav1.GetOptions{})
-			if err != nil && !apierrors.IsNotFound(err) {
-				return fmt.Errorf("read %s: %w", t, err)
-			}
-			if token := secret.Data[corev1.ServiceAccountTokenKey]; err == nil && len(token) > 0 {
+			encoded, _, _ := unstructured.NestedString(t.live.Object, "data", corev1.ServiceAccountTokenKey)
+			if token, err := base64.StdEncoding.DecodeString(encoded); err == nil && len(token) > 0 {
 				w.Tokens["token of "+t.String()] = string(token)
 			}
 		case t.resource.IsServiceAccount():
