@@ -43,8 +43,8 @@ func (a *Authorizer) retired(ctx context.Context, options Options) ([]string, er
 func refuseRetired(owner string, r *lookup.Retirement) error {
 	since := r.Since.UTC().Format(time.RFC3339)
 	if r.State == lookup.Retiring {
-		return fmt.Errorf("%s: %w: %s began that at %s, and it has not finished: finish it with %s retire, or take it back with %s authorize --again",
-			owner, ErrRetired, r.By, since, guardian.Name, guardian.Name)
+		return fmt.Errorf("%s: %w: %s began that at %s, and it has not finished: finish it with %s retire, or take it back with "+
+			"%s authorize --again", owner, ErrRetired, r.By, since, guardian.Name, guardian.Name)
 	}
 	return fmt.Errorf("%s: %w since %s, by %s: to authorize it again: %s authorize --again", owner, ErrRetired, since, r.By, guardian.Name)
 }
@@ -60,8 +60,11 @@ func (a *Authorizer) mark(ctx context.Context, reservation string, retirement *l
 		if err := a.createNamespace(ctx); err != nil {
 			return err
 		}
-		marks := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: lookup.RetirementsName}, Data: map[string]string{reservation: string(value)}}
-		_, err = a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Create(ctx, marks, metav1.CreateOptions{FieldManager: guardian.FieldManager})
+		marks := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: lookup.RetirementsName}, Data: map[string]string{
+			reservation: string(value),
+		}}
+		_, err = a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Create(
+			ctx, marks, metav1.CreateOptions{FieldManager: guardian.FieldManager})
 	}
 	if err != nil {
 		return fmt.Errorf("write configmap %s/%s: %w", a.cluster.Namespace, lookup.RetirementsName, err)

@@ -67,7 +67,8 @@ type Revocation struct {
 type Step struct {
 	// Object is the object of the step: "clusterroles.rbac.authorization.k8s.io/some-role", or "unlock some-name".
 	Object string `json:"object"`
-	// Outcome is what became of it: deleted, absent, kept, created, opened, closed, stored, "refused (401)" or accepted.
+	// Outcome is what became of it: deleted, absent, kept, created, opened, closed, stored, "refused (401)", accepted,
+	// or how the reservation is marked.
 	Outcome string `json:"outcome"`
 }
 
@@ -88,7 +89,8 @@ type run struct {
 func (a *Authorizer) newRun(ctx context.Context, options Revocation) (*run, error) {
 	options.Wait = cmp.Or(options.Wait, DefaultWait)
 	options.Duration = cmp.Or(options.Duration, 10*time.Minute)
-	review, err := a.cluster.Client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	review, err := a.cluster.Client.AuthenticationV1().SelfSubjectReviews().Create(
+		ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("ask the API server for your user name: %w", err)
 	}

@@ -94,7 +94,8 @@ func (r *run) credential() (secret, account *reserved.Resource, err error) {
 		switch {
 		case !resource.IsTokenSecret():
 		case secret != nil || resource.NamePrefix == "" || !resource.HasManifest():
-			return nil, nil, fmt.Errorf("%w: reservation %q must have exactly one token Secret, with a namePrefix", ErrNoCredential, r.Reservation.Name)
+			return nil, nil, fmt.Errorf("%w: reservation %q must have exactly one token Secret, with a namePrefix",
+				ErrNoCredential, r.Reservation.Name)
 		default:
 			secret = resource
 		}
@@ -119,7 +120,8 @@ func (r *run) begin(ctx context.Context, secret *reserved.Resource) (*witness, e
 		return nil, err
 	}
 	if account == nil && w == nil {
-		return nil, fmt.Errorf("%w: ServiceAccount %s/%s is absent: run %s authorize", ErrNoCredential, secret.Namespace, secret.Account, guardian.Name)
+		return nil, fmt.Errorf("%w: ServiceAccount %s/%s is absent: run %s authorize",
+			ErrNoCredential, secret.Namespace, secret.Account, guardian.Name)
 	}
 	if err := r.open(ctx, admissionv1.Create, admissionv1.Update, admissionv1.Delete); err != nil {
 		return nil, err

@@ -136,7 +136,8 @@ func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reser
 	case err != nil:
 		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check whether %s is retired: %v", reservation.Owner, err))
 	case retirement != nil && retirement.State == lookup.Retiring:
-		r.Reasons = append(r.Reasons, fmt.Sprintf("%s is being retired by %s: to finish it: %s retire", reservation.Owner, retirement.By, guardian.Name))
+		r.Reasons = append(r.Reasons, fmt.Sprintf("%s is being retired by %s: to finish it: %s retire",
+			reservation.Owner, retirement.By, guardian.Name))
 	}
 	for _, resource := range reservation.Resources {
 		switch {
