@@ -116,7 +116,9 @@ func shopToRetire(t *testing.T, stubborn bool) (*Authorizer, *fake.Clientset, *d
 
 func retirement(t *testing.T, unlocks Unlocks, records Records) Revocation {
 	t.Helper()
-	return Revocation{Reservation: shop.Parse(t, shop.Reservation), Reason: "retire shop", Unlocks: unlocks, Records: records, Wait: 20 * time.Second}
+	return Revocation{
+		Reservation: shop.Parse(t, shop.Reservation), Reason: "retire shop", Unlocks: unlocks, Records: records, Wait: 20 * time.Second,
+	}
 }
 
 func TestRetire(t *testing.T) {

@@ -35,8 +35,10 @@ func TestRotateRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"a reservation without a token Secret": {want: ErrNoCredential, reservation: func(r *reserved.Reservation) { r.Resources = r.Resources[:3] }},
-		"an unlock that is not approved":       {want: ErrApproval, state: v1alpha1.UnlockPending},
+		"a reservation without a token Secret": {want: ErrNoCredential, reservation: func(r *reserved.Reservation) {
+			r.Resources = r.Resources[:3]
+		}},
+		"an unlock that is not approved": {want: ErrApproval, state: v1alpha1.UnlockPending},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +70,8 @@ func TestTheUnlockOfAnInterruptedRunIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fits := v1alpha1.UnlockSpec{Reservation: "shop", RequestedBy: "ann", Reason: "retire shop", ExpiresAt: metav1.NewTime(time.Now().Add(time.Minute))}
+	end := metav1.NewTime(time.Now().Add(time.Minute))
+	fits := v1alpha1.UnlockSpec{Reservation: "shop", RequestedBy: "ann", Reason: "retire shop", ExpiresAt: end}
 	tests := map[string]struct {
 		change func(*v1alpha1.UnlockSpec)
 		want   string
