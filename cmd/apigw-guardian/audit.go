@@ -124,10 +124,10 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	return now.Add(-time.Duration(age)), nil
 }
 
-// reasons are those of decisions, floods, tampering and audit import.
+// reasons are those of decisions, floods, tampering, retirement, rotation and audit import.
 func reasons() []string {
 	return slices.Concat(texts(policy.RecordedReasons()), audit.TamperedReasons(),
-		[]string{audit.FloodReason, apilog.NotAsked, apilog.NotReached})
+		[]string{audit.Retirement, audit.Rotation, audit.FloodReason, apilog.NotAsked, apilog.NotReached})
 }
 
 func texts[T ~string](list []T) []string {

@@ -88,6 +88,7 @@ type authorizeFlags struct {
 func newAuthorize(shared *sharedFlags) *cobra.Command {
 	flags := &authorizeFlags{}
 	var wait time.Duration
+	var again bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
@@ -102,7 +103,7 @@ equals its manifest is not written.`,
 			if err != nil {
 				return err
 			}
-			if options.Wait = wait; wait <= 0 {
+			if options.Wait, options.Again = wait, again; wait <= 0 {
 				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
 			}
 			return runAuthorize(cmd, shared, flags, options)
@@ -110,6 +111,7 @@ equals its manifest is not written.`,
 	}
 	flags.addTo(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
 	return cmd

@@ -19,16 +19,17 @@ import (
 
 func newStatus(shared *sharedFlags) *cobra.Command {
 	output := outputFlag{}
+	var namespace string
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Report whether API Gateway is authorized, and its resources are protected",
 		Long: `status checks the reserved resources, and tries a forbidden write to each as a server dry-run; it changes nothing.
-It exits 3 unless all are authorized and protected, and denials can be recorded as far as the caller may know.`,
+It exits 3 unless all are authorized, or all are retired, and protected, and denials can be recorded as far as the caller may know.`,
 		Example: `  apigw-guardian status
   apigw-guardian status -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cluster, err := shared.cluster(cmd.Context(), "")
+			cluster, err := shared.cluster(cmd.Context(), namespace)
 			if err != nil {
 				return err
 			}
@@ -36,7 +37,7 @@ It exits 3 unless all are authorized and protected, and denials can be recorded 
 			if err != nil {
 				return err
 			}
-			unlocks, err := unlock.NewClient(cluster.Config, guardian.Namespace)
+			unlocks, err := unlock.NewClient(cluster.Config, namespace)
 			if err != nil {
 				return err
 			}
@@ -45,20 +46,24 @@ It exits 3 unless all are authorized and protected, and denials can be recorded 
 				return err
 			}
 			err = output.print(cmd.OutOrStdout(), report, func(p *printer) { printStatus(p, report, ownersOf(cluster.Set)) })
-			if err == nil && !(report.Authorized && report.Protected && isRecorded(report)) {
+			if err == nil && !((report.Authorized || report.Retired != nil) && report.Protected && isRecorded(report)) {
 				return errNotAsItShould
 			}
 			return err
 		},
 	}
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
 	output.addTo(cmd)
 	return cmd
 }
 
 func printStatus(p *printer, report status.Report, owners string) {
-	if report.Authorized {
+	switch {
+	case report.Retired != nil:
+		p.line(fmt.Sprintf("Retired %s since %s", owners, report.Retired.Since.UTC().Format(time.RFC3339)))
+	case report.Authorized:
 		p.line("Authorized " + owners)
-	} else {
+	default:
 		p.line("Not authorized: " + owners)
 	}
 	if report.Protected {

@@ -18,6 +18,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
@@ -32,7 +33,7 @@ type unlockFlags struct {
 }
 
 func newUnlock(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{format: formatTable}}
+	f := &unlockFlags{shared: shared, output: outputFlag{}}
 	cmd := &cobra.Command{
 		Use:   "unlock",
 		Short: "Allow users to change reserved resources for a limited time",
@@ -58,7 +59,7 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 }
 
 func newApprove(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{format: formatTable}}
+	f := &unlockFlags{shared: shared, output: outputFlag{}}
 	cmd := &cobra.Command{
 		Use:     "approve NAME",
 		Short:   "Approve an unlock that another user requests",
@@ -73,7 +74,7 @@ func newApprove(shared *sharedFlags) *cobra.Command {
 }
 
 func newLock(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{format: formatTable}}
+	f := &unlockFlags{shared: shared, output: outputFlag{}}
 	cmd := &cobra.Command{
 		Use:   "lock NAME",
 		Short: "Close an unlock before its end",
@@ -109,14 +110,19 @@ func (f *unlockFlags) open(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	for i, name := range f.spec.Resources {
-		f.spec.Resources[i] = cluster.Set.FullName(name)
-	}
+	f.resolve(cluster.Set)
 	created, err := c.Open(cmd.Context(), f.spec, f.duration)
 	if err != nil {
 		return err
 	}
 	return f.await(cmd, c, created.Name, v1alpha1.UnlockOpen, v1alpha1.UnlockPending)
+}
+
+// resolve completes the names of resources.
+func (f *unlockFlags) resolve(set *reserved.Set) {
+	for i, name := range f.spec.Resources {
+		f.spec.Resources[i] = set.FullName(name)
+	}
 }
 
 // check completes the spec.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 func TestUnlockFlagsAreChecked(t *testing.T) {
@@ -43,6 +45,11 @@ func TestUnlockFlagsAreCompleted(t *testing.T) {
 	if err := flags.check(); err != nil {
 		t.Fatal(err)
 	}
+	set, err := reserved.BuiltIn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags.resolve(set)
 	want := []string{"clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole", "secrets/kube-system/other"}
 	if diff := cmp.Diff(want, flags.spec.Resources); diff != "" {
 		t.Errorf("resources (-want +got)\n%s", diff)

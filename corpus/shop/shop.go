@@ -109,6 +109,7 @@ func Fakes(typed, dynamic []runtime.Object) (*fake.Clientset, *dynamicfake.FakeD
 	return client, dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{
 			{Group: "cert-manager.io", Version: "v1", Resource: "certificates"}: "CertificateList",
+			{Version: "v1", Resource: "secrets"}:                                "SecretList",
 		}, dynamic...)
 }
 

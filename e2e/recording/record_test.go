@@ -64,9 +64,9 @@ func TestARecordDescribesTheDenial(t *testing.T) {
 	if err != nil || !strings.Contains(out, "Denied") || !strings.Contains(out, "ReservedUpdate") {
 		t.Errorf("kubectl get denials: %v\n%s%s", err, out, says)
 	}
-	out, says, err = harness.Of(t).Cluster.Kubectl(t.Context(), "get", "guardian", "--field-selector", "spec.user.name=nobody")
+	out, says, err = harness.Of(t).Cluster.Kubectl(t.Context(), "get", "auditrecords", "--field-selector", "spec.user.name=nobody")
 	if err != nil || strings.Contains(out, "Denied") {
-		t.Errorf("kubectl get guardian of a user without denials: %v\n%s%s", err, out, says)
+		t.Errorf("kubectl get auditrecords of a user without denials: %v\n%s%s", err, out, says)
 	}
 	requireEvent(t, name)
 }

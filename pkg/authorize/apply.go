@@ -90,6 +90,10 @@ func (a *Authorizer) put(ctx context.Context, resource *reserved.Resource, optio
 		if line.Outcome == Repaired {
 			line.Paths = o.Drift
 		}
+		if line.Outcome == Created && err == nil && resource.IsTokenSecret() {
+			o.Live = resource.Object()
+			return a.noteInUse(ctx, o)
+		}
 		return err
 	})
 	return line, err
@@ -152,7 +156,7 @@ func (a *Authorizer) noteInUse(ctx context.Context, o live.Object) error {
 	}
 	credential := lookup.Credential{
 		Namespace: o.Resource.Namespace, Account: o.Resource.Account, AccountUID: string(account.UID),
-		Secret: cmp.Or(o.InUse(), o.Resource.Name),
+		Secret: cmp.Or(o.InUse(), o.Resource.Name), Exists: o.InUse() != "",
 	}
 	err = a.note(ctx, credential)
 	// Without the guard's namespace no guard can deny. A later guard must know of an older Secret, and finds the reserved one itself.
@@ -162,15 +166,54 @@ func (a *Authorizer) noteInUse(ctx context.Context, o live.Object) error {
 	case credential.Secret == o.Resource.Name:
 		return nil
 	}
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.cluster.Namespace}}
-	_, err = a.cluster.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: guardian.FieldManager})
-	switch {
-	case apierrors.IsForbidden(err):
-		return nil
-	case err != nil && !apierrors.IsAlreadyExists(err):
-		return fmt.Errorf("create namespace %s: %w", a.cluster.Namespace, err)
+	if err := a.createNamespace(ctx); err != nil {
+		if apierrors.IsForbidden(err) {
+			return nil
+		}
+		return err
 	}
 	return a.note(ctx, credential)
+}
+
+// createNamespace creates the guard's namespace if it is absent.
+func (a *Authorizer) createNamespace(ctx context.Context) error {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.cluster.Namespace}}
+	_, err := a.cluster.Client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: guardian.FieldManager})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create namespace %s: %w", a.cluster.Namespace, err)
+	}
+	return nil
+}
+
+// deletedCredential returns the name of the token Secret that was noted as in use for the live account, if it was deleted; "" if
+// there is none, or the caller may not read the note.
+func (a *Authorizer) deletedCredential(ctx context.Context, o live.Object) (string, error) {
+	if !o.Resource.IsTokenSecret() || o.InUse() != "" {
+		return "", nil
+	}
+	account, err := a.cluster.Account(ctx, o.Resource)
+	if err != nil || account == nil {
+		return "", err
+	}
+	noted, err := a.lookups().Credential(ctx, o.Resource.Namespace, o.Resource.Account)
+	if apierrors.IsForbidden(err) {
+		return "", nil
+	}
+	if err != nil || !noted.Exists || noted.AccountUID != string(account.UID) {
+		return "", err
+	}
+	return noted.Secret, nil
+}
+
+// isNotedAsThere reports whether the note says that the Secret of the credential was there. That stays.
+func isNotedAsThere(noted string, credential lookup.Credential) bool {
+	var stored lookup.Credential
+	credential.Exists = true
+	return json.Unmarshal([]byte(noted), &stored) == nil && stored == credential
+}
+
+func (a *Authorizer) lookups() lookup.Reader {
+	return lookup.Reader{Client: a.cluster.Client, Config: a.cluster.Config, Namespace: a.cluster.Namespace}
 }
 
 // note keeps the notes of other accounts. It fails with a conflict if another client changes the ConfigMap meanwhile.
@@ -190,7 +233,7 @@ func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) err
 	default:
 		wanted.WithResourceVersion(stored.ResourceVersion)
 	}
-	if stored.Data[credential.Key()] == string(value) {
+	if noted := stored.Data[credential.Key()]; noted == string(value) || !credential.Exists && isNotedAsThere(noted, credential) {
 		return nil
 	}
 	wanted.WithData(maps.Clone(stored.Data)).WithData(map[string]string{credential.Key(): string(value)})

@@ -37,6 +37,8 @@ type Options struct {
 	PrivateNetwork NetworkMode
 	// Repair repairs drift. Without it, drift fails the run.
 	Repair bool
+	// Again authorizes what was retired. Without it, the mark of a retirement fails the run.
+	Again bool
 	// Wait is the time limit for each token and its permissions; 0 means DefaultWait.
 	Wait time.Duration
 	// Report receives each line when it happens; nil for none.
@@ -79,16 +81,25 @@ type Result struct {
 // Authorize runs the preflight, applies each reserved manifest by server-side apply in the order of the files, waits until
 // each token Secret is filled, and proves each token. It can be repeated: an object that equals its manifest is not written.
 //
-// The Result is valid with an error too. Errors: *PreflightError (nothing was written), ErrDiffers, ErrTokenNotFilled,
-// ErrTokenUnproved, or one of the API server.
+// The Result is valid with an error too. Errors: *PreflightError or ErrRetired (nothing was written), ErrDiffers,
+// ErrTokenNotFilled, ErrTokenUnproved, or one of the API server.
 func (a *Authorizer) Authorize(ctx context.Context, options Options) (Result, error) {
 	options.Wait = cmp.Or(options.Wait, DefaultWait)
+	retired, err := a.retired(ctx, options)
+	if err != nil {
+		return Result{}, err
+	}
 	result := Result{Checks: a.Preflight(ctx, options)}
 	if options.Checked != nil {
 		options.Checked(result.Checks)
 	}
 	if failed := result.Failed(); len(failed) > 0 {
 		return result, &PreflightError{Failed: failed}
+	}
+	for _, reservation := range retired {
+		if err := a.unmark(ctx, reservation); err != nil {
+			return result, err
+		}
 	}
 	credentials, err := a.applyAll(ctx, options, &result)
 	if err != nil {

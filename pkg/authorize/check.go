@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -107,6 +108,8 @@ func worst(checks []Check) Status {
 }
 
 const (
+	revivedRemedy = "The token of such a Secret depends only on the names and the uid of the ServiceAccount. Replace the credential for " +
+		"good: " + guardian.Name + " rotate."
 	repairRemedy = "Find out who changed it (kubectl get -o yaml), then authorize with --repair."
 	deleteRemedy = "Those fields are immutable: delete the object, or wait for its deletion, and authorize again."
 	rootCARemedy = "Only kube-controller-manager writes " + live.RootCAPath + ", on each change of the Secret. Find out what prevents it: " +
@@ -149,6 +152,14 @@ func (a *Authorizer) checkResource(ctx context.Context, resource *reserved.Resou
 		return checkDrift(o, repair)
 	case o.Live != nil:
 		return pass(o.String() + " equals its manifest")
+	}
+	deleted, err := a.deletedCredential(ctx, o)
+	switch {
+	case err != nil:
+		return fail(err.Error(), "Make sure that you may read it.")
+	case deleted != "":
+		return fail(fmt.Sprintf("token Secret %s was deleted, and its ServiceAccount %s was not: a new Secret would make the deleted token "+
+			"valid again", resource.Reference(resource.Namespace, deleted), resource.Account), revivedRemedy)
 	case o.InUse() != "":
 		return pass("the older token Secret " + o.String() + " is used" + describe(o.Older))
 	}

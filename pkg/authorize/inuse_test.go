@@ -40,7 +40,7 @@ func left(data map[string]string) *corev1.ConfigMap {
 const clerkKey = "kube-system.clerk"
 
 func leftFor(uid, secret string) string {
-	return `{"namespace":"kube-system","account":"clerk","accountUID":"` + uid + `","secret":"` + secret + `"}`
+	return `{"namespace":"kube-system","account":"clerk","accountUID":"` + uid + `","secret":"` + secret + `","exists":true}`
 }
 
 func TestTheGuardIsToldWhichTokenSecretIsInUse(t *testing.T) {

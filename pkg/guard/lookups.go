@@ -41,6 +41,9 @@ func (l lookups) Holds(ctx context.Context, asked policy.Lookup) (bool, error) {
 		return l.secretGone(ctx, asked)
 	case policy.NamespaceGoing:
 		return l.namespaceGoing(ctx, asked)
+	case policy.NotRetired:
+		retirement, err := l.reader.Retirement(ctx, asked.Name)
+		return err == nil && retirement == nil, err
 	case policy.Live:
 		return l.live(ctx, asked)
 	default:

@@ -142,6 +142,15 @@ func TestHolds(t *testing.T) {
 		"OnlyToken: a note that is no JSON": {
 			[]runtime.Object{liveAccount(), configMap("guard", lookup.CredentialsName, namespace+"."+account, `{`)}, only, false, true,
 		},
+		"NotRetired: no mark": {nil, policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}, true, false},
+		"NotRetired: a mark": {
+			[]runtime.Object{configMap("guard", lookup.RetirementsName, "apigw-ingress", `{"state":"Retiring"}`)},
+			policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}, false, false,
+		},
+		"NotRetired: the mark of another": {
+			[]runtime.Object{configMap("guard", lookup.RetirementsName, "shop", `{"state":"Retired"}`)},
+			policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}, true, false,
+		},
 		"an unknown subject": {nil, policy.Lookup{Subject: "Weather"}, false, true},
 	}
 	for name, test := range tests {
@@ -168,6 +177,7 @@ func TestHoldsIsFalseAfterAnAPIServerError(t *testing.T) {
 			{Subject: policy.NamespaceGoing, Name: namespace},
 			{Subject: policy.ClusterCA, CA: "x"},
 			{Subject: policy.OnlyToken, Namespace: namespace, Account: account, Name: own},
+			{Subject: policy.NotRetired, Name: "apigw-ingress"},
 			{Subject: policy.Live, GVR: secrets, Namespace: namespace, Name: own},
 		} {
 			answers, client, meta := newTestLookups(t, liveAccount())

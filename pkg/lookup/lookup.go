@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lookup reads what a token Secret is compared with: the CA of the cluster, and the note of which token Secret is in use.
+// Package lookup reads what a token Secret is compared with: the CA of the cluster, and the note of which token Secret is in use; and
+// which reservations are retired.
 package lookup
 
 import (
@@ -44,7 +45,7 @@ type Reader struct {
 	Client kubernetes.Interface
 	// Config says which CA this process verifies the API server with. nil means that there is none.
 	Config *rest.Config
-	// Namespace holds the ConfigMap CredentialsName. Empty means that no such ConfigMap exists.
+	// Namespace holds the ConfigMaps CredentialsName and RetirementsName. Empty means that they do not exist.
 	Namespace string
 }
 
@@ -147,6 +148,8 @@ type Credential struct {
 	AccountUID string `json:"accountUID"`
 	// Secret is the name of the token Secret.
 	Secret string `json:"secret"`
+	// Exists says that the Secret was there when this was noted. If it is absent later, a user has deleted it.
+	Exists bool `json:"exists,omitempty"`
 }
 
 // Key is the key of the credential in the ConfigMap. A namespace has no dot in its name, so no two accounts share a key.

@@ -174,3 +174,35 @@ func TestTheTrustedCAIsReadAgainWhenItRotates(t *testing.T) {
 		t.Errorf("of the CA before: got %t, %v", is, err)
 	}
 }
+
+func TestRetirement(t *testing.T) {
+	t.Parallel()
+	marked := func(value string) []runtime.Object {
+		return []runtime.Object{configMap("guard", RetirementsName, "shop", value)}
+	}
+	for name, test := range map[string]struct {
+		objects []runtime.Object
+		err     error
+		want    RetirementState
+		fails   bool
+	}{
+		"absent ConfigMap":    {},
+		"no key":              {objects: []runtime.Object{configMap("guard", RetirementsName, "other", "{")}},
+		"a mark":              {objects: marked(`{"state":"Retired","since":"2026-11-28T08:00:00Z","by":"ann"}`), want: Retired},
+		"a retirement begun":  {objects: marked(`{"state":"Retiring","since":"2026-11-28T08:00:00Z","by":"ann"}`), want: Retiring},
+		"no JSON":             {objects: marked("{"), fails: true},
+		"an unknown state":    {objects: marked(`{"state":"x"}`), fails: true},
+		"an API server error": {err: errBroken, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := newReader(test.err, test.objects...).Retirement(t.Context(), "shop")
+			if (err != nil) != test.fails || (got != nil) != (test.want != "") || got != nil && got.State != test.want {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+	if got, err := (Reader{}).Retirement(t.Context(), "shop"); got != nil || err != nil {
+		t.Errorf("without a namespace: got %+v, %v", got, err)
+	}
+}

@@ -104,6 +104,10 @@ func (d Decision) createSentence(object string) string {
 		return fmt.Sprintf("%s has the prefix %q, which is reserved by %s, and must not be created.",
 			object, d.Resource.NamePrefix, d.Resource.Owner)
 	}
+	if len(d.Changed) == 0 { // it matches its manifest
+		return fmt.Sprintf("%s is reserved by %s, whose authorization is retired, and must not be created. "+
+			"To authorize %s again: %s authorize --again", object, d.Resource.Owner, d.Resource.Owner, guardian.Name)
+	}
 	return fmt.Sprintf("%s is reserved by %s and must match its manifest when it is created (different: %s).",
 		object, d.Resource.Owner, list(d.Changed))
 }

@@ -133,9 +133,18 @@ func (c *Case) Decide(facts Facts) Decision {
 		return decision
 	}
 	if c.policy.Mode == Observe {
-		return w.allow(w.denialReason(), v1alpha1.WouldDeny)
+		return w.allow(c.denialReason(facts), v1alpha1.WouldDeny)
 	}
-	return w.decide(Decision{Reason: w.denialReason(), Outcome: v1alpha1.Denied})
+	return w.decide(Decision{Reason: c.denialReason(facts), Outcome: v1alpha1.Denied})
+}
+
+// denialReason returns ReservedCreate for each creation of a retired resource, also of a token Secret.
+func (c *Case) denialReason(facts Facts) Reason {
+	at := slices.IndexFunc(c.permit.lookups, func(lookup Lookup) bool { return lookup.Subject == NotRetired })
+	if at >= 0 && at < len(facts.Holds) && !facts.Holds[at] {
+		return ReservedCreate
+	}
+	return c.write.denialReason()
 }
 
 func newWrite(request *Request) *write {
@@ -190,9 +199,13 @@ func (w *write) isRestoration() bool {
 }
 
 // restorationLookups returns the lookups of a restoration. A record needs the UID of the live object, which a caller that is not
-// an API server does not know. A restored token Secret is an additional credential if another one is in use.
+// an API server does not know. A restored token Secret is an additional credential if another one is in use. Nobody restores what
+// was retired.
 func (w *write) restorationLookups() []Lookup {
 	lookups := []Lookup{w.isLive(w.new)}
+	if w.Operation == admissionv1.Create {
+		lookups = append(lookups, Lookup{Subject: NotRetired, Name: w.resource.Reservation})
+	}
 	if w.asksForToken() {
 		lookups = append(lookups, Lookup{
 			Subject: OnlyToken, Namespace: w.new.Namespace, Account: w.new.Account, Name: w.new.Name,

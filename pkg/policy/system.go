@@ -61,6 +61,8 @@ const (
 	ClusterCA Subject = "ClusterCA"
 	// OnlyToken holds if no token Secret except Name is in use for the ServiceAccount Account.
 	OnlyToken Subject = "OnlyToken"
+	// NotRetired holds if the reservation Name is neither retired nor being retired.
+	NotRetired Subject = "NotRetired"
 	// Live holds if the object of GVR exists and has this UID. With an empty UID it holds if there is no such object.
 	Live Subject = "Live"
 )

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package status reports on one cluster: authorization, protection, drift, denials, certificates and recording.
+// Package status reports on one cluster: authorization or retirement, protection, drift, denials, certificates and recording.
 package status
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
@@ -33,6 +34,8 @@ type Report struct {
 	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource. Replicas proved
 	// these denials, except deletions, which cannot have a nonce.
 	Protected bool `json:"protected"`
+	// Retired: every reservation is retired, and none of its resources exists; nil otherwise. Authorized is false then.
+	Retired *Retirement `json:"retired"`
 	// Drift holds each resource that differs from its manifest; never nil.
 	Drift []Drift `json:"drift"`
 	// Unlocks are those that are not over; never nil. UnlocksProblem says why they are unknown.
@@ -54,6 +57,12 @@ type Report struct {
 	Certificates Certificates `json:"certificates"`
 	// Reasons say why the cluster is not Authorized, Protected or Recorded; never nil.
 	Reasons []string `json:"reasons"`
+}
+
+// Retirement is a finished one.
+type Retirement struct {
+	Since metav1.Time `json:"since"`
+	By    string      `json:"by"`
 }
 
 // Drift is one resource that differs from its manifest.
@@ -115,14 +124,18 @@ func Read(ctx context.Context, cluster live.Cluster, records Records, unlocks Un
 	}
 	network := authorize.CheckPrivateNetwork(ctx, cluster.Client)
 	r.PrivateNetwork, r.PrivateNetworkMessage = answerOf(network.Status), network.Message
-	for _, resource := range cluster.Set.Resources() {
-		if resource.HasManifest() {
-			r.addResource(ctx, cluster, resource)
+	retired := 0
+	for _, reservation := range cluster.Set.Reservations() {
+		if r.addReservation(ctx, cluster, reservation) {
+			retired++
 		}
 	}
 	r.addUnlocks(ctx, records, unlocks)
 	r.addDenials(ctx, records)
-	r.Authorized = len(r.Reasons) == 0
+	if retired < len(cluster.Set.Reservations()) || len(r.Reasons) > 0 {
+		r.Retired = nil
+	}
+	r.Authorized = len(r.Reasons) == 0 && r.Retired == nil
 	open := unprotected(ctx, cluster, registered, err)
 	r.Protected = len(open) == 0
 	r.Reasons = append(r.Reasons, open...)
@@ -141,6 +154,45 @@ func answerOf(status authorize.Status) string {
 		return "No"
 	default:
 		return "Unknown"
+	}
+}
+
+// addReservation adds why a reservation is neither authorized nor retired, and reports whether it is retired.
+func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) bool {
+	marks := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}
+	retirement, err := marks.Retirement(ctx, reservation.Name)
+	switch {
+	case apierrors.IsForbidden(err): // the guard knows; the caller sees that the resources are absent
+	case err != nil:
+		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check whether %s is retired: %v", reservation.Owner, err))
+	case retirement != nil && retirement.State == lookup.Retiring:
+		r.Reasons = append(r.Reasons, fmt.Sprintf("%s is being retired by %s: to finish it: %s retire",
+			reservation.Owner, retirement.By, guardian.Name))
+	}
+	for _, resource := range reservation.Resources {
+		switch {
+		case !resource.HasManifest():
+		case retirement == nil:
+			r.addResource(ctx, cluster, resource)
+		case !slices.Contains(retirement.Kept, resource.String()):
+			r.addRemains(ctx, cluster, resource)
+		}
+	}
+	if retirement == nil || retirement.State != lookup.Retired {
+		return false
+	}
+	r.Retired = &Retirement{Since: retirement.Since, By: retirement.By}
+	return true
+}
+
+// addRemains adds that a resource of a retired reservation exists.
+func (r *Report) addRemains(ctx context.Context, cluster live.Cluster, resource *reserved.Resource) {
+	o, err := cluster.Find(ctx, resource)
+	switch {
+	case err != nil:
+		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check %s: %v", resource, err))
+	case o.InUse() != "":
+		r.Reasons = append(r.Reasons, fmt.Sprintf("%s exists, although it is retired: to delete it: %s retire", o, guardian.Name))
 	}
 }
 

@@ -147,7 +147,7 @@ func TestRead(t *testing.T) {
 
 func TestReportKeys(t *testing.T) {
 	got, err := json.Marshal(Report{Drift: []Drift{}, Unlocks: []Unlock{}, Exemptions: []Exemption{}, Reasons: []string{}})
-	want := `{"authorized":false,"protected":false,"drift":[],"unlocks":[],"exemptions":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
+	want := `{"authorized":false,"protected":false,"retired":null,"drift":[],"unlocks":[],"exemptions":[],"privateNetwork":"","denials24h":null,"certificates":{"notAfter":null,"problems":null},"reasons":[]}`
 	if diff := cmp.Diff(want, string(got)); err != nil || diff != "" {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
 	}

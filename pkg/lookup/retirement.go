@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package lookup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// RetirementsName is the name of the ConfigMap in which `apigw-guardian retire` marks the retired reservations, one key each.
+const RetirementsName = "apigw-guardian-retirements"
+
+// RetirementState is how far a retirement is.
+type RetirementState string
+
+// States of a retirement.
+const (
+	// Retiring: some resources may exist, and their token may be accepted.
+	Retiring RetirementState = "Retiring"
+	// Retired: the resources were deleted, and the API server has refused their tokens.
+	Retired RetirementState = "Retired"
+)
+
+// Retirement says that a reservation is retired. Until the mark is removed, the guard denies that its resources are created.
+type Retirement struct {
+	State RetirementState `json:"state"`
+	// Since is when the state began.
+	Since metav1.Time `json:"since"`
+	// By is the user name of the client.
+	By string `json:"by"`
+	// Unlock is the name of the Unlock of the deletions; empty if no guard was installed.
+	Unlock string `json:"unlock,omitempty"`
+	// Kept are the reserved resources that were left on purpose, in the form of reserved.Resource.String.
+	Kept []string `json:"kept,omitempty"`
+}
+
+// errBadRetirement means that the ConfigMap holds a value that `retire` does not write.
+var errBadRetirement = errors.New("not the mark of a retirement")
+
+// Retirement returns the mark of a reservation; nil if there is none.
+func (r Reader) Retirement(ctx context.Context, reservation string) (*Retirement, error) {
+	if r.Namespace == "" {
+		return nil, nil
+	}
+	stored, err := r.Client.CoreV1().ConfigMaps(r.Namespace).Get(ctx, RetirementsName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up whether %q is retired: %w", reservation, err)
+	}
+	text, found := stored.Data[reservation]
+	if !found {
+		return nil, nil
+	}
+	retirement := &Retirement{}
+	err = json.Unmarshal([]byte(text), retirement)
+	if err == nil && retirement.State != Retiring && retirement.State != Retired {
+		err = errBadRetirement
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s of configmap %s/%s: %w", reservation, r.Namespace, RetirementsName, err)
+	}
+	return retirement, nil
+}
