@@ -223,8 +223,10 @@ func TestPlan(t *testing.T) {
 	want := Plan{
 		Reservation: "shop",
 		Objects: []Step{
-			{"clusterrolebindings.rbac.authorization.k8s.io/clerk-sells", "delete"}, {"secrets/kube-system/clerk-token-own", "delete"},
-			{"serviceaccounts/kube-system/clerk", "delete"}, {"clusterroles.rbac.authorization.k8s.io/selling", "keep"},
+			{"clusterrolebindings.rbac.authorization.k8s.io/clerk-sells", "delete"},
+			{"secrets/kube-system/clerk-token-own", "delete"},
+			{"serviceaccounts/kube-system/clerk", "delete"},
+			{"clusterroles.rbac.authorization.k8s.io/selling", "keep"},
 		},
 		LastUses: []Use{{"secrets/kube-system/clerk-token-own", "2026-11-28"}},
 		Writes:   []Write{{Resource: "clusterroles.rbac.authorization.k8s.io/selling", Manager: "kubectl-edit"}},

@@ -40,15 +40,15 @@ func liveAccount(secrets ...string) *corev1.ServiceAccount {
 	return live
 }
 
-func configMap(namespace, name, key, value string) *corev1.ConfigMap {
+func configMap(name, key, value string) *corev1.ConfigMap {
 	object := &corev1.ConfigMap{Data: map[string]string{key: value}}
-	object.Namespace, object.Name = namespace, name
+	object.Namespace, object.Name = "guard", name
 	return object
 }
 
 // inUse is what authorize notes.
 func inUse(uid, secret string) *corev1.ConfigMap {
-	return configMap("guard", lookup.CredentialsName, namespace+"."+account,
+	return configMap(lookup.CredentialsName, namespace+"."+account,
 		`{"namespace":"`+namespace+`","account":"`+account+`","accountUID":"`+uid+`","secret":"`+secret+`"}`)
 }
 
@@ -103,6 +103,7 @@ func TestHolds(t *testing.T) {
 	secretGone := about(policy.SecretGone, own, "")
 	going := policy.Lookup{Subject: policy.NamespaceGoing, Name: "edge"}
 	only := policy.Lookup{Subject: policy.OnlyToken, Namespace: namespace, Account: account, Name: own}
+	notRetired := policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}
 	tests := map[string]struct {
 		objects []runtime.Object
 		asked   policy.Lookup
@@ -140,16 +141,14 @@ func TestHolds(t *testing.T) {
 		"OnlyToken: another is listed, note of this one":  {[]runtime.Object{liveAccount(older), inUse("u", own)}, only, true, false},
 		"OnlyToken: another is listed, note of other UID": {[]runtime.Object{liveAccount(older), inUse("v", own)}, only, false, false},
 		"OnlyToken: a note that is no JSON": {
-			[]runtime.Object{liveAccount(), configMap("guard", lookup.CredentialsName, namespace+"."+account, `{`)}, only, false, true,
+			[]runtime.Object{liveAccount(), configMap(lookup.CredentialsName, namespace+"."+account, `{`)}, only, false, true,
 		},
-		"NotRetired: no mark": {nil, policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}, true, false},
+		"NotRetired: no mark": {nil, notRetired, true, false},
 		"NotRetired: a mark": {
-			[]runtime.Object{configMap("guard", lookup.RetirementsName, "apigw-ingress", `{"state":"Retiring"}`)},
-			policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}, false, false,
+			[]runtime.Object{configMap(lookup.RetirementsName, "apigw-ingress", `{"state":"Retiring"}`)}, notRetired, false, false,
 		},
 		"NotRetired: the mark of another": {
-			[]runtime.Object{configMap("guard", lookup.RetirementsName, "shop", `{"state":"Retired"}`)},
-			policy.Lookup{Subject: policy.NotRetired, Name: "apigw-ingress"}, true, false,
+			[]runtime.Object{configMap(lookup.RetirementsName, "shop", `{"state":"Retired"}`)}, notRetired, true, false,
 		},
 		"an unknown subject": {nil, policy.Lookup{Subject: "Weather"}, false, true},
 	}
