@@ -20,6 +20,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 func newAudit(shared *sharedFlags) *cobra.Command {
@@ -65,7 +66,7 @@ func (f *filterFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.until, "until", "", "only writes before then: an age or an RFC 3339 time")
 	flags.StringVar(&f.User, "user", "", "only users whose name contains this")
 	flags.StringVar(&f.Resource, "resource", "", "only resources whose type, namespace or name contains this")
-	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(audit.Operations())))
+	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
@@ -96,7 +97,7 @@ func (f *filterFlags) check(now time.Time) (err error) {
 		flag, text string
 		allowed    []string
 	}{
-		{"--operation", f.Operation, texts(audit.Operations())},
+		{"--operation", f.Operation, texts(reserved.Operations())},
 		{"--outcome", f.Outcome, texts(v1alpha1.Outcomes())},
 		{"--reason", f.Reason, reasons()},
 	} {

@@ -18,6 +18,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
@@ -128,14 +129,13 @@ func (f *unlockFlags) resolve(set *reserved.Set) {
 // check completes the spec.
 func (f *unlockFlags) check() error {
 	switch {
-	case len([]rune(f.spec.Reason)) < 10 || len([]rune(f.spec.Reason)) > 500:
+	case !policy.IsReason(f.spec.Reason):
 		return errors.New("--reason: must have 10 to 500 characters")
 	case f.duration < time.Second:
 		return fmt.Errorf("--for %s: must be at least 1s", f.duration)
 	}
 	for _, operation := range f.operations {
-		known := []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete}
-		if operation := admissionv1.Operation(strings.ToUpper(operation)); slices.Contains(known, operation) {
+		if operation := admissionv1.Operation(strings.ToUpper(operation)); slices.Contains(reserved.Operations(), operation) {
 			f.spec.Operations = append(f.spec.Operations, operation)
 			continue
 		}

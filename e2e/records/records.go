@@ -17,6 +17,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // writers is how many records are written at a time.
@@ -56,7 +57,7 @@ func numbered(i int, at time.Time) *v1alpha1.AuditRecord {
 		Time:       at,
 		RequestUID: fmt.Sprintf("9b1deb4d-3b7d-4bad-9bdd-%012d", i),
 		Outcome:    v1alpha1.Denied,
-		Operation:  audit.Operations()[i%3],
+		Operation:  reserved.Operations()[i%3],
 		Object: v1alpha1.ObjectReference{
 			Resource: "secrets", Namespace: "kube-system", Name: fmt.Sprintf("apigw-ingress-token-%d", i%5),
 		},

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	admissionv1 "k8s.io/api/admission/v1"
-
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
@@ -26,11 +24,6 @@ type Filter struct {
 	Unlock string
 	// Text is a part of any text of the record, in any case.
 	Text string
-}
-
-// Operations returns the operations of records. A record of an unreadable request has none.
-func Operations() []admissionv1.Operation {
-	return []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete}
 }
 
 // Match reports whether the record matches every part of the filter.

@@ -1,16 +1,20 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client makes clients of the guard's custom resources.
+// Package client makes clients of the guard's custom resources, and asks who a client is.
 package client
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
 	"github.com/go-logr/logr"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,4 +39,13 @@ func New(config *rest.Config) (client.WithWatch, error) {
 		return nil, fmt.Errorf("make a client of the custom resources: %w", err)
 	}
 	return c, nil
+}
+
+// UserName returns the name of the client's user, as the API server authenticates it.
+func UserName(ctx context.Context, c kubernetes.Interface) (string, error) {
+	review, err := c.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", err
+	}
+	return review.Status.UserInfo.Username, nil
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -40,20 +39,17 @@ type Retirement struct {
 	Kept []string `json:"kept,omitempty"`
 }
 
-// errBadRetirement means that the ConfigMap holds a value that `retire` does not write.
-var errBadRetirement = errors.New("not the mark of a retirement")
-
 // Retirement returns the mark of a reservation; nil if there is none.
 func (r Reader) Retirement(ctx context.Context, reservation string) (*Retirement, error) {
 	if r.Namespace == "" {
 		return nil, nil
 	}
-	stored, err := r.Client.CoreV1().ConfigMaps(r.Namespace).Get(ctx, RetirementsName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
+	stored, err := Find(ctx, r.Client.CoreV1().ConfigMaps(r.Namespace), RetirementsName)
 	if err != nil {
 		return nil, fmt.Errorf("look up whether %q is retired: %w", reservation, err)
+	}
+	if stored == nil {
+		return nil, nil
 	}
 	text, found := stored.Data[reservation]
 	if !found {
@@ -62,7 +58,7 @@ func (r Reader) Retirement(ctx context.Context, reservation string) (*Retirement
 	retirement := &Retirement{}
 	err = json.Unmarshal([]byte(text), retirement)
 	if err == nil && retirement.State != Retiring && retirement.State != Retired {
-		err = errBadRetirement
+		err = errors.New("not the mark of a retirement")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s of configmap %s/%s: %w", reservation, r.Namespace, RetirementsName, err)

@@ -40,6 +40,12 @@ const (
 	maxReason = 500
 )
 
+// IsReason reports whether a text is as long as the reason of an Unlock must be: 10 to 500 characters.
+func IsReason(text string) bool {
+	length := utf8.RuneCountInString(text)
+	return minReason <= length && length <= maxReason
+}
+
 // StateOf returns the state of an Unlock at a time. It reads nothing that the guard or a user writes into the status, except the
 // approval.
 func (r UnlockRules) StateOf(unlock *v1alpha1.Unlock, now metav1.Time) v1alpha1.UnlockState {
@@ -66,7 +72,7 @@ func (r UnlockRules) problem(unlock *v1alpha1.Unlock) string {
 	switch {
 	case spec.RequestedBy == "" || unlock.CreationTimestamp.IsZero():
 		return "spec.requestedBy and metadata.creationTimestamp must be set"
-	case utf8.RuneCountInString(spec.Reason) < minReason || utf8.RuneCountInString(spec.Reason) > maxReason:
+	case !IsReason(spec.Reason):
 		return fmt.Sprintf("spec.reason must have %d to %d characters", minReason, maxReason)
 	case lifetime <= 0:
 		return "spec.expiresAt must be after the creation"
@@ -163,9 +169,7 @@ func (p *Policy) creationProblem(unlock *v1alpha1.Unlock, r *Request, facts Fact
 		return fmt.Sprintf("spec.reservation: no reservation is called %q", text.Printable(spec.Reservation, maxName))
 	case slices.ContainsFunc(spec.Resources, func(name string) bool { return !isReserved(reservation, name) }):
 		return fmt.Sprintf("spec.resources: must be resources of the reservation, such as %s", reservation.Resources[0])
-	case slices.ContainsFunc(spec.Operations, func(o admissionv1.Operation) bool {
-		return o != admissionv1.Create && o != admissionv1.Update && o != admissionv1.Delete
-	}):
+	case slices.ContainsFunc(spec.Operations, func(o admissionv1.Operation) bool { return !slices.Contains(reserved.Operations(), o) }):
 		return "spec.operations: must be CREATE, UPDATE or DELETE"
 	}
 	return p.Unlocks.problem(created)
@@ -218,7 +222,7 @@ func (p *Policy) statusProblem(old, unlock *v1alpha1.Unlock, r *Request, facts F
 		return fmt.Sprintf("status.approvedBy must be %q, the user that approves it", text.Printable(r.User.Name, maxName))
 	case r.User.Name == old.Spec.RequestedBy:
 		return "the requester cannot approve it: ask another user"
-	case state != v1alpha1.UnlockPending && state != v1alpha1.UnlockOpen:
+	case state.IsOver():
 		return fmt.Sprintf("its state is %s: create another one", state)
 	}
 	return ""
@@ -227,7 +231,7 @@ func (p *Policy) statusProblem(old, unlock *v1alpha1.Unlock, r *Request, facts F
 // deletionProblem keeps every Unlock as evidence until the guard deletes it with the audit records of its time.
 func (p *Policy) deletionProblem(old *v1alpha1.Unlock, r *Request, facts Facts) string {
 	state := p.Unlocks.StateOf(old, facts.Now)
-	if facts.Guard == "" || r.User.Name != facts.Guard || state == v1alpha1.UnlockOpen || state == v1alpha1.UnlockPending {
+	if facts.Guard == "" || r.User.Name != facts.Guard || !state.IsOver() {
 		return "unlocks are kept for the audit: to end one, set spec.closed"
 	}
 	return ""

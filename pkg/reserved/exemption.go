@@ -86,7 +86,7 @@ func validateExemption(e *Exemption, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Required(at.Child("operations"), "set one or more of CREATE, UPDATE and DELETE"))
 	}
 	for i, operation := range e.Operations {
-		if all := []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete}; !slices.Contains(all, operation) {
+		if all := Operations(); !slices.Contains(all, operation) {
 			errs = append(errs, field.NotSupported(at.Child("operations").Index(i), operation, all))
 		}
 	}

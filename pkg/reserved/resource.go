@@ -10,6 +10,7 @@ package reserved
 import (
 	"strings"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -127,4 +128,9 @@ func (r *Resource) Covers(id Identity) bool {
 		return true
 	}
 	return r.Name != "" && id.Name == r.Name
+}
+
+// Operations returns the operations that the guard decides on.
+func Operations() []admissionv1.Operation {
+	return []admissionv1.Operation{admissionv1.Create, admissionv1.Update, admissionv1.Delete}
 }

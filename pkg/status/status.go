@@ -236,15 +236,23 @@ func (r *Report) addUnlocks(ctx context.Context, records Records, unlocks Unlock
 		return
 	}
 	for i := range all {
-		if state := all[i].Status.State; state == v1alpha1.UnlockOpen || state == v1alpha1.UnlockPending {
+		if state := all[i].Status.State; !state.IsOver() {
 			r.Unlocks = append(r.Unlocks, Unlock{Name: all[i].Name, UnlockSpec: all[i].Spec, State: state})
 		}
 	}
+	if len(r.Drift) == 0 {
+		return
+	}
+	written, err := records.List(ctx, audit.Filter{Outcome: string(v1alpha1.Unlocked)})
+	if err != nil {
+		return // the count of the denials says why
+	}
 	for i := range r.Drift {
-		name := strings.TrimSuffix(r.Drift[i].Resource, "*")
-		written, err := records.List(ctx, audit.Filter{Outcome: string(v1alpha1.Unlocked), Resource: name})
-		if err == nil && len(written) > 0 {
-			r.Drift[i].Unlock = written[len(written)-1].Spec.Unlock
+		filter := audit.Filter{Resource: strings.TrimSuffix(r.Drift[i].Resource, "*")}
+		for k := range written {
+			if filter.Match(&written[k]) {
+				r.Drift[i].Unlock = written[k].Spec.Unlock
+			}
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -174,11 +173,11 @@ func (c *Client) replicas(ctx context.Context) ([]string, error) {
 
 // user returns the user name that the API server sees.
 func (c *Client) user(ctx context.Context) (string, error) {
-	review, err := c.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return "", fmt.Errorf("ask the API server for your user name: %w", err)
 	}
-	return review.Status.UserInfo.Username, nil
+	return user, nil
 }
 
 func named(name string) *v1alpha1.Unlock {

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -156,11 +155,11 @@ func (t *Tracker) identify(ctx context.Context) error {
 	if t.guard.Load() != nil {
 		return nil
 	}
-	review, err := t.client.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	user, err := guardianclient.UserName(ctx, t.client)
 	if err != nil {
 		return fmt.Errorf("ask the API server for the guard's user name: %w", err)
 	}
-	t.guard.Store(&review.Status.UserInfo.Username)
+	t.guard.Store(&user)
 	return nil
 }
 
@@ -175,14 +174,10 @@ func (t *Tracker) acknowledge(ctx context.Context, unlock *v1alpha1.Unlock) {
 			t.options.Announce(unlock, "Unlock"+string(state), note(unlock, state))
 		}
 	// A replica that started after the end of an Unlock has nothing to acknowledge.
-	case last != state && (known || !isOver(state)):
+	case last != state && (known || !state.IsOver()):
 		t.patch(ctx, unlock, map[string]any{"replicas": own}, "")
 	}
 	t.announceUse(ctx, unlock)
-}
-
-func isOver(state v1alpha1.UnlockState) bool {
-	return state != v1alpha1.UnlockOpen && state != v1alpha1.UnlockPending
 }
 
 func (t *Tracker) announceUse(ctx context.Context, unlock *v1alpha1.Unlock) {
@@ -237,7 +232,7 @@ func (t *Tracker) CleanUp(ctx context.Context, before time.Time) error {
 	facts, _ := t.Facts()
 	for i := range facts.Unlocks {
 		unlock := &facts.Unlocks[i]
-		if !isOver(t.options.Rules.StateOf(unlock, facts.Now)) || !unlock.Spec.ExpiresAt.Time.Before(before) {
+		if !t.options.Rules.StateOf(unlock, facts.Now).IsOver() || !unlock.Spec.ExpiresAt.Time.Before(before) {
 			continue
 		}
 		if err := client.IgnoreNotFound(t.unlocks.Delete(ctx, unlock.DeepCopy())); err != nil {

@@ -112,7 +112,7 @@ func (e *Event) asked() []Judgment {
 func (e *Event) decided(d Decision) Judgment {
 	judgment := e.judgment(Decided, cmp.Or(d.Object, e.object()))
 	judgment.Record, judgment.Event.Reason = d.Record, d.Reason
-	if slices.Contains(audit.Operations(), d.Operation) {
+	if slices.Contains(reserved.Operations(), d.Operation) {
 		judgment.Event.Operation = d.Operation
 	}
 	if e.Denier == d.Webhook {

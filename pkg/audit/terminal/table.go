@@ -17,6 +17,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // Layout says what a table shows. The zero value fits most terminals.
@@ -65,7 +66,7 @@ func NewTable(screen Screen, layout Layout, records []v1alpha1.AuditRecord) *Tab
 func typical(screen Screen) v1alpha1.AuditRecord {
 	r := v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Count: 1000, LastTime: metav1.NewMicroTime(screen.Now)}}
 	r.Spec.Outcome = longest(v1alpha1.Outcomes())
-	r.Spec.Operation = longest(audit.Operations())
+	r.Spec.Operation = longest(reserved.Operations())
 	r.Spec.Reason = longest(append(audit.TamperedReasons(), string(longest(policy.RecordedReasons()))))
 	r.Spec.Object.Name, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
 	r.Name = "20060102t1504-" + strings.ToLower(string(r.Spec.Operation)) + "-" + strings.Repeat("x", 20)

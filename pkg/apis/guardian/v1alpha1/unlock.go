@@ -137,6 +137,9 @@ const (
 	UnlockInvalid UnlockState = "Invalid"
 )
 
+// IsOver reports whether an Unlock in this state allows nothing, and never will.
+func (s UnlockState) IsOver() bool { return s != UnlockOpen && s != UnlockPending }
+
 // UnlockList is a list of unlocks.
 //
 // +kubebuilder:object:root=true
