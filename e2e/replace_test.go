@@ -11,7 +11,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 )
 
-// A change that is to last is a change of the manifest. The steps are those of docs/operations.md.
+// To keep a change, an administrator changes the manifest. The steps are those of docs/operations.md.
 func TestAChangedManifestIsAppliedAndProtected(t *testing.T) {
 	harness.Take(t)
 	harness.World(t)

@@ -106,7 +106,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
-		"second line of each denial, such as the page that says how to request a change; {unlock} stands for the command; empty for none")
+		"second line of each denial, such as the page that says how to request a change; {unlock} becomes the unlock command; empty for none")
 	flags.DurationVar(&o.Unlocks.MaxDuration.Duration, "unlock-max-duration", time.Hour,
 		"max time from the creation of an unlock to its end; 0 allows no unlock")
 	flags.BoolVar(&o.Unlocks.RequireApproval, "unlock-require-approval", false,

@@ -115,7 +115,7 @@ type attack struct {
 }
 
 // Every user of these tests may do anything with unlocks as far as RBAC is concerned.
-func TestNobodyGetsMoreThanAnUnlockAllows(t *testing.T) {
+func TestAnUnlockAllowsNoMoreThanItSays(t *testing.T) {
 	harness.Take(t)
 	startReplicas(t, 2)
 	role := role(t)

@@ -55,7 +55,7 @@ const (
 	Unlocked Reason = "Unlocked"
 	// Exemption: an exemption of the reservation covers the write.
 	Exemption Reason = "Exemption"
-	// UnlockAccepted: the write requests, approves, closes or deletes an Unlock as it may.
+	// UnlockAccepted: the write to an Unlock follows the rules of unlocks.
 	UnlockAccepted Reason = "UnlockAccepted"
 	// NamespaceTerminating: the namespace is terminating, and a denial would block its deletion for ever.
 	NamespaceTerminating Reason = "NamespaceTerminating"

@@ -33,7 +33,7 @@ func (d Decision) Message(hint string) string {
 	return d.Sentence() + "\n" + hint
 }
 
-// UnlockPlaceholder stands in a hint for the command that unlocks the denied write.
+// UnlockPlaceholder is the part of a hint that the guard replaces by the command that unlocks the denied write.
 const UnlockPlaceholder = "{unlock}"
 
 // DefaultHint is the second line of a denial.

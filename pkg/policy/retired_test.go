@@ -10,7 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 )
 
-func TestNobodyRestoresWhatIsRetired(t *testing.T) {
+func TestARetiredResourceCannotBeRestored(t *testing.T) {
 	t.Parallel()
 	asked := 0
 	for _, c := range cases(t) {

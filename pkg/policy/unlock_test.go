@@ -465,8 +465,8 @@ func TestWhoMayWriteTheStatusOfAnUnlock(t *testing.T) {
 	})
 }
 
-// While the guard does not know its own name, it takes nobody for itself.
-func TestAGuardThatDoesNotKnowItsNameTrustsNobody(t *testing.T) {
+// While the guard does not know its own user name, no user counts as the guard.
+func TestAGuardWithoutAKnownNameTrustsNoUser(t *testing.T) {
 	t.Parallel()
 	p := unlockPolicy(t)
 	forged := unlockOf(func(u *v1alpha1.Unlock) { u.Status.State = v1alpha1.UnlockOpen })

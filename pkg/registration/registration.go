@@ -170,7 +170,8 @@ func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, o
 	return webhook
 }
 
-// unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that nobody judged must not count later.
+// unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that the
+// guard did not judge must not count later.
 func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	options.FailurePolicy = admissionregistrationv1.Fail
 	webhook := newWebhook("unlocks."+guardian.WebhookDomain, options)

@@ -8,8 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Unlock allows users to change reserved resources for a limited time. The guard denies an Unlock that somebody else requests, and
-// every change to one except its approval and its closing. Its status grants nothing but the approval.
+// Unlock allows users to change reserved resources for a limited time. The guard denies an Unlock whose requestedBy is not its creator,
+// and every change except approval and closing. The approval is the only part of the status that grants anything.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,categories=guardian
@@ -52,7 +52,7 @@ type UnlockSpec struct {
 	// +kubebuilder:validation:MaxLength=320
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	RequestedBy string `json:"requestedBy"`
-	// Users are the exact names of the users who may write. Empty stands for RequestedBy.
+	// Users are the exact names of the users who may write. The default is RequestedBy.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
@@ -61,7 +61,7 @@ type UnlockSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Users []string `json:"users,omitempty"`
 	// Resources are reserved resources, such as clusterroles.rbac.authorization.k8s.io/apigw-ingress-clusterrole or
-	// secrets/kube-system/apigw-ingress-token-guardian. Empty stands for all of the reservation.
+	// secrets/kube-system/apigw-ingress-token-guardian. The default is all of the reservation.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
@@ -69,7 +69,7 @@ type UnlockSpec struct {
 	// +kubebuilder:validation:items:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	Resources []string `json:"resources,omitempty"`
-	// Operations are what the users may do. Empty stands for UPDATE.
+	// Operations are what the users may do. The default is UPDATE.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=3
