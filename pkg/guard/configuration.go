@@ -31,7 +31,8 @@ func (g *Guard) addRepairer() error {
 	}
 	g.repairer, err = registration.NewRepairer(registration.RepairerOptions{
 		Client: client.AdmissionregistrationV1().ValidatingWebhookConfigurations(),
-		Build:  g.wantedConfiguration, Report: g.repaired, Registry: g.options.Registry, Log: g.options.Log,
+		Build:  g.wantedConfiguration, Report: g.repaired, Announce: g.warn, Changed: g.changes.Notify,
+		Registry: g.options.Registry, Log: g.options.Log,
 	})
 	return err
 }
@@ -96,7 +97,11 @@ func (g *Guard) repaired(ctx context.Context, repair registration.Repair) {
 	if repair.Manager != "" {
 		event.Message += fmt.Sprintf(" The field manager that wrote it last is %q, at %s.", repair.Manager, repair.At.UTC().Format(time.RFC3339))
 	}
-	event.Message += " The guard repaired it."
+	if repair.Problem != "" {
+		event.Message += " It does not stay as the guard writes it: " + repair.Problem + "."
+	} else {
+		event.Message += " The guard repaired it."
+	}
 	g.recordTampering(ctx, event)
 }
 

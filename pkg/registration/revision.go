@@ -130,15 +130,23 @@ func isSubset[T comparable](some, all []T) bool {
 	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
 }
 
+// replicaAnnotations returns the annotations, or the beginnings of their names, in which replicas differ.
+func replicaAnnotations() []string {
+	return []string{
+		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReplicaAnnotationPrefix,
+	}
+}
+
 // differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order. Labels and
-// annotations of other clients do not count, nor do the CertificateProblemAnnotation and the keys of replicas: replicas differ there.
+// annotations of other clients do not count, nor do replicaAnnotations.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	wanted := restored(live, want)
 	wanted.DeletionTimestamp = nil
 	paths := unequal("", generic(live), generic(wanted))
-	ofKeys := strings.TrimSuffix(below("metadata.annotations", guardian.ReplicaAnnotationPrefix), `"]`)
 	return slices.DeleteFunc(paths, func(path string) bool {
-		return path == below("metadata.annotations", guardian.CertificateProblemAnnotation) || strings.HasPrefix(path, ofKeys)
+		return slices.ContainsFunc(replicaAnnotations(), func(prefix string) bool {
+			return strings.HasPrefix(path, strings.TrimSuffix(below("metadata.annotations", prefix), `"]`))
+		})
 	})
 }
 

@@ -29,6 +29,8 @@ const (
 	CertificateProblemAnnotation = Group + "/certificate-problem"
 	// RecordsProblemAnnotation says why the guard cannot store audit records. It is empty or absent if it can.
 	RecordsProblemAnnotation = Group + "/records-problem"
+	// RegistrationProblemAnnotation says why the webhook configuration does not stay as the guard writes it. It is empty or absent if it does.
+	RegistrationProblemAnnotation = Group + "/registration-problem"
 	// RevisionAnnotation holds a digest of the webhooks without their CA bundles. A client that edits the webhooks leaves a wrong digest.
 	RevisionAnnotation = Group + "/revision"
 	// ReplicaAnnotationPrefix begins the keys that hold the public key of a replica. The ID of the replica follows.
