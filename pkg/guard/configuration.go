@@ -19,7 +19,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -37,7 +36,9 @@ func (g *Guard) addRepairer() error {
 	return err
 }
 
-func (g *Guard) wantedConfiguration(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+func (g *Guard) wantedConfiguration(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) (
+	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
+) {
 	owner, err := g.owner(ctx)
 	if err != nil {
 		return nil, err
@@ -46,12 +47,9 @@ func (g *Guard) wantedConfiguration(ctx context.Context) (*admissionregistration
 	if err != nil {
 		return nil, err
 	}
-	failurePolicy := admissionregistrationv1.Fail
-	if g.options.Mode == policy.Observe {
-		failurePolicy = admissionregistrationv1.Ignore
-	}
 	return registration.Build(g.options.Set, registration.Options{
-		Endpoint: g.options.Endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
+		Endpoint: g.options.Endpoint, CABundle: bundle, Owner: owner, FailurePolicy: g.failurePolicy(live),
+		ProbeNamespace: g.options.Namespace, ReachabilityProblem: g.reach.currentProblem(),
 		CertificateProblem: g.certificates.state().Problem, RecordsProblem: g.recorder.Problem(),
 		Annotations: g.publisher.Annotations(),
 	}), nil

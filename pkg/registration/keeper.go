@@ -177,6 +177,9 @@ func (p *Patrol) judge(live, want *admissionregistrationv1.ValidatingWebhookConf
 }
 
 func (p *Patrol) patience(found state) time.Duration {
+	if found == unproven {
+		return 0
+	}
 	if found == otherRevision || found == moreCAs || found == otherCA && p.FilesDiffer {
 		return upgradePatience
 	}

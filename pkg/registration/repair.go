@@ -52,8 +52,10 @@ type Client interface {
 // RepairerOptions are the settings of a Repairer. All functions but Build are optional, all else is required.
 type RepairerOptions struct {
 	Client Client
-	// Build returns the wanted webhook configuration. After ErrOwnerGone, the Repairer leaves the live one as it is, or absent.
-	Build func(context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
+	// Build returns the wanted webhook configuration, given the live one; nil if there is none. After ErrOwnerGone, the Repairer leaves
+	// the live one as it is, or absent.
+	Build func(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) (
+		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 	// Report is called after each repair of another client's write, and once for each Problem; nil for no report.
 	Report func(context.Context, Repair)
 	// Announce tells administrators of a problem, as an Event does; nil for no announcement.
@@ -123,17 +125,17 @@ func (r *Repairer) Keep(ctx context.Context) error {
 
 // look returns the live webhook configuration, nil if there is none, and the wanted one.
 func (r *Repairer) look(ctx context.Context) (live, want *admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
-	if want, err = r.options.Build(ctx); err != nil {
-		return nil, nil, err
-	}
-	want.Annotations[guardian.RegistrationProblemAnnotation] = r.problem
 	live, err = r.options.Client.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, want, nil
+		live, err = nil, nil
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the webhook configuration: %w", err)
 	}
+	if want, err = r.options.Build(ctx, live); err != nil {
+		return nil, nil, err
+	}
+	want.Annotations[guardian.RegistrationProblemAnnotation] = r.problem
 	return live, want, nil
 }
 

@@ -103,7 +103,7 @@ func newReplica(t *testing.T, a *api) *replica {
 	var err error
 	r.Repairer, err = NewRepairer(RepairerOptions{
 		Client: a, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-		Build:  func(context.Context) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
+		Build:  func(context.Context, *configuration) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
 		Report: func(_ context.Context, repair Repair) { r.reports = append(r.reports, repair) },
 	})
 	if err != nil {

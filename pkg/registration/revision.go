@@ -44,6 +44,8 @@ const (
 	otherCA state = "with another CA bundle"
 	// moreCAs: only the CA bundle differs, and it holds all of the wanted one.
 	moreCAs state = "with more CAs in the CA bundle"
+	// unproven: a guard wrote it before it knew that API servers reach it, and this replica knows that.
+	unproven state = "not failing closed yet"
 	// otherRevision: a write of another version of the guard, or of a client that knows the digest, that protects less.
 	otherRevision state = "of another revision that protects less"
 )
@@ -64,6 +66,8 @@ func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) s
 		return judgeBundle(live, want)
 	case actual != live.Annotations[guardian.RevisionAnnotation]:
 		return tampered
+	case isUnproven(live, want):
+		return unproven
 	case !protectsAsMuch(live, want):
 		return otherRevision
 	}
@@ -133,7 +137,8 @@ func isSubset[T comparable](some, all []T) bool {
 // replicaAnnotations returns the annotations, or the beginnings of their names, in which replicas differ.
 func replicaAnnotations() []string {
 	return []string{
-		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReplicaAnnotationPrefix,
+		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
+		guardian.ReplicaAnnotationPrefix,
 	}
 }
 

@@ -302,6 +302,9 @@ func unprotected(ctx context.Context, cluster live.Cluster, registered webhookCo
 	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
 		reasons = append(reasons, "the guard reports: "+problem)
 	}
+	if problem := registered.Annotations[guardian.ReachabilityProblemAnnotation]; problem != "" {
+		reasons = append(reasons, "the guard reports: "+problem)
+	}
 	for _, resource := range cluster.Set.Resources() {
 		if reason := verifier.Unprotected(ctx, resource); reason != "" {
 			reasons = append(reasons, reason)
