@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -230,9 +232,18 @@ func (a *Authorizer) webhookPort(ctx context.Context, registered *admissionregis
 		}
 		return address.Port()
 	}
-	service, err := a.cluster.Client.CoreV1().Services(config.Service.Namespace).Get(ctx, config.Service.Name, metav1.GetOptions{})
-	if err != nil || len(service.Spec.Ports) == 0 || service.Spec.Ports[0].TargetPort.IntValue() == 0 {
+	slices, err := a.cluster.Client.DiscoveryV1().EndpointSlices(config.Service.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: discoveryv1.LabelServiceName + "=" + config.Service.Name,
+	})
+	if err != nil {
 		return unknownPort
 	}
-	return service.Spec.Ports[0].TargetPort.String()
+	for _, slice := range slices.Items {
+		for _, port := range slice.Ports {
+			if port.Name != nil && *port.Name == "webhook" && port.Port != nil {
+				return strconv.Itoa(int(*port.Port))
+			}
+		}
+	}
+	return unknownPort
 }

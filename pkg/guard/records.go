@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
@@ -19,8 +20,10 @@ import (
 type Records struct {
 	Mode recorder.Mode
 	// SpoolDir is a directory of this replica alone; "" for no spool, which recorder.Batch does not allow.
-	SpoolDir  string
-	Retention store.Retention
+	SpoolDir string
+	// SpoolVolume is the size of its volume, in bytes; zero for the recorder's default.
+	SpoolVolume resource.QuantityValue
+	Retention   store.Retention
 }
 
 // addRecorder makes the recorder. It bounds itself, and a denial waits for it, so that its client has no rate limit.
@@ -31,7 +34,7 @@ func (g *Guard) addRecorder() error {
 	}
 	settings := g.options.Records
 	g.recorder, err = recorder.New(recorder.Options{
-		Store: g.records, Mode: settings.Mode, SpoolDir: settings.SpoolDir, Replica: g.name,
+		Store: g.records, Mode: settings.Mode, SpoolDir: settings.SpoolDir, SpoolVolume: settings.SpoolVolume.Value(), Replica: g.name,
 		Announce: store.Events{Recorder: g.eventSource, Set: g.options.Set}.Announce,
 		Registry: g.options.Registry, Log: g.options.Log,
 	})
