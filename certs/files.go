@@ -129,10 +129,19 @@ func (f *Files) round(ctx context.Context) (err error) {
 	}
 	held = held.next(&f.live, now)
 	f.hold(held)
-	if !f.live.registered || held.current.rootIn(f.live.propagated(held.bundle(), 0, now), now) != nil {
+	if !f.live.registered || held.current.rootIn(f.live.propagated(held.bundle(), f.startDelay(held), now), now) != nil {
 		f.health.trusted.Store(true)
 	}
 	return err
+}
+
+// startDelay is how long the webhook configuration must hold the CA before the replica is ready. Other replicas may serve under another
+// source's CA, which every API server accepts by now.
+func (f *Files) startDelay(held providedSet) time.Duration {
+	if len(except(f.live.certificates, func(c *x509.Certificate) bool { return contains(held.bundle(), c) })) > 0 {
+		return filesPropagation
+	}
+	return 0
 }
 
 // reload makes changed files the candidate, or reports their problem.

@@ -92,6 +92,8 @@ type Guard struct {
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
 	reach   reach
+	// inherited is nil before the first look at a webhook configuration.
+	inherited atomic.Pointer[inherited]
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
 	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
@@ -108,6 +110,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	}
 	g.publisher = &registration.Publisher{
 		Client: g.client.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Log: options.Log,
+		Bundle: func() []byte { return g.certificates.ownBundle() },
 	}
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
@@ -176,7 +179,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach), endless(g.unlocks.Run),
+		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach), endless(g.claimLeadership), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run),
 	} {
@@ -218,6 +221,7 @@ func (g *Guard) serve(ctx context.Context) error {
 	if err := g.publisher.Publish(ctx); err != nil {
 		g.options.Log.Warn("failed to publish the key of this replica", slog.Any("err", err))
 	}
+	defer g.publisher.Leave(context.WithoutCancel(ctx)) // API servers may call this replica until the drain is over
 	return g.server.Start(ctx)
 }
 

@@ -37,6 +37,8 @@ const (
 	RevisionAnnotation = Group + "/revision"
 	// ReplicaAnnotationPrefix begins the keys that hold the public key of a replica. The ID of the replica follows.
 	ReplicaAnnotationPrefix = Group + "/replica-"
+	// CAAnnotationPrefix begins the keys that hold the CAs with which a replica serves. The ID of the replica follows.
+	CAAnnotationPrefix = Group + "/ca-"
 )
 
 // ProbeAnnotation holds the nonce, on the object of a probe, also of one that only finds out whether API servers reach the guard.
