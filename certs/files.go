@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/cert"
 )
 
 // The files of the directory, which a mounted Secret of cert-manager has.
@@ -249,9 +248,9 @@ func (c *ClientCA) reload() error {
 	if c.pool.Load() != nil && bytes.Equal(data, c.read) {
 		return nil
 	}
-	cas, err := cert.ParseCertsPEM(data)
-	if err != nil {
-		return c.unusable("it is not a list of PEM certificates")
+	cas, reason := parseCertificates(data)
+	if reason != "" {
+		return c.unusable("it is not a list of PEM certificates: " + reason)
 	}
 	c.read = data
 	c.pool.Store(poolOf(cas))
