@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -111,6 +112,7 @@ equals its manifest is not written.`,
 	}
 	flags.addTo(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	shared.retryFlag(cmd)
 	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
@@ -127,6 +129,11 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	}
 	options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
 	result, err := authorize.New(cluster).Authorize(cmd.Context(), options)
+	// A guard that has just started may not be reachable yet.
+	for end := time.Now().Add(options.Wait); flags.awaitProtection && isUnreachable(err) && time.Now().Before(end); {
+		time.Sleep(reachPause)
+		result, err = authorize.New(cluster).Authorize(cmd.Context(), options)
+	}
 	if err != nil {
 		return err
 	}
@@ -136,6 +143,15 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 		}
 	}
 	return flags.output.print(cmd.OutOrStdout(), result, func(p *printer) { p.line("Authorized " + ownersOf(cluster.Set)) })
+}
+
+// reachPause is the time between two looks at a guard that is not reachable.
+const reachPause = 2 * time.Second
+
+// isUnreachable reports whether the API server's way to the guard is all that the preflight complains about.
+func isUnreachable(err error) bool {
+	failed, ok := errors.AsType[*authorize.PreflightError](err)
+	return ok && len(failed.Failed) == 1 && failed.Failed[0].ID == authorize.WebhookReachable
 }
 
 // warn prints each unknown check that has a remedy.

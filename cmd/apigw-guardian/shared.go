@@ -42,6 +42,9 @@ type sharedFlags struct {
 	loading      *clientcmd.ClientConfigLoadingRules
 	overrides    clientcmd.ConfigOverrides
 	reservations string
+	// timeout is how long requests are repeated that the API server does not answer; stderr returns where that is said.
+	timeout time.Duration
+	stderr  func() io.Writer
 }
 
 func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
@@ -65,6 +68,9 @@ func (f *sharedFlags) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("load the client configuration: %w: set --kubeconfig or $KUBECONFIG", err)
 	}
 	config.UserAgent = guardian.Name
+	if f.timeout > 0 {
+		config.Wrap(f.retrying())
+	}
 	return config, nil
 }
 
@@ -86,7 +92,7 @@ func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Clust
 	if err != nil {
 		return live.Cluster{}, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact))
+	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact)+f.timeout)
 	defer cancel()
 	_, err = cluster.Version(bounded)
 	var answer apierrors.APIStatus

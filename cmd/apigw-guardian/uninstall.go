@@ -47,6 +47,7 @@ guard is gone.`,
 			return uninstall(cmd, client, types.NamespacedName{Namespace: namespace, Name: name}, patience)
 		},
 	}
+	shared.retryFlag(cmd)
 	cmd.Flags().StringVar(&deployment, "deployment", "", "NAMESPACE/NAME of the guard's Deployment, to scale to 0 first (default none)")
 	cmd.Flags().DurationVar(&patience, "wait", time.Minute, "time to wait for the end of the guard")
 	return cmd

@@ -41,7 +41,7 @@ type pacing struct {
 	wrote time.Time
 	tried *admissionregistrationv1.ValidatingWebhookConfiguration
 	// rewritten counts the writes in a row that the API server stored with changes, and undone the repairs in a row of other clients'
-	// writes.
+	// edits. A deletion is always repaired at once: without a webhook configuration nothing is protected.
 	rewritten, undone int
 }
 

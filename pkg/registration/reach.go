@@ -31,25 +31,22 @@ var (
 	ErrNotAsked = errors.New("the API server did not call the guard")
 )
 
-const reachWebhookName = "reachable." + guardian.WebhookDomain
-
-// reachWebhook matches only the dry-runs of Reach. It fails closed, so that the API server says why it cannot call the guard.
-func reachWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
-	options.FailurePolicy = admissionregistrationv1.Fail
-	webhook := newWebhook(reachWebhookName, options)
-	webhook.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: options.ProbeNamespace}}
-	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
+// addProbe lets the webhook of the unlocks match the dry-runs of Reach too, and nothing else of their kind. That webhook always fails
+// closed, so that the API server says why it cannot call the guard. The selector does not apply to unlocks, which have no namespace.
+func addProbe(webhook *admissionregistrationv1.ValidatingWebhook, namespace string) {
+	webhook.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}}
+	webhook.Rules = append(webhook.Rules, admissionregistrationv1.RuleWithOperations{
 		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
 		Rule: admissionregistrationv1.Rule{
 			APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"configmaps"},
 			Scope: new(admissionregistrationv1.NamespacedScope),
 		},
-	}}
+	})
 	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
-		Name: "probe", Expression: "has(request.dryRun) && request.dryRun && object != null && object.metadata.name == " + quote(guardian.Replicas) +
-			" && has(object.metadata.annotations) && " + quote(guardian.ProbeAnnotation) + " in object.metadata.annotations",
+		Name: "unlock-or-probe", Expression: "request.resource.group != '' || (has(request.dryRun) && request.dryRun && object != null" +
+			" && object.metadata.name == " + quote(guardian.Replicas) +
+			" && has(object.metadata.annotations) && " + quote(guardian.ProbeAnnotation) + " in object.metadata.annotations)",
 	}}
-	return webhook
 }
 
 // Reach finds out whether API servers reach the guard: it sends a dry-run that the guard denies, and that stores nothing. The error
@@ -68,7 +65,7 @@ func Reach(ctx context.Context, client corev1client.ConfigMapsGetter, namespace 
 		return fmt.Errorf("send the probe: %w", err)
 	}
 	// The API server's messages: k8s.io/apiserver/pkg/admission/plugin/webhook/{errors,generic}.
-	const webhook = `webhook "` + reachWebhookName + `"`
+	const webhook = `webhook "` + unlocksWebhookName + `"`
 	message := status.Status().Message
 	switch {
 	case status.Status().Code == http.StatusForbidden && strings.HasPrefix(message, "admission "+webhook+" denied the request"):
@@ -91,7 +88,7 @@ func ProbeNamespace(live *admissionregistrationv1.ValidatingWebhookConfiguration
 		return ""
 	}
 	for _, webhook := range live.Webhooks {
-		if webhook.Name == reachWebhookName && webhook.NamespaceSelector != nil {
+		if webhook.Name == unlocksWebhookName && webhook.NamespaceSelector != nil {
 			return webhook.NamespaceSelector.MatchLabels[corev1.LabelMetadataName]
 		}
 	}
@@ -114,7 +111,7 @@ func FailsClosed(live *admissionregistrationv1.ValidatingWebhookConfiguration, e
 func isUnproven(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	unproven := slices.Clone(want.Webhooks)
 	for i := range unproven {
-		if name := unproven[i].Name; name != reachWebhookName && name != unlocksWebhookName {
+		if unproven[i].Name != unlocksWebhookName {
 			unproven[i].FailurePolicy = new(admissionregistrationv1.Ignore)
 		}
 	}

@@ -28,10 +28,10 @@ func TestReach(t *testing.T) {
 		want   error // nil for a review that has arrived
 		other  bool  // whether the error is neither ErrUnreachable nor ErrNotAsked
 	}{
-		"the guard denies":       {answer: of(403, `admission webhook "reachable.apigw-guardian.io" denied the request: x`)},
-		"another webhook denies": {answer: of(403, `admission webhook "x.example.com" denied the request: reachable.apigw-guardian.io`), other: true},
+		"the guard denies":       {answer: of(403, `admission webhook "unlocks.apigw-guardian.io" denied the request: x`)},
+		"another webhook denies": {answer: of(403, `admission webhook "x.example.com" denied the request: unlocks.apigw-guardian.io`), other: true},
 		"a connection is refused": {
-			answer: of(500, `Internal error occurred: failed calling webhook "reachable.apigw-guardian.io": connection refused`), want: ErrUnreachable,
+			answer: of(500, `Internal error occurred: failed calling webhook "unlocks.apigw-guardian.io": connection refused`), want: ErrUnreachable,
 		},
 		"another webhook cannot be called": {answer: of(500, `failed calling webhook "x.example.com": connection refused`), other: true},
 		"the write is allowed":             {want: ErrNotAsked},

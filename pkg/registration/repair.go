@@ -155,7 +155,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 // repair writes what is wanted, unless the last such write did not last and its pause is not over. What the API server returns, not
 // what was sent, says whether the webhook configuration is in place.
 func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
-	if left := r.pacing.left(want); left > 0 {
+	if left := r.pacing.left(want); left > 0 && live != nil {
 		r.inPlace.Set(0)
 		return &pausedError{left}
 	}
@@ -165,7 +165,7 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	}
 	repaired, isTampering := r.finding(live, want)
 	isRewritten := !asWanted(stored, want)
-	r.pacing.note(want, isRewritten, isTampering)
+	r.pacing.note(want, isRewritten, isTampering && live != nil)
 	repaired.Problem = r.pacing.problem(stored, want, repaired.Manager)
 	isNews := r.setProblem(repaired.Problem)
 	if isRewritten {
