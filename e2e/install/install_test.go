@@ -42,6 +42,7 @@ func TestHelmInstall(t *testing.T) {
 		{"helm 4", liveWithHelm4},
 		{"helm 3", liveWithHelm3},
 		{"the guard's namespace is deleted", loseNamespace},
+		{"the port is closed", closePort},
 	} {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
 			t.FailNow()
