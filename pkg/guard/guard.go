@@ -139,8 +139,11 @@ func unlimited(config *rest.Config) *rest.Config {
 	return config
 }
 
-// Run serves until ctx ends, drains, and returns nil. The last answers and their records take server.ShutdownTimeout and
-// recorder.FlushTimeout at most: a Pod needs a longer terminationGracePeriodSeconds. Run returns an error if it cannot bind a port
+// ShutdownGrace is how long Run may take after the drain period: for the last answers, the removal of the published CAs, and the last
+// records. The terminationGracePeriodSeconds of a Pod must be longer than both.
+const ShutdownGrace = server.ShutdownTimeout + registration.LeaveTimeout + recorder.FlushTimeout
+
+// Run serves until ctx ends, drains, and returns nil, within DrainPeriod and ShutdownGrace. Run returns an error if it cannot bind a port
 // or use the stored certificates.
 func (g *Guard) Run(ctx context.Context) error {
 	probes, err := g.newProbes(ctx)

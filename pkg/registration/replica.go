@@ -30,6 +30,8 @@ const (
 	publishPoll = 5 * time.Second
 	// publishTimeout bounds one look.
 	publishTimeout = 5 * time.Second
+	// LeaveTimeout bounds Leave.
+	LeaveTimeout = 2 * time.Second
 )
 
 // Publisher keeps the public key of this replica, and the CAs with which it serves, on the webhook configuration. Every replica runs
@@ -53,7 +55,7 @@ func (p *Publisher) Run(ctx context.Context) {
 
 // Leave removes the CAs, after Run has ended: when the last replica that serves with a CA has gone, API servers need not trust it.
 func (p *Publisher) Leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, LeaveTimeout)
 	defer cancel()
 	live, err := p.Client.ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err == nil && live.Annotations[p.caAnnotation()] != "" {
