@@ -172,7 +172,7 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	repaired, isTampering := r.finding(live, want)
 	isRewritten := !asWanted(stored, want)
 	r.pacing.note(want, isRewritten, isTampering && live != nil)
-	repaired.Problem = r.pacing.problem(stored, want, repaired.Manager)
+	repaired.Problem = r.pacing.problem(live, stored, want, repaired.Manager)
 	isNews := r.setProblem(repaired.Problem)
 	if isRewritten {
 		r.setInPlace(false)
