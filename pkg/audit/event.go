@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +40,7 @@ type Event struct {
 	// Unlock is the name of the Unlock that allowed the write, and Justification its reason, or that of an exemption.
 	Unlock, Justification string
 
+	// User has the Extra that the record may hold.
 	User   v1alpha1.User
 	Caller v1alpha1.Caller
 	Source v1alpha1.Source
@@ -135,6 +137,10 @@ func (e *Event) digest() string {
 	}
 	writeTexts(sum, e.Changed)
 	writeTexts(sum, slices.Sorted(slices.Values(e.User.Groups)))
+	for _, key := range slices.Sorted(maps.Keys(e.User.Extra)) {
+		writeText(sum, key)
+		writeTexts(sum, e.User.Extra[key])
+	}
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
@@ -183,6 +189,7 @@ func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 				Name:   text.Printable(e.User.Name, maxName),
 				UID:    text.Printable(e.User.UID, maxName),
 				Groups: printables(e.groups(), maxName),
+				Extra:  boundedExtra(e.User.Extra),
 			},
 			Source: e.Source,
 			Caller: e.Caller,

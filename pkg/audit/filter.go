@@ -16,7 +16,7 @@ import (
 type Filter struct {
 	// Since and Until bound the times of the writes: a record matches if a write may be between them. The zero time is no bound.
 	Since, Until time.Time
-	// User and Resource are parts of a name, in any case. In double quotes they are the exact name: "" matches an unknown user.
+	// User and Resource are parts of a name, or for User of its Extra, in any case. In double quotes they are the exact name: "" matches an unknown user.
 	User, Resource string
 	// Operation, Outcome and Reason are whole words, in any case.
 	Operation, Outcome, Reason string
@@ -31,13 +31,18 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 	spec := &record.Spec
 	return (f.Since.IsZero() || !spec.LastTime.Time.Before(f.Since)) &&
 		(f.Until.IsZero() || spec.FirstTime.Time.Before(f.Until)) &&
-		isNamed(spec.User.Name, f.User) &&
+		isUser(&spec.User, f.User) &&
 		isNamed(spec.Resource, f.Resource) &&
 		isWord(string(spec.Operation), f.Operation) &&
 		isWord(string(spec.Outcome), f.Outcome) &&
 		isWord(spec.Reason, f.Reason) &&
 		(f.Unlock == "" || spec.Unlock == f.Unlock) &&
 		(f.Text == "" || says(record, f.Text))
+}
+
+// isUser also finds a person behind a shared name, by a part of Extra.
+func isUser(user *v1alpha1.User, wanted string) bool {
+	return isNamed(user.Name, wanted) || isNamed(UserName(user), wanted)
 }
 
 func isNamed(name, wanted string) bool {
@@ -52,7 +57,7 @@ func says(record *v1alpha1.AuditRecord, part string) bool {
 	texts := slices.Concat([]string{
 		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, string(spec.Operation), string(spec.Outcome),
 		spec.LastRequestUID, spec.Unlock, spec.Justification,
-	}, spec.User.Groups, spec.Changed)
+	}, spec.User.Groups, spec.Changed, ExtraLines(&spec.User))
 	return slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) })
 }
 

@@ -19,7 +19,9 @@ import (
 type Records struct {
 	Mode recorder.Mode
 	// SpoolDir is a directory of this replica alone; "" for no spool, which recorder.Batch does not allow.
-	SpoolDir  string
+	SpoolDir string
+	// ExtraKeys are the keys of userInfo.extra that records keep, as of audit.KeptExtra.
+	ExtraKeys []string
 	Retention store.Retention
 }
 

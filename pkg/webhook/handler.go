@@ -60,6 +60,8 @@ type Options struct {
 	AsksCallers bool
 	// Unlocks is nil for a handler that honours no unlock.
 	Unlocks Unlocks
+	// ExtraKeys are the keys of userInfo.extra that records and logs have, as of audit.KeptExtra; none keeps nothing.
+	ExtraKeys []string
 	// Recorder stores audit records. Without it, the log is the only trace of a decision.
 	Recorder Recorder
 	// Replica signs denials of probes. Without it, probes get no signature.

@@ -115,3 +115,30 @@ func TestADecisionWithAnOutcomeIsRecordedAndAnnotated(t *testing.T) {
 		})
 	}
 }
+
+func TestExtraOfTheUserIsRecordedAndLoggedWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	const groups = `"groups":["system:masters","system:authenticated"]`
+	body := strings.Replace(string(named(t, "delete-role")), groups,
+		groups+`,"extra":{"sessionname":["alice@corp"],"access_token":["s3cr3t"]}`, 1)
+	for keys, want := range map[string]map[string][]string{
+		"*":  {"sessionname": {"alice@corp"}},
+		"":   nil,
+		"no": nil,
+	} {
+		var log bytes.Buffer
+		recorder := &kept{}
+		handler := newHandler(t, &log, false)
+		handler.Recorder, handler.ExtraKeys = recorder, []string{keys}
+		post(t, handler, []byte(body))
+		if diff := cmp.Diff(want, recorder.events[0].User.Extra); diff != "" {
+			t.Errorf("%q: (-want +got)\n%s", keys, diff)
+		}
+		if got := log.String(); strings.Contains(got, "alice@corp") != (want != nil) || strings.Contains(got, "s3cr3t") {
+			t.Errorf("%q: the log has %s", keys, got)
+		}
+	}
+	if got := answerOf(t, post(t, newHandler(t, io.Discard, false), []byte(strings.Replace(body, `["alice@corp"]`, `7`, 1)))); got.Allowed {
+		t.Error("a review with an unreadable extra is allowed")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -161,6 +162,9 @@ func (l *Log) count(judgment Judgment) {
 func (g *group) keepCommon(other audit.Event) {
 	if g.event.User.Name != other.User.Name {
 		g.event.User = v1alpha1.User{}
+	}
+	if !reflect.DeepEqual(g.event.User.Extra, other.User.Extra) {
+		g.event.User.Extra = nil
 	}
 	if g.event.Operation != other.Operation {
 		g.event.Operation = ""

@@ -17,6 +17,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -157,6 +158,13 @@ func (e *Event) readUser(user, impersonated rawjson.Value) {
 	for group := range user.Get("groups").Elements() {
 		e.User.Groups = append(e.User.Groups, group.Text())
 	}
+	extra := audit.Extra{}
+	for key, values := range user.Get("extra").Members() {
+		for value := range values.Elements() {
+			extra[string(key)] = append(extra[string(key)], value.Text())
+		}
+	}
+	e.User.Extra = audit.KeptExtra(extra, []string{audit.AllExtra})
 }
 
 func (e *Event) readObject(ref rawjson.Value) {

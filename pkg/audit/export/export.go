@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 // Format is a file format.
@@ -108,6 +109,7 @@ func columns() []column {
 		{"caller", func(r *v1alpha1.AuditRecord) string { return string(r.Spec.Caller) }},
 		{"unlock", func(r *v1alpha1.AuditRecord) string { return r.Spec.Unlock }},
 		{"justification", func(r *v1alpha1.AuditRecord) string { return r.Spec.Justification }},
+		{"userExtra", func(r *v1alpha1.AuditRecord) string { return strings.Join(audit.ExtraLines(&r.Spec.User), " ") }},
 	}
 }
 

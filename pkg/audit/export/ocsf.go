@@ -83,7 +83,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 		// The schema has no place for these.
 		"unmapped": fields{
 			"record": record.Name, "outcome": spec.Outcome, "changed": spec.Changed, "replica": spec.Replica, "source": spec.Source,
-			"caller": spec.Caller, "unlock": spec.Unlock, "justification": spec.Justification,
+			"caller": spec.Caller, "unlock": spec.Unlock, "justification": spec.Justification, "user_extra": spec.User.Extra,
 		},
 	}.compact()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -31,7 +32,7 @@ func (e Events) Announce(record *v1alpha1.AuditRecord) {
 		object = tamperedObject(spec.Object)
 	case v1alpha1.Denied, v1alpha1.WouldDeny:
 		object = e.objectOf(spec.Object)
-		note = fmt.Sprintf("%s %s by %q: %s", spec.Outcome, spec.Operation, spec.User.Name, spec.Message)
+		note = fmt.Sprintf("%s %s by %q: %s", spec.Outcome, spec.Operation, audit.UserName(&spec.User), spec.Message)
 	}
 	if object != nil {
 		e.Recorder.Eventf(object, nil, corev1.EventTypeWarning, spec.Reason, string(spec.Outcome),

@@ -164,6 +164,7 @@ func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 			{"User uid", spec.User.UID},
 		},
 		list("Groups", spec.User.Groups),
+		list("User extra", audit.ExtraLines(&spec.User)),
 		[]field{
 			{"Count", strconv.FormatInt(spec.Count, 10)},
 			{"First seen", s.moment(spec.FirstTime.Time)},

@@ -133,9 +133,9 @@ const unverifiedMark = "unverified:"
 
 func user(_ Screen, r *v1alpha1.AuditRecord) string {
 	if r.Spec.Caller == v1alpha1.CallerUnverified {
-		return unverifiedMark + r.Spec.User.Name
+		return unverifiedMark + audit.UserName(&r.Spec.User)
 	}
-	return r.Spec.User.Name
+	return audit.UserName(&r.Spec.User)
 }
 
 // id is the beginning of the digest in a name, by which audit show finds the record.

@@ -171,6 +171,10 @@ type User struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Groups []string `json:"groups,omitempty"`
+	// Extra is what else the authenticator says of the user, such as the session of a shared role; no credential. At most 16 keys.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Extra map[string][]string `json:"extra,omitempty"`
 }
 
 // ReplicaCount is what one replica, from one start to its end, has counted.
