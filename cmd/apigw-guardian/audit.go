@@ -62,17 +62,17 @@ type filterFlags struct {
 }
 
 func (f *filterFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d) or an RFC 3339 time")
-	flags.StringVar(&f.until, "until", "", "only writes before then: an age or an RFC 3339 time")
+	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d, 1w), a date or a time")
+	flags.StringVar(&f.until, "until", "", "only writes before then: an age, a date or a time")
 	flags.StringVar(&f.User, "user", "", "only users whose name contains this")
-	flags.StringVar(&f.Resource, "resource", "", "only resources whose type, namespace or name contains this")
+	flags.StringVar(&f.Resource, "resource", "", "only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
 	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
 }
 
 func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
-	if err := f.check(time.Now()); err != nil {
+	if err := f.complete(ctx, shared); err != nil {
 		return nil, err
 	}
 	store, err := shared.records()
@@ -82,7 +82,15 @@ func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1
 	return store.List(ctx, f.Filter)
 }
 
-// check completes the filter. The error wraps errUsage.
+// complete reads the flags into the filter. The error wraps errUsage for a wrong value.
+func (f *filterFlags) complete(ctx context.Context, shared *sharedFlags) error {
+	if err := f.check(time.Now()); err != nil {
+		return err
+	}
+	return findResource(ctx, shared, &f.Filter)
+}
+
+// check completes all of the filter but the resource. The error wraps errUsage.
 func (f *filterFlags) check(now time.Time) (err error) {
 	if f.Since, err = moment("--since", f.since, now); err != nil {
 		return err
@@ -90,8 +98,8 @@ func (f *filterFlags) check(now time.Time) (err error) {
 	if f.Until, err = moment("--until", f.until, now); err != nil {
 		return err
 	}
-	if !f.Until.IsZero() && f.Since.After(f.Until) {
-		return fmt.Errorf("%w: --since %s is after --until %s: no time is in between", errUsage, f.since, f.until)
+	if !f.Until.IsZero() && !f.Since.Before(f.Until) {
+		return fmt.Errorf("%w: --since %s is not before --until %s: no time is in between", errUsage, f.since, f.until)
 	}
 	for _, word := range []struct {
 		flag, text string
@@ -109,17 +117,19 @@ func (f *filterFlags) check(now time.Time) (err error) {
 	return nil
 }
 
-// moment reads an age, such as 24h or 7d, or an RFC 3339 time. It returns the zero time for "".
+// moment reads an age, such as 24h or 1w, an RFC 3339 time, or a date or time of the time zone of now. It returns the zero time for "".
 func moment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return at, nil
+	for _, layout := range []string{time.RFC3339, time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
+		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			return at, nil
+		}
 	}
 	age, err := model.ParseDuration(text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %s %q: must be a duration (30m, 24h, 7d, 1d12h) or a time such as 2026-11-25T08:20:00Z",
+		return time.Time{}, fmt.Errorf("%w: %s %q: must be a duration (30m, 24h, 7d, 1w), a date (2026-11-25) or a time (2026-11-25T08:20:00Z)",
 			errUsage, flag, text)
 	}
 	return now.Add(-time.Duration(age)), nil

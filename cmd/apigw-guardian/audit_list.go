@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -93,7 +92,7 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 }
 
 func (l *listing) follow(cmd *cobra.Command, shared *sharedFlags) error {
-	if err := l.filterFlags.check(time.Now()); err != nil {
+	if err := l.complete(cmd.Context(), shared); err != nil {
 		return err
 	}
 	records, err := shared.records()

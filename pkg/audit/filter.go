@@ -18,6 +18,8 @@ type Filter struct {
 	Since, Until time.Time
 	// User and Resource are parts of a name, or for User of its Extra, in any case. In double quotes they are the exact name: "" matches an unknown user.
 	User, Resource string
+	// Object is the type of an object, and its namespace and a part of its name unless they are empty. An empty type is any.
+	Object v1alpha1.ObjectReference
 	// Operation, Outcome and Reason are whole words, in any case.
 	Operation, Outcome, Reason string
 	// Unlock is the exact name of the Unlock that allowed the writes.
@@ -33,11 +35,17 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 		(f.Until.IsZero() || spec.FirstTime.Time.Before(f.Until)) &&
 		isUser(&spec.User, f.User) &&
 		isNamed(spec.Resource, f.Resource) &&
+		f.isObject(spec.Object) &&
 		isWord(string(spec.Operation), f.Operation) &&
 		isWord(string(spec.Outcome), f.Outcome) &&
 		isWord(spec.Reason, f.Reason) &&
 		(f.Unlock == "" || spec.Unlock == f.Unlock) &&
 		(f.Text == "" || says(record, f.Text))
+}
+
+func (f Filter) isObject(object v1alpha1.ObjectReference) bool {
+	return f.Object.Resource == "" || f.Object.GroupResource() == object.GroupResource() && contains(object.Name, f.Object.Name) &&
+		(f.Object.Namespace == "" || f.Object.Namespace == object.Namespace)
 }
 
 // isUser also finds a person behind a shared name, by a part of Extra.
