@@ -26,7 +26,7 @@ import (
 func newAudit(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Review the denied requests",
+		Short: "Review denied requests, and those allowed with a record",
 		Long: `audit reads the records of writes to reserved resources that the guard denied, or allowed with a record. It uses your
 permissions.`,
 		Example: `  apigw-guardian audit list --since 24h
@@ -152,8 +152,8 @@ func texts[T ~string](list []T) []string {
 // sayNone writes that there is no record. The output stays empty for scripts.
 func (f *filterFlags) sayNone(stderr io.Writer) {
 	if f.Filter == (audit.Filter{}) {
-		say(stderr, "No denials are recorded.")
+		say(stderr, "No request is recorded.")
 		return
 	}
-	say(stderr, "No denials fit the filter.")
+	say(stderr, "No record fits the filter.")
 }

@@ -34,9 +34,10 @@ func newAuditList(shared *sharedFlags) *cobra.Command {
 	list := &listing{output: outputFlag{more: []string{formatWide, formatCSV}}}
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the denied requests, newest first",
+		Short: "List denied requests, and those allowed with a record, newest first",
 		Long: `list prints a row for each record, newest first. Equal requests within ten minutes share a record, which counts them. On a
-terminal, the table fits its width, and audit show accepts the shortened names. Elsewhere, list shortens nothing.`,
+terminal, the table fits its width, a ✗ marks what was denied or has passed the guard, and audit show accepts the shortened names.
+Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Denied`,
 		Example: `  apigw-guardian audit list --since 24h
   apigw-guardian audit list --user alice --outcome Denied -o wide
   apigw-guardian audit list --since 7d --limit 100 -o json

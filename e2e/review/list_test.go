@@ -24,14 +24,14 @@ import (
 func TestListIsEmptyWithoutRecords(t *testing.T) {
 	harness.Take(t)
 	noRecords(t)
-	if r := harness.Run(t, "audit", "list").Require(t, 0, "No denials are recorded."); r.Stdout != "" {
+	if r := harness.Run(t, "audit", "list").Require(t, 0, "No request is recorded."); r.Stdout != "" {
 		t.Errorf("got %q", r.Stdout)
 	}
 	harness.Run(t, "audit", "list", "--user", "alice").Require(t, 0, "filter")
 	if r := harness.Run(t, "audit", "list", "-o", "json").Require(t, 0); r.Stdout != "{\n  \"items\": []\n}\n" {
 		t.Errorf("got %q", r.Stdout)
 	}
-	harness.Run(t, "audit", "summary").Require(t, 0, "No denials are recorded.")
+	harness.Run(t, "audit", "summary").Require(t, 0, "No request is recorded.")
 	harness.Run(t, "audit", "summary", "-o", "json").Require(t, 0, `"byUser": []`)
 	if r := harness.Run(t, "audit", "export").Require(t, 0); r.Stdout != "" {
 		t.Errorf("got %q", r.Stdout)

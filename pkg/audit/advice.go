@@ -26,6 +26,8 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 			"the drift: apigw-guardian status"
 	case v1alpha1.Rotated, v1alpha1.Retired:
 		return "Nothing: the API server refuses the old credential. See the result: apigw-guardian status"
+	case v1alpha1.Authorized:
+		return "Nothing, if API Gateway is to be authorized. See the result: apigw-guardian status"
 	case v1alpha1.Restored:
 		return "Nothing: the write restored the manifest. To see the writes before: " +
 			"apigw-guardian audit list" + filtered("resource", spec.Resource)

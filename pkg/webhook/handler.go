@@ -189,7 +189,7 @@ func (h *Handler) response(request *policy.Request, decision policy.Decision, re
 	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message(h.hint(request, decision)) + h.prove(request, decision)
+		r.Message = decision.Message(h.hint(request, decision), record) + h.prove(request, decision)
 	case decision.Outcome == v1alpha1.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}

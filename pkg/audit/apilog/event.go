@@ -18,6 +18,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -64,7 +65,7 @@ type Event struct {
 	FailedOpen []string
 	Failed     string
 	// Denier is the webhook of the guard that the API server's message names as the one that denied the write. Sentence is the
-	// first line of the guard's message.
+	// sentence of the guard's message.
 	Denier, Sentence string
 }
 
@@ -210,7 +211,8 @@ func (e *Event) readStatus(status rawjson.Value) {
 	if rest, found := strings.CutPrefix(message, denied); found {
 		if webhook, message, _ := strings.Cut(rest, deniedSays); isOfGuard(webhook) {
 			e.Denier = webhook
-			e.Sentence, _, _ = strings.Cut(message, "\n")
+			line, _, _ := strings.Cut(message, "\n")
+			e.Sentence = policy.SentenceOf(line)
 		}
 	}
 }

@@ -107,9 +107,7 @@ func severityOf(spec *v1alpha1.AuditRecordSpec) choice {
 	switch {
 	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered:
 		return high()
-	case spec.Outcome == v1alpha1.Unlocked, spec.Outcome == v1alpha1.Exempted, spec.Outcome == v1alpha1.Restored,
-		spec.Outcome == v1alpha1.Allowed, spec.Outcome == v1alpha1.Rotated, spec.Outcome == v1alpha1.Retired,
-		spec.Reason == string(policy.NamespaceTerminating):
+	case spec.Outcome.IsAllowed(), spec.Reason == string(policy.NamespaceTerminating):
 		return choice{1, "Informational"}
 	}
 	return choice{3, "Medium"}
@@ -127,7 +125,7 @@ func resultOf(outcome v1alpha1.Outcome) result {
 		return result{success, allowed, choice{15, "Detected"}}
 	case v1alpha1.Unlocked, v1alpha1.Exempted, v1alpha1.Rotated, v1alpha1.Retired:
 		return result{success, allowed, choice{8, "Approved"}}
-	case v1alpha1.Restored, v1alpha1.Allowed:
+	case v1alpha1.Restored, v1alpha1.Authorized, v1alpha1.Allowed:
 		return result{success, allowed, choice{1, "Allowed"}}
 	case v1alpha1.Unguarded, v1alpha1.Tampered:
 		return result{success, allowed, choice{16, "No Action"}}

@@ -10,7 +10,7 @@ import (
 
 // Outcome is what became of a write to a reserved resource.
 //
-// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Allowed;Unguarded;Tampered;Rotated;Retired
+// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Authorized;Allowed;Unguarded;Tampered;Rotated;Retired
 type Outcome string
 
 // Outcomes.
@@ -25,6 +25,8 @@ const (
 	Exempted Outcome = "Exempted"
 	// Restored: the write put a reserved resource right, or part of it.
 	Restored Outcome = "Restored"
+	// Authorized: the write created a reserved resource as its manifest says.
+	Authorized Outcome = "Authorized"
 	// Allowed: the control plane made a write that it has to make, and that an administrator may want to see.
 	Allowed Outcome = "Allowed"
 	// Unguarded: the write changed a reserved resource and the guard was not asked. Only an imported record says so.
@@ -39,7 +41,16 @@ const (
 
 // Outcomes returns all outcomes, in the order in which people should read them.
 func Outcomes() []Outcome {
-	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Allowed, Unguarded, Tampered, Rotated, Retired}
+	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Rotated, Retired}
+}
+
+// IsAllowed reports whether the write was allowed as it should be. The others were denied, or are what a reviewer looks for.
+func (o Outcome) IsAllowed() bool {
+	switch o {
+	case Unlocked, Exempted, Restored, Authorized, Allowed, Rotated, Retired:
+		return true
+	}
+	return false
 }
 
 // Source is where a record comes from. The zero value is SourceGuard.
