@@ -19,6 +19,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
@@ -33,7 +34,9 @@ type Event struct {
 	Outcome    v1alpha1.Outcome
 	Operation  admissionv1.Operation
 	Object     v1alpha1.ObjectReference
-	Reason     string
+	// ObjectUID is the uid of the object before the write. It does not tell events apart.
+	ObjectUID string
+	Reason    string
 	// Message is the first line that the caller reads.
 	Message string
 	Changed []string
@@ -194,6 +197,9 @@ func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 			Source: e.Source,
 			Caller: e.Caller,
 		},
+	}
+	if e.ObjectUID != "" {
+		record.Annotations = map[string]string{guardian.ObjectUIDAnnotation: text.Printable(e.ObjectUID, maxUID)}
 	}
 	counted := e.Counted(replica, count).Spec
 	record.Spec.FirstTime, record.Spec.LastTime = counted.FirstTime, counted.LastTime

@@ -34,7 +34,7 @@ func (g *Guard) addRecorder() error {
 	settings := g.options.Records
 	g.recorder, err = recorder.New(recorder.Options{
 		Store: g.records, Mode: settings.Mode, SpoolDir: settings.SpoolDir, Replica: g.name,
-		Announce: store.Events{Recorder: g.eventSource, Set: g.options.Set}.Announce,
+		Announce: store.NewEvents(g.eventSource, g.options.Set).Announce,
 		Registry: g.options.Registry, Log: g.options.Log,
 	})
 	if err != nil {

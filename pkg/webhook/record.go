@@ -48,6 +48,7 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 		Outcome:    decision.Outcome,
 		Operation:  request.Operation,
 		Object:     objectOf(request, decision),
+		ObjectUID:  request.OldObject.Get("metadata", "uid").Text(),
 		Reason:     string(decision.Reason),
 		Message:    decision.Sentence(),
 		Changed:    decision.Changed,
