@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/export"
 )
 
@@ -20,7 +21,7 @@ func newAuditExport(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write the records for another program, oldest first",
-		Long: `export writes the records to standard output, oldest first: as JSON lines, as CSV for a spreadsheet, as events of the Open
+		Long: `export writes the records to standard output, in the order of their last writes, oldest first: as JSON lines, as CSV for a spreadsheet, as events of the Open
 Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 		Example: `  apigw-guardian audit export --format csv --since 30d > denials.csv
   apigw-guardian audit export --format ocsf --since 24h`,
@@ -34,7 +35,7 @@ Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 				return err
 			}
 			buffer := bufio.NewWriter(cmd.OutOrStdout())
-			return errors.Join(export.Write(buffer, export.Format(format), version, records), buffer.Flush())
+			return errors.Join(export.Write(buffer, export.Format(format), version, audit.Oldest(records)), buffer.Flush())
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", string(export.JSONL), oneOf(texts(export.Formats())))

@@ -86,6 +86,16 @@ func Newest(records []v1alpha1.AuditRecord, limit int) []v1alpha1.AuditRecord {
 	return records
 }
 
+// Oldest sorts records by their last write, the oldest first, then by their first one and by name. Names alone do not suffice: they
+// begin with the time of a window, and go on with the operation.
+func Oldest(records []v1alpha1.AuditRecord) []v1alpha1.AuditRecord {
+	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
+		return cmp.Or(a.Spec.LastTime.Compare(b.Spec.LastTime.Time), a.Spec.FirstTime.Compare(b.Spec.FirstTime.Time),
+			strings.Compare(a.Name, b.Name))
+	})
+	return records
+}
+
 // Named returns the names that contain a part. It ignores case.
 func Named(records []v1alpha1.AuditRecord, part string) []string {
 	var names []string
