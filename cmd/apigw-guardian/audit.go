@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -47,8 +46,9 @@ permissions.`,
 	return cmd
 }
 
-func (f *sharedFlags) records() (*store.Store, error) {
-	config, err := f.restConfig()
+// records connects to the records of a cluster, which must answer in time.
+func (f *sharedFlags) records(ctx context.Context) (*store.Store, error) {
+	config, err := f.contactedConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,21 +61,28 @@ type filterFlags struct {
 	audit.Filter
 }
 
-func (f *filterFlags) addTo(flags *pflag.FlagSet) {
+func (f *filterFlags) addTo(cmd *cobra.Command, shared *sharedFlags) {
+	flags := cmd.Flags()
 	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d, 1w), a date or a time")
 	flags.StringVar(&f.until, "until", "", "only writes before then: an age, a date or a time")
-	flags.StringVar(&f.User, "user", "", "only users whose name contains this")
+	flags.StringVar(&f.User, "by-user", "", "only users whose name, or extra, contains this")
 	flags.StringVar(&f.Resource, "resource", "", "only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
 	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
+	complete(cmd, "operation", texts(reserved.Operations())...)
+	complete(cmd, "outcome", texts(v1alpha1.Outcomes())...)
+	complete(cmd, "reason", reasons()...)
+	complete(cmd, "since", "1h", "24h", "7d", "1w", "30d")
+	completeFrom(cmd, shared, "by-user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
+	completeFrom(cmd, shared, "resource", func(r *v1alpha1.AuditRecord) string { return r.Spec.Resource })
 }
 
 func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
 	if err := f.complete(ctx, shared); err != nil {
 		return nil, err
 	}
-	store, err := shared.records()
+	store, err := shared.records(ctx)
 	if err != nil {
 		return nil, err
 	}

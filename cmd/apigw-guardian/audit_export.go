@@ -39,6 +39,7 @@ Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", string(export.JSONL), oneOf(texts(export.Formats())))
-	flags.addTo(cmd.Flags())
+	complete(cmd, "format", texts(export.Formats())...)
+	flags.addTo(cmd, shared)
 	return cmd
 }

@@ -66,7 +66,7 @@ func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, file
 	if err != nil {
 		return err
 	}
-	store, err := shared.records()
+	store, err := shared.records(cmd.Context())
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ of the last one.`,
 			return screenOf(cmd.OutOrStdout()).Summary(cmd.OutOrStdout(), &summary)
 		},
 	}
-	flags.addTo(cmd.Flags())
+	flags.addTo(cmd, shared)
 	output.addTo(cmd)
 	return cmd
 }

@@ -54,7 +54,7 @@ permissions, and changes nothing. The address has a random token: without it, th
 func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error {
 	// The page shows errors of the libraries, so the terminal must not.
 	guard.BridgeLogs(slog.New(slog.DiscardHandler))
-	config, err := shared.restConfig()
+	config, err := shared.contactedConfig(cmd.Context())
 	if err != nil {
 		return err
 	}

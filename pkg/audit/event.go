@@ -170,12 +170,17 @@ func (e *Event) groups() []string {
 	return slices.Sorted(slices.Values(e.User.Groups))
 }
 
+// TypeMeta is that of a record. A list's items and a client's objects may lack it.
+func TypeMeta() metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"}
+}
+
 // Record returns the record of count writes like this one, all counted by one replica.
 func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 	object := e.Object
 	cleanObject(&object)
 	record := &v1alpha1.AuditRecord{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
+		TypeMeta:   TypeMeta(),
 		ObjectMeta: metav1.ObjectMeta{Name: e.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   e.Outcome,

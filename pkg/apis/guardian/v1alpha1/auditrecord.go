@@ -82,7 +82,7 @@ const (
 // of one window of time share a record, and its count is exact. It never holds a value of an object.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,shortName=denials,categories=guardian
+// +kubebuilder:resource:scope=Cluster,shortName=denials;denial,categories=guardian
 // +kubebuilder:selectablefield:JSONPath=`.spec.outcome`
 // +kubebuilder:selectablefield:JSONPath=`.spec.resource`
 // +kubebuilder:selectablefield:JSONPath=`.spec.user.name`
