@@ -30,6 +30,7 @@ type listing struct {
 	filterFlags
 	output outputFlag
 	limit  int
+	origin export.Origin
 	watch  bool
 }
 
@@ -57,6 +58,7 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 			if err != nil {
 				return err
 			}
+			list.origin = shared.origin("")
 			return list.print(cmd, records)
 		},
 	}
@@ -95,7 +97,7 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 		}
 		return nil
 	case formatCSV:
-		return export.Write(out, export.CSV, version, records)
+		return export.Write(out, export.CSV, l.origin, records)
 	}
 	for i := range records {
 		records[i].TypeMeta = audit.TypeMeta()

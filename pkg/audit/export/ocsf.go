@@ -50,7 +50,7 @@ type choice struct {
 }
 
 // newAPIActivity returns an event of API Activity with the profile Security Control. Times are milliseconds since 1970.
-func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
+func newAPIActivity(record *v1alpha1.AuditRecord, origin Origin) fields {
 	spec := &record.Spec
 	activity, severity, result := activityOf(spec.Operation), severityOf(spec), resultOf(spec.Outcome)
 	return fields{
@@ -71,9 +71,9 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 
 		"metadata": fields{
 			"version":  ocsfVersion,
-			"product":  fields{"name": guardian.Name, "vendor_name": "The apigw-guardian Authors", "version": version},
-			"profiles": []string{"security_control"},
-			"uid":      eventID(record), "event_code": spec.Reason, "log_name": "auditrecords." + v1alpha1.Group,
+			"product":  fields{"name": guardian.Name, "vendor_name": "The apigw-guardian Authors", "version": origin.Version},
+			"profiles": []string{"security_control"}, "tenant_uid": origin.Cluster,
+			"uid": eventID(record), "event_code": spec.Reason, "log_name": "auditrecords." + v1alpha1.Group,
 		},
 		"actor":     fields{"user": userOf(spec.User)},
 		"api":       apiOf(spec),
