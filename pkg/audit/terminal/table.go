@@ -85,7 +85,7 @@ func columnsOf(layout Layout) [][]column {
 	full = append(full, column{"USER", 0, user}, reason, count, column{"NAME", 0, name})
 	choices := [][]column{
 		full,
-		{seen, outcome, op, {"RESOURCE", 18, shortResource}, {"USER", 10, user}, {"REASON", 14, reason}, count, id},
+		{seen, outcome, op, {"RESOURCE", 18, shortResource}, {"USER", 10, user}, {"REASON", 14, reason.cell}, count, id},
 		{seen, outcome, op, {"RESOURCE", 18, shortResource}, {"USER", 10, user}, count, id},
 		{seen, outcome, {"RESOURCE", 8, shortResource}, {"USER", 6, user}, id},
 	}
