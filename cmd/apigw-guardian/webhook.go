@@ -19,6 +19,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -121,6 +122,8 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"blocking answers once the record is in the API server; batch answers once it is in the spool")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
 		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
+	flags.StringSliceVar(&records.ExtraKeys, "audit-user-extra", []string{audit.AllExtra},
+		"keys of userInfo.extra that records keep; * for all that do not look like a credential; empty for none")
 	flags.DurationVar(&records.Retention.Age, "audit-retention", 90*24*time.Hour, "time to keep a record after its last write")
 	flags.Int64Var(&records.Retention.Max, "audit-max-records", 10_000,
 		"max number of records; those of the users and hours with the most records are deleted first")

@@ -20,8 +20,7 @@ import (
 
 // denial is what a denied person reads.
 const denial = `Error from server (Forbidden): admission webhook "clusterroles.apigw-guardian.io" denied the request: ` +
-	`ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).
-`
+	`ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs). [record `
 
 const (
 	chart     = "../../charts/apigw-guardian"

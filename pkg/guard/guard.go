@@ -266,6 +266,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,
+		ExtraKeys:   g.options.Records.ExtraKeys,
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
 		Log:         g.options.Log,

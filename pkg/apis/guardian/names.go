@@ -35,5 +35,8 @@ const (
 	ReplicaAnnotationPrefix = Group + "/replica-"
 )
 
+// ObjectUIDAnnotation holds the uid that the object of an audit record had before the first of the writes.
+const ObjectUIDAnnotation = Group + "/object-uid"
+
 // ProbeAnnotation holds the nonce, on the object of a probe.
 const ProbeAnnotation = Group + "/attack"
