@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
@@ -23,7 +24,9 @@ type Records struct {
 	SpoolDir string
 	// ExtraKeys are the keys of userInfo.extra that records keep, as of audit.KeptExtra.
 	ExtraKeys []string
-	Retention store.Retention
+	// SpoolVolume is the size of its volume, in bytes; zero for the recorder's default.
+	SpoolVolume resource.QuantityValue
+	Retention   store.Retention
 }
 
 // addRecorder makes the recorder. It bounds itself, and a denial waits for it, so that its client has no rate limit.
@@ -34,7 +37,7 @@ func (g *Guard) addRecorder() error {
 	}
 	settings := g.options.Records
 	g.recorder, err = recorder.New(recorder.Options{
-		Store: g.records, Mode: settings.Mode, SpoolDir: settings.SpoolDir, Replica: g.name,
+		Store: g.records, Mode: settings.Mode, SpoolDir: settings.SpoolDir, SpoolVolume: settings.SpoolVolume.Value(), Replica: g.name,
 		Announce: store.NewEvents(g.eventSource, g.options.Set).Announce,
 		Registry: g.options.Registry, Log: g.options.Log,
 	})
