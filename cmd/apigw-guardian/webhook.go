@@ -108,6 +108,8 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
+	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
+		"apply the CustomResourceDefinitions of audit records and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,

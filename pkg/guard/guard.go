@@ -60,6 +60,8 @@ type Options struct {
 	LeaderElect bool
 	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
 	OwnerClusterRole string
+	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of audit records and unlocks.
+	ApplyCRDs bool
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
 	// Unlocks are the settings of unlocks.
