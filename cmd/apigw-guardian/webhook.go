@@ -20,6 +20,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -107,6 +108,8 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
+	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
+		"apply the CustomResourceDefinitions of audit records and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
@@ -125,6 +128,8 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"blocking answers once the record is in the API server; batch answers once it is in the spool")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
 		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
+	flags.StringSliceVar(&records.ExtraKeys, "audit-user-extra", []string{audit.AllExtra},
+		"keys of userInfo.extra that records keep; * for all that do not look like a credential; empty for none")
 	records.SpoolVolume.Quantity = resource.MustParse("64Mi")
 	flags.Var(&records.SpoolVolume, "spool-size",
 		"size of the volume of --spool-dir; records fill half of it, as a compaction needs room")

@@ -60,6 +60,8 @@ type Options struct {
 	LeaderElect bool
 	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
 	OwnerClusterRole string
+	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of audit records and unlocks.
+	ApplyCRDs bool
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
 	// Unlocks are the settings of unlocks.
@@ -274,6 +276,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,
+		ExtraKeys:   g.options.Records.ExtraKeys,
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
 		Log:         g.options.Log,

@@ -51,7 +51,9 @@ func (g *Guard) leadOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
 	}
-	for _, run := range []func(context.Context){g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs} {
+	for _, run := range []func(context.Context){
+		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs,
+	} {
 		if err := manager.Add(ctrlmanager.RunnableFunc(endless(run))); err != nil {
 			return fmt.Errorf("set up the leader: %w", err)
 		}

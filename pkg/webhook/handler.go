@@ -61,6 +61,8 @@ type Options struct {
 	AsksCallers bool
 	// Unlocks is nil for a handler that honours no unlock.
 	Unlocks Unlocks
+	// ExtraKeys are the keys of userInfo.extra that records and logs have, as of audit.KeptExtra; none keeps nothing.
+	ExtraKeys []string
 	// Recorder stores audit records. Without it, the log is the only trace of a decision.
 	Recorder Recorder
 	// Replica signs denials of probes. Without it, probes get no signature.
@@ -198,7 +200,7 @@ func (h *Handler) response(request *policy.Request, decision policy.Decision, re
 	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message(h.hint(request, decision)) + h.prove(request, decision)
+		r.Message = decision.Message(h.hint(request, decision), record) + h.prove(request, decision)
 	case decision.Outcome == v1alpha1.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}

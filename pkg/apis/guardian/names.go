@@ -41,5 +41,8 @@ const (
 	CAAnnotationPrefix = Group + "/ca-"
 )
 
+// ObjectUIDAnnotation holds the uid that the object of an audit record had before the first of the writes.
+const ObjectUIDAnnotation = Group + "/object-uid"
+
 // ProbeAnnotation holds the nonce, on the object of a probe, also of one that only finds out whether API servers reach the guard.
 const ProbeAnnotation = Group + "/attack"

@@ -69,7 +69,7 @@ type Options struct {
 	SpoolVolume int64
 	// Replica names this process. No other process has had the name.
 	Replica string
-	// Announce, if set, is called after this process has stored a record for the first time. It must not block.
+	// Announce, if set, is called after this process has created a record, with the record as stored. It must not block or change it.
 	Announce func(*v1alpha1.AuditRecord)
 	Registry prometheus.Registerer
 	Log      *slog.Logger
