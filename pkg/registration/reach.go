@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
@@ -95,15 +95,29 @@ func ProbeNamespace(live *admissionregistrationv1.ValidatingWebhookConfiguration
 	return ""
 }
 
-// FailsClosed reports whether a guard has written live, and each of its webhooks calls the endpoint and fails closed.
+// FailsClosed reports whether each webhook of live calls the address of the endpoint, as any version does, and fails closed.
 func FailsClosed(live *admissionregistrationv1.ValidatingWebhookConfiguration, endpoint Endpoint) bool {
-	if live == nil || len(live.Webhooks) == 0 || live.Annotations[guardian.RevisionAnnotation] != revision(live.Webhooks) {
+	if live == nil || len(live.Webhooks) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(live.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
 		fails := w.FailurePolicy != nil && *w.FailurePolicy == admissionregistrationv1.Fail
-		return !fails || !equality.Semantic.DeepEqual(w.ClientConfig, endpoint.clientConfig(w.ClientConfig.CABundle))
+		return !fails || addressOf(w.ClientConfig) != addressOf(endpoint.clientConfig(nil))
 	})
+}
+
+// addressOf returns what tells one listener from another: the paths of versions differ.
+func addressOf(config admissionregistrationv1.WebhookClientConfig) string {
+	switch {
+	case config.Service != nil && config.Service.Port != nil: // the API server sets a missing port
+		return fmt.Sprintf("%s/%s:%d", config.Service.Namespace, config.Service.Name, *config.Service.Port)
+	case config.URL != nil:
+		address, err := url.Parse(*config.URL)
+		if err == nil {
+			return "https://" + address.Host
+		}
+	}
+	return ""
 }
 
 // isUnproven reports whether live is what a guard writes before it knows that API servers reach it: it ignores failures, and is as

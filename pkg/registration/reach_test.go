@@ -73,19 +73,22 @@ func TestAnUnprovenWebhookConfigurationFailsClosedAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := want.DeepCopy()
-	edited.Webhooks[0].MatchConditions[0].Expression = "false"
+	older := want.DeepCopy()
+	older.Annotations = nil
+	for i := range older.Webhooks {
+		older.Webhooks[i].ClientConfig.Service.Path = new("/older")
+	}
 	for name, test := range map[string]struct {
 		live     *configuration
 		endpoint Endpoint
 		want     bool
 	}{
-		"none":                           {nil, endpoint, false},
-		"one that fails closed":          {want, endpoint, true},
-		"one of another endpoint":        {want, other, false},
-		"one that ignores failures":      {unprovenOne, endpoint, false},
-		"one that another client edited": {edited, endpoint, false},
-		"one without webhooks":           {&configuration{}, endpoint, false},
+		"none":                      {nil, endpoint, false},
+		"one that fails closed":     {want, endpoint, true},
+		"one of another endpoint":   {want, other, false},
+		"one that ignores failures": {unprovenOne, endpoint, false},
+		"one of an older version":   {older, endpoint, true},
+		"one without webhooks":      {&configuration{}, endpoint, false},
 	} {
 		if got := FailsClosed(test.live, test.endpoint); got != test.want {
 			t.Errorf("%s: got %t, want %t", name, got, test.want)
