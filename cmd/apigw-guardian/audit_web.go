@@ -15,12 +15,17 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/web"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
+	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
 const maxPort = 65535
@@ -28,6 +33,7 @@ const maxPort = 65535
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
 	var port int
 	var open bool
+	var namespace string
 	cmd := &cobra.Command{
 		Use:   "web",
 		Short: "Review the recorded requests in a browser",
@@ -42,16 +48,17 @@ permissions, and changes nothing. The address has a random token: without it, th
 			if port < 0 || port > maxPort {
 				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, port, maxPort)
 			}
-			return runWeb(cmd, shared, port, open)
+			return runWeb(cmd, shared, port, namespace, open)
 		},
 	}
 	cmd.Flags().IntVar(&port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
 	cmd.Flags().BoolVar(&open, "open", false, "open the page in the browser")
 	return cmd
 }
 
 // runWeb serves until the command's context ends. If serving or reading the records fails, it ends both.
-func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error {
+func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, namespace string, open bool) error {
 	// The page shows errors of the libraries, so the terminal must not.
 	guard.BridgeLogs(slog.New(slog.DiscardHandler))
 	config, err := shared.contactedConfig(cmd.Context())
@@ -75,6 +82,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 			Changed: feed.Changed, Removed: feed.Removed, Reached: feed.Reached, Synced: func() { close(synced) },
 		})
 	}()
+	go watchGuard(ctx, config, namespace, feed)
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
@@ -89,6 +97,35 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 	err = web.Serve(ctx, listener, page)
 	cancel()
 	return errors.Join(err, <-followed)
+}
+
+// guardInterval is the time between two looks at the guard.
+const guardInterval = 10 * time.Second
+
+// watchGuard tells the feed whether the guard runs, until ctx ends.
+func watchGuard(ctx context.Context, config *rest.Config, namespace string, feed *web.Feed) {
+	client, err := unlock.NewClient(config, namespace)
+	if err != nil {
+		feed.Guarded(web.Guard{State: web.GuardUnknown, Text: err.Error()})
+		return
+	}
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		bounded, cancel := context.WithTimeout(ctx, guardInterval)
+		defer cancel()
+		replicas, err := client.Alive(bounded)
+		feed.Guarded(guardState(replicas, err))
+	}, guardInterval)
+}
+
+func guardState(replicas int, err error) web.Guard {
+	switch {
+	case err != nil:
+		return web.Guard{State: web.GuardUnknown, Text: "Whether the guard runs is not known: " + err.Error()}
+	case replicas == 0:
+		return web.Guard{State: web.GuardDown, Text: "No replica of the guard runs: no request is recorded now. See apigw-guardian status"}
+	default:
+		return web.Guard{State: web.GuardUp, Text: fmt.Sprintf("Replicas that run: %d", replicas)}
+	}
 }
 
 // announce prints the address, and opens it in a browser on request. The function that it returns removes what it has created.
