@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/web"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
@@ -93,6 +94,11 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, namespace string,
 	}
 	cluster := shared.clusterName(config)
 	page := web.New(feed, cluster)
+	page.FindResource = func(filter *audit.Filter) {
+		if set, err := shared.set(); err == nil && filter.Resource != "" {
+			_ = readResource(set, filter) // a kind that is not reserved is searched as a text
+		}
+	}
 	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, open)()
 	err = web.Serve(ctx, listener, page)
 	cancel()

@@ -30,6 +30,9 @@ var static embed.FS
 
 // Page is the HTTP handler. It answers GET and HEAD below its Path only. It is safe for concurrent use.
 type Page struct {
+	// FindResource, if set, replaces the resource of a filter by the type that it names, as kubectl names types.
+	FindResource func(*audit.Filter)
+
 	feed    *Feed
 	cluster string
 	token   string
@@ -73,6 +76,9 @@ func (p *Page) serveView(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		writeError(w, http.StatusBadRequest, err.Error())
 		return
+	}
+	if p.FindResource != nil {
+		p.FindResource(&query.filter)
 	}
 	view := newView(p.feed.snapshot(), query, time.Now())
 	view.Cluster = p.cluster

@@ -4,6 +4,9 @@
 package web
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -69,5 +72,26 @@ func TestThePageLearnsWhetherTheGuardRuns(t *testing.T) {
 	feed.Guarded(Guard{State: GuardDown, Text: "none"})
 	if again, _ := feed.signal(); again.Revision != after.Revision {
 		t.Error("the same state is news")
+	}
+}
+
+func TestThePageFindsAResourceAsItsProgramDoes(t *testing.T) {
+	t.Parallel()
+	feed := NewFeed()
+	feed.Changed(fact(v1alpha1.Denied, "UPDATE", "serviceaccounts/a/b", "alice", 1))
+	page := New(feed, "c")
+	page.FindResource = func(filter *audit.Filter) {
+		if filter.Resource == "sa/b" {
+			filter.Resource, filter.Object = "", v1alpha1.ObjectReference{Resource: "serviceaccounts", Name: "b"}
+		}
+	}
+	for query, want := range map[string]int{"resource=sa/b": 1, "resource=sa/c": 0, "": 1} {
+		request := httptest.NewRequest(http.MethodGet, "http://127.0.0.1"+page.Path()+"api/view?"+query, nil)
+		answer := httptest.NewRecorder()
+		page.ServeHTTP(answer, request)
+		var got view
+		if err := json.Unmarshal(answer.Body.Bytes(), &got); err != nil || got.Records != want {
+			t.Errorf("%q: %d records, %v, want %d", query, got.Records, err, want)
+		}
 	}
 }
