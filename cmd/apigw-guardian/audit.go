@@ -66,7 +66,8 @@ func (f *filterFlags) addTo(cmd *cobra.Command, shared *sharedFlags) {
 	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d, 1w), a date or a time")
 	flags.StringVar(&f.until, "until", "", "only writes before then: an age, a date or a time")
 	flags.StringVar(&f.User, "by-user", "", "only users whose name, or extra, contains this")
-	flags.StringVar(&f.Resource, "resource", "", "only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
+	flags.StringVar(&f.Resource, "resource", "",
+		"only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
 	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
@@ -129,7 +130,9 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
+	for _, layout := range []string{
+		time.RFC3339, time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04",
+	} {
 		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return at, nil
 		}

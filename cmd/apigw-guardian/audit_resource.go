@@ -63,8 +63,8 @@ func readResource(set *reserved.Set, filter *audit.Filter) error {
 	for _, kind := range kinds {
 		words = append(words, kind.GVR.GroupResource().String())
 	}
-	return fmt.Errorf("%w: --resource %q: %s is not reserved: must be TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME with the type %s, or a part of a name",
-		errUsage, filter.Resource, word, oneOf(words))
+	return fmt.Errorf("%w: --resource %q: %s is not reserved: "+
+		"must be TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME with the type %s, or a part of a name", errUsage, filter.Resource, word, oneOf(words))
 }
 
 // recordedKinds are the reserved kinds, and those of records about the guard itself.
