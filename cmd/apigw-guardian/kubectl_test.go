@@ -72,6 +72,7 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list --user nobody":                                {1, "--by-user", ""},
 		"audit list --by-user alice -o name":                      {0, "auditrecord", "mine"},
 		"audit list --token given":                                {0, "alice", "given"},
+		"audit list -s https://127.0.0.1:1":                       {1, "127.0.0.1:1", ""},
 		"audit list --as eve --as-group staff":                    {0, "alice", "mine"},
 		"audit list --context x --cluster c --request-timeout 5s": {0, "alice", "mine"},
 		"audit list --context absent":                             {1, "absent", ""},

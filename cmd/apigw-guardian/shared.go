@@ -54,6 +54,7 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 	// Commands have a namespace of their own; API servers do not accept passwords.
 	names.ContextOverrideFlags.Namespace = none
 	names.AuthOverrideFlags.Username, names.AuthOverrideFlags.Password = none, none
+	names.ClusterOverrideFlags.APIServer.ShortName = "s"
 	names.Timeout.Description = "time limit for each request to the API server, such as 5s; 0 for none, but 10s for the first"
 	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
 	flags.StringVar(&f.reservations, "reservations", "", "directory of further reservation files (default those of the installed chart)")
