@@ -87,7 +87,24 @@ func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1
 	if err != nil {
 		return nil, err
 	}
-	return store.List(ctx, f.Filter)
+	records, err := store.List(ctx, f.Filter)
+	if err != nil || len(records) > 0 || f.Resource == "" {
+		return records, err
+	}
+	return nil, f.checkText(ctx, shared, store)
+}
+
+// checkText returns an error that wraps errUsage if the text of --resource is in no name, of a reserved resource or in a record.
+func (f *filterFlags) checkText(ctx context.Context, shared *sharedFlags, store *store.Store) error {
+	if any, err := store.List(ctx, audit.Filter{Resource: f.Resource}); err != nil || len(any) > 0 {
+		return err
+	}
+	return shared.checkWithSet(ctx, func(set *reserved.Set) error {
+		if isPartOfName(set, f.Resource) {
+			return nil
+		}
+		return notReserved(set, f.Resource)
+	})
 }
 
 // complete reads the flags into the filter. The error wraps errUsage for a wrong value.
