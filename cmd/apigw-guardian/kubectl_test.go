@@ -38,6 +38,10 @@ func startRecords(t *testing.T, user string, seen func(*http.Request)) string {
 			_, _ = w.Write([]byte(`{"gitVersion":"v1.37.2"}`))
 		case strings.HasSuffix(r.URL.Path, "/auditrecords"):
 			_ = json.NewEncoder(w).Encode(list)
+		case strings.HasSuffix(r.URL.Path, "/unlocks"):
+			_, _ = w.Write([]byte(`{"kind":"UnlockList","apiVersion":"guardian.apigw.io/v1alpha1","metadata":{},"items":[
+{"metadata":{"name":"unlock-open"},"spec":{"reason":"ticket 4711"},"status":{"state":"Open"}},
+{"metadata":{"name":"unlock-over"},"spec":{"reason":"ticket 4712"},"status":{"state":"Expired"}}]}`))
 		default:
 			w.WriteHeader(http.StatusNotFound)
 		}
@@ -103,6 +107,8 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"__complete audit export --format ":                       {0, "ocsf", ""},
 		"__complete audit list --by-user ":                        {0, "alice\n", "mine"},
 		"__complete audit list --resource ":                       {0, "serviceaccounts/kube-system/apigw-ingress", "mine"},
+		"__complete lock ":                                        {0, "unlock-open\tticket 4711\n:4\n", "mine"},
+		"__complete unlock approve ":                              {0, "unlock-open", "mine"},
 		"__complete audit show ":                                  {0, "20261125t0820-delete-", "mine"},
 	} {
 		header = nil

@@ -115,8 +115,8 @@ function showOutcomes(state, view) {
   );
   const firstAllowed = outcomeOrder.findIndex(isAllowed);
   byId("outcomes").replaceChildren(
-    element("span", { class: "muted" }, "Denied or unguarded"), ...buttons.slice(0, firstAllowed),
-    element("span", { class: "muted" }, "Allowed"), ...buttons.slice(firstAllowed),
+    element("div", {}, element("span", { class: "muted" }, "Denied or unguarded"), ...buttons.slice(0, firstAllowed)),
+    element("div", {}, element("span", { class: "muted" }, "Allowed"), ...buttons.slice(firstAllowed)),
   );
   buttons.find((button) => button.dataset.outcome === focused)?.focus();
 
