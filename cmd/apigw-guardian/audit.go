@@ -96,7 +96,7 @@ func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1
 
 // checkText returns an error that wraps errUsage if the text of --resource is in no name, of a reserved resource or in a record.
 func (f *filterFlags) checkText(ctx context.Context, shared *sharedFlags, store *store.Store) error {
-	if any, err := store.List(ctx, audit.Filter{Resource: f.Resource}); err != nil || len(any) > 0 {
+	if named, err := store.List(ctx, audit.Filter{Resource: f.Resource}); err != nil || len(named) > 0 {
 		return err
 	}
 	return shared.checkWithSet(ctx, func(set *reserved.Set) error {

@@ -31,10 +31,15 @@ import (
 
 const maxPort = 65535
 
+type webFlags struct {
+	port int
+	// namespace is the guard's.
+	namespace string
+	open      bool
+}
+
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
-	var port int
-	var open bool
-	var namespace string
+	var serving webFlags
 	cmd := &cobra.Command{
 		Use:   "web",
 		Short: "Review the recorded requests in a browser",
@@ -46,20 +51,20 @@ permissions, and changes nothing. The address has a random token: without it, th
   ssh -L 8087:127.0.0.1:8087 admin-host apigw-guardian audit web --port 8087`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if port < 0 || port > maxPort {
-				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, port, maxPort)
+			if serving.port < 0 || serving.port > maxPort {
+				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, serving.port, maxPort)
 			}
-			return runWeb(cmd, shared, port, namespace, open)
+			return runWeb(cmd, shared, serving)
 		},
 	}
-	cmd.Flags().IntVar(&port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
-	cmd.Flags().BoolVar(&open, "open", false, "open the page in the browser")
+	cmd.Flags().IntVar(&serving.port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
+	cmd.Flags().StringVarP(&serving.namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
+	cmd.Flags().BoolVar(&serving.open, "open", false, "open the page in the browser")
 	return cmd
 }
 
 // runWeb serves until the command's context ends. If serving or reading the records fails, it ends both.
-func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, namespace string, open bool) error {
+func runWeb(cmd *cobra.Command, shared *sharedFlags, serving webFlags) error {
 	// The page shows errors of the libraries, so the terminal must not.
 	guard.BridgeLogs(slog.New(slog.DiscardHandler))
 	config, err := shared.contactedConfig(cmd.Context())
@@ -72,7 +77,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, namespace string,
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(serving.port)))
 	if err != nil {
 		return fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
 	}
@@ -83,7 +88,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, namespace string,
 			Changed: feed.Changed, Removed: feed.Removed, Reached: feed.Reached, Synced: func() { close(synced) },
 		})
 	}()
-	go watchGuard(ctx, config, namespace, feed)
+	go watchGuard(ctx, config, serving.namespace, feed)
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
@@ -99,7 +104,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, namespace string,
 			_ = readResource(set, filter) // a kind that is not reserved is searched as a text
 		}
 	}
-	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, open)()
+	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, serving.open)()
 	err = web.Serve(ctx, listener, page)
 	cancel()
 	return errors.Join(err, <-followed)
