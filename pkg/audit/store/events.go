@@ -20,15 +20,17 @@ type Events struct {
 	Set      *reserved.Set
 }
 
-// Announce creates an Event for a denial or for tampering. The Event is in the namespace of the record's object, or in
+// Announce creates an Event for a denial, for tampering, for drift or for a gap. The Event is in the namespace of the record's object, or in
 // "default" for a cluster-scoped object. It does not wait for the API server.
 func (e Events) Announce(record *v1alpha1.AuditRecord) {
 	spec := &record.Spec
 	var object *corev1.ObjectReference
 	note := spec.Message
 	switch spec.Outcome {
-	case v1alpha1.Tampered:
+	case v1alpha1.Tampered, v1alpha1.Gap:
 		object = tamperedObject(spec.Object)
+	case v1alpha1.Drift:
+		object = e.objectOf(spec.Object)
 	case v1alpha1.Denied, v1alpha1.WouldDeny:
 		object = e.objectOf(spec.Object)
 		note = fmt.Sprintf("%s %s by %q: %s", spec.Outcome, spec.Operation, spec.User.Name, spec.Message)

@@ -35,6 +35,8 @@ const outcomes = {
   Allowed: "Allowed",
   Unguarded: "Unguarded",
   Tampered: "Tampered",
+  Drift: "Drift",
+  Gap: "Gap",
   Rotated: "Rotated",
   Retired: "Retired",
 };
