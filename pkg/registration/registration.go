@@ -170,11 +170,13 @@ func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, o
 	return webhook
 }
 
+const unlocksWebhookName = "unlocks." + guardian.WebhookDomain
+
 // unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that the
 // guard did not judge must not count later.
 func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	options.FailurePolicy = admissionregistrationv1.Fail
-	webhook := newWebhook("unlocks."+guardian.WebhookDomain, options)
+	webhook := newWebhook(unlocksWebhookName, options)
 	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
 		Operations: []admissionregistrationv1.OperationType{
 			admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
