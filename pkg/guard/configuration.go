@@ -97,6 +97,7 @@ func (g *Guard) repaired(ctx context.Context, repair registration.Repair) {
 		event.Message += fmt.Sprintf(" The field manager that wrote it last is %q, at %s.", repair.Manager, repair.At.UTC().Format(time.RFC3339))
 	}
 	event.Message += " The guard repaired it."
+	g.ledger.Missed(time.Now())
 	g.recordTampering(ctx, event)
 }
 

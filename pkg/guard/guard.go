@@ -32,6 +32,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
@@ -68,6 +69,7 @@ type Options struct {
 	MessageHint  string
 	Certificates Certificates
 	Records      Records
+	Drift        Drift
 	Registry     metrics.RegistererGatherer
 	Log          *slog.Logger
 }
@@ -89,6 +91,9 @@ type Guard struct {
 	unlocks      *unlock.Tracker
 	server       *server.Server
 	repairer     *registration.Repairer
+	drift        *drift.Watcher
+	prover       *drift.Prover
+	ledger       *drift.Ledger
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
@@ -111,7 +116,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addDrift} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -177,7 +182,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	for _, run := range []func(context.Context) error{
 		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
-		endless(patrol.Run),
+		endless(patrol.Run), endless(g.note),
 	} {
 		group.Go(func() error { return run(ctx) })
 	}
