@@ -113,7 +113,7 @@ chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run
 e2e: require-go ## Run the long tests, and install the chart on a real node: needs root and e2e/node/packages.txt
 	@$(build-e2e)
 	$(say) 'go test with all denials and records, long outages and long lifetimes'
-	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording ./e2e/certs ./e2e/retire ./certs
+	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording ./e2e/certs ./e2e/retire ./e2e/drift ./certs
 	$(say) 'go test ./e2e/node ./e2e/install'
 	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
 

@@ -145,7 +145,8 @@ func by(writer live.Writer) string {
 	if writer.Manager == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (last written by the field manager %q, at %s)", text.Printable(writer.Manager, maxNote), writer.At.UTC().Format(time.RFC3339))
+	return fmt.Sprintf(" (last written by the field manager %q, at %s)", text.Printable(writer.Manager, maxNote),
+		writer.At.UTC().Format(time.RFC3339))
 }
 
 // printGap prints the last time in which the guard did not decide.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
@@ -121,9 +122,7 @@ func away(t *testing.T, guard *testbed.Guard) {
 func tamper(t *testing.T, world *scenario.World, write scenario.Write) {
 	t.Helper()
 	query := map[string][]string{"fieldManager": {tamperer}}
-	for key, values := range write.Query {
-		query[key] = values
-	}
+	maps.Copy(query, write.Query)
 	write.Query = query
 	answer, err := world.Unguarded.Do(t.Context(), write)
 	if err != nil || answer.Code >= http.StatusBadRequest {

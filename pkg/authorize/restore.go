@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // ErrDeletedCredential says that a token Secret was deleted and its ServiceAccount was not: a new Secret would make its token valid again.
-var ErrDeletedCredential = errors.New("its token was deleted, and a new Secret would make that token valid again. " + revivedRemedy)
+var ErrDeletedCredential = errors.New("its token was deleted, and a new Secret would make that token valid again: replace the credential " +
+	"for good: " + guardian.Name + " rotate")
 
 // restoreWait is how long Restore waits for kube-controller-manager.
 const restoreWait = 10 * time.Second

@@ -295,6 +295,7 @@ func TestAGapHoldsWhatWasWrittenInIt(t *testing.T) {
 func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 	t.Parallel()
 	client := fake.NewClientset()
+	noted := notes{live.Cluster{Client: client, Namespace: "guard"}}
 	if got, err := ReadState(t.Context(), client, "guard"); err != nil || !got.Decided.IsZero() || got.Report != nil {
 		t.Fatalf("without a ConfigMap: got %+v, %v", got, err)
 	}
@@ -303,7 +304,7 @@ func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 	if _, err := client.CoreV1().ConfigMaps("guard").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: StateName}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeState(t.Context(), client, "guard", "", values); err != nil {
+	if err := noted.write(t.Context(), "", values); err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadState(t.Context(), client, "guard")
@@ -311,7 +312,7 @@ func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for key, value := range map[string]string{decidedKey: "x", gapKey: "{", reportKey: "["} {
-		if err := writeState(t.Context(), client, "guard", "", map[string]*string{key: &value}); err != nil {
+		if err := noted.write(t.Context(), "", map[string]*string{key: &value}); err != nil {
 			t.Fatal(err)
 		}
 	}

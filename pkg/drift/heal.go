@@ -223,7 +223,6 @@ func (w *Watcher) restore(ctx context.Context, s *subject) time.Duration {
 	}
 	s.fight.rounds[s.finding.Manager]++
 	s.fight.failures = 0
-	w.options.Log.Info("reserved resource restored", slog.String("resource", line.Resource), slog.String("outcome", string(line.Outcome)),
-		slog.Any("changed", line.Paths))
+	w.options.Log.Info("reserved resource restored", slog.String("resource", line.Resource), slog.Any("changed", line.Paths))
 	return firstRetry
 }

@@ -89,7 +89,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 		return false, nil
 	}
 	now := time.Now()
-	state, err := ReadState(ctx, l.Cluster.Client, l.Cluster.Namespace)
+	state, err := notes{l.Cluster}.read(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -103,7 +103,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	if missed != nil {
 		values[gapKey], version = encoded(join(state.Gap, missed)), state.version
 	}
-	if err := writeState(ctx, l.Cluster.Client, l.Cluster.Namespace, version, values); err != nil {
+	if err := (notes{l.Cluster}).write(ctx, version, values); err != nil {
 		return false, err
 	}
 	l.mu.Lock()

@@ -77,7 +77,7 @@ func (p *Prover) Lead(ctx context.Context) {
 // tell sets the metric, and announces a result that differs from the last one, which it returns.
 func (p *Prover) tell(results []verify.Protection, said string) string {
 	var reasons []string
-	text := string(verify.Worst(results))
+	lines := []string{string(verify.Worst(results))}
 	for _, result := range results {
 		value := 0.0
 		if result.State == verify.Protected || result.State == verify.Observed {
@@ -85,15 +85,16 @@ func (p *Prover) tell(results []verify.Protection, said string) string {
 		}
 		p.protected.WithLabelValues(result.Resource).Set(value)
 		if value == 0 {
-			text += "\n" + result.Resource + " " + string(result.Cause)
+			lines = append(lines, result.Resource+" "+string(result.Cause))
 			reasons = append(reasons, result.String())
 		}
 	}
+	text := strings.Join(lines, "\n")
 	switch {
 	case text == said:
 	case len(reasons) > 0:
 		p.options.Log.Warn("the guard does not protect the reserved resources", slog.String("state", string(verify.Worst(results))),
-			slog.Any("reasons", reasons))
+			slog.String("reason", strings.Join(reasons, ". ")))
 		p.options.Announce("NotProtected", strings.Join(reasons, ". "))
 	case strings.Contains(said, "\n"):
 		p.options.Log.Info("the guard protects the reserved resources again")

@@ -137,17 +137,22 @@ func ReadState(ctx context.Context, client kubernetes.Interface, namespace strin
 	return state, nil
 }
 
-// writeState writes some keys; a nil value removes one. It fails with a conflict if the ConfigMap has another version; "" for any version.
-func writeState(ctx context.Context, client kubernetes.Interface, namespace, version string, values map[string]*string) error {
+// notes is the ConfigMap.
+type notes struct{ live.Cluster }
+
+func (n notes) read(ctx context.Context) (State, error) { return ReadState(ctx, n.Client, n.Namespace) }
+
+// write writes some keys; a nil value removes one. It fails with a conflict if the ConfigMap has another version; "" for any version.
+func (n notes) write(ctx context.Context, version string, values map[string]*string) error {
 	change := map[string]any{"data": values}
 	if version != "" {
 		change["metadata"] = map[string]any{"resourceVersion": version}
 	}
 	patch, err := json.Marshal(change)
 	if err != nil {
-		return fmt.Errorf("encode configmap %s/%s: %w", namespace, StateName, err)
+		return fmt.Errorf("encode configmap %s/%s: %w", n.Namespace, StateName, err)
 	}
-	maps, options := client.CoreV1().ConfigMaps(namespace), metav1.PatchOptions{FieldManager: guardian.FieldManager}
+	maps, options := n.Client.CoreV1().ConfigMaps(n.Namespace), metav1.PatchOptions{FieldManager: guardian.FieldManager}
 	_, err = maps.Patch(ctx, StateName, types.MergePatchType, patch, options)
 	if apierrors.IsNotFound(err) {
 		// An apply creates it, and RBAC can limit that to a name.
@@ -157,11 +162,11 @@ func writeState(ctx context.Context, client kubernetes.Interface, namespace, ver
 				data[key] = *value
 			}
 		}
-		first := corev1apply.ConfigMap(StateName, namespace).WithData(data)
+		first := corev1apply.ConfigMap(StateName, n.Namespace).WithData(data)
 		_, err = maps.Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
 	}
 	if err != nil {
-		return fmt.Errorf("write configmap %s/%s: %w", namespace, StateName, err)
+		return fmt.Errorf("write configmap %s/%s: %w", n.Namespace, StateName, err)
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func (w *Watcher) begin(ctx context.Context) bool {
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		bounded, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
-		state, err := ReadState(bounded, w.options.Cluster.Client, w.options.Cluster.Namespace)
+		state, err := notes{w.options.Cluster}.read(bounded)
 		if err != nil {
 			w.options.Log.Warn("failed to read what earlier leaders have noted", slog.Any("err", err))
 			return false, nil
@@ -377,7 +377,7 @@ func (w *Watcher) record(ctx context.Context, s *subject) {
 		event.Message += " The guard does not restore it: " + f.Held + "."
 	}
 	w.options.Log.Warn("reserved resource differs from its manifest", slog.String("resource", f.Object), slog.Any("changed", f.Paths),
-		slog.String("manager", f.Manager), slog.String("held", f.Held))
+		slog.String("manager", f.Manager), slog.String("reason", f.Held))
 	w.options.Record(ctx, event)
 }
 
@@ -408,8 +408,8 @@ func (w *Watcher) isAdopted(s *subject) bool {
 
 // reportGap reports a gap that a replica has noted. It looks at every resource first, and restores nothing before that.
 func (w *Watcher) reportGap(ctx context.Context) {
-	client, namespace := w.options.Cluster.Client, w.options.Cluster.Namespace
-	state, err := ReadState(ctx, client, namespace)
+	noted := notes{w.options.Cluster}
+	state, err := noted.read(ctx)
 	if err != nil || state.Gap == nil {
 		return
 	}
@@ -427,12 +427,11 @@ func (w *Watcher) reportGap(ctx context.Context) {
 	}
 	w.gap = gap
 	report := encoded(w.report())
-	if err := writeState(ctx, client, namespace, state.version, map[string]*string{gapKey: nil, reportKey: report}); err != nil {
+	if err := noted.write(ctx, state.version, map[string]*string{gapKey: nil, reportKey: report}); err != nil {
 		return
 	}
 	w.written = *report
-	w.options.Log.Warn("the guard did not decide for some time", slog.Time("from", gap.From.Time), slog.Time("to", gap.To.Time),
-		slog.Int("changes", len(gap.Changes)))
+	w.options.Log.Warn("the guard did not decide for some time", slog.String("period", gap.period()), slog.Int("count", len(gap.Changes)))
 	w.options.Record(ctx, audit.Event{
 		Time: time.Now(), Outcome: v1alpha1.Gap, Source: v1alpha1.SourceGuard, Operation: admissionv1.Update,
 		Object: store.RegistrationObject(), Reason: audit.Undecided, Changed: gap.resources(), Message: gap.Sentence(),
@@ -453,9 +452,13 @@ func (g *Gap) resources() []string {
 	return resources
 }
 
+func (g *Gap) period() string {
+	return g.From.UTC().Format(time.RFC3339) + " to " + g.To.UTC().Format(time.RFC3339)
+}
+
 // Sentence says from when to when the guard did not decide, and what changed meanwhile.
 func (g *Gap) Sentence() string {
-	text := fmt.Sprintf("The guard did not decide from %s to %s.", g.From.UTC().Format(time.RFC3339), g.To.UTC().Format(time.RFC3339))
+	text := "The guard did not decide from " + g.period() + "."
 	if len(g.Changes) == 0 {
 		return text + " No reserved resource changed."
 	}
@@ -484,7 +487,7 @@ func (w *Watcher) publish(ctx context.Context) {
 	if *report == w.written {
 		return
 	}
-	err := writeState(ctx, w.options.Cluster.Client, w.options.Cluster.Namespace, "", map[string]*string{reportKey: report})
+	err := notes{w.options.Cluster}.write(ctx, "", map[string]*string{reportKey: report})
 	if err != nil && ctx.Err() == nil {
 		w.options.Log.Warn("failed to publish drift", slog.Any("err", err))
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
@@ -26,7 +27,9 @@ type Drift struct {
 
 // addDrift makes the parts that look after the reserved resources, with separate clients.
 func (g *Guard) addDrift() error {
-	cluster, err := live.Connect(g.config, g.options.Set, g.options.Namespace)
+	config := rest.CopyConfig(g.config)
+	config.WarningHandler = rest.NoWarnings{} // a guard that observes warns of each proof
+	cluster, err := live.Connect(config, g.options.Set, g.options.Namespace)
 	if err != nil {
 		return err
 	}

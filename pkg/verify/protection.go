@@ -100,7 +100,8 @@ func Remedy(cause Cause) string {
 	case NotRegistered:
 		return "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods"
 	case Rewritten:
-		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it within seconds"
+		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
+			"within seconds"
 	case Allowed:
 		return "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to"
 	case Unproved:

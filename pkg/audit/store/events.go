@@ -20,8 +20,8 @@ type Events struct {
 	Set      *reserved.Set
 }
 
-// Announce creates an Event for a denial, for tampering, for drift or for a gap. The Event is in the namespace of the record's object, or in
-// "default" for a cluster-scoped object. It does not wait for the API server.
+// Announce creates an Event for a denial, for tampering, for drift or for a gap. The Event is in the namespace of the record's object, or
+// in "default" for a cluster-scoped object. It does not wait for the API server.
 func (e Events) Announce(record *v1alpha1.AuditRecord) {
 	spec := &record.Spec
 	var object *corev1.ObjectReference
