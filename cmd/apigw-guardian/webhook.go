@@ -16,10 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
@@ -36,6 +38,9 @@ const (
 	clientAuthRequire = "require"
 	clientAuthRequest = "request"
 )
+
+// minSpool is the smallest volume of a spool.
+const minSpool = 1 << 20
 
 // webhookFlags are the flags of the server. Those that need no conversion are in options.
 type webhookFlags struct {
@@ -105,6 +110,8 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
+	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
+		"apply the CustomResourceDefinitions of audit records and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
@@ -128,6 +135,11 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"blocking answers once the record is in the API server; batch answers once it is in the spool")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
 		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
+	flags.StringSliceVar(&records.ExtraKeys, "audit-user-extra", []string{audit.AllExtra},
+		"keys of userInfo.extra that records keep; * for all that do not look like a credential; empty for none")
+	records.SpoolVolume.Quantity = resource.MustParse("64Mi")
+	flags.Var(&records.SpoolVolume, "spool-size",
+		"size of the volume of --spool-dir; records fill half of it, as a compaction needs room")
 	flags.DurationVar(&records.Retention.Age, "audit-retention", 90*24*time.Hour, "time to keep a record after its last write")
 	flags.Int64Var(&records.Retention.Max, "audit-max-records", 10_000,
 		"max number of records; those of the users and hours with the most records are deleted first")
@@ -194,6 +206,8 @@ func (f *webhookFlags) checkRecords() error {
 		return fmt.Errorf("--audit-mode %q: must be blocking or batch", records.Mode)
 	case records.Mode == recorder.Batch && records.SpoolDir == "":
 		return errors.New("--audit-mode batch: set --spool-dir, as an answer waits until its record is in the spool")
+	case records.SpoolVolume.Value() < minSpool:
+		return fmt.Errorf("--spool-size %s: must be at least 1Mi", records.SpoolVolume.String())
 	case records.Retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
 	case records.Retention.Max <= 0:

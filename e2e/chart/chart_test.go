@@ -40,14 +40,36 @@ const (
 // helms has the paths of both Helm programs, by the names of their tools.
 var helms map[string]string
 
+// cluster and guard are for the tests that need an API server, and the program.
+var (
+	cluster *testbed.Cluster
+	guard   string
+)
+
 func TestMain(m *testing.M) {
-	var err error
-	helms, err = program.Config().Builder.Build(context.Background(), testbed.Helm(), testbed.Helm3())
+	code, err := run(context.Background(), m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		code = 1
 	}
-	os.Exit(m.Run())
+	os.Exit(code)
+}
+
+func run(ctx context.Context, m *testing.M) (code int, err error) {
+	if helms, err = program.Config().Builder.Build(ctx, testbed.Helm(), testbed.Helm3()); err != nil {
+		return 0, err
+	}
+	path, remove, err := program.Build()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	guard = path
+	if cluster, err = testbed.Start(ctx, program.Config()); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, cluster.Stop()) }()
+	return m.Run(), nil
 }
 
 func TestLint(t *testing.T) {
@@ -133,15 +155,6 @@ func TestEveryValueHasADescription(t *testing.T) {
 
 // TestAPIServerAcceptsEveryRendering sends each rendering, including hooks, to a real API server as a dry-run.
 func TestAPIServerAcceptsEveryRendering(t *testing.T) {
-	cluster, err := testbed.Start(t.Context(), program.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cluster.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	for _, definition := range thirdPartyDefinitions(t) {
 		if _, says, err := cluster.Kubectl(t.Context(), "create", "--filename", definition); err != nil {
 			t.Fatal(err, says)
@@ -150,7 +163,7 @@ func TestAPIServerAcceptsEveryRendering(t *testing.T) {
 	if _, says, err := cluster.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=1m", "crd", "--all"); err != nil {
 		t.Fatal(err, says)
 	}
-	createNamespaces(t, cluster, namespace, "edge-system")
+	createNamespaces(t, namespace, "edge-system")
 	// The API server accepts a Pod only if its ServiceAccount exists, even as a dry-run.
 	if _, says, err := cluster.Kubectl(t.Context(), "--namespace", namespace, "create", "serviceaccount", "apigw-guardian-verify"); err != nil {
 		t.Fatal(err, says)
@@ -173,7 +186,7 @@ func TestAPIServerAcceptsEveryRendering(t *testing.T) {
 	}
 }
 
-func createNamespaces(t *testing.T, cluster *testbed.Cluster, names ...string) {
+func createNamespaces(t *testing.T, names ...string) {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(cluster.AdminConfig())
 	if err != nil {
@@ -222,10 +235,11 @@ func valuesFiles(t *testing.T) []string {
 	return files
 }
 
-func render(t *testing.T, helm, values string) []byte {
+func render(t *testing.T, helm, values string, further ...string) []byte {
 	t.Helper()
 	var stderr bytes.Buffer
-	command := exec.Command(helms[helm], "template", "apigw-guardian", directory, "--namespace", namespace, "--values", values)
+	args := slices.Concat([]string{"template", "apigw-guardian", directory, "--namespace", namespace, "--values", values}, further)
+	command := exec.Command(helms[helm], args...)
 	command.Stderr = &stderr
 	rendering, err := command.Output()
 	if err != nil {

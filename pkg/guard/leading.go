@@ -52,7 +52,9 @@ func (g *Guard) leadOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
 	}
-	for _, run := range []func(context.Context){g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.drift.Lead, g.prover.Lead} {
+	for _, run := range []func(context.Context){
+		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.drift.Lead, g.prover.Lead,
+	} {
 		if err := manager.Add(ctrlmanager.RunnableFunc(endless(run))); err != nil {
 			return fmt.Errorf("set up the leader: %w", err)
 		}

@@ -5,6 +5,7 @@ package registration
 
 import (
 	"fmt"
+	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,8 +34,12 @@ func DefectOf(live *admissionregistrationv1.ValidatingWebhookConfiguration) (Def
 	case live.DeletionTimestamp != nil:
 		return Missing, name + " is being deleted"
 	}
+	if problem := live.Annotations[guardian.RegistrationProblemAnnotation]; problem != "" && !strings.Contains(problem, Partial) {
+		return "", "" // the guard has found that what rewrites it leaves the protection complete
+	}
 	for _, webhook := range live.Webhooks {
 		switch {
+		case webhook.Name == reachWebhookName:
 		case selects(webhook.NamespaceSelector):
 			return Rewritten, fmt.Sprintf("webhook %q of %s has a namespaceSelector", webhook.Name, name)
 		case selects(webhook.ObjectSelector):
@@ -58,7 +63,7 @@ func Observes(live *admissionregistrationv1.ValidatingWebhookConfiguration) bool
 	}
 	for _, webhook := range live.Webhooks {
 		ignores := webhook.FailurePolicy != nil && *webhook.FailurePolicy == admissionregistrationv1.Ignore
-		if !ignores && webhook.Name != unlocksWebhookName {
+		if !ignores && webhook.Name != unlocksWebhookName && webhook.Name != reachWebhookName {
 			return false
 		}
 	}

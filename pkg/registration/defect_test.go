@@ -29,9 +29,17 @@ func TestDefectOf(t *testing.T) {
 		edit func(*configuration)
 		want Defect
 	}{
-		"in place":                    {func(*configuration) {}, ""},
-		"with another CA":             {func(c *configuration) { c.Webhooks[0].ClientConfig.CABundle = []byte("x") }, ""},
-		"with a label":                {func(c *configuration) { c.Labels["a"] = "b" }, ""},
+		"in place":        {func(*configuration) {}, ""},
+		"with another CA": {func(c *configuration) { c.Webhooks[0].ClientConfig.CABundle = []byte("x") }, ""},
+		"with a label":    {func(c *configuration) { c.Labels["a"] = "b" }, ""},
+		"rewritten, and still complete": {func(c *configuration) {
+			c.Webhooks[0].NamespaceSelector = selector
+			c.Annotations[guardian.RegistrationProblemAnnotation] = "protection is complete"
+		}, ""},
+		"rewritten, and partial": {func(c *configuration) {
+			c.Webhooks[0].NamespaceSelector = selector
+			c.Annotations[guardian.RegistrationProblemAnnotation] = Partial
+		}, Rewritten},
 		"being deleted":               {func(c *configuration) { c.DeletionTimestamp = new(metav1.Now()) }, Missing},
 		"with a namespace selector":   {func(c *configuration) { c.Webhooks[0].NamespaceSelector = selector }, Rewritten},
 		"with an object selector":     {func(c *configuration) { c.Webhooks[1].ObjectSelector = selector }, Rewritten},
@@ -42,7 +50,7 @@ func TestDefectOf(t *testing.T) {
 			c.Annotations[guardian.RevisionAnnotation] = revision(c.Webhooks)
 		}, Rewritten},
 	} {
-		live := Build(set, Options{Endpoint: endpoint, CABundle: []byte("ca"), FailurePolicy: admissionregistrationv1.Fail})
+		live := Build(set, Options{Endpoint: endpoint, CABundle: []byte("ca"), FailurePolicy: admissionregistrationv1.Fail, ProbeNamespace: "guard"})
 		test.edit(live)
 		if got, text := DefectOf(live); got != test.want || (text == "") != (got == "") {
 			t.Errorf("%s: got %q, %q, want %q", name, got, text, test.want)

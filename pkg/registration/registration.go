@@ -90,6 +90,10 @@ type Options struct {
 	Endpoint Endpoint
 	// CABundle holds, in PEM, the CAs that may have issued the guard's certificate.
 	CABundle []byte
+	// ProbeNamespace holds the ConfigMap that Reach writes to; "" for no such webhook.
+	ProbeNamespace string
+	// ReachabilityProblem is the text of the guardian.ReachabilityProblemAnnotation.
+	ReachabilityProblem string
 	// CertificateProblem is the text of the guardian.CertificateProblemAnnotation.
 	CertificateProblem string
 	// RecordsProblem is the text of the guardian.RecordsProblemAnnotation.
@@ -113,9 +117,10 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			Name:   guardian.WebhookConfiguration,
 			Labels: map[string]string{"app.kubernetes.io/name": guardian.Name, "app.kubernetes.io/managed-by": guardian.Name},
 			Annotations: map[string]string{
-				enforcerAnnotation:                    "true",
-				guardian.CertificateProblemAnnotation: options.CertificateProblem,
-				guardian.RecordsProblemAnnotation:     options.RecordsProblem,
+				enforcerAnnotation:                     "true",
+				guardian.CertificateProblemAnnotation:  options.CertificateProblem,
+				guardian.RecordsProblemAnnotation:      options.RecordsProblem,
+				guardian.ReachabilityProblemAnnotation: options.ReachabilityProblem,
 			},
 		},
 	}
@@ -129,6 +134,9 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		}
 	}
 	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
+	if options.ProbeNamespace != "" {
+		configuration.Webhooks = append(configuration.Webhooks, reachWebhook(options))
+	}
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }

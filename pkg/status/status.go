@@ -24,6 +24,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
@@ -300,11 +301,11 @@ func (r *Report) addDenials(ctx context.Context, records Records) {
 	}
 }
 
-// registration is the guard's webhook configuration; nil if it is absent.
-type registration = *admissionregistrationv1.ValidatingWebhookConfiguration
+// webhookConfiguration is the guard's; nil if it is absent.
+type webhookConfiguration = *admissionregistrationv1.ValidatingWebhookConfiguration
 
 // addProtection tries a forbidden write to each resource, all at the same time.
-func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, registered registration, err error) {
+func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, err error) {
 	switch {
 	case err != nil:
 		r.Protection = verify.Unknown
@@ -316,8 +317,18 @@ func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, regist
 			guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
 		return
 	}
+	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
+		r.Protection = verify.Open
+		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
+	}
+	if problem := registered.Annotations[guardian.ReachabilityProblemAnnotation]; problem != "" {
+		r.Protection = verify.Open
+		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
+	}
 	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
-	r.Protection = verify.Worst(all)
+	if r.Protection == "" {
+		r.Protection = verify.Worst(all)
+	}
 	r.Protected = r.Protection == verify.Protected
 	for _, p := range all {
 		if p.State == verify.Protected {
@@ -346,7 +357,7 @@ func (r *Report) addNotes(ctx context.Context, cluster live.Cluster) {
 
 // addRecording creates an audit record as a dry-run, and reads the guard's annotation. If the caller may not create records
 // and the guard reports no problem, Recorded stays unknown.
-func (r *Report) addRecording(ctx context.Context, cluster live.Cluster, registered registration, records Records) {
+func (r *Report) addRecording(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, records Records) {
 	var problems []string
 	if registered != nil && registered.Annotations[guardian.RecordsProblemAnnotation] != "" {
 		problems = append(problems, "the guard does not record denials: "+registered.Annotations[guardian.RecordsProblemAnnotation])
@@ -375,7 +386,7 @@ func mayCreateRecords(ctx context.Context, cluster live.Cluster) bool {
 }
 
 // certificates checks the webhook configuration, and the Certificates that the chart made with cert-manager.
-func certificates(ctx context.Context, cluster live.Cluster, registered registration) Certificates {
+func certificates(ctx context.Context, cluster live.Cluster, registered webhookConfiguration) Certificates {
 	found := Certificates{Problems: []string{}}
 	if registered != nil {
 		found.NotAfter = lastEnd(registered)
@@ -395,7 +406,7 @@ func certificates(ctx context.Context, cluster live.Cluster, registered registra
 }
 
 // lastEnd returns the end of the last CA in the webhook configuration; nil if there is none.
-func lastEnd(registered registration) *time.Time {
+func lastEnd(registered webhookConfiguration) *time.Time {
 	var last *time.Time
 	for _, webhook := range registered.Webhooks {
 		authorities, err := cert.ParseCertsPEM(webhook.ClientConfig.CABundle)

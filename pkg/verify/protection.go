@@ -119,8 +119,9 @@ func Remedy(cause Cause) string {
 	return ""
 }
 
-// parallel is the max number of writes that are tried at the same time. A hung guard keeps each of them for the 5 s of a webhook.
-const parallel = 32
+// parallel is the max number of writes that are tried at the same time, more than there are for the built-in reservation. A hung guard
+// keeps each of them for the 5 s of a webhook.
+const parallel = 64
 
 // Protections tries one forbidden write to each resource, all at the same time. The results are in the order of the resources; one whose
 // write the scope leaves out has none.
@@ -209,6 +210,8 @@ func (v Verifier) diagnose(ctx context.Context, got string, err error) (State, C
 		return Open, Allowed
 	}
 	switch defect, _ := registration.DefectOf(live); {
+	case live != nil && live.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
+		return Open, Unreachable
 	case defect == registration.Missing:
 		return Open, NotRegistered
 	case defect == registration.Rewritten:

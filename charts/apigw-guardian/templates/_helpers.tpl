@@ -1,15 +1,117 @@
-{{- define "guardian.labels" -}}
-app.kubernetes.io/name: apigw-guardian
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- /* Gives every value that is missing or null its default, and refuses those without effect. Each template calls it first: a release
+       that keeps its values of an older chart (helm upgrade --reuse-values) lacks the blocks that came later. */}}
+{{- define "guardian.defaults" -}}
+{{- include "guardian.fill" (dict "into" .Values "from" (.Files.Get "files/values.yaml" | fromYaml)) }}
+{{- include "guardian.check" . }}
 {{- end }}
 
-{{- define "guardian.selector" -}}
-app.kubernetes.io/name: apigw-guardian
+{{- /* Parameters: into, from. A null in one of the blocks $whole removes that field for good. */}}
+{{- define "guardian.fill" -}}
+{{- $whole := list "resources" "nodeSelector" "podSecurityContext" "containerSecurityContext" }}
+{{- range $key, $default := .from }}
+{{- $value := get $.into $key }}
+{{- if or (not (hasKey $.into $key)) (kindIs "invalid" $value) }}
+{{- $_ := set $.into $key $default }}
+{{- else if and (kindIs "map" $default) (kindIs "map" $value) (not (has $key $whole)) }}
+{{- include "guardian.fill" (dict "into" $value "from" $default) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Values that would have no effect with the others. */}}
+{{- define "guardian.check" -}}
+{{- with .Values.certs }}
+{{- if and .secretName (ne .mode "provided") }}
+{{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
+{{- end }}
+{{- if and .issuerRef (ne .mode "cert-manager") }}
+{{- fail (printf "certs.issuerRef has no effect with certs.mode %s: remove it, or set certs.mode to cert-manager" .mode) }}
+{{- end }}
+{{- if and (not .clientAuth.secretName) (or (ne .clientAuth.mode "require") (ne .clientAuth.key "ca.crt")) }}
+{{- fail "certs.clientAuth.mode and certs.clientAuth.key have no effect without certs.clientAuth.secretName: set it, or remove them" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
+{{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
+{{- end }}
+{{- if not (or .Values.crds.enabled .Values.crds.keep) }}
+{{- fail "crds.keep false has no effect with crds.enabled false: remove it, or set crds.enabled to true" }}
+{{- end }}
+{{- end }}
+
+{{- /* A number or a boolean as text; a whole number without an exponent. */}}
+{{- define "guardian.string" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) (. | float64)) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
+{{- /* A map of labels or annotations, with values as text. */}}
+{{- define "guardian.strings" -}}
+{{- $all := dict }}
+{{- range $key, $value := . }}
+{{- $_ := set $all $key (include "guardian.string" $value) }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{- define "guardian.commonLabels" -}}
+{{- include "guardian.strings" .Values.commonLabels }}
+{{- end }}
+
+{{- define "guardian.labels" -}}
+{{- include "guardian.moreLabels" (dict "root" .) }}
+{{- end }}
+
+{{- /* The labels of an object. Parameters: root; labels, a map of the values for this object. */}}
+{{- define "guardian.moreLabels" -}}
+{{- $more := include "guardian.strings" .labels | fromYaml }}
+{{- with .root }}
+{{- $own := dict
+  "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_")
+  "app.kubernetes.io/managed-by" .Release.Service
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+{{- merge $own (include "guardian.instance" . | fromYaml) $more (include "guardian.commonLabels" . | fromYaml) | toYaml }}
+{{- end }}
+{{- end }}
+
+{{- /* What all Pods of the release have in common. */}}
+{{- define "guardian.instance" -}}
+app.kubernetes.io/name: {{ .Values.nameOverride | default "apigw-guardian" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* The labels of a replica, by which the Service and others select it. */}}
+{{- define "guardian.selector" -}}
+{{ include "guardian.instance" . }}
 app.kubernetes.io/component: webhook
+{{- end }}
+
+{{- /* Labels and annotations of a Pod. Parameters: root; labels and annotations, which no value overrides. */}}
+{{- define "guardian.podMetadata" -}}
+{{- $root := .root }}
+{{- /* Opt-outs of Istio (sidecar, ambient), Kuma, Linkerd and Consul: the API server is in no mesh, and a Job with a sidecar does not end. */}}
+{{- $optOutLabels := dict "sidecar.istio.io/inject" "false" "istio.io/dataplane-mode" "none" "kuma.io/sidecar-injection" "disabled" }}
+{{- $optOuts := dict "sidecar.istio.io/inject" "false" "linkerd.io/inject" "disabled" "consul.hashicorp.com/connect-inject" "false" -}}
+labels:
+  {{- merge (deepCopy .labels) (include "guardian.strings" $root.Values.podLabels | fromYaml) (include "guardian.commonLabels" $root | fromYaml) $optOutLabels | toYaml | nindent 2 }}
+annotations:
+  {{- merge (deepCopy .annotations) (include "guardian.strings" $root.Values.podAnnotations | fromYaml) $optOuts | toYaml | nindent 2 }}
+{{- end }}
+
+{{- /* The digest of the reservations, so that a Pod is replaced when they change. */}}
+{{- define "guardian.reservationsDigest" -}}
+{{- with include "guardian.reservations" . }}guardian.apigw.io/reservations: {{ sha256sum . }}{{ else }}{}{{ end }}
+{{- end }}
+
+{{- /* What the Jobs have in common. Parameters: root; deadline, the default of activeDeadlineSeconds, 0 for none. */}}
+{{- define "guardian.job" -}}
+{{- $jobs := .root.Values.jobs -}}
+backoffLimit: {{ kindIs "invalid" $jobs.backoffLimit | ternary (.root.Values.hooks.enabled | ternary 2 6) $jobs.backoffLimit | int }}
+{{- with $jobs.activeDeadlineSeconds | default .deadline }}
+activeDeadlineSeconds: {{ int . }}
+{{- end }}
+{{- if not (kindIs "invalid" $jobs.ttlSecondsAfterFinished) }}
+ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
+{{- end }}
 {{- end }}
 
 {{- /* The webhook configuration is cluster-scoped and has one name, so every object of the chart does too. */}}
@@ -17,20 +119,19 @@ app.kubernetes.io/component: webhook
 
 {{- define "guardian.image" -}}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{- /* Every reserved resource as a JSON list of {group, resource, namespace, name, kind}: the file that the program brings, and
+{{- /* Every reserved resource as a JSON list of {reservation, group, resource, namespace, name, kind}: the file that the program brings, and
        the further reservations. A kind that is not in $regular needs the field resource, its plural. */}}
 {{- define "guardian.reserved" -}}
 {{- $regular := list "ClusterRole" "ClusterRoleBinding" "ConfigMap" "Role" "RoleBinding" "Secret" "ServiceAccount" }}
 {{- $all := list }}
 {{- $builtIn := (.Files.Get "files/apigw-ingress.yaml" | fromYaml).spec }}
-{{- $sets := list }}
-{{- if not (hasKey (.Values.reservations | default dict) "apigw-ingress") }}{{ $sets = append $sets $builtIn }}{{ end }}
-{{- range .Values.reservations }}{{ $sets = append $sets . }}{{ end }}
-{{- range $set := $sets }}
+{{- $sets := deepCopy .Values.reservations }}
+{{- if not (hasKey $sets "apigw-ingress") }}{{ $_ := set $sets "apigw-ingress" $builtIn }}{{ end }}
+{{- range $reservation, $set := $sets }}
 {{- range $set.resources }}
 {{- $manifest := .manifest }}
 {{- $parts := splitList "/" $manifest.apiVersion }}
@@ -41,7 +142,7 @@ app.kubernetes.io/component: webhook
 {{- if not $plural }}
 {{- fail (printf "reservations: the plural of %s %q is unknown: add resource: PLURAL next to its manifest (see kubectl api-resources)" $manifest.kind $manifest.metadata.name) }}
 {{- end }}
-{{- $all = append $all (dict "group" $group "resource" $plural "namespace" ($manifest.metadata.namespace | default "") "name" $manifest.metadata.name "kind" $manifest.kind) }}
+{{- $all = append $all (dict "reservation" $reservation "group" $group "resource" $plural "namespace" ($manifest.metadata.namespace | default "") "name" $manifest.metadata.name "kind" $manifest.kind) }}
 {{- end }}
 {{- end }}
 {{- toJson $all }}
@@ -58,13 +159,18 @@ app.kubernetes.io/component: webhook
 
 {{- /* Grants on each reserved resource by name: a ClusterRole for cluster-scoped resources, a Role in each namespace for the
        others, and their bindings to one ServiceAccount. Parameters: root; role, the name of the roles; account, the
-       ServiceAccount (default: role); annotations; verbs, a list; attacks, to use guardian.attackVerbs instead of verbs;
+       ServiceAccount (default: role); annotations; verbs, a list; reservation, the only one to grant (default: all); attacks, to use guardian.attackVerbs instead of verbs;
        escalates, to add the verbs that grant the reserved roles; clusterRules, more rules of the ClusterRole. */}}
 {{- define "guardian.grants" -}}
 {{- $root := .root }}
-{{- $reserved := include "guardian.reserved" $root | fromJsonArray }}
+{{- $reserved := list }}
 {{- $namespaces := list "" }}
-{{- range $reserved }}{{ $namespaces = append $namespaces .namespace }}{{ end }}
+{{- range include "guardian.reserved" $root | fromJsonArray }}
+{{- if or (not $.reservation) (eq $.reservation .reservation) }}
+{{- $reserved = append $reserved . }}
+{{- $namespaces = append $namespaces .namespace }}
+{{- end }}
+{{- end }}
 {{- range $namespace := $namespaces | uniq }}
 {{- $prefix := empty $namespace | ternary "Cluster" "" }}
 ---
@@ -150,33 +256,47 @@ subjects:
 - {kind: ServiceAccount, namespace: {{ .root.Release.Namespace }}, name: {{ .account }}}
 {{- end }}
 
-{{- /* The security context of every Pod. */}}
+{{- /* The security context of every Pod. OpenShift assigns users and groups itself, and refuses others. */}}
 {{- define "guardian.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
+{{- $context := .Values.podSecurityContext }}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}
+{{- range list "runAsUser" "runAsGroup" }}
+{{- if eq (get $context . | toString) "65532" }}{{ $context = omit $context . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- toYaml $context }}
 {{- end }}
 
 {{- define "guardian.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- toYaml .Values.containerSecurityContext }}
 {{- end }}
 
+{{- /* Where a Pod runs, and what its image needs. Parameters: root; affinity; tolerations, besides those of the values. */}}
 {{- define "guardian.placement" -}}
-{{- with .Values.image.pullSecrets }}
+{{- $values := .root.Values -}}
+{{- with concat ($values.image.pullSecrets | default list) (($values.global).imagePullSecrets | default list) }}
 imagePullSecrets:
 {{- range . }}
-- name: {{ . }}
+- name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 {{- end }}
-{{- with .Values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- include "guardian.strings" . | nindent 2 }}
+{{- end }}
+{{- with concat $values.tolerations (.tolerations | default list) }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Where the Pod of a job runs: affinity to other Pods is for the replicas. Parameters: as guardian.placement. */}}
+{{- define "guardian.jobPlacement" -}}
+{{- include "guardian.placement" (merge (dict "affinity" (pick .root.Values.affinity "nodeAffinity")) .) }}
 {{- end }}
 
 {{- /* The reservations that the program reads from files, as JSON by name: those in the values, and the built-in one if it has
@@ -277,4 +397,14 @@ volumes: {{- . }}
 {{- define "guardian.seconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 }}
 {{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[hms]$" .)) }}
+{{- end }}
+
+{{- /* The ports on which a replica listens, as JSON by name. */}}
+{{- define "guardian.ports" -}}
+{{- $webhook := .Values.webhook | default dict }}
+{{- $ports := dict "webhook" (int ($webhook.port | default 9443)) "probes" (int ($webhook.probesPort | default 8081)) "metrics" (int ($webhook.metricsPort | default 8080)) }}
+{{- if lt (values $ports | uniq | len) 3 }}
+{{- fail "webhook.port, webhook.probesPort and webhook.metricsPort must differ" }}
+{{- end }}
+{{- toJson $ports }}
 {{- end }}

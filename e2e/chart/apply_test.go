@@ -1,0 +1,172 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const record = `
+apiVersion: guardian.apigw.io/v1alpha1
+kind: AuditRecord
+metadata: {name: kept}
+spec: {outcome: Denied, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00Z", lastTime: "2026-11-28T00:00:00Z"}
+`
+
+// The chart without helm: applied twice, changed, and deleted. The guard runs as the account of the chart, outside a Pod.
+func TestKubectlApply(t *testing.T) {
+	const namespace = "plain"
+	createNamespaces(t, namespace)
+	args := []string{"--namespace", namespace, "--set", "hooks.enabled=false"}
+	rendered := renderTo(t, args...)
+	kubectl(t, "apply", "--filename", rendered)
+	requireUnchanged(t, kubectl(t, "apply", "--filename", rendered), 0)
+
+	token := strings.TrimSpace(kubectl(t, "--namespace", namespace, "create", "token", "apigw-guardian"))
+	running, err := cluster.StartGuard(t.Context(), guard, "--token", token, "--namespace", namespace,
+		"--owner-clusterrole", "apigw-guardian", "--leader-elect", "--apply-crds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(running.Stop)
+	kubectl(t, "wait", "--for=create", "crd/auditrecords.guardian.apigw.io", "crd/unlocks.guardian.apigw.io", "--timeout=1m")
+	kubectl(t, "wait", "--for=condition=Established", "crd/auditrecords.guardian.apigw.io", "crd/unlocks.guardian.apigw.io", "--timeout=1m")
+	kubectl(t, "apply", "--filename", writeFile(t, record))
+
+	changed := renderTo(t, append(args, "--set", "authorize.repair=true")...)
+	requireUnchanged(t, kubectl(t, "apply", "--filename", changed), 1) // another Job
+	if jobs := strings.Fields(kubectl(t, "--namespace", namespace, "get", "jobs", "--output=name")); len(jobs) != 2 {
+		t.Errorf("jobs: %q", jobs)
+	}
+	// The CRDs belong to no rendering, so the records stay. The webhook configuration goes with its owner, the ClusterRole.
+	running.Stop()
+	kubectl(t, "delete", "--filename", changed)
+	kubectl(t, "get", "auditrecord", "kept")
+	kubectl(t, "wait", "--for=delete", "validatingwebhookconfiguration/apigw-guardian", "--timeout=1m")
+	kubectl(t, "delete", "auditrecord", "kept")
+}
+
+// For kubectl, hooks are ordinary objects. The uninstall Job must not take the guard down.
+func TestAppliedHooksAreHarmless(t *testing.T) {
+	const namespace = "applied"
+	createNamespaces(t, namespace)
+	rendered := renderTo(t, "--namespace", namespace)
+	kubectl(t, "apply", "--filename", rendered)
+	defer kubectl(t, "delete", "--filename", rendered)
+	if says, err := uninstallAsHook(t, namespace); err == nil || !strings.Contains(says, "--force") {
+		t.Errorf("uninstall: %v, %s", err, says)
+	}
+	if replicas := kubectl(t, "--namespace", namespace, "get", "deployment", "apigw-guardian", "--output=jsonpath={.spec.replicas}"); replicas != "2" {
+		t.Errorf("%s replicas are wanted", replicas)
+	}
+}
+
+// Releases under other names and in other namespaces, one after another, from CRDs that kubectl applied, and from an older chart.
+func TestReleases(t *testing.T) {
+	older := copyChart(t, map[string]string{
+		"values.yaml": "testdata/values-5c1ec7a.yaml", "templates/definitions.yaml": "testdata/definitions-5c1ec7a.yaml",
+	})
+	kubectl(t, "apply", "--filename", filepath.Join(directory, "files", "crds"))
+	kubectl(t, "wait", "--for=condition=Established", "crd/auditrecords.guardian.apigw.io", "--timeout=1m")
+	kubectl(t, "apply", "--filename", writeFile(t, record))
+	for name := range helms {
+		first, second := name+"-first", name+"-second"
+		for _, release := range []string{first, second} {
+			helm(t, name, "install", release, directory, "--namespace", release, "--create-namespace", "--no-hooks")
+			kubectl(t, "--namespace", release, "create", "configmap", "apigw-guardian-replicas")
+			kubectl(t, "apply", "--filename", renderTo(t, "--namespace", release, "--show-only", "templates/uninstall.yaml"))
+			if says, err := uninstallAsHook(t, release); err != nil {
+				t.Errorf("uninstall: %v, %s", err, says)
+			}
+			if left := kubectl(t, "--namespace", release, "get", "configmap", "apigw-guardian-replicas", "--ignore-not-found"); left != "" {
+				t.Errorf("uninstall leaves %s", left)
+			}
+			kubectl(t, "delete", "--filename", renderTo(t, "--namespace", release, "--show-only", "templates/uninstall.yaml"))
+			helm(t, name, "uninstall", release, "--namespace", release, "--no-hooks", "--wait")
+		}
+		// A chart before this one had the CRD as an object of the release.
+		kubectl(t, "get", "auditrecord", "kept")
+		third := name + "-third"
+		helm(t, name, "install", third, older, "--namespace", third, "--create-namespace", "--no-hooks", "--take-ownership")
+		for _, values := range []string{"--reuse-values", "--reset-then-reuse-values"} {
+			helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", values, "--set", "mode=observe")
+			kubectl(t, "get", "auditrecord", "kept")
+		}
+		helm(t, name, "uninstall", third, "--namespace", third, "--no-hooks", "--wait")
+		kubectl(t, "get", "auditrecord", "kept")
+	}
+	kubectl(t, "delete", "auditrecord", "kept")
+}
+
+// uninstallAsHook runs what the uninstall Job runs, as its account.
+func uninstallAsHook(t *testing.T, namespace string) (says string, err error) {
+	t.Helper()
+	token := strings.TrimSpace(kubectl(t, "--namespace", namespace, "create", "token", "apigw-guardian-uninstall"))
+	output, err := exec.Command(guard, "uninstall", "--deployment", namespace+"/apigw-guardian",
+		"--kubeconfig", cluster.Kubeconfig(), "--token", token).CombinedOutput()
+	return string(output), err
+}
+
+// requireUnchanged wants `kubectl apply` to create so many objects, and to change no other.
+func requireUnchanged(t *testing.T, says string, created int) {
+	t.Helper()
+	got := 0
+	for line := range strings.Lines(says) {
+		switch {
+		case strings.HasSuffix(line, " created\n"):
+			got++
+		case strings.HasPrefix(line, "poddisruptionbudget.policy/"): // kubectl replaces its selector by the same one
+		case !strings.HasSuffix(line, " unchanged\n"):
+			t.Error(line)
+		}
+	}
+	if got != created {
+		t.Errorf("%d objects were created, want %d:\n%s", got, created, says)
+	}
+}
+
+func renderTo(t *testing.T, further ...string) string {
+	t.Helper()
+	return writeFile(t, string(template(t, "helm", directory, further...)))
+}
+
+func writeFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "objects.yaml")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	says, diagnostics, err := cluster.Kubectl(t.Context(), args...)
+	if err != nil {
+		t.Fatalf("kubectl %q: %v\n%s", args, err, diagnostics)
+	}
+	return says
+}
+
+func helm(t *testing.T, name string, args ...string) {
+	t.Helper()
+	output, err := exec.Command(helms[name], append(args, "--kubeconfig", cluster.Kubeconfig())...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, output)
+	}
+}
+
+func stderrOf(err error) string {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(exit.Stderr)
+	}
+	return fmt.Sprint(err)
+}

@@ -1,0 +1,107 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
+)
+
+// definitionsResource is the kind of a CustomResourceDefinition.
+var definitionsResource = schema.GroupVersionResource{
+	Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+}
+
+// selectableFieldsSince is the first API server that knows the field: server-side apply of it fails before.
+// https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#crd-selectable-fields
+var selectableFieldsSince = version.MustParseGeneric("1.30.0")
+
+// applyDefinitions applies the CustomResourceDefinitions of the guard, until the API server has stored each once. They belong to no
+// release, so that neither helm nor a deletion of the rendered chart takes the audit records along, and no other release is in the way.
+func (g *Guard) applyDefinitions(ctx context.Context) {
+	if !g.options.ApplyCRDs {
+		return
+	}
+	client, err := dynamic.NewForConfig(g.config)
+	if err != nil {
+		g.options.Log.Error("failed to make a client of definitions", slog.Any("err", err))
+		return
+	}
+	_ = wait.PollUntilContextCancel(ctx, checkInterval, true, func(ctx context.Context) (bool, error) {
+		err := g.applyEachDefinition(ctx, client.Resource(definitionsResource))
+		if err != nil {
+			g.options.Log.Error("failed to apply the definitions of audit records and unlocks", slog.Any("err", err))
+		}
+		return err == nil, nil
+	})
+}
+
+func (g *Guard) applyEachDefinition(ctx context.Context, client dynamic.ResourceInterface) error {
+	server, err := g.client.Discovery().ServerVersion()
+	if err != nil {
+		return fmt.Errorf("ask for the API server's version: %w", err)
+	}
+	current, err := version.ParseGeneric(server.GitVersion)
+	if err != nil {
+		return fmt.Errorf("read the API server's version: %w", err)
+	}
+	definitions, err := definitionsFor(current)
+	if err != nil {
+		return err
+	}
+	for _, definition := range definitions {
+		options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
+		if _, err := client.Apply(ctx, definition.GetName(), definition, options); err != nil {
+			return fmt.Errorf("apply customresourcedefinition %q: %w", definition.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// definitionsFor returns the CustomResourceDefinitions as an API server of this version takes them.
+func definitionsFor(server *version.Version) ([]*unstructured.Unstructured, error) {
+	paths, err := fs.Glob(crds.Files(), "*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var all []*unstructured.Unstructured
+	for _, path := range paths {
+		data, err := fs.ReadFile(crds.Files(), path)
+		if err != nil {
+			return nil, err
+		}
+		definition := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(data, definition); err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		definition.SetLabels(map[string]string{"app.kubernetes.io/name": guardian.Name}) // as the chart does, or helm finds a conflict
+		versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		for _, each := range versions {
+			if fields, isMap := each.(map[string]any); isMap && server.LessThan(selectableFieldsSince) {
+				delete(fields, "selectableFields")
+			}
+		}
+		if err := unstructured.SetNestedSlice(definition.Object, versions, "spec", "versions"); err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		all = append(all, definition)
+	}
+	return all, nil
+}
