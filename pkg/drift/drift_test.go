@@ -344,8 +344,12 @@ func TestTheProverTellsAChangeOnce(t *testing.T) {
 	}
 	last := ""
 	for _, states := range [][]verify.State{
-		{verify.Protected, verify.Protected}, {verify.Protected, verify.Open}, {verify.Protected, verify.Open}, {verify.Locked, verify.Open},
-		{verify.Protected, verify.Observed}, {verify.Protected, verify.Protected},
+		{verify.Protected, verify.Protected},
+		{verify.Protected, verify.Open},
+		{verify.Protected, verify.Open},
+		{verify.Locked, verify.Open},
+		{verify.Protected, verify.Observed},
+		{verify.Protected, verify.Protected},
 	} {
 		last = p.tell([]verify.Protection{{Resource: "a", State: states[0]}, {Resource: "b", State: states[1], Cause: "c"}}, last)
 	}
@@ -354,5 +358,50 @@ func TestTheProverTellsAChangeOnce(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(p.protected.WithLabelValues("b")); got != 1 {
 		t.Errorf("the metric is %v", got)
+	}
+}
+
+// Replicas have clocks that differ, so a running one does not read the times of the others.
+func TestTheLedgerFindsGaps(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 28, 8, 0, 0, 0, time.UTC)
+	ago := func(seconds int) time.Time { return now.Add(-time.Duration(seconds) * time.Second) }
+	for name, test := range map[string]struct {
+		decided, noted, stored time.Time
+		want                   time.Time
+	}{
+		"the first note ever":                         {},
+		"the first note of a replica, others note":    {stored: ago(3)},
+		"the first note after all were away":          {stored: ago(60), want: ago(60)},
+		"this replica noted lately":                   {decided: ago(3), noted: ago(3), stored: ago(3)},
+		"nobody noted for a minute":                   {decided: ago(60), noted: ago(60), stored: ago(60), want: ago(60)},
+		"another one noted, with a slow clock":        {decided: ago(60), noted: ago(60), stored: ago(300)},
+		"another one noted, with a fast clock":        {decided: ago(60), noted: ago(60), stored: ago(-300)},
+		"another one noted just before, a slow clock": {decided: ago(3), noted: ago(3), stored: ago(300)},
+	} {
+		l := &Ledger{decided: test.decided, noted: test.noted}
+		got := l.gap(State{Decided: test.stored}, now)
+		if (got == nil) != test.want.IsZero() || got != nil && !got.From.Time.Equal(test.want) {
+			t.Errorf("%s: got %+v, want %s", name, got, test.want)
+		}
+	}
+}
+
+func TestAnotherWriterThanThatOfTheFightIsRestored(t *testing.T) {
+	t.Parallel()
+	w, s := newWatcher(t, func(*Options) {})
+	s.fight.rounds = map[string]int{"editor": maxRounds}
+	for range 2 {
+		s.finding.Held = ""
+		if _, err := w.hold(t.Context(), s); err != nil || !s.fight.isOver {
+			t.Fatalf("the fight is not over: %v", err)
+		}
+	}
+	s.finding.Manager, s.finding.Held = "other", ""
+	if _, err := w.hold(t.Context(), s); err != nil || s.fight.isOver || s.finding.Held != "" {
+		t.Errorf("held %q, %v", s.finding.Held, err)
+	}
+	if got := testutil.ToFloat64(w.heals.WithLabelValues(stopped)); got != 1 {
+		t.Errorf("stopped %v times", got)
 	}
 }

@@ -52,8 +52,9 @@ type fight struct {
 	failures int
 	// last is when the leader made the last attempt.
 	last time.Time
-	// isOver says that the leader has stopped.
-	isOver bool
+	// isOver says that the leader has stopped, because of the current writer. counted is the writer for which the metric counts that.
+	isOver  bool
+	counted *string
 }
 
 // rest forgets the fight if nothing happened for long enough.
@@ -79,6 +80,7 @@ func (f *fight) pause(now time.Time) time.Duration {
 // event.
 func (w *Watcher) hold(ctx context.Context, s *subject) (again time.Duration, err error) {
 	f, now := s.finding, time.Now()
+	s.fight.isOver = false
 	again, err = w.holdForUnlocks(ctx, s, now)
 	if err != nil || f.Held != "" {
 		return again, err
@@ -98,10 +100,11 @@ func (w *Watcher) hold(ctx context.Context, s *subject) (again time.Duration, er
 		f.Held = "another version of this program, or a client with its name, has applied it"
 		return time.Until(f.At.Add(otherVersion)) + time.Second, nil
 	case s.fight.rounds[f.Manager] >= maxRounds:
-		if !s.fight.isOver {
+		s.fight.isOver = true
+		if s.fight.counted == nil || *s.fight.counted != f.Manager {
+			s.fight.counted = new(f.Manager)
 			w.heals.WithLabelValues(stopped).Inc()
 		}
-		s.fight.isOver = true
 		f.Held = fmt.Sprintf("%s has changed it again after each of %d repairs: stop that client, and restore it: %s",
 			f.by(), maxRounds, repairCommand)
 	}

@@ -36,6 +36,8 @@ type Ledger struct {
 	mu sync.Mutex
 	// decided is when this replica last saw that the guard decides; zero before that.
 	decided time.Time
+	// noted is what it wrote then. Another replica may write another time by another clock, so only the first note reads that time.
+	noted time.Time
 	// missed is a gap that is not noted yet.
 	missed *Span
 }
@@ -93,12 +95,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	l.mu.Lock()
-	missed := l.missed
-	l.mu.Unlock()
-	if !state.Decided.IsZero() && now.Sub(state.Decided) > gapTolerance {
-		missed = join(missed, &Span{From: metav1.NewTime(state.Decided), To: metav1.NewTime(now)})
-	}
+	missed := join(l.pending(), l.gap(state, now))
 	values, version := map[string]*string{decidedKey: new(now.UTC().Format(time.RFC3339))}, ""
 	if missed != nil {
 		values[gapKey], version = encoded(join(state.Gap, missed)), state.version
@@ -108,9 +105,32 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.decided = now
+	l.decided, l.noted = now, now.Truncate(time.Second)
 	if l.missed != nil && missed != nil && !missed.To.Before(&l.missed.To) {
 		l.missed = nil
 	}
 	return true, nil
+}
+
+func (l *Ledger) pending() *Span {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.missed
+}
+
+// gap returns the time since the last note of any replica, if it is a gap.
+func (l *Ledger) gap(state State, now time.Time) *Span {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := l.decided
+	switch {
+	case last.IsZero():
+		last = state.Decided
+	case !state.Decided.Equal(l.noted): // another replica has noted something since
+		return nil
+	}
+	if last.IsZero() || now.Sub(last) <= gapTolerance {
+		return nil
+	}
+	return &Span{From: metav1.NewTime(last), To: metav1.NewTime(now)}
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
@@ -74,6 +75,9 @@ func (p *Prover) Lead(ctx context.Context) {
 	}, p.options.Interval)
 }
 
+// maxNote is less than the API server accepts in an Event: 1024 bytes.
+const maxNote = 1000
+
 // tell sets the metric, and announces a result that differs from the last one, which it returns.
 func (p *Prover) tell(results []verify.Protection, said string) string {
 	var reasons []string
@@ -89,16 +93,16 @@ func (p *Prover) tell(results []verify.Protection, said string) string {
 			reasons = append(reasons, result.String())
 		}
 	}
-	text := strings.Join(lines, "\n")
+	now := strings.Join(lines, "\n")
 	switch {
-	case text == said:
+	case now == said:
 	case len(reasons) > 0:
 		p.options.Log.Warn("the guard does not protect the reserved resources", slog.String("state", string(verify.Worst(results))),
 			slog.String("reason", strings.Join(reasons, ". ")))
-		p.options.Announce("NotProtected", strings.Join(reasons, ". "))
+		p.options.Announce("NotProtected", text.Printable(strings.Join(reasons, ". "), maxNote))
 	case strings.Contains(said, "\n"):
 		p.options.Log.Info("the guard protects the reserved resources again")
 		p.options.Announce("ProtectedAgain", "The guard denies forbidden writes to the reserved resources again.")
 	}
-	return text
+	return now
 }

@@ -29,14 +29,16 @@ func TestLastWriter(t *testing.T) {
 	}{
 		"the owner of a list that is atomic": {
 			[]metav1.ManagedFieldsEntry{entry("editor", 2, update, `{"f:rules":{}}`), entry("labeller", 3, update, `{"f:metadata":{"f:labels":{"f:a":{}}}}`)},
-			[]string{"rules[2].verbs"}, "editor",
+			[]string{"rules[2].verbs"},
+			"editor",
 		},
 		"the owner of a label with a prefix": {
 			[]metav1.ManagedFieldsEntry{
 				ours, entry("labeller", 2, update, `{"f:metadata":{"f:labels":{".":{},"f:example.com/a":{}}}}`),
 				entry("annotator", 3, update, `{"f:metadata":{"f:annotations":{".":{},"f:example.com/a":{}}}}`),
 			},
-			[]string{"metadata.labels[example.com/a]"}, "labeller",
+			[]string{"metadata.labels[example.com/a]"},
+			"labeller",
 		},
 		"the later of two owners": {
 			[]metav1.ManagedFieldsEntry{entry("late", 5, update, `{"f:rules":{}}`), ours}, []string{"rules"}, "late",
@@ -46,11 +48,13 @@ func TestLastWriter(t *testing.T) {
 		},
 		"the owner of an element of a list": {
 			[]metav1.ManagedFieldsEntry{ours, entry("editor", 2, update, `{"f:secrets":{"k:{\"name\":\"x\"}":{".":{},"f:name":{}}}}`)},
-			[]string{"secrets[0].name"}, "editor",
+			[]string{"secrets[0].name"},
+			"editor",
 		},
 		"the last other one, of a field that was removed": {
 			[]metav1.ManagedFieldsEntry{ours, entry("a", 2, update, `{"f:data":{}}`), entry("b", 3, update, `{"f:type":{}}`)},
-			[]string{"metadata.labels"}, "b",
+			[]string{"metadata.labels"},
+			"b",
 		},
 		"nobody, if only this program wrote":  {[]metav1.ManagedFieldsEntry{ours}, []string{"metadata.labels"}, ""},
 		"nobody, without entries":             {nil, []string{"rules"}, ""},

@@ -42,8 +42,9 @@ func NewEvents(recorder events.EventRecorder, set *reserved.Set) *Events {
 	return &Events{recorder: recorder, set: set, limit: rate.NewLimiter(rate.Every(eventInterval), eventBurst)}
 }
 
-// Announce creates an Event for a stored record of a denial, of tampering, of drift or of a gap. The Event is in the namespace of the record's object,
-// or in "default" for a cluster-scoped object. It does not wait for the API server. In a flood, most records have no Event.
+// Announce creates an Event for a stored record of a denial, of tampering, of drift or of a gap. The Event is in the namespace of the
+// record's object, or in "default" for a cluster-scoped object. It does not wait for the API server. In a flood, most records have no
+// Event.
 func (e *Events) Announce(record *v1alpha1.AuditRecord) {
 	spec := &record.Spec
 	var object *corev1.ObjectReference
