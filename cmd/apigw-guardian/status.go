@@ -154,8 +154,12 @@ func printGap(p *printer, gap *drift.Gap) {
 	if gap == nil {
 		return
 	}
-	p.line(fmt.Sprintf("Not decided from %s to %s: %d changes", gap.From.UTC().Format(time.RFC3339), gap.To.UTC().Format(time.RFC3339),
-		len(gap.Changes)))
+	how := "writes were refused"
+	if gap.Defect != "" {
+		how = "writes passed"
+	}
+	p.line(fmt.Sprintf("Not decided from %s to %s: %s, %d changes", gap.From.UTC().Format(time.RFC3339),
+		gap.To.UTC().Format(time.RFC3339), how, len(gap.Changes)))
 	for _, change := range gap.Changes {
 		p.line("  " + text.Printable(change.Sentence(), maxNote))
 	}

@@ -144,8 +144,8 @@ func requireChanges(t *testing.T, world *scenario.World, round []tampering, bega
 			return isOwned || f.Manager == "" && (object == world.Account || change.name == "the subjects taken away"), report.Gap
 		})
 	}
-	if found := records(t, v1alpha1.Gap, nil, began); len(found) == 0 {
-		t.Error("no record of the gap")
+	if found := records(t, v1alpha1.Gap, nil, began); len(found) == 0 || state(t).Report.Gap.Defect == "" {
+		t.Errorf("%d records of the gap %+v, in which writes passed", len(found), state(t).Report.Gap)
 	}
 }
 
@@ -180,6 +180,25 @@ func TestTheWatchFindsWritesPastTheWebhook(t *testing.T) {
 	}
 	tamper(t, world, scenario.Delete(world.Account)) // the control plane deletes the token with it
 	harness.Eventually(t, "account and token are back", inSync(t, world, world.Objects()...))
+}
+
+// A guard that is killed leaves its webhook configuration: the API server refuses writes meanwhile, and the gap says so.
+func TestAGapWithoutAWrite(t *testing.T) {
+	world, guard := start(t, drift.Heal)
+	awaitDecision(t)
+	guard.Kill()
+	awaitGap()
+	startGuard(t, drift.Heal)
+	harness.Eventually(t, "the gap is reported", func() (bool, any) {
+		report := state(t).Report
+		return report != nil && report.Gap != nil && report.Gap.Defect == "" && len(report.Gap.Changes) == 0, report
+	})
+	if ran := harness.Run(t, "status"); ran.Code != 0 || !strings.Contains(ran.Stdout, "writes were refused") {
+		t.Errorf("exit code %d: %s", ran.Code, ran.Output())
+	}
+	if ok, last := inSync(t, world, world.Objects()...)(); !ok {
+		t.Error(last)
+	}
 }
 
 // A token Secret that was deleted while its account lives is not created again: that would revive the deleted token.

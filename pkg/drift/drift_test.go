@@ -327,6 +327,9 @@ func TestJoin(t *testing.T) {
 	if got := join(a, b); !got.From.Equal(&a.From) || !got.To.Equal(&b.To) {
 		t.Errorf("got %+v", got)
 	}
+	if got := join(a, &Span{From: b.From, To: b.To, Defect: "x"}); got.Defect != "x" {
+		t.Errorf("got %+v", got)
+	}
 	if join(nil, b) != b || join(a, nil) != a || join(nil, nil) != nil {
 		t.Error("a span joined with none is not itself")
 	}

@@ -4,11 +4,13 @@
 package drift
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
@@ -40,10 +42,13 @@ type Ledger struct {
 	noted time.Time
 	// missed is a gap that is not noted yet.
 	missed *Span
+	// defect is what the last looks found to let writes pass; "" since the guard decides.
+	defect string
 }
 
 // Run notes until ctx ends.
 func (l *Ledger) Run(ctx context.Context) {
+	l.lookBefore(ctx)
 	select {
 	case <-l.Ready:
 	case <-ctx.Done():
@@ -72,12 +77,32 @@ func (l *Ledger) Run(ctx context.Context) {
 	}
 }
 
+// lookBefore looks before this guard can have registered.
+func (l *Ledger) lookBefore(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, noteTimeout)
+	defer cancel()
+	if configuration, err := l.Cluster.WebhookConfiguration(bounded); err == nil {
+		l.find(configuration)
+	}
+}
+
+// find returns what lets writes pass, and remembers it.
+func (l *Ledger) find(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) registration.Defect {
+	defect, text := registration.DefectOf(configuration)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.defect = cmp.Or(text, l.defect)
+	return defect
+}
+
 // Missed notes that the webhook configuration was away, or had been edited, since this replica last saw it in place.
 func (l *Ledger) Missed(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.decided.IsZero() {
-		l.missed = join(l.missed, &Span{From: metav1.NewTime(l.decided), To: metav1.NewTime(now)})
+		l.missed = join(l.missed, &Span{
+			From: metav1.NewTime(l.decided), To: metav1.NewTime(now), Defect: "another client had changed or deleted the webhook configuration",
+		})
 	}
 }
 
@@ -87,7 +112,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if defect, _ := registration.DefectOf(configuration); defect != "" {
+	if l.find(configuration) != "" {
 		return false, nil
 	}
 	now := time.Now()
@@ -105,7 +130,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.decided, l.noted = now, now.Truncate(time.Second)
+	l.decided, l.noted, l.defect = now, now.Truncate(time.Second), ""
 	if l.missed != nil && missed != nil && !missed.To.Before(&l.missed.To) {
 		l.missed = nil
 	}
@@ -132,5 +157,5 @@ func (l *Ledger) gap(state State, now time.Time) *Span {
 	if last.IsZero() || now.Sub(last) <= gapTolerance {
 		return nil
 	}
-	return &Span{From: metav1.NewTime(last), To: metav1.NewTime(now)}
+	return &Span{From: metav1.NewTime(last), To: metav1.NewTime(now), Defect: l.defect}
 }

@@ -6,6 +6,7 @@
 package drift
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,6 +49,8 @@ type State struct {
 type Span struct {
 	From metav1.Time `json:"from"`
 	To   metav1.Time `json:"to"`
+	// Defect says what let writes pass; empty if the webhook configuration was in place, so that the API server refused them.
+	Defect string `json:"defect,omitempty"`
 }
 
 // join returns the span from the earlier start to the later end. Either may be nil.
@@ -65,6 +68,7 @@ func join(a, b *Span) *Span {
 	if joined.To.Before(&b.To) {
 		joined.To = b.To
 	}
+	joined.Defect = cmp.Or(joined.Defect, b.Defect)
 	return &joined
 }
 

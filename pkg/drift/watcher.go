@@ -458,7 +458,12 @@ func (g *Gap) period() string {
 
 // Sentence says from when to when the guard did not decide, and what changed meanwhile.
 func (g *Gap) Sentence() string {
-	text := "The guard did not decide from " + g.period() + "."
+	text := "The guard did not decide from " + g.period() + ". "
+	if g.Defect == "" {
+		text += "The webhook configuration was in place, so the API server refused writes to the reserved resources."
+	} else {
+		text += "Writes passed: " + g.Defect + "."
+	}
 	if len(g.Changes) == 0 {
 		return text + " No reserved resource changed."
 	}
