@@ -43,6 +43,8 @@ const outcomes = {
   WouldDeny: "Would deny",
   Unguarded: "Unguarded",
   Tampered: "Tampered",
+  Drift: "Drift",
+  Gap: "Gap",
   Unlocked: "Unlocked",
   Exempted: "Exempted",
   Restored: "Restored",
