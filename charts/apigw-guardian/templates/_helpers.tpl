@@ -160,7 +160,7 @@ ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
 {{- /* Grants on each reserved resource by name: a ClusterRole for cluster-scoped resources, a Role in each namespace for the
        others, and their bindings to one ServiceAccount. Parameters: root; role, the name of the roles; account, the
        ServiceAccount (default: role); annotations; verbs, a list; reservation, the only one to grant (default: all); attacks, to use guardian.attackVerbs instead of verbs;
-       escalates, to add the verbs that grant the reserved roles; clusterRules, more rules of the ClusterRole. */}}
+       escalates, to add the verbs that grant the reserved roles; mints, to add tokens of the ServiceAccounts; clusterRules, more rules of the ClusterRole. */}}
 {{- define "guardian.grants" -}}
 {{- $root := .root }}
 {{- $reserved := list }}
@@ -195,6 +195,12 @@ rules:
   resources: [{{ .resource }}]
   resourceNames: [{{ .name | quote }}]
   verbs: {{ toJson $verbs }}
+{{- if and $.mints (eq .kind "ServiceAccount") }}
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  resourceNames: [{{ .name | quote }}]
+  verbs: [create]
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and $.clusterRules (empty $namespace) }}
