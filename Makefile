@@ -80,7 +80,10 @@ build: require-go ## Build bin/apigw-guardian
 	@$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' \
 		-o $(BIN)/apigw-guardian ./cmd/apigw-guardian
 
-# The longest packages come first.
+# The longest packages come first. The packages in `long` have no short form: only make e2e runs them.
+long     := ./e2e/certs ./e2e/retire
+packages = ./e2e/recording ./e2e/review ./e2e $$($(GO) list ./... | grep -vE '($(subst $(space),|,$(long:.%=%)))$$')
+
 .PHONY: test
 test: require-go ## Run the unit tests, and the end-to-end tests on a real API server
 ifdef RACE
@@ -98,7 +101,7 @@ else
 	@$(unittest-chart)
 	@$(build-e2e)
 	$(say) 'go test ./... (with e2e/auditweb and e2e/matchconditions, modules of their own)'
-	@$(gotest) -with=e2e/auditweb -with=e2e/matchconditions $(test-flags) -- ./e2e/recording ./e2e/certs ./e2e/review ./e2e ./...
+	@$(gotest) -with=e2e/auditweb -with=e2e/matchconditions $(test-flags) -- $(packages)
 endif
 
 # A part of `test`, for work on the chart.
@@ -108,12 +111,15 @@ chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run
 	$(say) 'go test ./e2e/chart'
 	@$(gotest) -count=1 $(TEST_ARGS) -- ./e2e/chart
 
-# As root on Linux only, with the Debian packages of e2e/node/packages.txt.
-.PHONY: e2e
-e2e: require-go ## Run the long tests, and install the chart on a real node: needs root and e2e/node/packages.txt
+.PHONY: long
+long: require-go ## Run the tests of certificates and retiring, and others with floods, outages and lifetimes of full length
 	@$(build-e2e)
 	$(say) 'go test with all denials and records, long outages and long lifetimes'
-	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording ./e2e/certs ./e2e/retire ./certs
+	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./e2e/unlock ./certs
+
+# As root on Linux only, with the Debian packages of e2e/node/packages.txt.
+.PHONY: e2e
+e2e: long ## Run the long tests, and install the chart on a real node: needs root and e2e/node/packages.txt
 	$(say) 'go test ./e2e/node ./e2e/install'
 	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
 

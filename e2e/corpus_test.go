@@ -17,6 +17,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // answers returns what the corpus says that the guard answers to each scenario.
@@ -101,8 +103,15 @@ func requireAnswer(t *testing.T, answer scenario.Answer, want *admissionv1.Admis
 	}
 	_, message, _ := strings.Cut(status.Message, " denied the request: ")
 	sentence, hint, _ := strings.Cut(message, "\n")
-	if want.AuditAnnotations["reason"] != "TokenMint" && sentence != want.Result.Message {
+	if want.AuditAnnotations["reason"] != "TokenMint" && policy.SentenceOf(sentence) != policy.SentenceOf(want.Result.Message) {
 		t.Errorf("message: got %q, want %q", sentence, want.Result.Message)
+	}
+	annotations := guardAnnotations(t, answer)
+	if record := annotations["record"]; record == "" || !strings.HasSuffix(sentence, "record "+record+"]") {
+		t.Errorf("message %q does not end in the record %q", sentence, record)
+	}
+	if namespace := v1alpha1.ParseObjectReference(annotations["resource"]).Namespace; !strings.Contains(sentence, "[namespace "+namespace) && namespace != "" {
+		t.Errorf("message %q does not name the namespace", sentence)
 	}
 	if isReserved := want.AuditAnnotations["resource"] != ""; strings.Contains(hint, "apigw-guardian unlock --reason ") != isReserved {
 		t.Errorf("the second line is %q, want a command: %t", hint, isReserved)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -26,7 +25,7 @@ import (
 func newAudit(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Review the denied requests",
+		Short: "Review denied requests, and those allowed with a record",
 		Long: `audit reads the records of writes to reserved resources that the guard denied, or allowed with a record. It uses your
 permissions.`,
 		Example: `  apigw-guardian audit list --since 24h
@@ -47,8 +46,9 @@ permissions.`,
 	return cmd
 }
 
-func (f *sharedFlags) records() (*store.Store, error) {
-	config, err := f.restConfig()
+// records connects to the records of a cluster, which must answer in time.
+func (f *sharedFlags) records(ctx context.Context) (*store.Store, error) {
+	config, err := f.contactedConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,28 +61,43 @@ type filterFlags struct {
 	audit.Filter
 }
 
-func (f *filterFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d) or an RFC 3339 time")
-	flags.StringVar(&f.until, "until", "", "only writes before then: an age or an RFC 3339 time")
-	flags.StringVar(&f.User, "user", "", "only users whose name contains this")
-	flags.StringVar(&f.Resource, "resource", "", "only resources whose type, namespace or name contains this")
+func (f *filterFlags) addTo(cmd *cobra.Command, shared *sharedFlags) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d, 1w), a date or a time")
+	flags.StringVar(&f.until, "until", "", "only writes before then: an age, a date or a time")
+	flags.StringVar(&f.User, "by-user", "", "only users whose name, or extra, contains this")
+	flags.StringVar(&f.Resource, "resource", "", "only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
 	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
+	complete(cmd, "operation", texts(reserved.Operations())...)
+	complete(cmd, "outcome", texts(v1alpha1.Outcomes())...)
+	complete(cmd, "reason", reasons()...)
+	complete(cmd, "since", "1h", "24h", "7d", "1w", "30d")
+	completeFrom(cmd, shared, "by-user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
+	completeFrom(cmd, shared, "resource", func(r *v1alpha1.AuditRecord) string { return r.Spec.Resource })
 }
 
 func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
-	if err := f.check(time.Now()); err != nil {
+	if err := f.complete(ctx, shared); err != nil {
 		return nil, err
 	}
-	store, err := shared.records()
+	store, err := shared.records(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return store.List(ctx, f.Filter)
 }
 
-// check completes the filter. The error wraps errUsage.
+// complete reads the flags into the filter. The error wraps errUsage for a wrong value.
+func (f *filterFlags) complete(ctx context.Context, shared *sharedFlags) error {
+	if err := f.check(time.Now()); err != nil {
+		return err
+	}
+	return findResource(ctx, shared, &f.Filter)
+}
+
+// check completes all of the filter but the resource. The error wraps errUsage.
 func (f *filterFlags) check(now time.Time) (err error) {
 	if f.Since, err = moment("--since", f.since, now); err != nil {
 		return err
@@ -90,8 +105,8 @@ func (f *filterFlags) check(now time.Time) (err error) {
 	if f.Until, err = moment("--until", f.until, now); err != nil {
 		return err
 	}
-	if !f.Until.IsZero() && f.Since.After(f.Until) {
-		return fmt.Errorf("%w: --since %s is after --until %s: no time is in between", errUsage, f.since, f.until)
+	if !f.Until.IsZero() && !f.Since.Before(f.Until) {
+		return fmt.Errorf("%w: --since %s is not before --until %s: no time is in between", errUsage, f.since, f.until)
 	}
 	for _, word := range []struct {
 		flag, text string
@@ -109,17 +124,19 @@ func (f *filterFlags) check(now time.Time) (err error) {
 	return nil
 }
 
-// moment reads an age, such as 24h or 7d, or an RFC 3339 time. It returns the zero time for "".
+// moment reads an age, such as 24h or 1w, an RFC 3339 time, or a date or time of the time zone of now. It returns the zero time for "".
 func moment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return at, nil
+	for _, layout := range []string{time.RFC3339, time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
+		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
+			return at, nil
+		}
 	}
 	age, err := model.ParseDuration(text)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%w: %s %q: must be a duration (30m, 24h, 7d, 1d12h) or a time such as 2026-11-25T08:20:00Z",
+		return time.Time{}, fmt.Errorf("%w: %s %q: must be a duration (30m, 24h, 7d, 1w), a date (2026-11-25) or a time (2026-11-25T08:20:00Z)",
 			errUsage, flag, text)
 	}
 	return now.Add(-time.Duration(age)), nil
@@ -142,8 +159,8 @@ func texts[T ~string](list []T) []string {
 // sayNone writes that there is no record. The output stays empty for scripts.
 func (f *filterFlags) sayNone(stderr io.Writer) {
 	if f.Filter == (audit.Filter{}) {
-		say(stderr, "No denials are recorded.")
+		say(stderr, "No request is recorded.")
 		return
 	}
-	say(stderr, "No denials fit the filter.")
+	say(stderr, "No record fits the filter.")
 }

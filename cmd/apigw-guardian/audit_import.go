@@ -66,7 +66,7 @@ func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, file
 	if err != nil {
 		return err
 	}
-	store, err := shared.records()
+	store, err := shared.records(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -171,6 +171,7 @@ func printImport(p *printer, result *importResult) {
 		{"denied", writes.Denied},
 		{"allowed, with a record", writes.LetThrough},
 		{"allowed, without a record", writes.Passed},
+		{"allowed by the guard, refused by the API server", writes.Refused},
 		{"made without asking the guard", writes.Unguarded},
 		{"refused because the guard did not answer", writes.Failed},
 		{"dry runs, without a record", writes.DryRuns},

@@ -6,10 +6,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
@@ -19,27 +19,31 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 )
 
-// recordList is the result of audit list, as JSON and YAML.
+// recordList is the result of audit list, as JSON and YAML: what kubectl get prints.
 type recordList struct {
-	Items []v1alpha1.AuditRecord `json:"items"`
+	metav1.TypeMeta
+	Metadata metav1.ListMeta        `json:"metadata"`
+	Items    []v1alpha1.AuditRecord `json:"items"`
 }
 
 type listing struct {
 	filterFlags
 	output outputFlag
 	limit  int
+	origin export.Origin
 	watch  bool
 }
 
 func newAuditList(shared *sharedFlags) *cobra.Command {
-	list := &listing{output: outputFlag{more: []string{formatWide, formatCSV}}}
+	list := &listing{output: outputFlag{more: []string{formatWide, formatCSV, formatName}}}
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the denied requests, newest first",
+		Short: "List denied requests, and those allowed with a record, newest first",
 		Long: `list prints a row for each record, newest first. Equal requests within ten minutes share a record, which counts them. On a
-terminal, the table fits its width, and audit show accepts the shortened names. Elsewhere, list shortens nothing.`,
+terminal, the table fits its width, a ✗ marks what was denied or has passed the guard, and audit show accepts the shortened names.
+Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Denied`,
 		Example: `  apigw-guardian audit list --since 24h
-  apigw-guardian audit list --user alice --outcome Denied -o wide
+  apigw-guardian audit list --by-user alice --outcome Denied -o wide
   apigw-guardian audit list --since 7d --limit 100 -o json
   apigw-guardian audit list --watch`,
 		Args: noArgs,
@@ -54,10 +58,11 @@ terminal, the table fits its width, and audit show accepts the shortened names. 
 			if err != nil {
 				return err
 			}
+			list.origin = shared.origin("")
 			return list.print(cmd, records)
 		},
 	}
-	list.addTo(cmd.Flags())
+	list.addTo(cmd, shared)
 	list.output.addTo(cmd)
 	cmd.Flags().IntVar(&list.limit, "limit", 0, "max number of records, the newest first (default 0, all)")
 	cmd.Flags().BoolVarP(&list.watch, "watch", "w", false,
@@ -86,17 +91,32 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 			return nil
 		}
 		return terminal.NewTable(screenOf(out), terminal.Layout{Wide: l.output.format == formatWide}, records).Write(out)
+	case formatName:
+		for i := range records {
+			say(out, nameOf(&records[i]))
+		}
+		return nil
 	case formatCSV:
-		return export.Write(out, export.CSV, version, records)
+		return export.Write(out, export.CSV, l.origin, records)
 	}
-	return l.output.print(out, recordList{Items: append([]v1alpha1.AuditRecord{}, records...)}, nil)
+	for i := range records {
+		records[i].TypeMeta = audit.TypeMeta()
+	}
+	return l.output.print(out, recordList{
+		TypeMeta: metav1.TypeMeta{Kind: "List", APIVersion: "v1"}, Items: append([]v1alpha1.AuditRecord{}, records...),
+	}, nil)
+}
+
+// nameOf is what kubectl get -o name prints.
+func nameOf(record *v1alpha1.AuditRecord) string {
+	return "auditrecord." + v1alpha1.Group + "/" + record.Name
 }
 
 func (l *listing) follow(cmd *cobra.Command, shared *sharedFlags) error {
-	if err := l.filterFlags.check(time.Now()); err != nil {
+	if err := l.complete(cmd.Context(), shared); err != nil {
 		return err
 	}
-	records, err := shared.records()
+	records, err := shared.records(cmd.Context())
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 func newAuditShow(shared *sharedFlags) *cobra.Command {
-	output := outputFlag{}
+	output := outputFlag{more: []string{formatName}}
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show all that a record says, and what to do about it; or an unlock, and the writes under it",
@@ -38,11 +38,17 @@ of the writes under it.`,
 		},
 	}
 	output.addTo(cmd)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return recorded(cmd.Context(), shared, func(r *v1alpha1.AuditRecord) string { return r.Name })
+	}
 	return cmd
 }
 
 func show(cmd *cobra.Command, shared *sharedFlags, output *outputFlag, name string) error {
-	stored, err := shared.records()
+	stored, err := shared.records(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -57,9 +63,14 @@ func show(cmd *cobra.Command, shared *sharedFlags, output *outputFlag, name stri
 	if err != nil {
 		return err
 	}
-	if output.format == formatTable {
+	switch output.format {
+	case formatTable:
 		return screenOf(cmd.OutOrStdout()).Record(cmd.OutOrStdout(), record)
+	case formatName:
+		say(cmd.OutOrStdout(), nameOf(record))
+		return nil
 	}
+	record.TypeMeta = audit.TypeMeta()
 	return output.print(cmd.OutOrStdout(), record, nil)
 }
 
@@ -104,6 +115,9 @@ func printUnlocked(out io.Writer, output *outputFlag, found *unlocked, err error
 	switch {
 	case err != nil:
 		return err
+	case output.format == formatName:
+		say(out, "unlock."+v1alpha1.Group+"/"+found.name)
+		return nil
 	case output.format == formatTable:
 		return screenOf(out).Unlock(out, found.name, found.Unlock, found.Records)
 	}

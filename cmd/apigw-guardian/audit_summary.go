@@ -15,7 +15,7 @@ func newAuditSummary(shared *sharedFlags) *cobra.Command {
 	flags, output := &filterFlags{}, outputFlag{}
 	cmd := &cobra.Command{
 		Use:   "summary",
-		Short: "Count the denied requests per outcome, reason, user, resource and day",
+		Short: "Count the recorded requests per outcome, reason, user, resource and day",
 		Long: `summary counts requests, not records, per outcome, reason, user, resource and day. All requests of a record count on the day
 of the last one.`,
 		Example: `  apigw-guardian audit summary --since 30d
@@ -37,7 +37,7 @@ of the last one.`,
 			return screenOf(cmd.OutOrStdout()).Summary(cmd.OutOrStdout(), &summary)
 		},
 	}
-	flags.addTo(cmd.Flags())
+	flags.addTo(cmd, shared)
 	output.addTo(cmd)
 	return cmd
 }

@@ -19,6 +19,10 @@ func TestMoment(t *testing.T) {
 		"7d":                        now.Add(-7 * 24 * time.Hour),
 		"1d12h30m":                  now.Add(-36*time.Hour - 30*time.Minute),
 		"0s":                        now,
+		"1w":                        now.Add(-7 * 24 * time.Hour),
+		"2026-11-24":                time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC),
+		"2026-11-24 08:20":          time.Date(2026, 11, 24, 8, 20, 0, 0, time.UTC),
+		"2026-11-24T08:20:01":       time.Date(2026, 11, 24, 8, 20, 1, 0, time.UTC),
 		"36500d":                    now.Add(-36500 * 24 * time.Hour),
 		"2026-11-24T08:20:00Z":      time.Date(2026, 11, 24, 8, 20, 0, 0, time.UTC),
 		"2026-11-24T09:20:00+01:00": time.Date(2026, 11, 24, 8, 20, 0, 0, time.UTC),
@@ -29,7 +33,7 @@ func TestMoment(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"d", "-5m", "1d-5m", "7", "yesterday", "2026-11-24", "1h1d", "d7", "99999999999d", "2562048h", "+5m", "1d+5m", "-1d", "NaN",
+		"d", "-5m", "1d-5m", "7", "yesterday", "2026-13-24", "2026-11", "1h1d", "d7", "99999999999d", "2562048h", "+5m", "1d+5m", "-1d", "NaN",
 	} {
 		if at, err := moment("--since", text, now); !errors.Is(err, errUsage) {
 			t.Errorf("%q is %v, %v", text, at, err)
@@ -51,6 +55,7 @@ func TestFilterFlagsThatSelectNothingAreWrong(t *testing.T) {
 		"an unknown reason":         {func(f *filterFlags) { f.Reason = "Because" }, true},
 		"since before until":        {func(f *filterFlags) { f.since, f.until = "2h", "1h" }, false},
 		"since after until":         {func(f *filterFlags) { f.since, f.until = "1h", "2h" }, true},
+		"one day alone":             {func(f *filterFlags) { f.since, f.until = "2026-11-24", "2026-11-24" }, true},
 		"an until that is no time":  {func(f *filterFlags) { f.until = "x" }, true},
 		"a since in a future clock": {func(f *filterFlags) { f.since = "2027-01-01T00:00:00Z" }, false},
 	} {

@@ -30,7 +30,7 @@ func newAuditWeb(shared *sharedFlags) *cobra.Command {
 	var open bool
 	cmd := &cobra.Command{
 		Use:   "web",
-		Short: "Review the denied requests in a browser",
+		Short: "Review the recorded requests in a browser",
 		Long: `web serves a page with the audit records on this machine's loopback address, until Ctrl-C. It reads them with your
 permissions, and changes nothing. The address has a random token: without it, the page cannot be read.`,
 		Example: `  apigw-guardian audit web --open
@@ -54,7 +54,7 @@ permissions, and changes nothing. The address has a random token: without it, th
 func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error {
 	// The page shows errors of the libraries, so the terminal must not.
 	guard.BridgeLogs(slog.New(slog.DiscardHandler))
-	config, err := shared.restConfig()
+	config, err := shared.contactedConfig(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 // announce prints the address, and opens it in a browser on request. The function that it returns removes what it has created.
 func announce(cmd *cobra.Command, address, cluster string, open bool) func() {
 	fmt.Fprintf(cmd.OutOrStdout(),
-		"The denied requests of %s:\n\n  %s\n\nAnyone with this address reads them with your permissions. Press Ctrl-C to end.\n",
+		"The recorded requests of %s:\n\n  %s\n\nAnyone with this address reads them with your permissions. Press Ctrl-C to end.\n",
 		cluster, address)
 	if !open {
 		return func() {}
@@ -130,7 +130,7 @@ func openBrowser(ctx context.Context, address string) (tidy func(), err error) {
 
 func redirectTo(address string) []byte {
 	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">
-<meta http-equiv="refresh" content="0;url=%[1]s"><title>Denied requests</title><a href="%[1]s">Show the denied requests</a>
+<meta http-equiv="refresh" content="0;url=%[1]s"><title>Recorded requests</title><a href="%[1]s">Show the recorded requests</a>
 `, html.EscapeString(address))
 }
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -42,6 +43,9 @@ func (f *preflightFlags) options() (authorize.Options, error) {
 	return authorize.Options{PrivateNetwork: mode, Repair: f.repair}, nil
 }
 
+// preflightTimeout bounds all checks together: an API server that hangs would take its time for each.
+const preflightTimeout = 30 * time.Second
+
 func newPreflight(shared *sharedFlags) *cobra.Command {
 	flags := &preflightFlags{}
 	cmd := &cobra.Command{
@@ -59,7 +63,12 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			checks := authorize.New(cluster).Preflight(cmd.Context(), options)
+			ctx, cancel := context.WithTimeout(cmd.Context(), preflightTimeout)
+			defer cancel()
+			checks := authorize.New(cluster).Preflight(ctx, options)
+			if ctx.Err() != nil {
+				return fmt.Errorf("preflight: no end after %s: %w: check the API server and the network", preflightTimeout, ctx.Err())
+			}
 			err = flags.output.print(cmd.OutOrStdout(), checks, func(p *printer) { printChecks(p, checks) })
 			if err == nil && len(checks.Failed()) > 0 {
 				return errNotAsItShould

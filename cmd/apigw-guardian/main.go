@@ -11,10 +11,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 func main() {
@@ -47,14 +50,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil, out.closed.Load():
 		return exitDone
 	case errors.Is(err, errNotAsItShould):
 		return exitProblem
 	case errors.Is(err, errUsage):
-		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"apigw-guardian -h\" for the commands and their flags.\n", err)
+		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"%s -h\" for what is allowed.\n", err, cmd.CommandPath())
 		return exitUsage
 	default:
 		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
@@ -91,7 +94,29 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared),
 		newUnlock(shared), newLock(shared), newRotate(shared), newRetire(shared), newUninstall(shared), newVersion(),
 	)
+	root.Version = version
+	root.SetVersionTemplate(versionLine() + "\n")
+	nameAs(root, filepath.Base(os.Args[0]))
 	return root
+}
+
+// plugin is the name of the program as a plugin of kubectl, which calls it as the command of pluginCommand.
+const (
+	plugin        = "kubectl-apigw_guardian"
+	pluginCommand = "kubectl apigw-guardian"
+)
+
+// nameAs lets the help of all commands call the program as the user has called it.
+func nameAs(root *cobra.Command, program string) {
+	if strings.TrimSuffix(program, ".exe") != plugin {
+		return
+	}
+	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: pluginCommand}
+	for commands := []*cobra.Command{root}; len(commands) > 0; commands = commands[1:] {
+		cmd := commands[0]
+		commands = append(commands, cmd.Commands()...)
+		cmd.Example = strings.ReplaceAll(cmd.Example, guardian.Name+" ", pluginCommand+" ")
+	}
 }
 
 // noArgs refuses arguments, and proposes commands for a mistyped one.

@@ -119,10 +119,10 @@ func TestTheFirstRequestIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	for _, command := range []string{"preflight", "authorize", "status", "verify"} {
+	for _, command := range []string{"preflight", "authorize", "status", "verify", "audit list", "audit list -w", "audit show a", "audit summary", "audit export", "audit web"} {
 		start := time.Now()
-		code, _, stderr := runAway(t, command, "--server", "http://"+silent.Addr().String(), "--request-timeout", "100ms")
-		if code != exitFailed || !strings.Contains(stderr, "--request-timeout") {
+		code, _, stderr := runAway(t, append(strings.Fields(command), "--server", "http://"+silent.Addr().String(), "--request-timeout", "100ms")...)
+		if code != exitFailed || strings.Count(stderr, silent.Addr().String()) > 2 || !strings.Contains(stderr, "--request-timeout") {
 			t.Errorf("%s: exit code %d, %s", command, code, stderr)
 		}
 		if took := time.Since(start); took > firstContact/2 {

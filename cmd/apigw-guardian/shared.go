@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc" // kubectl accepts kubeconfigs with it
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/jsonpath"
@@ -50,8 +51,8 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 		"path of the kubeconfig file (default $KUBECONFIG, ~/.kube/config, or the Pod's ServiceAccount)")
 	names := clientcmd.RecommendedConfigOverrideFlags("")
 	none := clientcmd.FlagInfo{}
-	// Commands have a namespace and a user of their own; API servers do not accept passwords.
-	names.ContextOverrideFlags.Namespace, names.ContextOverrideFlags.AuthInfoName = none, none
+	// Commands have a namespace of their own; API servers do not accept passwords.
+	names.ContextOverrideFlags.Namespace = none
 	names.AuthOverrideFlags.Username, names.AuthOverrideFlags.Password = none, none
 	names.Timeout.Description = "time limit for each request to the API server, such as 5s; 0 for none, but 10s for the first"
 	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
@@ -62,7 +63,11 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 func (f *sharedFlags) restConfig() (*rest.Config, error) {
 	config, err := f.clientConfig().ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("load the client configuration: %w: set --kubeconfig or $KUBECONFIG", err)
+		hint := "set --kubeconfig or $KUBECONFIG"
+		if f.overrides.Context.AuthInfo != "" {
+			hint = "--user is a user of the kubeconfig; records are filtered by --by-user"
+		}
+		return nil, fmt.Errorf("load the client configuration: %w: %s", err, hint)
 	}
 	config.UserAgent = guardian.Name
 	return config, nil
@@ -88,15 +93,38 @@ func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Clust
 	}
 	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact))
 	defer cancel()
-	_, err = cluster.Version(bounded)
-	var answer apierrors.APIStatus
-	if err != nil && !errors.As(err, &answer) { // a refusal is an answer
-		return live.Cluster{}, fmt.Errorf("%w: check --server, --context and the network, or raise --request-timeout", err)
+	if err := contact(bounded, cluster); err != nil {
+		return live.Cluster{}, err
 	}
 	if f.reservations == "" {
 		cluster.Set, err = installedSet(bounded, cluster)
 	}
 	return cluster, err
+}
+
+// contact returns an error unless the API server answers until ctx ends.
+func contact(ctx context.Context, cluster live.Cluster) error {
+	_, err := cluster.Version(ctx)
+	var answer apierrors.APIStatus
+	if err == nil || errors.As(err, &answer) { // a refusal is an answer
+		return nil
+	}
+	return fmt.Errorf("%w: check --server, --context and the network, or raise --request-timeout", err)
+}
+
+// contactedConfig returns the restConfig of an API server that has answered in time.
+func (f *sharedFlags) contactedConfig(ctx context.Context) (*rest.Config, error) {
+	config, err := f.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := live.Connect(config, nil, "")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact))
+	defer cancel()
+	return config, contact(ctx, cluster)
 }
 
 // installedSet returns the set that the chart gives to the guard. It is the built-in one if the chart has made no ConfigMap of
@@ -158,6 +186,7 @@ const (
 	formatYAML  = "yaml"
 	formatWide  = "wide"
 	formatCSV   = "csv"
+	formatName  = "name"
 
 	jsonPathPrefix = "jsonpath="
 )
@@ -174,6 +203,7 @@ type outputFlag struct {
 func (f *outputFlag) addTo(cmd *cobra.Command) {
 	f.format = formatTable
 	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choice())
+	complete(cmd, "output", append([]string{formatTable, formatJSON, formatYAML, jsonPathPrefix}, f.more...)...)
 }
 
 func (f *outputFlag) choice() string {
@@ -185,7 +215,10 @@ func (f *outputFlag) Type() string   { return "format" }
 
 func (f *outputFlag) Set(format string) error {
 	if template, found := strings.CutPrefix(format, jsonPathPrefix); found {
-		f.format, f.path = format, jsonpath.New("output")
+		if !strings.Contains(template, "{") { // as kubectl does
+			template = "{." + strings.TrimPrefix(template, ".") + "}"
+		}
+		f.format, f.path = format, jsonpath.New("output").AllowMissingKeys(true)
 		return f.path.Parse(template)
 	}
 	if !slices.Contains(append(f.more, formatTable, formatJSON, formatYAML), format) {

@@ -32,10 +32,14 @@ func newVersion() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			info := versionInfo{Version: version, Commit: commit, Go: runtime.Version()}
 			return output.print(cmd.OutOrStdout(), info, func(p *printer) {
-				p.line(fmt.Sprintf("apigw-guardian %s (commit %s, %s)", info.Version, info.Commit, info.Go))
+				p.line(versionLine())
 			})
 		},
 	}
 	output.addTo(cmd)
 	return cmd
+}
+
+func versionLine() string {
+	return fmt.Sprintf("apigw-guardian %s (commit %s, %s)", version, commit, runtime.Version())
 }

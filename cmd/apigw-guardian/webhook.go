@@ -15,10 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -34,6 +36,9 @@ const (
 	clientAuthRequire = "require"
 	clientAuthRequest = "request"
 )
+
+// minSpool is the smallest volume of a spool.
+const minSpool = 1 << 20
 
 // webhookFlags are the flags of the server. Those that need no conversion are in options.
 type webhookFlags struct {
@@ -123,6 +128,11 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"blocking answers once the record is in the API server; batch answers once it is in the spool")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
 		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
+	flags.StringSliceVar(&records.ExtraKeys, "audit-user-extra", []string{audit.AllExtra},
+		"keys of userInfo.extra that records keep; * for all that do not look like a credential; empty for none")
+	records.SpoolVolume.Quantity = resource.MustParse("64Mi")
+	flags.Var(&records.SpoolVolume, "spool-size",
+		"size of the volume of --spool-dir; records fill half of it, as a compaction needs room")
 	flags.DurationVar(&records.Retention.Age, "audit-retention", 90*24*time.Hour, "time to keep a record after its last write")
 	flags.Int64Var(&records.Retention.Max, "audit-max-records", 10_000,
 		"max number of records; those of the users and hours with the most records are deleted first")
@@ -185,6 +195,8 @@ func (f *webhookFlags) checkRecords() error {
 		return fmt.Errorf("--audit-mode %q: must be blocking or batch", records.Mode)
 	case records.Mode == recorder.Batch && records.SpoolDir == "":
 		return errors.New("--audit-mode batch: set --spool-dir, as an answer waits until its record is in the spool")
+	case records.SpoolVolume.Value() < minSpool:
+		return fmt.Errorf("--spool-size %s: must be at least 1Mi", records.SpoolVolume.String())
 	case records.Retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
 	case records.Retention.Max <= 0:

@@ -29,6 +29,7 @@ func TestWebhookRefusesFlagsAndNamesThem(t *testing.T) {
 		"a long hint":                  {[]string{"--url=https://a:1", "--message-hint=" + strings.Repeat("x", maxHint+1)}, exitUsage, "--message-hint"},
 		"an unknown audit mode":        {[]string{"--url=https://a:1", "--audit-mode=none"}, exitUsage, "--audit-mode"},
 		"batch without a spool":        {[]string{"--url=https://a:1", "--audit-mode=batch"}, exitUsage, "--spool-dir"},
+		"a tiny spool":                 {[]string{"--url=https://a:1", "--spool-size=1Ki"}, exitUsage, "--spool-size 1Ki"},
 		"no retention":                 {[]string{"--url=https://a:1", "--audit-retention=0s"}, exitUsage, "--audit-retention"},
 		"no records":                   {[]string{"--url=https://a:1", "--audit-max-records=0"}, exitUsage, "--audit-max-records"},
 		"an unknown source of certs":   {[]string{"--url=https://a:1", "--certs=magic"}, exitUsage, "--certs"},

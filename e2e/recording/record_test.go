@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +70,23 @@ func TestARecordDescribesTheDenial(t *testing.T) {
 		t.Errorf("kubectl get auditrecords of a user without denials: %v\n%s%s", err, out, says)
 	}
 	requireEvent(t, name)
+	requireDescribed(t)
+}
+
+// requireDescribed fails the test unless kubectl describe shows who was denied, although one object and reason are common to all.
+func requireDescribed(t *testing.T) {
+	t.Helper()
+	users := []string{"alice", "bob", "carol"}
+	for _, user := range users {
+		write := scenario.Merge(harness.Of(t).World.Account, `{"metadata":{"labels":{"a":"b"}}}`)
+		write.As = scenario.Identity{User: user, Groups: []string{"system:masters"}}
+		deny(t, write)
+	}
+	harness.Eventually(t, "kubectl describe shows three denials", func() (bool, any) {
+		out, says, err := harness.Of(t).Cluster.Kubectl(t.Context(), "describe", "serviceaccount", "apigw-ingress", "-n", "kube-system")
+		isMissing := func(user string) bool { return !strings.Contains(out, `UPDATE by "`+user+`"`) }
+		return err == nil && !slices.ContainsFunc(users, isMissing), out + says
+	})
 }
 
 // requireEvent fails the test unless an Event of the denied object names the record.

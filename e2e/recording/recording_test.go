@@ -22,9 +22,9 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 		mode     string
 		denials  int64
 	}{
-		"by one replica":                 {1, "blocking", harness.Full[int64](20_000, 2_000)},
+		"by one replica":                 {1, "blocking", harness.Full[int64](20_000, 400)},
 		"by two replicas":                {2, "blocking", harness.Full[int64](20_000, 2_000)},
-		"by two replicas out of a spool": {2, "batch", harness.Full[int64](2_000, 600)},
+		"by two replicas out of a spool": {2, "batch", harness.Full[int64](2_000, 400)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			replicas := startReplicas(t, test.replicas, "--audit-mode="+test.mode)

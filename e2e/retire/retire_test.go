@@ -83,7 +83,7 @@ func TestRetire(t *testing.T) {
 			}
 		}
 	}
-	harness.Run(t, "audit", "list", "--outcome", "Denied", "--user", "eve").Require(t, 0, "ReservedCreate")
+	harness.Run(t, "audit", "list", "--outcome", "Denied", "--by-user", "eve").Require(t, 0, "ReservedCreate")
 	harness.Run(t, "authorize").Require(t, 1, "retired since", "authorize --again")
 	harness.Run(t, "authorize", "--repair").Require(t, 1, "authorize --again")
 	harness.Run(t, "rotate", "--yes").Require(t, 1, "authorize --again")

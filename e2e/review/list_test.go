@@ -24,14 +24,14 @@ import (
 func TestListIsEmptyWithoutRecords(t *testing.T) {
 	harness.Take(t)
 	noRecords(t)
-	if r := harness.Run(t, "audit", "list").Require(t, 0, "No denials are recorded."); r.Stdout != "" {
+	if r := harness.Run(t, "audit", "list").Require(t, 0, "No request is recorded."); r.Stdout != "" {
 		t.Errorf("got %q", r.Stdout)
 	}
-	harness.Run(t, "audit", "list", "--user", "alice").Require(t, 0, "filter")
+	harness.Run(t, "audit", "list", "--by-user", "alice").Require(t, 0, "filter")
 	if r := harness.Run(t, "audit", "list", "-o", "json").Require(t, 0); r.Stdout != "{\n  \"items\": []\n}\n" {
 		t.Errorf("got %q", r.Stdout)
 	}
-	harness.Run(t, "audit", "summary").Require(t, 0, "No denials are recorded.")
+	harness.Run(t, "audit", "summary").Require(t, 0, "No request is recorded.")
 	harness.Run(t, "audit", "summary", "-o", "json").Require(t, 0, `"byUser": []`)
 	if r := harness.Run(t, "audit", "export").Require(t, 0); r.Stdout != "" {
 		t.Errorf("got %q", r.Stdout)
@@ -132,14 +132,14 @@ func TestListFilters(t *testing.T) {
 		"until days":           {[]string{"--until", "7d"}, []string{"old"}},
 		"in between":           {[]string{"--since", "210m", "--until", "90m"}, []string{"bob", "delete"}},
 		"since a time":         {[]string{"--since", time.Now().Add(-90 * time.Minute).Format(time.RFC3339)}, []string{"alice"}},
-		"a part of a user":     {[]string{"--user", "EXAMPLE"}, []string{"bob"}},
+		"a part of a user":     {[]string{"--by-user", "EXAMPLE"}, []string{"bob"}},
 		"a part of a resource": {[]string{"--resource", "clusterroles"}, []string{"role"}},
 		"an operation":         {[]string{"--operation", "delete"}, []string{"delete"}},
 		"an outcome":           {[]string{"--outcome", "wouldDeny"}, []string{"observed"}},
 		"a reason":             {[]string{"--reason", "ReservedDelete"}, []string{"delete"}},
 		"an import's reason":   {[]string{"--reason", "GuardNotAsked"}, []string{"imported"}},
-		"several":              {[]string{"--outcome", "Denied", "--user", "alice", "--since", "1d", "--operation", "UPDATE"}, []string{"alice", "role"}},
-		"what nothing is":      {[]string{"--user", "nobody"}, nil},
+		"several":              {[]string{"--outcome", "Denied", "--by-user", "alice", "--since", "1d", "--operation", "UPDATE"}, []string{"alice", "role"}},
+		"what nothing is":      {[]string{"--by-user", "nobody"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := []string{}

@@ -20,7 +20,7 @@ func TestShowSaysAllAndWhatToDo(t *testing.T) {
 	mint := put(t, denial(time.Minute, func(f *audit.Event) { f.Reason = "TokenMint" }))
 	harness.Run(t, "audit", "show", name).Require(t, 0, name, "Denied", "UPDATE", "secrets/kube-system/reserved", "data.token", "ReservedUpdate",
 		`Secret "reserved" must not be updated`, "alice", "system:authenticated", "s ago)", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "What to do", "Ask this user")
-	harness.Run(t, "audit", "show", mint).Require(t, 0, "Treat it as an attack", "apigw-guardian audit list --user alice")
+	harness.Run(t, "audit", "show", mint).Require(t, 0, "Treat it as an attack", "apigw-guardian audit list --by-user alice")
 }
 
 func TestShowFindsARecordByAPartOfItsName(t *testing.T) {

@@ -73,7 +73,7 @@ func TestWatchPrintsWhatComesAndWhatCountsMore(t *testing.T) {
 	noRecords(t)
 	old := put(t, denial(48*time.Hour, nil))
 	first := put(t, denial(time.Hour, nil))
-	w := watch(t, "--user", "alice")
+	w := watch(t, "--by-user", "alice")
 	w.next("TIME", "OUTCOME", "NAME")
 	w.next(old)
 	w.next(first, "1")

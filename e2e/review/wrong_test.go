@@ -26,14 +26,14 @@ func TestWrongUsageSaysWhatIsAllowed(t *testing.T) {
 		says string
 	}{
 		"an operation that is none":  {[]string{"list", "--operation", "PATCH"}, "CREATE, UPDATE or DELETE"},
-		"an outcome that is none":    {[]string{"list", "--outcome", "denyed"}, "Denied, WouldDeny, Unlocked, Exempted, Restored, Allowed, Unguarded, Tampered, Rotated or Retired"},
+		"an outcome that is none":    {[]string{"list", "--outcome", "denyed"}, "Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Rotated or Retired"},
 		"a reason that is none":      {[]string{"list", "--reason", "Because"}, "ReservedUpdate, ReservedDelete"},
 		"a time that is none":        {[]string{"list", "--since", "yesterday"}, "30m, 24h, 7d"},
 		"a time to come":             {[]string{"list", "--until", "-5m"}, "30m, 24h, 7d"},
 		"since after until":          {[]string{"list", "--since", "1h", "--until", "2h"}, "--until 2h"},
 		"a limit below zero":         {[]string{"list", "--limit", "-1"}, "--limit"},
 		"a limit that is no number":  {[]string{"list", "--limit", "many"}, "--limit"},
-		"an output that is none":     {[]string{"list", "-o", "xml"}, "table, json, yaml, wide, csv or"},
+		"an output that is none":     {[]string{"list", "-o", "xml"}, "table, json, yaml, wide, csv, name or"},
 		"an output of another":       {[]string{"summary", "-o", "csv"}, "table, json, yaml or"},
 		"a watch in YAML":            {[]string{"list", "--watch", "-o", "yaml"}, "table, wide or json"},
 		"a format that is none":      {[]string{"export", "--format", "xml"}, "jsonl, csv, ocsf or cloudevents"},

@@ -6,6 +6,7 @@ package scenario
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -99,6 +100,18 @@ func accounts() []Scenario {
 // absentOwner makes the garbage collector delete the object.
 const absentOwner = `{"apiVersion":"v1","kind":"ConfigMap","name":"absent","uid":"00000000-0000-4000-8000-000000000000"}`
 
+// lastApplied writes what kubectl apply keeps about an object.
+func lastApplied(name string, of func(*World) *Object, applied func(*Object) string) Scenario {
+	return Scenario{Name: name, Write: func(w *World) Write {
+		quoted, _ := json.Marshal(applied(of(w))) // a string
+		return Merge(of(w), `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":`+string(quoted)+`}}}`)
+	}}
+}
+
+func theRole(w *World) *Object { return w.Role }
+
+func theToken(w *World) *Object { return w.Token }
+
 func roles() []Scenario {
 	role := func(name, operations string) Scenario {
 		return Scenario{Name: "role-" + name, Write: func(w *World) Write { return Patch(w.Role, operations) }}
@@ -125,12 +138,9 @@ func roles() []Scenario {
 			Name:  "role-apply-unchanged",
 			Write: func(w *World) Write { return Apply(w.Role, string(w.Role.Manifest())) },
 		},
-		{
-			Name: "role-last-applied-annotation",
-			Write: func(w *World) Write {
-				return Merge(w.Role, `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{}"}}}`)
-			},
-		},
+		lastApplied("role-last-applied-annotation", theRole, func(*Object) string { return "{}" }),
+		lastApplied("role-last-applied-manifest", theRole, func(o *Object) string { return string(o.Manifest()) }),
+		lastApplied("role-last-applied-garbage", theRole, func(*Object) string { return "garbage" }),
 		{
 			Name: "role-restore-rules", Prepare: prepared(narrow),
 			Write: func(w *World) Write { return Apply(w.Role, string(w.Role.Manifest())) },
@@ -216,6 +226,10 @@ func tokens() []Scenario {
 				return Merge(w.Token, `{"metadata":{"labels":{"kubernetes.io/legacy-token-invalid-since":null}}}`)
 			},
 		},
+		lastApplied("token-last-applied-manifest", theToken, func(o *Object) string { return string(o.Manifest()) }),
+		lastApplied("token-last-applied-token", theToken, func(o *Object) string {
+			return strings.Replace(string(o.Manifest()), `{`, `{"data":{"token":"bm90IGEgdG9rZW4="},`, 1)
+		}),
 		{
 			Name: "token-last-used-by-api-server", Unasked: true,
 			Write: func(w *World) Write {

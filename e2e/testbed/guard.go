@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -27,6 +28,8 @@ type Guard struct {
 	*process
 	url, probes, metrics string
 	client               *http.Client
+	// observes is true for a guard that never fails closed.
+	observes bool
 	// before is the number of reviews that the guard had answered when StartGuard returned.
 	before int
 }
@@ -66,10 +69,11 @@ func (c *Cluster) LaunchGuard(program string, flags ...string) (*Guard, error) {
 
 func (c *Cluster) launchGuard(program string, ports []int, flags []string) (*Guard, error) {
 	guard := &Guard{
-		url:     "https://" + c.hostPort(ports[0]),
-		probes:  "http://" + c.hostPort(ports[1]),
-		metrics: "http://" + c.hostPort(ports[2]),
-		client:  c.plainClient(),
+		url:      "https://" + c.hostPort(ports[0]),
+		probes:   "http://" + c.hostPort(ports[1]),
+		metrics:  "http://" + c.hostPort(ports[2]),
+		client:   c.plainClient(),
+		observes: strings.Contains(strings.Join(flags, "="), "--mode=observe"),
 	}
 	log, err := os.CreateTemp(filepath.Join(c.dir, "logs"), "guard-*.log")
 	if err != nil {
@@ -107,6 +111,9 @@ func (c *Cluster) guardReady(ctx context.Context, guard *Guard) error {
 		if url := webhook.ClientConfig.URL; url == nil || !strings.HasPrefix(*url, guard.url) {
 			return fmt.Errorf("the webhook configuration does not name %s yet", guard.url)
 		}
+	}
+	if fails := registration.Webhooks[0].FailurePolicy; *fails != admissionregistrationv1.Fail && !guard.observes {
+		return fmt.Errorf("the webhook configuration does not fail closed yet")
 	}
 	return asked(ctx, clients, guard)
 }

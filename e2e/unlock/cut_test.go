@@ -4,6 +4,7 @@
 package unlock
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -75,4 +76,25 @@ func TestUnlockNamesTheReplicaThatIsCutOff(t *testing.T) {
 	requireAllowed(t, "alice", change(role))
 	// The note of the killed process lasts a minute: until then it may be alive and cut off.
 	as(t, "alice", "unlock", "--reason", reason).Require(t, 1, killed+" has not seen it")
+}
+
+// The later one of two clocks counts: a wrong clock ends an unlock too early, and never too late.
+func TestNoClockProlongsAnUnlock(t *testing.T) {
+	harness.Take(t)
+	behind := startReplicasAt(t, []time.Duration{-time.Hour})[0]
+	end := time.Now().Add(30 * time.Second)
+	role := world(t).Role
+	requireUnlockWritten(t, "alice", creation("", specUntil("alice", end, "")))
+	harness.Eventually(t, "a replica honours it that sees the API server's clock an hour behind", func() (bool, any) {
+		answer := do(t, "alice", change(role).DryRun())
+		return answer.Code == http.StatusOK, answer.Status().Message
+	})
+	requireAllowed(t, "alice", change(role))
+	behind.stop()
+	ahead := startReplicasAt(t, []time.Duration{time.Hour})[0]
+	requireDenied(t, "alice", change(role))
+	ahead.kill()
+	behind.start()
+	time.Sleep(time.Until(end))
+	requireDenied(t, "alice", change(role))
 }

@@ -8,11 +8,15 @@ package unlock
 import (
 	"context"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +27,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
@@ -139,16 +145,25 @@ var certificates atomic.Int64
 // startReplicas starts guards behind one front, and waits until reviews reach them. What the test changes is put right at its end.
 func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	t.Helper()
+	return startReplicasAt(t, make([]time.Duration, count), flags...)
+}
+
+// startReplicasAt starts guards of which each sees the API server's clock ahead of its own by an offset.
+func startReplicasAt(t *testing.T, ahead []time.Duration, flags ...string) []*replica {
+	t.Helper()
 	front, err := testbed.StartFront()
 	must(t, err)
 	t.Cleanup(front.Stop)
 	t.Cleanup(func() { cleanUp(t) })
-	replicas := make([]*replica, count)
+	replicas := make([]*replica, len(ahead))
 	for i := range replicas {
 		r := &replica{t: t, front: front, proxy: startProxy(t)}
 		config, err := harness.Of(t).Cluster.CertificateConfig(fmt.Sprint("guard-", certificates.Add(1)), pkix.Name{CommonName: guardUser})
 		must(t, err)
 		config.Host = "https://" + r.listener.Addr().String()
+		if ahead[i] != 0 {
+			config = ofOtherTime(t, config, ahead[i])
+		}
 		kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 		must(t, testbed.WriteKubeconfig(kubeconfig, config))
 		r.flags = append([]string{
@@ -160,6 +175,30 @@ func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	}
 	harness.Eventually(t, "a forbidden write is denied", harness.Denies(t, world(t)))
 	return replicas
+}
+
+// ofOtherTime returns a configuration for a server that answers like the API server, with a clock ahead of it.
+func ofOtherTime(t *testing.T, config *rest.Config, ahead time.Duration) *rest.Config {
+	t.Helper()
+	target, err := url.Parse(config.Host)
+	must(t, err)
+	transport, err := rest.TransportFor(config)
+	must(t, err)
+	server := httptest.NewTLSServer(&httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:     transport,
+		FlushInterval: -1, // a watch is passed on as it comes
+		ModifyResponse: func(response *http.Response) error {
+			response.Header.Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+			return nil
+		},
+	})
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	return &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: authority}}
 }
 
 // start starts the guard, and waits until it is ready and has noted that it reads unlocks.
@@ -203,7 +242,7 @@ func cleanUp(t *testing.T) {
 	ctx := context.WithoutCancel(t.Context())
 	deleteUnlocks(t)
 	notes := harness.Clients(t).CoreV1().ConfigMaps(guardian.Namespace).Delete(ctx, guardian.Replicas, metav1.DeleteOptions{})
-	if err := errors.Join(notes, world(t).Reset(ctx)); err != nil {
+	if err := errors.Join(client.IgnoreNotFound(notes), world(t).Reset(ctx)); err != nil {
 		t.Error(err)
 	}
 }
@@ -211,9 +250,9 @@ func cleanUp(t *testing.T) {
 // deleteUnlocks deletes all unlocks behind the guard's back.
 func deleteUnlocks(t *testing.T) {
 	t.Helper()
-	client, err := dynamic.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
+	unguarded, err := dynamic.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
 	if err == nil {
-		err = client.Resource(policy.UnlockResource()).
+		err = unguarded.Resource(policy.UnlockResource()).
 			DeleteCollection(context.WithoutCancel(t.Context()), metav1.DeleteOptions{}, metav1.ListOptions{})
 	}
 	if err != nil {

@@ -26,6 +26,8 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 			"the drift: apigw-guardian status"
 	case v1alpha1.Rotated, v1alpha1.Retired:
 		return "Nothing: the API server refuses the old credential. See the result: apigw-guardian status"
+	case v1alpha1.Authorized:
+		return "Nothing, if API Gateway is to be authorized. See the result: apigw-guardian status"
 	case v1alpha1.Restored:
 		return "Nothing: the write restored the manifest. To see the writes before: " +
 			"apigw-guardian audit list" + filtered("resource", spec.Resource)
@@ -65,13 +67,13 @@ func adviceDenied(spec *v1alpha1.AuditRecordSpec) string {
 			"log have every one: find their source, and stop it."
 	case policy.TokenMint:
 		return "Treat it as an attack: this would have created another credential of the reserved ServiceAccount. Find out who has " +
-			"the credentials of this user, and what else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
+			"the credentials of this user, and what else they tried: apigw-guardian audit list" + filtered("by-user", spec.User.Name)
 	case policy.Overloaded:
 		return "More large requests came than the guard keeps in memory at a time. Find who sends them in the guard's log and the API " +
-			"server's audit log; if it was this user, see what else they tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
+			"server's audit log; if it was this user, see what else they tried: apigw-guardian audit list" + filtered("by-user", spec.User.Name)
 	case policy.Unreadable, policy.TooLarge:
 		return "No ordinary client sends such a request. Find it in the API server's audit log by its time and user, and see what " +
-			"else this user tried: apigw-guardian audit list" + filtered("user", spec.User.Name)
+			"else this user tried: apigw-guardian audit list" + filtered("by-user", spec.User.Name)
 	default:
 		return adviceWriter(spec)
 	}
@@ -92,7 +94,7 @@ func adviceWriter(spec *v1alpha1.AuditRecordSpec) string {
 		return "The name is reserved: choose another one. To create the reserved resource itself: apigw-guardian authorize"
 	default:
 		return "Ask this user whether it was meant. See what else they tried: apigw-guardian audit list" +
-			filtered("user", spec.User.Name)
+			filtered("by-user", spec.User.Name)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestAdviceSaysWhatToDo(t *testing.T) {
 		want, absent string
 	}{
 		"a person's edit":           {v1alpha1.Denied, policy.ReservedUpdate, "alice", "Ask this user", "unlock"},
-		"a person's deletion":       {v1alpha1.Denied, policy.ReservedDelete, "alice", "audit list --user alice", ""},
+		"a person's deletion":       {v1alpha1.Denied, policy.ReservedDelete, "alice", "audit list --by-user alice", ""},
 		"a controller's edit":       {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd:app", "kubectl -n argocd get pods --field-selector spec.serviceAccountName=app", "unlock"},
 		"a half name of an account": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd", "Ask this user", "kubectl -n"},
 		"an account without a name": {v1alpha1.Denied, policy.ReservedUpdate, "system:serviceaccount:argocd:", "Ask this user", "kubectl -n"},

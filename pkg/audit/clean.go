@@ -32,6 +32,7 @@ func Clean(record *v1alpha1.AuditRecord) {
 	cleanEach(maxUID, &spec.LastRequestUID)
 	cleanAll(spec.Changed, maxPath)
 	cleanAll(spec.User.Groups, maxName)
+	spec.User.Extra = boundedExtra(spec.User.Extra)
 	for i := range spec.Counts {
 		cleanEach(maxName, &spec.Counts[i].Replica)
 	}

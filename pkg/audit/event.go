@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
@@ -32,13 +34,16 @@ type Event struct {
 	Outcome    v1alpha1.Outcome
 	Operation  admissionv1.Operation
 	Object     v1alpha1.ObjectReference
-	Reason     string
+	// ObjectUID is the uid of the object before the write. It does not tell events apart.
+	ObjectUID string
+	Reason    string
 	// Message is the first line that the caller reads.
 	Message string
 	Changed []string
 	// Unlock is the name of the Unlock that allowed the write, and Justification its reason, or that of an exemption.
 	Unlock, Justification string
 
+	// User has the Extra that the record may hold.
 	User   v1alpha1.User
 	Caller v1alpha1.Caller
 	Source v1alpha1.Source
@@ -135,6 +140,10 @@ func (e *Event) digest() string {
 	}
 	writeTexts(sum, e.Changed)
 	writeTexts(sum, slices.Sorted(slices.Values(e.User.Groups)))
+	for _, key := range slices.Sorted(maps.Keys(e.User.Extra)) {
+		writeText(sum, key)
+		writeTexts(sum, e.User.Extra[key])
+	}
 	return hex.EncodeToString(sum.Sum(nil)[:digestBytes])
 }
 
@@ -161,12 +170,17 @@ func (e *Event) groups() []string {
 	return slices.Sorted(slices.Values(e.User.Groups))
 }
 
+// TypeMeta is that of a record. A list's items and a client's objects may lack it.
+func TypeMeta() metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"}
+}
+
 // Record returns the record of count writes like this one, all counted by one replica.
 func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 	object := e.Object
 	cleanObject(&object)
 	record := &v1alpha1.AuditRecord{
-		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "AuditRecord"},
+		TypeMeta:   TypeMeta(),
 		ObjectMeta: metav1.ObjectMeta{Name: e.Name()},
 		Spec: v1alpha1.AuditRecordSpec{
 			Outcome:   e.Outcome,
@@ -183,10 +197,14 @@ func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
 				Name:   text.Printable(e.User.Name, maxName),
 				UID:    text.Printable(e.User.UID, maxName),
 				Groups: printables(e.groups(), maxName),
+				Extra:  boundedExtra(e.User.Extra),
 			},
 			Source: e.Source,
 			Caller: e.Caller,
 		},
+	}
+	if e.ObjectUID != "" {
+		record.Annotations = map[string]string{guardian.ObjectUIDAnnotation: text.Printable(e.ObjectUID, maxUID)}
 	}
 	counted := e.Counted(replica, count).Spec
 	record.Spec.FirstTime, record.Spec.LastTime = counted.FirstTime, counted.LastTime

@@ -16,8 +16,10 @@ import (
 type Filter struct {
 	// Since and Until bound the times of the writes: a record matches if a write may be between them. The zero time is no bound.
 	Since, Until time.Time
-	// User and Resource are parts of a name, in any case. In double quotes they are the exact name: "" matches an unknown user.
+	// User and Resource are parts of a name, or for User of its Extra, in any case. In double quotes they are the exact name: "" matches an unknown user.
 	User, Resource string
+	// Object is the type of an object, and its namespace and a part of its name unless they are empty. An empty type is any.
+	Object v1alpha1.ObjectReference
 	// Operation, Outcome and Reason are whole words, in any case.
 	Operation, Outcome, Reason string
 	// Unlock is the exact name of the Unlock that allowed the writes.
@@ -31,13 +33,24 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 	spec := &record.Spec
 	return (f.Since.IsZero() || !spec.LastTime.Time.Before(f.Since)) &&
 		(f.Until.IsZero() || spec.FirstTime.Time.Before(f.Until)) &&
-		isNamed(spec.User.Name, f.User) &&
+		isUser(&spec.User, f.User) &&
 		isNamed(spec.Resource, f.Resource) &&
+		f.isObject(spec.Object) &&
 		isWord(string(spec.Operation), f.Operation) &&
 		isWord(string(spec.Outcome), f.Outcome) &&
 		isWord(spec.Reason, f.Reason) &&
 		(f.Unlock == "" || spec.Unlock == f.Unlock) &&
 		(f.Text == "" || says(record, f.Text))
+}
+
+func (f Filter) isObject(object v1alpha1.ObjectReference) bool {
+	return f.Object.Resource == "" || f.Object.GroupResource() == object.GroupResource() && contains(object.Name, f.Object.Name) &&
+		(f.Object.Namespace == "" || f.Object.Namespace == object.Namespace)
+}
+
+// isUser also finds a person behind a shared name, by a part of Extra.
+func isUser(user *v1alpha1.User, wanted string) bool {
+	return isNamed(user.Name, wanted) || isNamed(UserName(user), wanted)
 }
 
 func isNamed(name, wanted string) bool {
@@ -52,7 +65,7 @@ func says(record *v1alpha1.AuditRecord, part string) bool {
 	texts := slices.Concat([]string{
 		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, string(spec.Operation), string(spec.Outcome),
 		spec.LastRequestUID, spec.Unlock, spec.Justification,
-	}, spec.User.Groups, spec.Changed)
+	}, spec.User.Groups, spec.Changed, ExtraLines(&spec.User))
 	return slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) })
 }
 
@@ -70,6 +83,16 @@ func Newest(records []v1alpha1.AuditRecord, limit int) []v1alpha1.AuditRecord {
 	if limit > 0 {
 		return records[:min(len(records), limit)]
 	}
+	return records
+}
+
+// Oldest sorts records by their last write, the oldest first, then by their first one and by name. Names alone do not suffice: they
+// begin with the time of a window, and go on with the operation.
+func Oldest(records []v1alpha1.AuditRecord) []v1alpha1.AuditRecord {
+	slices.SortFunc(records, func(a, b v1alpha1.AuditRecord) int {
+		return cmp.Or(a.Spec.LastTime.Compare(b.Spec.LastTime.Time), a.Spec.FirstTime.Compare(b.Spec.FirstTime.Time),
+			strings.Compare(a.Name, b.Name))
+	})
 	return records
 }
 

@@ -4,6 +4,7 @@
 package audit
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -80,5 +81,26 @@ func TestAFilterSelectsTheWritesUnderAnUnlock(t *testing.T) {
 	}
 	if (Filter{Unlock: "unlock-x7k2p"}).Match(&v1alpha1.AuditRecord{}) {
 		t.Error("a record without an unlock matches")
+	}
+}
+
+func TestOldestIsByTimeAndNotByName(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 25, 8, 20, 0, 0, time.UTC)
+	record := func(name string, first, last int) v1alpha1.AuditRecord {
+		r := v1alpha1.AuditRecord{}
+		r.Name = name
+		r.Spec.FirstTime, r.Spec.LastTime = metav1.NewMicroTime(at.Add(time.Duration(first))), metav1.NewMicroTime(at.Add(time.Duration(last)))
+		return r
+	}
+	got := Oldest([]v1alpha1.AuditRecord{
+		record("t0820-create-1", 5, 9), record("t0820-delete-2", 6, 6), record("t0820-update-3", 1, 2), record("t0810-update-5", 3, 6), record("t0810-update-4", 3, 6),
+	})
+	var names []string
+	for _, r := range got {
+		names = append(names, r.Name)
+	}
+	if want := []string{"t0820-update-3", "t0810-update-4", "t0810-update-5", "t0820-delete-2", "t0820-create-1"}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
 	}
 }

@@ -171,7 +171,7 @@ func TestAuthorizeWritesNothingWhenACheckFails(t *testing.T) {
 	})
 	result, err := a.Authorize(t.Context(), Options{Report: func(line Line) { t.Errorf("reported %s", line) }})
 	var failed *PreflightError
-	if !errors.As(err, &failed) || len(result.Checks.Checks) != 6 {
+	if !errors.As(err, &failed) || len(result.Checks.Checks) != 7 {
 		t.Fatalf("got %v", err)
 	}
 	for _, part := range []string{

@@ -75,7 +75,7 @@ func (e *PreflightError) Error() string {
 }
 
 // Preflight runs every check, in a fixed order: kubernetes-version, admin-role, private-network, reserved-kinds,
-// existing-resources, tke-cluster, and certificates if cert-manager issues the guard's. It writes nothing. An error of the API
+// existing-resources, tke-cluster, webhook-reachable, and certificates if cert-manager issues the guard's. It writes nothing. An error of the API
 // server makes a check Unknown, or Fail if Authorize cannot succeed. Of the options, PrivateNetwork and Repair count.
 func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 	var checks Checks
@@ -90,6 +90,7 @@ func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 	add("reserved-kinds", a.checkServed())
 	add("existing-resources", a.checkExisting(ctx, options.Repair))
 	add("tke-cluster", a.checkTKE(ctx, version))
+	add("webhook-reachable", a.checkReachable(ctx))
 	if certificates := Certificates(ctx, a.cluster); len(certificates) > 0 {
 		add("certificates", checkCertificates(certificates))
 	}

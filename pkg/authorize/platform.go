@@ -8,9 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,6 +25,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -187,4 +192,58 @@ func checkCertificates(certificates []Certificate) Check {
 		}
 	}
 	return pass("cert-manager has issued the guard's certificate")
+}
+
+// checkReachable reports whether API servers reach a guard that is registered.
+func (a *Authorizer) checkReachable(ctx context.Context) Check {
+	registered, err := a.cluster.WebhookConfiguration(ctx)
+	namespace := registration.ProbeNamespace(registered)
+	switch {
+	case err != nil:
+		return unknown(err.Error(), "Make sure that you may read it.")
+	case registered == nil:
+		return Check{Status: Skipped, Message: "the guard is not registered; it fails closed only after its first review has arrived"}
+	case namespace == "":
+		return Check{Status: Skipped, Message: "the registered guard is of a version that cannot be probed"}
+	}
+	err = registration.Reach(ctx, a.cluster.Client.CoreV1(), namespace)
+	switch problem := registered.Annotations[guardian.ReachabilityProblemAnnotation]; {
+	case err == nil:
+		return pass("a review of the API server arrives at the guard")
+	case errors.Is(err, registration.ErrUnreachable):
+		remedy := registration.ReachRemedy(a.webhookPort(ctx, registered))
+		return fail(err.Error(), strings.ToUpper(remedy[:1])+remedy[1:]+".")
+	case problem != "":
+		return fail("the guard reports: "+problem, "")
+	case errors.Is(err, registration.ErrNotAsked):
+		return unknown(err.Error(), "Try again in a few seconds, or run: "+guardian.Name+" status.")
+	}
+	return unknown("cannot find out whether the API server reaches the guard: "+err.Error(), "")
+}
+
+// webhookPort names the port of the guard's Pods, or of its URL.
+func (a *Authorizer) webhookPort(ctx context.Context, registered *admissionregistrationv1.ValidatingWebhookConfiguration) string {
+	const unknownPort = "webhook.port (9443 by default)"
+	config := registered.Webhooks[0].ClientConfig
+	if config.Service == nil {
+		address, err := url.Parse(*config.URL)
+		if err != nil {
+			return unknownPort
+		}
+		return address.Port()
+	}
+	slices, err := a.cluster.Client.DiscoveryV1().EndpointSlices(config.Service.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: discoveryv1.LabelServiceName + "=" + config.Service.Name,
+	})
+	if err != nil {
+		return unknownPort
+	}
+	for _, slice := range slices.Items {
+		for _, port := range slice.Ports {
+			if port.Name != nil && *port.Name == "webhook" && port.Port != nil {
+				return strconv.Itoa(int(*port.Port))
+			}
+		}
+	}
+	return unknownPort
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
-	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -31,12 +30,15 @@ func (g *Guard) addRepairer() error {
 	}
 	g.repairer, err = registration.NewRepairer(registration.RepairerOptions{
 		Client: client.AdmissionregistrationV1().ValidatingWebhookConfigurations(),
-		Build:  g.wantedConfiguration, Report: g.repaired, Registry: g.options.Registry, Log: g.options.Log,
+		Build:  g.wantedConfiguration, Report: g.repaired, Announce: g.warn, Changed: g.changes.Notify,
+		Registry: g.options.Registry, Log: g.options.Log,
 	})
 	return err
 }
 
-func (g *Guard) wantedConfiguration(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
+func (g *Guard) wantedConfiguration(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) (
+	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
+) {
 	owner, err := g.owner(ctx)
 	if err != nil {
 		return nil, err
@@ -45,12 +47,9 @@ func (g *Guard) wantedConfiguration(ctx context.Context) (*admissionregistration
 	if err != nil {
 		return nil, err
 	}
-	failurePolicy := admissionregistrationv1.Fail
-	if g.options.Mode == policy.Observe {
-		failurePolicy = admissionregistrationv1.Ignore
-	}
 	return registration.Build(g.options.Set, registration.Options{
-		Endpoint: g.options.Endpoint, CABundle: bundle, Owner: owner, FailurePolicy: failurePolicy,
+		Endpoint: g.options.Endpoint, CABundle: bundle, Owner: owner, FailurePolicy: g.failurePolicy(live),
+		ProbeNamespace: g.options.Namespace, ReachabilityProblem: g.reach.currentProblem(),
 		CertificateProblem: g.certificates.state().Problem, RecordsProblem: g.recorder.Problem(),
 		Annotations: g.publisher.Annotations(),
 	}), nil
@@ -96,7 +95,11 @@ func (g *Guard) repaired(ctx context.Context, repair registration.Repair) {
 	if repair.Manager != "" {
 		event.Message += fmt.Sprintf(" The field manager that wrote it last is %q, at %s.", repair.Manager, repair.At.UTC().Format(time.RFC3339))
 	}
-	event.Message += " The guard repaired it."
+	if repair.Problem != "" {
+		event.Message += " It does not stay as the guard writes it: " + repair.Problem + "."
+	} else {
+		event.Message += " The guard repaired it."
+	}
 	g.recordTampering(ctx, event)
 }
 

@@ -93,6 +93,7 @@ type Guard struct {
 	repairer     *registration.Repairer
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
+	reach   reach
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
 	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
@@ -113,7 +114,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -177,7 +178,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.unlocks.Run),
+		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run),
 	} {
@@ -268,6 +269,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,
+		ExtraKeys:   g.options.Records.ExtraKeys,
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
 		Log:         g.options.Log,

@@ -54,13 +54,18 @@ func TestOnlyAGuardThatObservesFailsOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		g.certificates = loadedCertificates(&fakeSource{})
-		configuration, err := g.wantedConfiguration(t.Context())
+		unproven, err := g.wantedConfiguration(t.Context(), nil)
+		if err != nil || *unproven.Webhooks[0].FailurePolicy != admissionregistrationv1.Ignore {
+			t.Errorf("mode %v, before a review has arrived: got %v and %v, want Ignore", mode, unproven, err)
+		}
+		g.reached()
+		configuration, err := g.wantedConfiguration(t.Context(), nil)
 		if err != nil || len(configuration.Webhooks) == 0 {
 			t.Fatalf("got %v and %v", configuration, err)
 		}
 		for _, webhook := range configuration.Webhooks {
 			want := want
-			if webhook.Name == "unlocks.apigw-guardian.io" {
+			if webhook.Name == "unlocks.apigw-guardian.io" || webhook.Name == "reachable.apigw-guardian.io" {
 				want = admissionregistrationv1.Fail
 			}
 			if *webhook.FailurePolicy != want {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -23,7 +24,7 @@ import (
 func (c *comparison) isBookkeeping(at *path, v versions) bool {
 	return at.is("metadata", "resourceVersion") || at.is("metadata", "generation") || at.is("metadata", "selfLink") ||
 		at.is("metadata", "managedFields") ||
-		at.is("metadata", "annotations", corev1.LastAppliedConfigAnnotation) && isLastAppliedHarmless(c.resource, v.new)
+		at.is("metadata", "annotations", corev1.LastAppliedConfigAnnotation) && c.isLastAppliedHarmless(v.new)
 }
 
 // maxAnnotation is the max size of the annotation as JSON. All annotations of an object take at most 256 KiB
@@ -33,26 +34,28 @@ const maxAnnotation = 6 * 256 << 10
 // maxOwners is the max number of field managers that are compared. The API server merges the updates of more than ten managers.
 const maxOwners = 1024
 
-// isLastAppliedHarmless reports whether the annotation is absent, or has only values that the manifest has too.
-func isLastAppliedHarmless(resource *reserved.Resource, annotation rawjson.Value) bool {
+// isLastAppliedHarmless reports whether the annotation is absent, or kubectl would write it for the manifest: it has only values of
+// the manifest, the object's own name, and empty fields that clients add. No text in it is anybody else's, such as a token.
+func (c *comparison) isLastAppliedHarmless(annotation rawjson.Value) bool {
 	if annotation.IsEmpty() || string(annotation) == `""` {
 		return true
 	}
-	if len(annotation) > maxAnnotation || !resource.HasManifest() {
+	if len(annotation) > maxAnnotation || !c.resource.HasManifest() {
 		return false
 	}
 	applied, err := rawjson.Parse([]byte(annotation.Text()))
 	if err != nil || !applied.IsObject() {
 		return false
 	}
-	s := subset{resource: resource, budget: maxPasses * len(applied)}
-	return s.contains(nil, resource.Manifest(), applied)
+	s := subset{resource: c.resource, name: c.object.Get("metadata", "name"), budget: maxPasses * len(applied)}
+	return s.contains(nil, c.resource.Manifest(), applied)
 }
 
 // subset checks that a manifest contains every field of a value. The manifest may have more fields.
 type subset struct {
 	resource *reserved.Resource
-	budget   int // bytes left to read
+	name     rawjson.Value // of the object
+	budget   int           // bytes left to read
 }
 
 // contains reports whether value has only fields of want, with the same values.
@@ -64,19 +67,56 @@ func (s *subset) contains(at *path, want, value rawjson.Value) bool {
 	case len(want) == 0 && (isSystemOwned(s.resource, at) || leadsToSystemField(s.resource, at)):
 		return false // the next kubectl apply would remove the field from the live object, whatever its value is here
 	case value.IsEmpty(), len(want) == 0 && value.TextIs(""):
-		return true
+		return len(want) > 0 || isOftenEmpty(at)
 	case at.is("metadata", "name") && s.resource.NamePrefix != "":
-		return strings.HasPrefix(value.Text(), s.resource.NamePrefix)
+		return rawjson.EqualText(s.name, value)
 	case at.is("metadata", "namespace") && s.resource.Namespace == "":
-		return true // kubectl ignores the namespace of a cluster-scoped object
+		return len(validation.IsDNS1123Label(value.Text())) == 0 // kubectl ignores the namespace of a cluster-scoped object
 	case isRules(s.resource, at):
-		return equalRules(want, value)
+		return equalRules(want, value) && s.hasTextsOf(want, value)
 	case value.IsObject():
 		return s.containsMembers(at, want, value)
 	case value.IsArray():
 		return s.containsElements(at, want, value)
 	}
 	return rawjson.EqualText(want, value) || isFalseDefault(at, want, value)
+}
+
+// isOftenEmpty reports whether clients write the field without a value. Any other field may be a text of its own.
+func isOftenEmpty(at *path) bool {
+	if at == nil {
+		return true
+	}
+	switch string(at.key) {
+	case "aggregationRule", "annotations", "apiGroup", "automountServiceAccountToken", "creationTimestamp", "data",
+		"finalizers", "generateName", "imagePullSecrets", "immutable", "labels", "managedFields", "namespace",
+		"ownerReferences", "resourceVersion", "rules", "secrets", "selfLink", "spec", "status", "stringData",
+		"subjects", "uid":
+		return true
+	}
+	return false
+}
+
+// hasTextsOf reports whether each text in the rules is one of the manifest's: equal rules may grant nothing, or the same by a name.
+func (s *subset) hasTextsOf(want, value rawjson.Value) bool {
+	texts := map[string]bool{}
+	for _, rule := range elements(nil, want) {
+		for _, list := range rule.Members() {
+			for text := range list.Elements() {
+				texts[text.Text()] = true
+			}
+		}
+	}
+	for _, rule := range elements(nil, value) {
+		for _, list := range rule.Members() {
+			for text := range list.Elements() {
+				if !texts[text.Text()] {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 func (s *subset) containsMembers(at *path, want, value rawjson.Value) bool {

@@ -45,6 +45,8 @@ type comparison struct {
 	list *listField
 	// budget is the number of bytes left to read.
 	budget int
+	// object is the object after the write; absent in a comparison of one field.
+	object rawjson.Value
 }
 
 // purpose decides which fields a comparison ignores.
@@ -61,14 +63,18 @@ const (
 	ofDrift
 )
 
-func newComparison(resource *reserved.Resource, purpose purpose, size int) comparison {
-	return comparison{resource: resource, purpose: purpose, budget: maxPasses * (size + len(resource.Manifest()))}
+// newComparison returns the comparison of an object with the manifest, or with its earlier version of oldSize bytes.
+func newComparison(resource *reserved.Resource, purpose purpose, object rawjson.Value, oldSize int) comparison {
+	return comparison{
+		resource: resource, purpose: purpose, object: object,
+		budget: maxPasses * (len(object) + oldSize + len(resource.Manifest())),
+	}
 }
 
 // compareVersions returns the changes of an update from old to new, and whether they are complete. A comparison ends early after
 // maxChanges, or when it has used up its budget.
 func compareVersions(resource *reserved.Resource, old, new rawjson.Value) (changes []change, complete bool) {
-	c := newComparison(resource, ofVersions, len(old)+len(new))
+	c := newComparison(resource, ofVersions, new, len(old))
 	c.values(nil, versions{old, new, resource.Manifest()})
 	return c.changes, !c.isOver()
 }
@@ -83,14 +89,14 @@ func Drift(resource *reserved.Resource, live rawjson.Value) []string {
 	if !resource.HasManifest() {
 		return nil
 	}
-	c := newComparison(resource, ofDrift, len(live))
+	c := newComparison(resource, ofDrift, live, 0)
 	c.values(nil, versions{old: resource.Manifest(), new: live})
 	return pathsOf(c.changes)
 }
 
 // compareWithManifest returns the differences between a new object and the manifest, in the fields that the creator can set.
 func compareWithManifest(resource *reserved.Resource, object rawjson.Value) []change {
-	c := newComparison(resource, ofCreation, len(object))
+	c := newComparison(resource, ofCreation, object, 0)
 	c.values(nil, versions{old: resource.Manifest(), new: object})
 	return c.changes
 }

@@ -11,6 +11,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
@@ -23,14 +24,40 @@ const maxName = 253
 
 // Message returns the message of a denial for the user, which never contains a value of the object:
 //
-//	ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).
+//	Secret "x" is reserved by API Gateway and must not be deleted. [namespace kube-system, record 20261125t0820-delete-7f3a90c1]
 //
-// If the denial concerns a reserved resource, a hint that is not empty is its second line. The hint tells how to make the change.
-func (d Decision) Message(hint string) string {
-	if d.Resource == nil || hint == "" {
-		return d.Sentence()
+// The end of the line is what a denied user reports: the namespace and the name of the record, as far as there are any. If the
+// denial concerns a reserved resource, a hint that is not empty is its second line. The hint tells how to make the change.
+func (d Decision) Message(hint, record string) string {
+	var where []string
+	if d.Object.Namespace != "" {
+		where = append(where, "namespace "+d.Object.Namespace)
 	}
-	return d.Sentence() + "\n" + hint
+	if record != "" {
+		where = append(where, "record "+record)
+	}
+	line := d.Sentence()
+	if len(where) > 0 {
+		line += whereStart + strings.Join(where, ", ") + whereEnd
+	}
+	if d.Resource == nil || hint == "" {
+		return line
+	}
+	return line + "\n" + hint
+}
+
+// No sentence ends in whereEnd.
+const (
+	whereStart = " ["
+	whereEnd   = "]"
+)
+
+// SentenceOf returns the sentence of the first line of a Message.
+func SentenceOf(line string) string {
+	if at := strings.LastIndex(line, whereStart); at >= 0 && strings.HasSuffix(line, whereEnd) {
+		return line[:at]
+	}
+	return line
 }
 
 // UnlockPlaceholder is the part of a hint that the guard replaces by the command that unlocks the denied write.
@@ -63,7 +90,7 @@ func (d Decision) Hint(hint string, r *Request) string {
 	return strings.ReplaceAll(hint, UnlockPlaceholder, command)
 }
 
-// Sentence returns the first line of the Message.
+// Sentence returns the first line of the Message without its end.
 func (d Decision) Sentence() string {
 	switch {
 	case d.Reason == TooLarge:
@@ -76,6 +103,13 @@ func (d Decision) Sentence() string {
 		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}
 	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(d.Object.Name))
+	switch d.Outcome {
+	case v1alpha1.Authorized:
+		return fmt.Sprintf("%s is reserved by %s. The request creates it as its manifest says.", object, d.Resource.Owner)
+	case v1alpha1.Restored:
+		return fmt.Sprintf("%s is reserved by %s. The request restores it as its manifest says (changed: %s).",
+			object, d.Resource.Owner, list(d.Changed))
+	}
 	switch d.Reason {
 	case ReservedDelete, NamespaceTerminating:
 		if d.Resource.Guard == reserved.GuardExistence {

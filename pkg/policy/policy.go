@@ -105,7 +105,11 @@ func (p *Policy) permit(w *write) permit {
 		return rule
 	}
 	if w.isRestoration() {
-		return permit{reason: Restoration, outcome: v1alpha1.Restored, lookups: w.restorationLookups()}
+		outcome := v1alpha1.Restored
+		if w.Operation == admissionv1.Create {
+			outcome = v1alpha1.Authorized
+		}
+		return permit{reason: Restoration, outcome: outcome, lookups: w.restorationLookups()}
 	}
 	return permit{}
 }

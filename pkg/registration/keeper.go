@@ -81,6 +81,9 @@ func (k *Keeper) Reconcile(ctx context.Context, request reconcile.Request) (reco
 	if errors.Is(err, ErrOwnerGone) {
 		return reconcile.Result{RequeueAfter: lookInterval}, nil
 	}
+	if paused, ok := errors.AsType[*pausedError](err); ok {
+		return reconcile.Result{RequeueAfter: max(paused.left, firstRetry)}, nil
+	}
 	return reconcile.Result{}, err
 }
 
@@ -158,11 +161,11 @@ func (p *Patrol) round(ctx context.Context) {
 	if time.Since(p.since) < p.patience(found) {
 		return
 	}
-	p.Repairer.options.Log.Warn("webhook configuration is not in place and no leader repairs it", slog.String("state", string(found)))
 	if err := p.Repairer.repair(ctx, live, want); err != nil {
 		p.complain(err)
 		return
 	}
+	p.Repairer.options.Log.Warn("webhook configuration was not in place and no leader repaired it", slog.String("state", string(found)))
 	p.since = time.Time{}
 }
 
@@ -174,6 +177,9 @@ func (p *Patrol) judge(live, want *admissionregistrationv1.ValidatingWebhookConf
 }
 
 func (p *Patrol) patience(found state) time.Duration {
+	if found == unproven {
+		return 0
+	}
 	if found == otherRevision || found == moreCAs || found == otherCA && p.FilesDiffer {
 		return upgradePatience
 	}
@@ -182,7 +188,8 @@ func (p *Patrol) patience(found state) time.Duration {
 
 // complain logs once why this replica cannot look or repair, and again when the reason changes. The end of the patrol is no reason.
 func (p *Patrol) complain(err error) {
-	if p.said == err.Error() || errors.Is(err, context.Canceled) {
+	_, isPaused := errors.AsType[*pausedError](err) // the Repairer has said why
+	if p.said == err.Error() || isPaused || errors.Is(err, context.Canceled) {
 		return
 	}
 	p.said = err.Error()

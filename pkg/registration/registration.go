@@ -90,6 +90,10 @@ type Options struct {
 	Endpoint Endpoint
 	// CABundle holds, in PEM, the CAs that may have issued the guard's certificate.
 	CABundle []byte
+	// ProbeNamespace holds the ConfigMap that Reach writes to; "" for no such webhook.
+	ProbeNamespace string
+	// ReachabilityProblem is the text of the guardian.ReachabilityProblemAnnotation.
+	ReachabilityProblem string
 	// CertificateProblem is the text of the guardian.CertificateProblemAnnotation.
 	CertificateProblem string
 	// RecordsProblem is the text of the guardian.RecordsProblemAnnotation.
@@ -113,9 +117,10 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			Name:   guardian.WebhookConfiguration,
 			Labels: map[string]string{"app.kubernetes.io/name": guardian.Name, "app.kubernetes.io/managed-by": guardian.Name},
 			Annotations: map[string]string{
-				enforcerAnnotation:                    "true",
-				guardian.CertificateProblemAnnotation: options.CertificateProblem,
-				guardian.RecordsProblemAnnotation:     options.RecordsProblem,
+				enforcerAnnotation:                     "true",
+				guardian.CertificateProblemAnnotation:  options.CertificateProblem,
+				guardian.RecordsProblemAnnotation:      options.RecordsProblem,
+				guardian.ReachabilityProblemAnnotation: options.ReachabilityProblem,
 			},
 		},
 	}
@@ -129,6 +134,9 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		}
 	}
 	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
+	if options.ProbeNamespace != "" {
+		configuration.Webhooks = append(configuration.Webhooks, reachWebhook(options))
+	}
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
@@ -170,11 +178,13 @@ func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, o
 	return webhook
 }
 
+const unlocksWebhookName = "unlocks." + guardian.WebhookDomain
+
 // unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that the
 // guard did not judge must not count later.
 func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	options.FailurePolicy = admissionregistrationv1.Fail
-	webhook := newWebhook("unlocks."+guardian.WebhookDomain, options)
+	webhook := newWebhook(unlocksWebhookName, options)
 	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
 		Operations: []admissionregistrationv1.OperationType{
 			admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,

@@ -34,8 +34,10 @@ func TestBuild(t *testing.T) {
 		dir     string
 		options Options
 	}{
-		"built-in":   {"", Options{Endpoint: byURL, CABundle: []byte("bundle"), FailurePolicy: admissionregistrationv1.Fail}},
-		"by-service": {"", Options{Endpoint: byService, CABundle: []byte("bundle"), FailurePolicy: admissionregistrationv1.Ignore}},
+		"built-in": {"", Options{Endpoint: byURL, CABundle: []byte("bundle"), FailurePolicy: admissionregistrationv1.Fail}},
+		"by-service": {"", Options{
+			Endpoint: byService, CABundle: []byte("bundle"), FailurePolicy: admissionregistrationv1.Ignore, ProbeNamespace: "apigw-guardian",
+		}},
 		"second-set": {"testdata/reservations", Options{Endpoint: byURL, FailurePolicy: admissionregistrationv1.Fail}},
 	} {
 		t.Run(name, func(t *testing.T) {

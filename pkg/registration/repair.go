@@ -27,7 +27,7 @@ import (
 // ErrOwnerGone means that the release that owns the webhook configuration is being uninstalled: no replica may restore it.
 var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
 
-// Repair describes a write of another client that a replica undid.
+// Repair describes a write of another client that a replica undid, or tried to undo.
 type Repair struct {
 	// Operation is Update or Delete.
 	Operation admissionv1.Operation
@@ -36,6 +36,8 @@ type Repair struct {
 	// Manager is the field manager that wrote last, and At the time; zero if managedFields has neither. A client may choose any name.
 	Manager string
 	At      time.Time
+	// Problem says why the write did not repair it; "" if it did.
+	Problem string
 }
 
 // Client reads and writes without a cache: a watch that hangs must not hide a change. The typed client of client-go is one.
@@ -47,13 +49,19 @@ type Client interface {
 		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
 }
 
-// RepairerOptions are the settings of a Repairer. All but Report are required.
+// RepairerOptions are the settings of a Repairer. All functions but Build are optional, all else is required.
 type RepairerOptions struct {
 	Client Client
-	// Build returns the wanted webhook configuration. After ErrOwnerGone, the Repairer leaves the live one as it is, or absent.
-	Build func(context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
-	// Report is called after each repair of another client's write; nil for no report.
-	Report   func(context.Context, Repair)
+	// Build returns the wanted webhook configuration, given the live one; nil if there is none. After ErrOwnerGone, the Repairer leaves
+	// the live one as it is, or absent.
+	Build func(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) (
+		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
+	// Report is called after each repair of another client's write, and once for each Problem; nil for no report.
+	Report func(context.Context, Repair)
+	// Announce tells administrators of a problem, as an Event does; nil for no announcement.
+	Announce func(reason, note string)
+	// Changed is called when what the Repairer wants has changed, as it reports a problem in an annotation; nil for no call.
+	Changed  func()
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
@@ -63,10 +71,15 @@ type Repairer struct {
 	options RepairerOptions
 	inPlace prometheus.Gauge
 	repairs *prometheus.CounterVec
+	// contested is 1 while there is a problem.
+	contested prometheus.Gauge
 
 	mu sync.Mutex
 	// last is the wanted webhook configuration that this process saw in place last; nil before that.
-	last *admissionregistrationv1.ValidatingWebhookConfiguration
+	last   *admissionregistrationv1.ValidatingWebhookConfiguration
+	pacing pacing
+	// problem says why the webhook configuration does not stay as the guard writes it; "" if it does.
+	problem string
 }
 
 // NewRepairer registers the metrics; the error is the registry's.
@@ -81,11 +94,15 @@ func NewRepairer(options RepairerOptions) (*Repairer, error) {
 			Name: "apigw_guardian_registration_repairs_total",
 			Help: "Repairs of the webhook configuration by this replica, by what another client had done to it (UPDATE, DELETE).",
 		}, []string{"operation"}),
+		contested: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "apigw_guardian_registration_contested",
+			Help: "1 while the API server or another client changes what this replica writes to the webhook configuration: protection is partial.",
+		}),
 	}
 	for _, operation := range []admissionv1.Operation{admissionv1.Update, admissionv1.Delete} {
 		r.repairs.WithLabelValues(string(operation)) // from zero on, so that the first repair is an increase
 	}
-	for _, collector := range []prometheus.Collector{r.inPlace, r.repairs} {
+	for _, collector := range []prometheus.Collector{r.inPlace, r.repairs, r.contested} {
 		if err := options.Registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics of the webhook configuration: %w", err)
 		}
@@ -93,7 +110,7 @@ func NewRepairer(options RepairerOptions) (*Repairer, error) {
 	return r, nil
 }
 
-// Keep makes the live webhook configuration as it is wanted.
+// Keep makes the live webhook configuration as it is wanted. The error is a *pausedError while writes do not last.
 func (r *Repairer) Keep(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,16 +125,17 @@ func (r *Repairer) Keep(ctx context.Context) error {
 
 // look returns the live webhook configuration, nil if there is none, and the wanted one.
 func (r *Repairer) look(ctx context.Context) (live, want *admissionregistrationv1.ValidatingWebhookConfiguration, err error) {
-	if want, err = r.options.Build(ctx); err != nil {
-		return nil, nil, err
-	}
 	live, err = r.options.Client.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, want, nil
+		live, err = nil, nil
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the webhook configuration: %w", err)
 	}
+	if want, err = r.options.Build(ctx, live); err != nil {
+		return nil, nil, err
+	}
+	want.Annotations[guardian.RegistrationProblemAnnotation] = r.problem
 	return live, want, nil
 }
 
@@ -128,22 +146,36 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 	}
 	r.last = want
 	r.inPlace.Set(1)
+	if r.pacing.settle() {
+		r.setProblem("")
+	}
 	return true
 }
 
+// repair writes what is wanted, unless the last such write did not last and its pause is not over. What the API server returns, not
+// what was sent, says whether the webhook configuration is in place.
 func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
-	if live != nil {
-		if err := r.replace(ctx, live, want); err != nil {
-			return err
-		}
+	if left := r.pacing.left(want); left > 0 {
+		r.inPlace.Set(0)
+		return &pausedError{left}
 	}
-	// Without its finalizers, one that was being deleted is gone now.
-	if live == nil || live.DeletionTimestamp != nil {
-		if err := r.create(ctx, want); err != nil {
-			return err
-		}
+	stored, err := r.write(ctx, live, want)
+	if err != nil {
+		return err
 	}
 	repaired, isTampering := r.finding(live, want)
+	isRewritten := !asWanted(stored, want)
+	r.pacing.note(want, isRewritten, isTampering)
+	repaired.Problem = r.pacing.problem(stored, want, repaired.Manager)
+	isNews := r.setProblem(repaired.Problem)
+	if isRewritten {
+		r.inPlace.Set(0)
+		if isNews && r.options.Report != nil {
+			repaired.Operation, repaired.Changed = admissionv1.Update, differences(stored, want)
+			r.options.Report(ctx, repaired)
+		}
+		return &pausedError{r.pacing.left(want)}
+	}
 	r.last = want
 	r.inPlace.Set(1)
 	if !isTampering {
@@ -159,27 +191,69 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	return nil
 }
 
+// setProblem logs and announces a problem, or its end, and reports whether it has changed.
+func (r *Repairer) setProblem(problem string) (changed bool) {
+	if problem == r.problem {
+		return false
+	}
+	r.problem = problem
+	if problem == "" {
+		r.contested.Set(0)
+		r.options.Log.Info("webhook configuration stays as the guard writes it")
+	} else {
+		r.contested.Set(1)
+		r.options.Log.Error("webhook configuration does not stay as the guard writes it", slog.String("reason", problem))
+		if r.options.Announce != nil {
+			r.options.Announce("RegistrationContested", problem)
+		}
+	}
+	if r.options.Changed != nil {
+		r.options.Changed()
+	}
+	return true
+}
+
+// write returns what the API server has stored.
+func (r *Repairer) write(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) (
+	stored *admissionregistrationv1.ValidatingWebhookConfiguration, err error,
+) {
+	if live != nil {
+		if stored, err = r.replace(ctx, live, want); err != nil {
+			return nil, err
+		}
+	}
+	// Without its finalizers, one that was being deleted is gone now.
+	if live == nil || live.DeletionTimestamp != nil {
+		return r.create(ctx, want)
+	}
+	return stored, nil
+}
+
 // create uses a PATCH: RBAC can limit the permission to create to one name for a PATCH, and not for a POST.
-func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
+func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.ValidatingWebhookConfiguration) (
+	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
+) {
 	data, err := json.Marshal(want)
 	if err != nil {
-		return fmt.Errorf("encode the webhook configuration: %w", err)
+		return nil, fmt.Errorf("encode the webhook configuration: %w", err)
 	}
 	options := metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)}
-	_, err = r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, options)
+	stored, err := r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, options)
 	if err != nil {
-		return fmt.Errorf("apply the webhook configuration: %w", err)
+		return nil, fmt.Errorf("apply the webhook configuration: %w", err)
 	}
-	return nil
+	return stored, nil
 }
 
 // replace writes the whole list of webhooks. An apply would merge it with those that other clients have added.
-func (r *Repairer) replace(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
-	_, err := r.options.Client.Update(ctx, restored(live, want), metav1.UpdateOptions{FieldManager: guardian.FieldManager})
+func (r *Repairer) replace(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) (
+	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
+) {
+	stored, err := r.options.Client.Update(ctx, restored(live, want), metav1.UpdateOptions{FieldManager: guardian.FieldManager})
 	if err != nil {
-		return fmt.Errorf("update the webhook configuration: %w", err)
+		return nil, fmt.Errorf("update the webhook configuration: %w", err)
 	}
-	return nil
+	return stored, nil
 }
 
 // restored returns the live webhook configuration with all that is wanted. Labels and annotations of other clients do no harm; an

@@ -35,6 +35,10 @@ type configuration = admissionregistrationv1.ValidatingWebhookConfiguration
 type api struct {
 	live *configuration
 	err  error
+	// rewrite stands for admission that changes what is written; nil for none.
+	rewrite func(*configuration)
+	// writes counts the updates and patches.
+	writes int
 }
 
 func (a *api) Get(context.Context, string, metav1.GetOptions) (*configuration, error) {
@@ -46,17 +50,25 @@ func (a *api) Get(context.Context, string, metav1.GetOptions) (*configuration, e
 
 func (a *api) Update(_ context.Context, c *configuration, _ metav1.UpdateOptions) (*configuration, error) {
 	a.live = c.DeepCopy()
+	if a.writes++; a.rewrite != nil {
+		a.rewrite(a.live)
+	}
+	stored := a.live.DeepCopy()
 	if c.DeletionTimestamp != nil && len(c.Finalizers) == 0 {
 		a.live = nil
 	}
-	return c, a.err
+	return stored, a.err
 }
 
 func (a *api) Patch(_ context.Context, _ string, _ types.PatchType, data []byte, _ metav1.PatchOptions, _ ...string) (
 	*configuration, error,
 ) {
 	a.live = &configuration{}
-	return a.live, errors.Join(a.err, json.Unmarshal(data, a.live))
+	err := errors.Join(a.err, json.Unmarshal(data, a.live))
+	if a.writes++; a.rewrite != nil {
+		a.rewrite(a.live)
+	}
+	return a.live.DeepCopy(), err
 }
 
 // wanted is what a replica wants; bundle is its CA bundle.
@@ -91,7 +103,7 @@ func newReplica(t *testing.T, a *api) *replica {
 	var err error
 	r.Repairer, err = NewRepairer(RepairerOptions{
 		Client: a, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-		Build:  func(context.Context) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
+		Build:  func(context.Context, *configuration) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
 		Report: func(_ context.Context, repair Repair) { r.reports = append(r.reports, repair) },
 	})
 	if err != nil {

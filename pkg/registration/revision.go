@@ -44,6 +44,8 @@ const (
 	otherCA state = "with another CA bundle"
 	// moreCAs: only the CA bundle differs, and it holds all of the wanted one.
 	moreCAs state = "with more CAs in the CA bundle"
+	// unproven: a guard wrote it before it knew that API servers reach it, and this replica knows that.
+	unproven state = "not failing closed yet"
 	// otherRevision: a write of another version of the guard, or of a client that knows the digest, that protects less.
 	otherRevision state = "of another revision that protects less"
 )
@@ -64,6 +66,8 @@ func judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) s
 		return judgeBundle(live, want)
 	case actual != live.Annotations[guardian.RevisionAnnotation]:
 		return tampered
+	case isUnproven(live, want):
+		return unproven
 	case !protectsAsMuch(live, want):
 		return otherRevision
 	}
@@ -130,15 +134,24 @@ func isSubset[T comparable](some, all []T) bool {
 	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
 }
 
+// replicaAnnotations returns the annotations, or the beginnings of their names, in which replicas differ.
+func replicaAnnotations() []string {
+	return []string{
+		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
+		guardian.ReplicaAnnotationPrefix,
+	}
+}
+
 // differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order. Labels and
-// annotations of other clients do not count, nor do the CertificateProblemAnnotation and the keys of replicas: replicas differ there.
+// annotations of other clients do not count, nor do replicaAnnotations.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	wanted := restored(live, want)
 	wanted.DeletionTimestamp = nil
 	paths := unequal("", generic(live), generic(wanted))
-	ofKeys := strings.TrimSuffix(below("metadata.annotations", guardian.ReplicaAnnotationPrefix), `"]`)
 	return slices.DeleteFunc(paths, func(path string) bool {
-		return path == below("metadata.annotations", guardian.CertificateProblemAnnotation) || strings.HasPrefix(path, ofKeys)
+		return slices.ContainsFunc(replicaAnnotations(), func(prefix string) bool {
+			return strings.HasPrefix(path, strings.TrimSuffix(below("metadata.annotations", prefix), `"]`))
+		})
 	})
 }
 

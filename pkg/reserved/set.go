@@ -147,10 +147,9 @@ func (s *Set) FullName(name string) string {
 	object := rest[strings.LastIndex(rest, "/")+1:]
 	var found []string
 	for _, resource := range s.Resources() {
-		isKind := strings.EqualFold(kind, resource.Kind) || kind == resource.GVR.Resource || kind == resource.GVR.GroupResource().String()
 		full := resource.Reference(resource.Namespace, object)
 		isObject := resource.Covers(Identity{Namespace: resource.Namespace, Name: object})
-		if isKind && isObject && strings.HasSuffix("/"+full.String(), "/"+rest) {
+		if (Type{resource.GVR, resource.Kind}).IsNamed(kind) && isObject && strings.HasSuffix("/"+full.String(), "/"+rest) {
 			found = append(found, full.String())
 		}
 	}

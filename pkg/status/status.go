@@ -23,6 +23,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
@@ -285,11 +286,11 @@ func (r *Report) addDenials(ctx context.Context, records Records) {
 	}
 }
 
-// registration is the guard's webhook configuration; nil if it is absent.
-type registration = *admissionregistrationv1.ValidatingWebhookConfiguration
+// webhookConfiguration is the guard's; nil if it is absent.
+type webhookConfiguration = *admissionregistrationv1.ValidatingWebhookConfiguration
 
 // unprotected returns why the reserved resources are not protected; nil if they are.
-func unprotected(ctx context.Context, cluster live.Cluster, registered registration, err error) []string {
+func unprotected(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, err error) []string {
 	switch {
 	case err != nil:
 		return []string{fmt.Sprintf("cannot check whether the guard is registered: %v", err)}
@@ -298,6 +299,12 @@ func unprotected(ctx context.Context, cluster live.Cluster, registered registrat
 	}
 	verifier := verify.New(cluster, verify.EveryWrite)
 	var reasons []string
+	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
+		reasons = append(reasons, "the guard reports: "+problem)
+	}
+	if problem := registered.Annotations[guardian.ReachabilityProblemAnnotation]; problem != "" {
+		reasons = append(reasons, "the guard reports: "+problem)
+	}
 	for _, resource := range cluster.Set.Resources() {
 		if reason := verifier.Unprotected(ctx, resource); reason != "" {
 			reasons = append(reasons, reason)
@@ -308,7 +315,7 @@ func unprotected(ctx context.Context, cluster live.Cluster, registered registrat
 
 // addRecording creates an audit record as a dry-run, and reads the guard's annotation. If the caller may not create records
 // and the guard reports no problem, Recorded stays unknown.
-func (r *Report) addRecording(ctx context.Context, cluster live.Cluster, registered registration, records Records) {
+func (r *Report) addRecording(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, records Records) {
 	var problems []string
 	if registered != nil && registered.Annotations[guardian.RecordsProblemAnnotation] != "" {
 		problems = append(problems, "the guard does not record denials: "+registered.Annotations[guardian.RecordsProblemAnnotation])
@@ -337,7 +344,7 @@ func mayCreateRecords(ctx context.Context, cluster live.Cluster) bool {
 }
 
 // certificates checks the webhook configuration, and the Certificates that the chart made with cert-manager.
-func certificates(ctx context.Context, cluster live.Cluster, registered registration) Certificates {
+func certificates(ctx context.Context, cluster live.Cluster, registered webhookConfiguration) Certificates {
 	found := Certificates{Problems: []string{}}
 	if registered != nil {
 		found.NotAfter = lastEnd(registered)
@@ -357,7 +364,7 @@ func certificates(ctx context.Context, cluster live.Cluster, registered registra
 }
 
 // lastEnd returns the end of the last CA in the webhook configuration; nil if there is none.
-func lastEnd(registered registration) *time.Time {
+func lastEnd(registered webhookConfiguration) *time.Time {
 	var last *time.Time
 	for _, webhook := range registered.Webhooks {
 		authorities, err := cert.ParseCertsPEM(webhook.ClientConfig.CABundle)

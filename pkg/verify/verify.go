@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,9 +20,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -75,10 +78,37 @@ func (v Verifier) Verify(ctx context.Context) ([]Attack, error) {
 		rows = append(rows, v.attack(ctx, resource)...)
 	}
 	rows = append(rows, v.tryUnrelated(ctx)...)
+	for _, problem := range v.problems(ctx) {
+		rows = append(rows, v.row(Attack{Resource: registrationName, Write: "webhook-reachable", Want: "no problem", Got: problem}, nil))
+	}
 	if err := ctx.Err(); err != nil {
 		return rows, fmt.Errorf("verify: %w", context.Cause(ctx))
 	}
 	return rows, nil
+}
+
+const registrationName = "validatingwebhookconfigurations.admissionregistration.k8s.io/" + guardian.WebhookConfiguration
+
+// problems returns what keeps reviews from the guard, as the API server says or the guard reports; nil for none.
+func (v Verifier) problems(ctx context.Context) []string {
+	registered, err := v.cluster.WebhookConfiguration(ctx)
+	if err != nil || registered == nil {
+		return nil // the attacks say so
+	}
+	var problems []string
+	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
+		problems = append(problems, problem)
+	}
+	reported, namespace := registered.Annotations[guardian.ReachabilityProblemAnnotation], registration.ProbeNamespace(registered)
+	if reported == "" && namespace != "" {
+		if err := registration.Reach(ctx, v.cluster.Client.CoreV1(), namespace); errors.Is(err, registration.ErrUnreachable) {
+			reported = err.Error() + ": " + registration.ReachRemedy("webhook.port (9443 by default)")
+		}
+	}
+	if reported != "" {
+		problems = append(problems, reported)
+	}
+	return problems
 }
 
 // leavesOut reports whether the scope ignores an error: RBAC refused the caller.
@@ -226,7 +256,7 @@ func (v Verifier) Await(ctx context.Context, limit time.Duration) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the guard: %w", context.Cause(ctx))
 		case <-over:
-			return fmt.Errorf("%w after %s: %s", ErrUnprotected, limit, open)
+			return fmt.Errorf("%w after %s: %s", ErrUnprotected, limit, strings.Join(append(v.problems(ctx), open), "; "))
 		case <-time.After(awaitInterval):
 		}
 	}

@@ -19,8 +19,8 @@ import (
 // rest: a reserved manifest that puts the object right, and the head.
 const MaxBytes = 10 << 20
 
-// maxText bounds each string of the head, and maxGroups the text of the user's groups: a copy of them is made, and a list of
-// empty groups takes five times its text. The API server takes both from HTTP headers or certificates, which are shorter.
+// maxText bounds each string of the head, and maxGroups the text of the user's groups, and of extra: a copy of them is made, and a
+// list of empty groups takes five times its text. The API server takes both from HTTP headers or certificates, which are shorter.
 const (
 	maxText   = 64 << 10
 	maxGroups = 256 << 10
@@ -176,15 +176,20 @@ func isAbsent(value rawjson.Value) bool { return len(value) == 0 || string(value
 func decodeUser(in *strict, info rawjson.Value, u *v1alpha1.User) {
 	in.read(info.Get("username"), &u.Name)
 	in.read(info.Get("uid"), &u.UID)
-	groups := info.Get("groups")
-	if isAbsent(groups) {
+	in.readLists(info.Get("groups"), &u.Groups)
+	in.readLists(info.Get("extra"), &u.Extra)
+}
+
+// readLists reads the groups of the user, or the values of each key of extra.
+func (s *strict) readLists(value rawjson.Value, into any) {
+	if isAbsent(value) {
 		return
 	}
-	if len(groups) > maxGroups {
-		in.err = errors.New("its user is in too many groups")
+	if len(value) > maxGroups {
+		s.err = errors.New("its user has too many groups, or too much extra")
 		return
 	}
-	if err := json.Unmarshal(groups, &u.Groups); err != nil {
-		in.err = fmt.Errorf("groups of the user: %w", err)
+	if err := json.Unmarshal(value, into); err != nil {
+		s.err = fmt.Errorf("groups or extra of the user: %w", err)
 	}
 }

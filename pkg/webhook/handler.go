@@ -17,6 +17,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -60,6 +61,8 @@ type Options struct {
 	AsksCallers bool
 	// Unlocks is nil for a handler that honours no unlock.
 	Unlocks Unlocks
+	// ExtraKeys are the keys of userInfo.extra that records and logs have, as of audit.KeptExtra; none keeps nothing.
+	ExtraKeys []string
 	// Recorder stores audit records. Without it, the log is the only trace of a decision.
 	Recorder Recorder
 	// Replica signs denials of probes. Without it, probes get no signature.
@@ -92,11 +95,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	request, err := Read(r.Body)
+	if err == nil && isReachProbe(request) {
+		h.respond(w, request, "", Response{UID: request.UID, Message: "the API server reaches the guard"})
+		return
+	}
 	decision, err := h.evaluate(r.Context(), request, err)
 	h.logLine(r.Context(), request, decision, err)
 	record := h.record(r, request, decision)
-	h.respond(w, request, decision, record)
+	h.respond(w, request, decision.Reason, h.response(request, decision, record))
 	h.Metrics.observe(decision, time.Since(start))
+}
+
+// isReachProbe reports whether the review only finds out whether API servers reach the guard. It is denied and leaves no trace.
+func isReachProbe(r *policy.Request) bool {
+	return r.DryRun && r.GVR == corev1.SchemeGroupVersion.WithResource("configmaps") && r.Name == guardian.Replicas &&
+		probe.IsNonce(r.Object.Get("metadata", "annotations", guardian.ProbeAnnotation).Text())
 }
 
 // refuse returns the HTTP status for a request that cannot be a review, and 200 for one that can.
@@ -164,8 +177,8 @@ func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error
 }
 
 // respond writes the answer. Without a uid the API server ignores it, so the HTTP status says that the review failed.
-func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decision policy.Decision, record string) {
-	answer, err := Encode(h.response(request, decision, record))
+func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, reason policy.Reason, response Response) {
+	answer, err := Encode(response)
 	if err != nil {
 		h.Log.Error("cannot write an answer", slog.String(keyRequestUID, request.UID), slog.Any(keyError, err))
 		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
@@ -174,7 +187,7 @@ func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, decisi
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case request.UID != "":
-	case decision.Reason == policy.Overloaded:
+	case reason == policy.Overloaded:
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	default:
@@ -187,7 +200,7 @@ func (h *Handler) response(request *policy.Request, decision policy.Decision, re
 	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message(h.hint(request, decision)) + h.prove(request, decision)
+		r.Message = decision.Message(h.hint(request, decision), record) + h.prove(request, decision)
 	case decision.Outcome == v1alpha1.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,7 @@ import (
 const (
 	keyRequestUID  = "requestUID"
 	keyUser        = "user"
+	keyUserExtra   = "userExtra"
 	keyOperation   = "operation"
 	keyGroup       = "group"
 	keyResource    = "resource"
@@ -46,6 +48,7 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 		Outcome:    decision.Outcome,
 		Operation:  request.Operation,
 		Object:     objectOf(request, decision),
+		ObjectUID:  request.OldObject.Get("metadata", "uid").Text(),
 		Reason:     string(decision.Reason),
 		Message:    decision.Sentence(),
 		Changed:    decision.Changed,
@@ -53,11 +56,18 @@ func (h *Handler) record(r *http.Request, request *policy.Request, decision poli
 
 		Justification: decision.Justification,
 
-		User:   request.User,
+		User:   h.userOf(request),
 		Caller: h.callerOf(r),
 		Source: v1alpha1.SourceGuard,
 		Peer:   r.RemoteAddr,
 	})
+}
+
+// userOf returns the user with the Extra that a record may hold.
+func (h *Handler) userOf(request *policy.Request) v1alpha1.User {
+	user := request.User
+	user.Extra = audit.KeptExtra(user.Extra, h.ExtraKeys)
+	return user
 }
 
 // objectOf returns the written object. Without a decision about an object, it is the one that the review's head names.
@@ -89,10 +99,10 @@ func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision
 	if !h.Log.Enabled(ctx, level) {
 		return
 	}
-	h.Log.LogAttrs(ctx, level, message, attributes(request, decision, err)...) //nolint:sloglint // one of the three above
+	h.Log.LogAttrs(ctx, level, message, h.attributes(request, decision, err)...) //nolint:sloglint // one of the three above
 }
 
-func attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
+func (h *Handler) attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
 	object := objectOf(request, decision)
 	attributes := []slog.Attr{
 		slog.String(keyRequestUID, printable(request.UID)),
@@ -109,6 +119,9 @@ func attributes(request *policy.Request, decision policy.Decision, err error) []
 	}
 	if len(decision.Changed) > 0 {
 		attributes = append(attributes, slog.Any(keyChanged, decision.Changed[:min(len(decision.Changed), maxChanged)]))
+	}
+	if user := h.userOf(request); len(user.Extra) > 0 {
+		attributes = append(attributes, slog.String(keyUserExtra, text.Printable(strings.Join(audit.ExtraLines(&user), " "), maxLogged)))
 	}
 	if err != nil {
 		attributes = append(attributes, slog.String(keyError, err.Error()))

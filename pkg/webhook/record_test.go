@@ -75,11 +75,13 @@ func TestADecisionWithAnOutcomeIsRecordedAndAnnotated(t *testing.T) {
 	recorded["record"] = "name"
 	event := audit.Event{
 		RequestUID: uidOf(t, deletion), Outcome: v1alpha1.Denied, Operation: "DELETE", Object: role, Reason: "ReservedDelete",
+		ObjectUID: "81e00e47-7f3c-41ab-9824-576502f559b9",
 		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be deleted.`,
 		User:    v1alpha1.User{Name: "admin", UID: "admin", Groups: []string{"system:masters", "system:authenticated"}},
 		Source:  v1alpha1.SourceGuard, Peer: "192.0.2.1:1234",
 	}
 	unread := event
+	unread.ObjectUID = ""
 	unread.Reason, unread.Message = "Unreadable", "The request cannot be judged and was denied, because it may concern a reserved resource."
 	for name, test := range map[string]struct {
 		body        string
@@ -113,5 +115,32 @@ func TestADecisionWithAnOutcomeIsRecordedAndAnnotated(t *testing.T) {
 				t.Errorf("events (-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestExtraOfTheUserIsRecordedAndLoggedWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	const groups = `"groups":["system:masters","system:authenticated"]`
+	body := strings.Replace(string(named(t, "delete-role")), groups,
+		groups+`,"extra":{"sessionname":["alice@corp"],"access_token":["s3cr3t"]}`, 1)
+	for keys, want := range map[string]map[string][]string{
+		"*":  {"sessionname": {"alice@corp"}},
+		"":   nil,
+		"no": nil,
+	} {
+		var log bytes.Buffer
+		recorder := &kept{}
+		handler := newHandler(t, &log, false)
+		handler.Recorder, handler.ExtraKeys = recorder, []string{keys}
+		post(t, handler, []byte(body))
+		if diff := cmp.Diff(want, recorder.events[0].User.Extra); diff != "" {
+			t.Errorf("%q: (-want +got)\n%s", keys, diff)
+		}
+		if got := log.String(); strings.Contains(got, "alice@corp") != (want != nil) || strings.Contains(got, "s3cr3t") {
+			t.Errorf("%q: the log has %s", keys, got)
+		}
+	}
+	if got := answerOf(t, post(t, newHandler(t, io.Discard, false), []byte(strings.Replace(body, `["alice@corp"]`, `7`, 1)))); got.Allowed {
+		t.Error("a review with an unreadable extra is allowed")
 	}
 }

@@ -148,7 +148,7 @@ func TestAForgedUnlockIsDeniedAndRecorded(t *testing.T) {
 	handler, recorder := newUnlockHandler(t, &unlocks{})
 	answer := answerOf(t, post(t, handler, []byte(creation)))
 	const message = `Unlock "unlock-x7k2p" is denied: spec.requestedBy must be "mallory", the user that creates it.`
-	if answer.Allowed || answer.Result.Message != message {
+	if answer.Allowed || answer.Result.Message != message+" [record name]" {
 		t.Errorf("got allowed=%t, %q", answer.Allowed, answer.Result.Message)
 	}
 	want := map[string]string{

@@ -404,3 +404,13 @@ volumes: {{- . }}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 }}
 {{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[hms]$" .)) }}
 {{- end }}
+
+{{- /* The ports on which a replica listens, as JSON by name. */}}
+{{- define "guardian.ports" -}}
+{{- $webhook := .Values.webhook | default dict }}
+{{- $ports := dict "webhook" (int ($webhook.port | default 9443)) "probes" (int ($webhook.probesPort | default 8081)) "metrics" (int ($webhook.metricsPort | default 8080)) }}
+{{- if lt (values $ports | uniq | len) 3 }}
+{{- fail "webhook.port, webhook.probesPort and webhook.metricsPort must differ" }}
+{{- end }}
+{{- toJson $ports }}
+{{- end }}

@@ -29,11 +29,18 @@ const (
 	CertificateProblemAnnotation = Group + "/certificate-problem"
 	// RecordsProblemAnnotation says why the guard cannot store audit records. It is empty or absent if it can.
 	RecordsProblemAnnotation = Group + "/records-problem"
+	// RegistrationProblemAnnotation says why the webhook configuration does not stay as the guard writes it. It is empty or absent if it does.
+	RegistrationProblemAnnotation = Group + "/registration-problem"
+	// ReachabilityProblemAnnotation says why the API server cannot call the guard. It is empty or absent if it can.
+	ReachabilityProblemAnnotation = Group + "/reachability-problem"
 	// RevisionAnnotation holds a digest of the webhooks without their CA bundles. A client that edits the webhooks leaves a wrong digest.
 	RevisionAnnotation = Group + "/revision"
 	// ReplicaAnnotationPrefix begins the keys that hold the public key of a replica. The ID of the replica follows.
 	ReplicaAnnotationPrefix = Group + "/replica-"
 )
 
-// ProbeAnnotation holds the nonce, on the object of a probe.
+// ObjectUIDAnnotation holds the uid that the object of an audit record had before the first of the writes.
+const ObjectUIDAnnotation = Group + "/object-uid"
+
+// ProbeAnnotation holds the nonce, on the object of a probe, also of one that only finds out whether API servers reach the guard.
 const ProbeAnnotation = Group + "/attack"

@@ -68,7 +68,7 @@ func told(t *testing.T, set *reserved.Set, content []byte) []string {
 		for _, judgment := range Judge(set, event) {
 			write := judgment.Event
 			lines = append(lines, strings.Join(strings.Fields(fmt.Sprint(
-				judgment.Kind, " ", write.Outcome, " ", write.Operation, " ", write.Object, " ", write.Reason, " ", write.User.Name)), " "))
+				judgment.Kind, " ", write.Outcome, " ", write.Operation, " ", write.Object, " ", write.Reason, " ", write.User.Name, map[bool]string{true: " (refused)"}[judgment.Refused])), " "))
 		}
 	}
 	return lines
@@ -249,11 +249,27 @@ func TestJudgments(t *testing.T) {
 		},
 		"the message of a denial without its decision": {
 			[]edit{decision("clusterroles", "allow", "Restoration", "Restored", record), code(403, denial)},
-			[]string{"Decided Restored UPDATE " + role + " Restoration alice", "Unclear UPDATE " + role + " alice"},
+			[]string{"Decided Restored UPDATE " + role + " Restoration alice (refused)", "Unclear UPDATE " + role + " alice"},
 		},
 		"a write that was reviewed twice, and denied the second time": {
 			[]edit{decision("clusterroles", "allow", "SystemWrite", "Denied", record), code(403, denial)},
-			[]string{"Decided Denied UPDATE " + role + " SystemWrite alice"},
+			[]string{"Decided Denied UPDATE " + role + " alice"},
+		},
+		"a write that was reviewed twice, and denied the second time, without an outcome": {
+			[]edit{decision("clusterroles", "allow", "NoChange", "", record), code(403, denial)},
+			[]string{"Decided Denied UPDATE " + role + " alice"},
+		},
+		"a write that was reviewed twice, and denied the second time without a record": {
+			[]edit{decision("clusterroles", "allow", "NoChange", "", ""), code(403, denial)},
+			[]string{"Unclear UPDATE " + role + " alice"},
+		},
+		"an allowed write that RBAC of a finalizer refuses": {
+			[]edit{decision("clusterroles", "allow", "SystemWrite", "", ""), code(403, "forbidden")},
+			[]string{"Refused UPDATE " + role + " SystemWrite alice"},
+		},
+		"a restoration that another webhook refuses": {
+			[]edit{decision("clusterroles", "allow", "Restoration", "Restored", record), code(403, "no, says another")},
+			[]string{"Decided Restored UPDATE " + role + " Restoration alice (refused)"},
 		},
 		"an unknown outcome and operation": {
 			[]edit{decision("clusterroles", "deny", "ReservedUpdate", "Lost", record), operation("EAT")},

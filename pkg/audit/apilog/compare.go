@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -46,9 +47,11 @@ type Log struct {
 
 // Counts are numbers of writes to reserved resources.
 type Counts struct {
-	// Denied and LetThrough are the writes that records must count.
+	// Denied and LetThrough are the writes that records must count. LetThrough succeeded.
 	Denied     int `json:"denied"`
 	LetThrough int `json:"letThrough"`
+	// Refused are writes that the guard allowed, with or without a record, and the API server refused.
+	Refused int `json:"refused"`
 	// Passed are writes that changed nothing, or were made by the control plane.
 	Passed int `json:"passed"`
 	// Unguarded are writes that succeeded without the guard. Failed are writes that were refused because it was unreachable.
@@ -113,12 +116,17 @@ func (e *Event) key() [sha256.Size]byte {
 func (l *Log) add(judgment Judgment) {
 	switch judgment.Kind {
 	case Decided:
-		if judgment.Event.Outcome == v1alpha1.Denied {
+		switch {
+		case judgment.Event.Outcome == v1alpha1.Denied:
 			l.counts.Denied++
-		} else {
+		case judgment.Refused:
+			l.counts.Refused++
+		default:
 			l.counts.LetThrough++
 		}
 		l.count(judgment)
+	case Refused:
+		l.counts.Refused++
 	case Passed:
 		l.counts.Passed++
 	case Unguarded:
@@ -161,6 +169,9 @@ func (l *Log) count(judgment Judgment) {
 func (g *group) keepCommon(other audit.Event) {
 	if g.event.User.Name != other.User.Name {
 		g.event.User = v1alpha1.User{}
+	}
+	if !reflect.DeepEqual(g.event.User.Extra, other.User.Extra) {
+		g.event.User.Extra = nil
 	}
 	if g.event.Operation != other.Operation {
 		g.event.Operation = ""

@@ -17,6 +17,8 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -63,7 +65,7 @@ type Event struct {
 	FailedOpen []string
 	Failed     string
 	// Denier is the webhook of the guard that the API server's message names as the one that denied the write. Sentence is the
-	// first line of the guard's message.
+	// sentence of the guard's message.
 	Denier, Sentence string
 }
 
@@ -157,6 +159,13 @@ func (e *Event) readUser(user, impersonated rawjson.Value) {
 	for group := range user.Get("groups").Elements() {
 		e.User.Groups = append(e.User.Groups, group.Text())
 	}
+	extra := audit.Extra{}
+	for key, values := range user.Get("extra").Members() {
+		for value := range values.Elements() {
+			extra[string(key)] = append(extra[string(key)], value.Text())
+		}
+	}
+	e.User.Extra = audit.KeptExtra(extra, []string{audit.AllExtra})
 }
 
 func (e *Event) readObject(ref rawjson.Value) {
@@ -202,7 +211,8 @@ func (e *Event) readStatus(status rawjson.Value) {
 	if rest, found := strings.CutPrefix(message, denied); found {
 		if webhook, message, _ := strings.Cut(rest, deniedSays); isOfGuard(webhook) {
 			e.Denier = webhook
-			e.Sentence, _, _ = strings.Cut(message, "\n")
+			line, _, _ := strings.Cut(message, "\n")
+			e.Sentence = policy.SentenceOf(line)
 		}
 	}
 }

@@ -27,6 +27,8 @@ const (
 	Decided Kind = "Decided"
 	// Passed: the guard allowed the write without a record, or a match condition kept the write from the guard.
 	Passed Kind = "Passed"
+	// Refused: the guard allowed the write without a record, and the API server refused it.
+	Refused Kind = "Refused"
 	// Unguarded: the write succeeded without a decision of the guard.
 	Unguarded Kind = "Unguarded"
 	// Failed: the API server refused the write, because it could not reach the guard.
@@ -53,6 +55,8 @@ type Judgment struct {
 	Event audit.Event
 	// Record is the name of the guard's record, from its annotation; "" if it made none.
 	Record string
+	// Refused says of a Decided write that the guard allowed it, and that the API server refused it.
+	Refused bool
 }
 
 // Judge returns the judgments of an event; nil if it concerns no reserved resource, or is not the last stage of its request.
@@ -91,9 +95,13 @@ func (e *Event) succeeded() bool {
 func (e *Event) asked() []Judgment {
 	var judgments []Judgment
 	for _, decision := range e.Decisions {
-		judgments = append(judgments, e.decided(decision))
+		judgment := e.decided(decision)
+		if judgment.Kind == Refused && decision.Webhook == e.Denier {
+			continue // a later review of the same write denied it, see below
+		}
+		judgments = append(judgments, judgment)
 	}
-	deniedIt := func(d Decision) bool { return d.Webhook == e.Denier && d.Outcome == v1alpha1.Denied }
+	deniedIt := func(d Decision) bool { return d.Webhook == e.Denier && e.isDenied(d) }
 	if e.Denier != "" && !slices.ContainsFunc(e.Decisions, deniedIt) {
 		// The event holds only the first of several decisions of one webhook, such as those about the items of a collection.
 		judgments = append(judgments, e.judgment(Unclear, e.object()))
@@ -107,8 +115,13 @@ func (e *Event) asked() []Judgment {
 	return judgments
 }
 
+// isDenied reports whether the decision, or a later one of the same webhook, is a recorded denial.
+func (e *Event) isDenied(d Decision) bool {
+	return d.Outcome == v1alpha1.Denied || d.Outcome == "" && d.Record != "" && e.Code == http.StatusForbidden
+}
+
 // decided judges the decision of one webhook. If two reviews of one request set the same annotation, the API server keeps the
-// first. So the reason may be that of an allowed write, while the outcome and the record are those of a later denial.
+// first. So decision and reason may be those of an allowed write, while the outcome and the record are those of a later denial.
 func (e *Event) decided(d Decision) Judgment {
 	judgment := e.judgment(Decided, cmp.Or(d.Object, e.object()))
 	judgment.Record, judgment.Event.Reason = d.Record, d.Reason
@@ -118,13 +131,22 @@ func (e *Event) decided(d Decision) Judgment {
 	if e.Denier == d.Webhook {
 		judgment.Event.Message = e.Sentence
 	}
+	isDenied := e.isDenied(d)
+	if isDenied && d.Decision == "allow" {
+		judgment.Event.Reason = "" // of the earlier review
+	}
+	isRefused := !isDenied && e.Code >= http.StatusBadRequest
 	switch {
+	case isDenied && d.Outcome == "":
+		judgment.Event.Outcome = v1alpha1.Denied
+	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome) && isRefused:
+		judgment.Kind = Refused
 	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
 		judgment.Kind = Passed
 	case d.Record == "" && e.isDeletion():
 		judgment.Kind = DryRun // every other dry run says so in its query
 	default:
-		judgment.Event.Outcome = d.Outcome
+		judgment.Event.Outcome, judgment.Refused = d.Outcome, isRefused
 	}
 	return judgment
 }

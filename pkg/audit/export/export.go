@@ -10,12 +10,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 // Format is a file format.
@@ -35,19 +37,33 @@ const (
 // Formats returns all formats, in the order for help texts.
 func Formats() []Format { return []Format{JSONL, CSV, ocsf, cloudEvents} }
 
-// Write writes the records in their order. version is the product's. It writes nothing in an unknown format.
-func Write(w io.Writer, format Format, version string, records []v1alpha1.AuditRecord) error {
+// Origin says where records come from.
+type Origin struct {
+	// Version is the product's.
+	Version string
+	// Cluster is the name of the cluster; "" if it has none.
+	Cluster string
+}
+
+// Write writes the records in their order. It writes nothing in an unknown format.
+func Write(w io.Writer, format Format, origin Origin, records []v1alpha1.AuditRecord) error {
 	switch format {
 	case JSONL:
-		return writeLines(w, records, func(record *v1alpha1.AuditRecord) any { return record })
+		return writeLines(w, records, func(record *v1alpha1.AuditRecord) any { return line{Cluster: origin.Cluster, AuditRecord: record} })
 	case CSV:
-		return writeCSV(w, records)
+		return writeCSV(w, origin, records)
 	case ocsf:
-		return writeLines(w, records, func(record *v1alpha1.AuditRecord) any { return newAPIActivity(record, version) })
+		return writeLines(w, records, func(record *v1alpha1.AuditRecord) any { return newAPIActivity(record, origin) })
 	case cloudEvents:
-		return writeLines(w, records, func(record *v1alpha1.AuditRecord) any { return newCloudEvent(record) })
+		return writeLines(w, records, func(record *v1alpha1.AuditRecord) any { return newCloudEvent(record, origin) })
 	}
 	return fmt.Errorf("unknown format %q", format)
+}
+
+// line is a record, and the cluster that has it.
+type line struct {
+	Cluster string `json:"cluster,omitempty"`
+	*v1alpha1.AuditRecord
 }
 
 func writeLines(w io.Writer, records []v1alpha1.AuditRecord, event func(*v1alpha1.AuditRecord) any) error {
@@ -67,12 +83,16 @@ func eventID(record *v1alpha1.AuditRecord) string {
 }
 
 // newCloudEvent returns an event of https://github.com/cloudevents/spec, version 1.0, in its JSON format.
-func newCloudEvent(record *v1alpha1.AuditRecord) fields {
+func newCloudEvent(record *v1alpha1.AuditRecord, origin Origin) fields {
+	source := "/apis/" + v1alpha1.Group + "/" + v1alpha1.Version + "/auditrecords"
+	if origin.Cluster != "" {
+		source = "/clusters/" + url.PathEscape(origin.Cluster) + source
+	}
 	return fields{
 		"specversion": "1.0",
 		"id":          eventID(record),
-		// Where the API server serves records. The reference is relative because a cluster does not know its address.
-		"source":          "/apis/" + v1alpha1.Group + "/" + v1alpha1.Version + "/auditrecords",
+		// The cluster, and where its API server serves records. The reference is relative because a cluster does not know its address.
+		"source":          source,
 		"type":            "io.apigw.guardian.audit." + strings.ToLower(string(record.Spec.Outcome)),
 		"subject":         record.Spec.Resource,
 		"time":            timestamp(record.Spec.LastTime),
@@ -108,12 +128,13 @@ func columns() []column {
 		{"caller", func(r *v1alpha1.AuditRecord) string { return string(r.Spec.Caller) }},
 		{"unlock", func(r *v1alpha1.AuditRecord) string { return r.Spec.Unlock }},
 		{"justification", func(r *v1alpha1.AuditRecord) string { return r.Spec.Justification }},
+		{"userExtra", func(r *v1alpha1.AuditRecord) string { return strings.Join(audit.ExtraLines(&r.Spec.User), " ") }},
 	}
 }
 
-func writeCSV(w io.Writer, records []v1alpha1.AuditRecord) error {
+func writeCSV(w io.Writer, origin Origin, records []v1alpha1.AuditRecord) error {
 	writer := csv.NewWriter(w)
-	all := columns()
+	all := append(columns(), column{"cluster", func(*v1alpha1.AuditRecord) string { return origin.Cluster }})
 	row := make([]string, len(all))
 	for i := range all {
 		row[i] = all[i].name

@@ -52,7 +52,7 @@ func load(t *testing.T) []v1alpha1.AuditRecord {
 func write(t *testing.T, format Format) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := Write(&out, format, "v1.2.3", load(t)); err != nil {
+	if err := Write(&out, format, Origin{Version: "v1.2.3", Cluster: "prod 1"}, load(t)); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -97,7 +97,7 @@ func TestNoGoldenFileIsWithoutItsFormat(t *testing.T) {
 
 func TestWriteKnowsNoOtherFormat(t *testing.T) {
 	t.Parallel()
-	if err := Write(&bytes.Buffer{}, "xml", "", load(t)); err == nil {
+	if err := Write(&bytes.Buffer{}, "xml", Origin{}, load(t)); err == nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func TestWriteReturnsTheErrorOfTheWriter(t *testing.T) {
 	t.Parallel()
 	full := errors.New("disk full")
 	for _, format := range Formats() {
-		if err := Write(broken{full}, format, "", load(t)); !errors.Is(err, full) {
+		if err := Write(broken{full}, format, Origin{}, load(t)); !errors.Is(err, full) {
 			t.Errorf("%s: got %v", format, err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestNoCellOfTheCSVIsAFormula(t *testing.T) {
 		spec.User = v1alpha1.User{Name: start, UID: start, Groups: []string{start}}
 		spec.Changed, spec.LastRequestUID, spec.Replica = []string{start}, start, start
 		var out bytes.Buffer
-		if err := Write(&out, CSV, "", records); err != nil {
+		if err := Write(&out, CSV, Origin{}, records); err != nil {
 			t.Fatal(err)
 		}
 		rows, err := csv.NewReader(&out).ReadAll()
@@ -196,9 +196,9 @@ func TestCloudEventsHaveWhatTheSpecificationRequires(t *testing.T) {
 func TestAnEventIsTheSameUntilItsRecordCountsMore(t *testing.T) {
 	t.Parallel()
 	records := load(t)
-	first, again := newCloudEvent(&records[0])["id"], newCloudEvent(records[0].DeepCopy())["id"]
+	first, again := newCloudEvent(&records[0], Origin{})["id"], newCloudEvent(records[0].DeepCopy(), Origin{})["id"]
 	records[0].Spec.Count++
-	if more := newCloudEvent(&records[0])["id"]; first != again || more == first {
+	if more := newCloudEvent(&records[0], Origin{})["id"]; first != again || more == first {
 		t.Errorf("first %s, again %s, with one more write %s", first, again, more)
 	}
 }
@@ -250,4 +250,22 @@ func at(value any, path string) any {
 		value = fields[name]
 	}
 	return value
+}
+
+func TestExportsNameTheCluster(t *testing.T) {
+	t.Parallel()
+	record := &load(t)[0]
+	prod, test := Origin{Cluster: "prod 1"}, Origin{Cluster: "test"}
+	if got := newCloudEvent(record, prod)["source"]; got != "/clusters/prod%201/apis/guardian.apigw.io/v1alpha1/auditrecords" {
+		t.Errorf("CloudEvents: got %q", got)
+	}
+	for _, format := range Formats() {
+		var a, b bytes.Buffer
+		if err := errors.Join(Write(&a, format, prod, load(t)), Write(&b, format, test, load(t))); err != nil {
+			t.Fatal(err)
+		}
+		if a.String() == b.String() || !strings.Contains(strings.ReplaceAll(a.String(), "%20", " "), "prod 1") {
+			t.Errorf("%s does not tell the clusters apart", format)
+		}
+	}
 }

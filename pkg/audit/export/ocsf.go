@@ -50,7 +50,7 @@ type choice struct {
 }
 
 // newAPIActivity returns an event of API Activity with the profile Security Control. Times are milliseconds since 1970.
-func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
+func newAPIActivity(record *v1alpha1.AuditRecord, origin Origin) fields {
 	spec := &record.Spec
 	activity, severity, result := activityOf(spec.Operation), severityOf(spec), resultOf(spec.Outcome)
 	return fields{
@@ -71,9 +71,9 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 
 		"metadata": fields{
 			"version":  ocsfVersion,
-			"product":  fields{"name": guardian.Name, "vendor_name": "The apigw-guardian Authors", "version": version},
-			"profiles": []string{"security_control"},
-			"uid":      eventID(record), "event_code": spec.Reason, "log_name": "auditrecords." + v1alpha1.Group,
+			"product":  fields{"name": guardian.Name, "vendor_name": "The apigw-guardian Authors", "version": origin.Version},
+			"profiles": []string{"security_control"}, "tenant_uid": origin.Cluster,
+			"uid": eventID(record), "event_code": spec.Reason, "log_name": "auditrecords." + v1alpha1.Group,
 		},
 		"actor":     fields{"user": userOf(spec.User)},
 		"api":       apiOf(spec),
@@ -83,7 +83,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, version string) fields {
 		// The schema has no place for these.
 		"unmapped": fields{
 			"record": record.Name, "outcome": spec.Outcome, "changed": spec.Changed, "replica": spec.Replica, "source": spec.Source,
-			"caller": spec.Caller, "unlock": spec.Unlock, "justification": spec.Justification,
+			"caller": spec.Caller, "unlock": spec.Unlock, "justification": spec.Justification, "user_extra": spec.User.Extra,
 		},
 	}.compact()
 }
@@ -107,9 +107,7 @@ func severityOf(spec *v1alpha1.AuditRecordSpec) choice {
 	switch {
 	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered:
 		return high()
-	case spec.Outcome == v1alpha1.Unlocked, spec.Outcome == v1alpha1.Exempted, spec.Outcome == v1alpha1.Restored,
-		spec.Outcome == v1alpha1.Allowed, spec.Outcome == v1alpha1.Rotated, spec.Outcome == v1alpha1.Retired,
-		spec.Reason == string(policy.NamespaceTerminating):
+	case spec.Outcome.IsAllowed(), spec.Reason == string(policy.NamespaceTerminating):
 		return choice{1, "Informational"}
 	}
 	return choice{3, "Medium"}
@@ -127,7 +125,7 @@ func resultOf(outcome v1alpha1.Outcome) result {
 		return result{success, allowed, choice{15, "Detected"}}
 	case v1alpha1.Unlocked, v1alpha1.Exempted, v1alpha1.Rotated, v1alpha1.Retired:
 		return result{success, allowed, choice{8, "Approved"}}
-	case v1alpha1.Restored, v1alpha1.Allowed:
+	case v1alpha1.Restored, v1alpha1.Authorized, v1alpha1.Allowed:
 		return result{success, allowed, choice{1, "Allowed"}}
 	case v1alpha1.Unguarded, v1alpha1.Tampered:
 		return result{success, allowed, choice{16, "No Action"}}

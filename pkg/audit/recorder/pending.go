@@ -235,7 +235,7 @@ func (p *pending) release() {
 // bytesOf is about how much memory a record takes.
 func bytesOf(spec *v1alpha1.AuditRecordSpec) int {
 	bytes := pendingBytes + len(spec.Operation) + len(spec.Resource) + len(spec.Message) + len(spec.User.Name) + len(spec.User.UID)
-	for _, text := range slices.Concat(spec.Changed, spec.User.Groups) {
+	for _, text := range slices.Concat(spec.Changed, spec.User.Groups, audit.ExtraLines(&spec.User)) {
 		bytes += len(text)
 	}
 	return bytes

@@ -64,11 +64,12 @@ type Options struct {
 	Mode  Mode
 	// SpoolDir is a directory that no other process uses. If it is empty there is no spool, which Batch does not allow.
 	SpoolDir string
-	// MaxSpoolBytes bounds the spool. Zero means 32 MiB.
-	MaxSpoolBytes int64
+	// SpoolVolume is the size of the volume of SpoolDir, in bytes. The spool fills half of it, and while it is compacted three
+	// quarters. Zero means 64 MiB.
+	SpoolVolume int64
 	// Replica names this process. No other process has had the name.
 	Replica string
-	// Announce, if set, is called after this process has stored a record for the first time. It must not block.
+	// Announce, if set, is called after this process has created a record, with the record as stored. It must not block or change it.
 	Announce func(*v1alpha1.AuditRecord)
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -116,7 +117,7 @@ func (r *Recorder) openSpool() error {
 	if r.options.SpoolDir == "" {
 		return nil
 	}
-	opened, records, broken, err := openSpool(r.options.SpoolDir, cmp.Or(r.options.MaxSpoolBytes, maxSpoolBytes))
+	opened, records, broken, err := openSpool(r.options.SpoolDir, cmp.Or(r.options.SpoolVolume/volumePart, maxSpoolBytes))
 	if err != nil {
 		return err
 	}

@@ -341,7 +341,7 @@ func TestAFullSpoolIsCompacted(t *testing.T) {
 		store := newMemoryStore()
 		store.set(errors.New("gone"), false)
 		const bound = 20_000
-		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir(), MaxSpoolBytes: bound})
+		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir(), SpoolVolume: volumePart * bound})
 		for range 500 {
 			h.Record(t.Context(), by("jane"))
 		}

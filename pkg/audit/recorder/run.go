@@ -73,8 +73,9 @@ func (r *Recorder) store(ctx context.Context, p *pending) {
 		switch {
 		case err == nil:
 			r.stored(p, upTo, stored)
-			if last == nil && r.options.Announce != nil {
-				r.options.Announce(record)
+			// Another replica announces the records that it has created.
+			if last == nil && stored.Generation <= 1 && r.options.Announce != nil {
+				r.options.Announce(stored)
 			}
 			return
 		case !errors.Is(err, audit.ErrAltered) || !r.moveOn(p, err):

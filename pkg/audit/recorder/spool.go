@@ -14,11 +14,14 @@ import (
 	"sync"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 const (
 	// maxSpoolBytes is the default bound: about 25,000 lines, and as many waiting records as the recorder holds in memory.
 	maxSpoolBytes = 32 << 20
+	// volumePart is which part of its volume a spool fills at most: a compaction writes half a spool beside it.
+	volumePart = 2
 	// maxLine bounds a line that is read. A record's texts are bounded, and it has few counts in a spool.
 	maxLine = 1 << 20
 	// spoolName is the one file in the spool directory.
@@ -45,7 +48,7 @@ type spool struct {
 	synced  uint64     // lines that are on the disk
 }
 
-// openSpool opens or creates the spool and returns its records. A line that cannot be parsed is broken: a power failure may cut it.
+// openSpool opens or creates the spool and returns its records, one for each name. A line that cannot be parsed is broken: a power failure may cut it.
 func openSpool(directory string, maxBytes int64) (s *spool, records []*v1alpha1.AuditRecord, broken int, err error) {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return nil, nil, 0, fmt.Errorf("make the spool directory: %w", err)
@@ -71,6 +74,7 @@ func (s *spool) load() (records []*v1alpha1.AuditRecord, broken int, err error) 
 		return nil, 0, err
 	}
 	s.size = info.Size()
+	at := map[string]int{}
 	lines := bufio.NewScanner(s.file)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
@@ -79,6 +83,11 @@ func (s *spool) load() (records []*v1alpha1.AuditRecord, broken int, err error) 
 			broken++
 			continue
 		}
+		if i, found := at[record.Name]; found { // a full spool has many lines of a record: memory holds one
+			audit.Merge(records[i], record)
+			continue
+		}
+		at[record.Name] = len(records)
 		records = append(records, record)
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) { // the guard did not write it, and the lines after it are lost

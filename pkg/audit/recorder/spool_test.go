@@ -201,6 +201,50 @@ func TestASpoolThatCannotBeEmptiedIsLogged(t *testing.T) {
 	})
 }
 
+// A Pod leaves with its spool, so that a recorder stores at its end what it can, and leaves an empty file.
+func TestARecorderStoresItsSpoolAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, store, _ := startUnavailable(t)
+		for range 3 {
+			h.Record(t.Context(), by("jane"))
+		}
+		store.set(nil, false)
+		h.end()
+		info, err := os.Stat(filepath.Join(h.options.SpoolDir, spoolName))
+		if err != nil || info.Size() != 0 || store.total() != 3 {
+			t.Errorf("%d events stored, want 3; the spool: %v, %v", store.total(), info, err)
+		}
+	})
+}
+
+// The kubelet evicts a Pod whose volume is too full, also while a compaction has two files in it.
+func TestASpoolNeverOutgrowsItsVolume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newMemoryStore()
+		store.set(errors.New("gone"), false)
+		const volume = 40_000
+		h := start(t, Options{Store: store, Mode: Blocking, SpoolDir: t.TempDir(), SpoolVolume: volume})
+		most := int64(0)
+		h.spool.datasync = func(file *os.File) error {
+			used := int64(0)
+			entries, err := os.ReadDir(h.options.SpoolDir)
+			for _, entry := range entries {
+				if info, err := entry.Info(); err == nil {
+					used += info.Size()
+				}
+			}
+			most = max(most, used)
+			return errors.Join(err, datasync(file))
+		}
+		for i := range 300 {
+			h.Record(t.Context(), by(fmt.Sprintf("user-%d", i%10)))
+		}
+		if most > volume || most <= volume/volumePart {
+			t.Errorf("the spool used up to %d bytes of its volume of %d, want more than half of it", most, volume)
+		}
+	})
+}
+
 func TestLinesOfAnotherProgramAreBroken(t *testing.T) {
 	for name, test := range map[string]struct {
 		content         string
@@ -211,6 +255,7 @@ func TestLinesOfAnotherProgramAreBroken(t *testing.T) {
 		"a record that counts none":  {`{"metadata":{"name":"x"}}` + "\n", 0, 1},
 		"a line without an end":      {strings.Repeat("x", 2*maxLine), 0, 1},
 		"a record among broken ones": {"x\n" + line("a") + "y\n" + line("b"), 2, 2},
+		"two lines of one record":    {line("a") + line("b") + line("a"), 2, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			directory := t.TempDir()

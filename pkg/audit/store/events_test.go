@@ -7,19 +7,27 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // eventRecorder keeps Events as "APIVERSION KIND NAMESPACE/NAME REASON ACTION".
-type eventRecorder struct{ seen, notes []string }
+type eventRecorder struct {
+	seen, notes        []string
+	regarding, related []*corev1.ObjectReference
+}
 
-func (r *eventRecorder) Eventf(regarding, _ runtime.Object, _, reason, action, note string, args ...any) {
+func (r *eventRecorder) Eventf(regarding, related runtime.Object, _, reason, action, note string, args ...any) {
 	object, _ := regarding.(*corev1.ObjectReference)
+	other, _ := related.(*corev1.ObjectReference)
+	r.regarding, r.related = append(r.regarding, object), append(r.related, other)
 	r.seen = append(r.seen, fmt.Sprintf("%s %s %s/%s %s %s", object.APIVersion, object.Kind, object.Namespace, object.Name, reason, action))
 	r.notes = append(r.notes, fmt.Sprintf(note, args...))
 }
@@ -53,7 +61,7 @@ func TestAnnounce(t *testing.T) {
 			record := denied("jane", 1)
 			record.Spec.Outcome, record.Spec.Object, record.Spec.Reason = test.outcome, test.object, "Why"
 			recorder := &eventRecorder{}
-			Events{Recorder: recorder, Set: set}.Announce(record)
+			NewEvents(recorder, set).Announce(record)
 			if got := strings.Join(recorder.seen, ", "); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
@@ -61,5 +69,60 @@ func TestAnnounce(t *testing.T) {
 				t.Errorf("the note is %q", recorder.notes[0])
 			}
 		})
+	}
+}
+
+func TestAnEventNamesItsObjectAndItsRecord(t *testing.T) {
+	set, err := reserved.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := &eventRecorder{}
+	events := NewEvents(recorder, set)
+	for _, user := range []string{"alice", "bob", "carol"} {
+		record := denied(user, 1)
+		record.UID, record.Annotations = types.UID("of "+user), map[string]string{guardian.ObjectUIDAnnotation: "7af84d9c"}
+		events.Announce(record)
+	}
+	for i, user := range []string{"alice", "bob", "carol"} {
+		regarding, related := recorder.regarding[i], recorder.related[i]
+		if regarding.UID != "7af84d9c" || related.Kind != "AuditRecord" || related.UID != types.UID("of "+user) || related.Name != denied(user, 1).Name {
+			t.Errorf("%s: got an Event of %+v, related to %+v", user, regarding, related)
+		}
+		if !strings.Contains(recorder.notes[i], `by "`+user+`"`) {
+			t.Errorf("%s: the note is %q", user, recorder.notes[i])
+		}
+	}
+}
+
+func TestTheNoteOfAnEventFitsTheAPIServer(t *testing.T) {
+	set, err := reserved.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for length := range 8 { // a cut at each byte of a character
+		record := denied(strings.Repeat("x", length)+strings.Repeat("網", 70), 1)
+		record.Spec.Message = strings.Repeat("x", length) + strings.Repeat("關", 600)
+		recorder := &eventRecorder{}
+		NewEvents(recorder, set).Announce(record)
+		note := recorder.notes[0]
+		if len(note) > 1024 || !utf8.ValidString(note) || strings.Contains(note, "\uFFFD") || !strings.HasSuffix(note, "(apigw-guardian audit show "+record.Name+")") {
+			t.Errorf("%d bytes: %q", len(note), note)
+		}
+	}
+}
+
+func TestAFloodOfRecordsHasFewEvents(t *testing.T) {
+	set, err := reserved.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := &eventRecorder{}
+	events := NewEvents(recorder, set)
+	for i := range 1000 {
+		events.Announce(denied(fmt.Sprint("user-", i), 1))
+	}
+	if got := len(recorder.notes); got < 10 || got >= 50/2 {
+		t.Errorf("a flood of 1000 has %d Events of one replica", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,12 +20,25 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
-// Retention says which records are kept. Both fields are positive.
+// Retention says which records are kept. Age and Max are positive.
 type Retention struct {
 	// Age is how long a record is kept after its last write.
 	Age time.Duration
 	// Max is how many records are kept.
 	Max int64
+	// Dropped, if set, is called with what a CleanUp has deleted.
+	Dropped func([]Dropped)
+}
+
+// Dropped are deleted records of one user, reason and cause.
+type Dropped struct {
+	User, Reason string
+	// TooOld says that they were older than the retention's age. The others were too many.
+	TooOld  bool
+	Records int
+	Writes  int64
+	// From and To are the starts of the first and the last window.
+	From, To time.Time
 }
 
 const (
@@ -38,6 +52,8 @@ const (
 type kept struct {
 	name, resourceVersion string
 	user, reason          string
+	// write is the digest of what makes events equal: a program that retries has it in many windows.
+	write string
 	// held says that the record has a finalizer.
 	unverified, held bool
 	count            int64
@@ -48,7 +64,8 @@ type kept struct {
 // CleanUp deletes the records that are too old and then, while there are too many, records
 //
 //   - of unverified callers;
-//   - of the users with the most records, above a hundredth of Max: the oldest of the reason with the most records;
+//   - of the users with the most records, above a hundredth of Max: of the reason with the most records, the oldest of the write
+//     that was repeated in the most windows;
 //   - of the days, windows and seconds with the most records, which thins a flood of users.
 //
 // It returns how many it has deleted, also with an error.
@@ -60,7 +77,40 @@ func (s *Store) CleanUp(ctx context.Context, retention Retention, now time.Time)
 	if err != nil {
 		return 0, err
 	}
-	return s.deleteAll(ctx, outdated(records, retention, now))
+	deleted, err := s.deleteAll(ctx, outdated(records, retention, now))
+	if retention.Dropped != nil && len(deleted) > 0 {
+		retention.Dropped(droppedOf(deleted, retention, now))
+	}
+	return len(deleted), err
+}
+
+// droppedOf sums up deleted records, the largest sum first.
+func droppedOf(deleted []kept, retention Retention, now time.Time) []Dropped {
+	sums := map[Dropped]*Dropped{}
+	for _, record := range deleted {
+		key := Dropped{User: record.user, Reason: record.reason, TooOld: isOld(record, retention, now)}
+		sum := sums[key]
+		if sum == nil {
+			sum = &Dropped{User: key.User, Reason: key.Reason, TooOld: key.TooOld, From: record.at, To: record.at}
+			sums[key] = sum
+		}
+		sum.Records++
+		sum.Writes += record.count
+		if record.at.Before(sum.From) {
+			sum.From = record.at
+		}
+		if record.at.After(sum.To) {
+			sum.To = record.at
+		}
+	}
+	var dropped []Dropped
+	for _, sum := range sums {
+		dropped = append(dropped, *sum)
+	}
+	slices.SortFunc(dropped, func(a, b Dropped) int {
+		return cmp.Or(cmp.Compare(b.Records, a.Records), cmp.Compare(a.User, b.User), cmp.Compare(a.Reason, b.Reason))
+	})
+	return dropped
 }
 
 // mayBeDue reads the first record only, which is the oldest if its name has a time.
@@ -100,8 +150,10 @@ func keptOf(record *v1alpha1.AuditRecord) kept {
 	if created := record.CreationTimestamp.Time; !named || created.Before(at) {
 		at = created
 	}
+	first := audit.FirstName(record.Name)
 	return kept{
-		name: record.Name, resourceVersion: record.ResourceVersion, user: record.Spec.User.Name, reason: record.Spec.Reason,
+		name: record.Name, resourceVersion: record.ResourceVersion,
+		user: audit.UserName(&record.Spec.User), reason: record.Spec.Reason, write: first[strings.LastIndexByte(first, '-')+1:],
 		unverified: record.Spec.Caller == v1alpha1.CallerUnverified, held: len(record.Finalizers) > 0,
 		count: record.Spec.Count, at: at, created: record.CreationTimestamp.Time,
 	}
@@ -157,7 +209,9 @@ type thinning struct {
 
 func byUser() thinning {
 	return thinning{
-		keys:  []func(kept) string{func(r kept) string { return r.user }, func(r kept) string { return r.reason }},
+		keys: []func(kept) string{
+			func(r kept) string { return r.user }, func(r kept) string { return r.reason }, func(r kept) string { return r.write },
+		},
 		order: byAge,
 	}
 }
@@ -219,13 +273,13 @@ func levelOf(largest [][]kept, n, above int) (level, width, spared int) {
 }
 
 // deleteAll deletes the records that have not changed meanwhile. It removes finalizers, which another client has added.
-func (s *Store) deleteAll(ctx context.Context, records []kept) (int, error) {
-	deleted := 0
+func (s *Store) deleteAll(ctx context.Context, records []kept) ([]kept, error) {
+	var deleted []kept
 	for _, record := range records {
 		err := s.delete(ctx, record)
 		switch {
 		case err == nil:
-			deleted++
+			deleted = append(deleted, record)
 		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err): // a changed record counts again
 			return deleted, fmt.Errorf("delete audit record %q: %w", record.name, err)
 		}

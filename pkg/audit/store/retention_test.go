@@ -135,8 +135,8 @@ func TestAFinalizerDoesNotKeepARecord(t *testing.T) {
 	record.Finalizers = []string{"x/y"}
 	s := newStore(t, interceptor.Funcs{}, record)
 	deleted, err := s.deleteAll(t.Context(), []kept{keptOf(stored(t, s, record.Name))})
-	if err != nil || deleted != 1 {
-		t.Errorf("%d deleted, %v", deleted, err)
+	if err != nil || len(deleted) != 1 {
+		t.Errorf("%d deleted, %v", len(deleted), err)
 	}
 	if err := s.client.Get(t.Context(), client.ObjectKeyFromObject(record), record); !apierrors.IsNotFound(err) {
 		t.Errorf("it is still there: %v", err)
@@ -154,5 +154,35 @@ func TestRetentionKeepsOpenRecords(t *testing.T) {
 		if noon.Sub(gone.at) < openFor {
 			t.Errorf("the record of %s is taken", gone.at)
 		}
+	}
+}
+
+// One program that retries for ever costs a rare write of the same user and reason nothing.
+func TestRetentionDeletesTheRepeatedWriteFirst(t *testing.T) {
+	retried := some("shared", "ReservedUpdate", 9_990, noon.Add(-69*24*time.Hour), 10*time.Minute)
+	for i := range retried {
+		retried[i].write = "retried"
+	}
+	rare := some("shared", "ReservedUpdate", 5, noon.Add(-70*24*time.Hour), time.Hour)
+	for i := range rare {
+		rare[i].name, rare[i].write = fmt.Sprintf("rare-%d", i), fmt.Sprintf("rare-%d", i)
+	}
+	total, kept := left(slices.Concat(rare, retried), 1000, func(r kept) bool { return r.write != "retried" })
+	if total != 1000 || kept != 5 {
+		t.Errorf("%d left, %d of them rare: want 1000 and 5", total, kept)
+	}
+}
+
+func TestRetentionSaysWhatItDropped(t *testing.T) {
+	old := some("jane", "TokenMint", 1, noon.Add(-200*24*time.Hour), time.Minute)
+	noisy := some("noisy", "ReservedUpdate", 6, noon.Add(-10*time.Hour), 10*time.Minute)
+	noisy[0].count = 5
+	got := droppedOf(slices.Concat(old, noisy), Retention{Age: 90 * 24 * time.Hour, Max: 4}, noon)
+	want := []Dropped{
+		{User: "noisy", Reason: "ReservedUpdate", Records: 6, Writes: 10, From: noon.Add(-10 * time.Hour), To: noon.Add(-10*time.Hour + 50*time.Minute)},
+		{User: "jane", Reason: "TokenMint", TooOld: true, Records: 1, Writes: 1, From: old[0].at, To: old[0].at},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

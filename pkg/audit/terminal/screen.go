@@ -60,7 +60,7 @@ func (s Screen) paint(outcome v1alpha1.Outcome, text string) string {
 		return yellow + text + plain
 	case v1alpha1.Unlocked, v1alpha1.Exempted, v1alpha1.Rotated, v1alpha1.Retired:
 		return cyan + text + plain
-	case v1alpha1.Restored, v1alpha1.Allowed:
+	case v1alpha1.Restored, v1alpha1.Authorized, v1alpha1.Allowed:
 		return green + text + plain
 	}
 	return text
@@ -164,6 +164,7 @@ func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 			{"User uid", spec.User.UID},
 		},
 		list("Groups", spec.User.Groups),
+		list("User extra", audit.ExtraLines(&spec.User)),
 		[]field{
 			{"Count", strconv.FormatInt(spec.Count, 10)},
 			{"First seen", s.moment(spec.FirstTime.Time)},

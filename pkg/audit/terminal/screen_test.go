@@ -271,3 +271,30 @@ func TestAListMarksCallersThatWereNotVerified(t *testing.T) {
 		t.Errorf("got %q (%v)", out.String(), err)
 	}
 }
+
+func TestASummaryFitsItsTerminal(t *testing.T) {
+	t.Parallel()
+	for width := 40; width <= 200; width++ {
+		for line := range strings.Lines(summaryText(t, screen(width))) {
+			if got := cells(strings.TrimSuffix(line, "\n")); got > width {
+				t.Fatalf("%d columns of %d: %q", got, width, line)
+			}
+		}
+	}
+}
+
+// The reason tells what happened; a terminal of 100 columns has room for it.
+func TestATableOf100ColumnsHasTheReason(t *testing.T) {
+	t.Parallel()
+	for _, layout := range []Layout{{}, {Live: true}} {
+		text := tableOf(t, screen(100), layout)
+		if !strings.Contains(text, "REASON") {
+			t.Errorf("%+v:\n%s", layout, text)
+		}
+		for line := range strings.Lines(text) {
+			if cells(strings.TrimSuffix(line, "\n")) > 100 {
+				t.Errorf("%+v: %q", layout, line)
+			}
+		}
+	}
+}

@@ -85,7 +85,7 @@ func columnsOf(layout Layout) [][]column {
 	full = append(full, column{"USER", 0, user}, reason, count, column{"NAME", 0, name})
 	choices := [][]column{
 		full,
-		{seen, outcome, op, {"RESOURCE", 28, shortResource}, {"USER", 16, user}, reason, count, id},
+		{seen, outcome, op, {"RESOURCE", 18, shortResource}, {"USER", 10, user}, {"REASON", 14, reason.cell}, count, id},
 		{seen, outcome, op, {"RESOURCE", 18, shortResource}, {"USER", 10, user}, count, id},
 		{seen, outcome, {"RESOURCE", 8, shortResource}, {"USER", 6, user}, id},
 	}
@@ -115,12 +115,22 @@ func wideColumns() []column {
 const outcomeTitle = "OUTCOME"
 
 func lastSeen(s Screen, r *v1alpha1.AuditRecord) string  { return s.age(r.Spec.LastTime.Time) }
-func outcome(_ Screen, r *v1alpha1.AuditRecord) string   { return string(r.Spec.Outcome) }
 func operation(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Operation) }
 func reason(_ Screen, r *v1alpha1.AuditRecord) string    { return r.Spec.Reason }
 func count(_ Screen, r *v1alpha1.AuditRecord) string     { return strconv.FormatInt(r.Spec.Count, 10) }
 func name(_ Screen, r *v1alpha1.AuditRecord) string      { return r.Name }
 func resource(_ Screen, r *v1alpha1.AuditRecord) string  { return r.Spec.Resource }
+
+// outcome marks the writes that a reviewer looks for, on a terminal: it may have no colours.
+func outcome(s Screen, r *v1alpha1.AuditRecord) string {
+	switch {
+	case s.Width == 0:
+		return string(r.Spec.Outcome)
+	case r.Spec.Outcome.IsAllowed():
+		return "  " + string(r.Spec.Outcome)
+	}
+	return "✗ " + string(r.Spec.Outcome)
+}
 
 func shortResource(_ Screen, r *v1alpha1.AuditRecord) string {
 	object := r.Spec.Object
@@ -133,9 +143,9 @@ const unverifiedMark = "unverified:"
 
 func user(_ Screen, r *v1alpha1.AuditRecord) string {
 	if r.Spec.Caller == v1alpha1.CallerUnverified {
-		return unverifiedMark + r.Spec.User.Name
+		return unverifiedMark + audit.UserName(&r.Spec.User)
 	}
-	return r.Spec.User.Name
+	return audit.UserName(&r.Spec.User)
 }
 
 // id is the beginning of the digest in a name, by which audit show finds the record.

@@ -89,6 +89,7 @@ func (w *Watch) Synced() {
 
 func (w *Watch) print(record *v1alpha1.AuditRecord) {
 	if w.JSON {
+		record.TypeMeta = audit.TypeMeta()
 		w.check(json.NewEncoder(w.Out).Encode(record))
 		return
 	}

@@ -10,7 +10,7 @@ import (
 
 // Outcome is what became of a write to a reserved resource.
 //
-// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Allowed;Unguarded;Tampered;Rotated;Retired
+// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Authorized;Allowed;Unguarded;Tampered;Rotated;Retired
 type Outcome string
 
 // Outcomes.
@@ -25,6 +25,8 @@ const (
 	Exempted Outcome = "Exempted"
 	// Restored: the write put a reserved resource right, or part of it.
 	Restored Outcome = "Restored"
+	// Authorized: the write created a reserved resource as its manifest says.
+	Authorized Outcome = "Authorized"
 	// Allowed: the control plane made a write that it has to make, and that an administrator may want to see.
 	Allowed Outcome = "Allowed"
 	// Unguarded: the write changed a reserved resource and the guard was not asked. Only an imported record says so.
@@ -39,7 +41,16 @@ const (
 
 // Outcomes returns all outcomes, in the order in which people should read them.
 func Outcomes() []Outcome {
-	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Allowed, Unguarded, Tampered, Rotated, Retired}
+	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Rotated, Retired}
+}
+
+// IsAllowed reports whether the write was allowed as it should be. The others were denied, or are what a reviewer looks for.
+func (o Outcome) IsAllowed() bool {
+	switch o {
+	case Unlocked, Exempted, Restored, Authorized, Allowed, Rotated, Retired:
+		return true
+	}
+	return false
 }
 
 // Source is where a record comes from. The zero value is SourceGuard.
@@ -71,7 +82,7 @@ const (
 // of one window of time share a record, and its count is exact. It never holds a value of an object.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,shortName=denials,categories=guardian
+// +kubebuilder:resource:scope=Cluster,shortName=denials;denial,categories=guardian
 // +kubebuilder:selectablefield:JSONPath=`.spec.outcome`
 // +kubebuilder:selectablefield:JSONPath=`.spec.resource`
 // +kubebuilder:selectablefield:JSONPath=`.spec.user.name`
@@ -171,6 +182,10 @@ type User struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Groups []string `json:"groups,omitempty"`
+	// Extra is what else the authenticator says of the user, such as the session of a shared role; no credential. At most 16 keys.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Extra map[string][]string `json:"extra,omitempty"`
 }
 
 // ReplicaCount is what one replica, from one start to its end, has counted.

@@ -84,6 +84,7 @@ function panel({ name, spec, advice }) {
       ["User", element("span", {}, userLabel(spec.user.name))],
       ["Groups", list(spec.user.groups)],
       ["User id", spec.user.uid],
+      ["Extra", list(Object.entries(spec.user.extra ?? {}).map(([key, values]) => `${key}: ${values.join(", ")}`))],
     ]),
     group("What", [
       ["Operation", spec.operation],

@@ -32,6 +32,7 @@ const outcomes = {
   Unlocked: "Unlocked",
   Exempted: "Exempted",
   Restored: "Restored",
+  Authorized: "Authorized",
   Allowed: "Allowed",
   Unguarded: "Unguarded",
   Tampered: "Tampered",

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// findResource sets the resource of the filter: a kind as kubectl accepts it, alone or with a name, or a part of a name. The error
+// wraps errUsage if the kind is not reserved: an empty list would read as an all-clear.
+func findResource(ctx context.Context, shared *sharedFlags, filter *audit.Filter) error {
+	if filter.Resource == "" {
+		return nil
+	}
+	set, err := shared.set()
+	if err != nil {
+		return err
+	}
+	err = readResource(set, filter)
+	if err == nil || shared.reservations != "" {
+		return err
+	}
+	if cluster, clusterErr := shared.cluster(ctx, ""); clusterErr == nil {
+		return readResource(cluster.Set, filter)
+	}
+	return err
+}
+
+func readResource(set *reserved.Set, filter *audit.Filter) error {
+	word, rest, isObject := strings.Cut(filter.Resource, "/")
+	kinds := recordedKinds(set)
+	if at := slices.IndexFunc(kinds, func(kind reserved.Type) bool { return kind.IsNamed(word) }); at >= 0 {
+		filter.Object.Group, filter.Object.Resource = kinds[at].GVR.Group, kinds[at].GVR.Resource
+		filter.Object.Name = rest
+		if namespace, name, hasNamespace := strings.Cut(rest, "/"); hasNamespace {
+			filter.Object.Namespace, filter.Object.Name = namespace, name
+		}
+		filter.Resource = ""
+		return nil
+	}
+	isPart := slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
+		return strings.Contains(r.String(), strings.ToLower(filter.Resource))
+	})
+	isExact := strings.HasPrefix(filter.Resource, `"`)
+	isKind, isWhole := isKnownKind(word), isObject || strings.Contains(word, ".")
+	if isExact || isPart && !(isKind && isWhole) || !isKind && !isObject {
+		return nil
+	}
+	var words []string
+	for _, kind := range kinds {
+		words = append(words, kind.GVR.GroupResource().String())
+	}
+	return fmt.Errorf("%w: --resource %q: %s is not reserved: must be TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME with the type %s, or a part of a name",
+		errUsage, filter.Resource, word, oneOf(words))
+}
+
+// recordedKinds are the reserved kinds, and those of records about the guard itself.
+func recordedKinds(set *reserved.Set) []reserved.Type {
+	registration, lease := store.RegistrationObject(), store.LeaseObject("")
+	return append(set.Types(),
+		reserved.Type{GVR: policy.UnlockResource(), Kind: "Unlock"},
+		reserved.Type{GVR: registration.GroupResource().WithVersion("v1"), Kind: "ValidatingWebhookConfiguration"},
+		reserved.Type{GVR: lease.GroupResource().WithVersion("v1"), Kind: "Lease"},
+	)
+}
+
+// isKnownKind reports whether a word is the type of an object of Kubernetes or of the guard.
+func isKnownKind(word string) bool {
+	for gvk := range scheme.Scheme.AllKnownTypes() {
+		plural, _ := meta.UnsafeGuessKindToResource(gvk)
+		if (reserved.Type{GVR: plural, Kind: gvk.Kind}).IsNamed(word) {
+			return true
+		}
+	}
+	records := reserved.Type{GVR: v1alpha1.GroupVersion().WithResource("auditrecords"), Kind: "AuditRecord"}
+	return records.IsNamed(word) || slices.Contains([]string{"po", "no", "rs", "ev", "ep", "pv", "pvc", "hpa", "cj", "pdb", "quota"}, word)
+}

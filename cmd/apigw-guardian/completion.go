@@ -1,0 +1,53 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+)
+
+// complete makes the words the completions of a flag.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+}
+
+// completeFrom completes a flag from the records of the cluster.
+func completeFrom(cmd *cobra.Command, shared *sharedFlags, flag string, text func(*v1alpha1.AuditRecord) string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return recorded(cmd.Context(), shared, text)
+	})
+}
+
+const (
+	// completionTimeout bounds what a press of the tab key waits for.
+	completionTimeout = 3 * time.Second
+	maxCompletions    = 200
+)
+
+// recorded returns the texts of the newest records, each once. An unreachable cluster has none.
+func recorded(
+	ctx context.Context, shared *sharedFlags, text func(*v1alpha1.AuditRecord) string,
+) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	store, err := shared.records(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	records, _ := store.List(ctx, audit.Filter{})
+	var texts []string
+	for i := range audit.Newest(records, 0) {
+		if word := text(&records[i]); word != "" && !slices.Contains(texts, word) && len(texts) < maxCompletions {
+			texts = append(texts, word)
+		}
+	}
+	return texts, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,152 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+)
+
+// startRecords starts an API server that has two records, and returns its kubeconfig. Each request calls seen.
+func startRecords(t *testing.T, user string, seen func(*http.Request)) string {
+	t.Helper()
+	list := v1alpha1.AuditRecordList{}
+	for i, name := range []string{"alice", "bob"} {
+		event := audit.Event{
+			Time: time.Date(2026, 11, 25, 8, 20+i, 0, 0, time.UTC), Outcome: v1alpha1.Denied, Operation: "DELETE", Reason: "ReservedDelete",
+			Object: v1alpha1.ParseObjectReference("serviceaccounts/kube-system/apigw-ingress"), User: v1alpha1.User{Name: name},
+		}
+		list.Items = append(list.Items, *event.Record("r", 1))
+	}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen(r)
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case r.URL.Path == "/version":
+			_, _ = w.Write([]byte(`{"gitVersion":"v1.37.2"}`))
+		case strings.HasSuffix(r.URL.Path, "/auditrecords"):
+			_ = json.NewEncoder(w).Encode(list)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(server.Close)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	config := fmt.Sprintf(`{"clusters":[{"name":"c","cluster":{"server":%q,"insecure-skip-tls-verify":true}}],"users":[{"name":"u","user":%s},{"name":"other","user":{"token":"other"}}],
+"contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}],"current-context":"x"}`, server.URL, user)
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCommandLinesOfKubectlUsers(t *testing.T) {
+	var header http.Header
+	kubeconfig := startRecords(t, `{"token":"mine"}`, func(r *http.Request) { header = r.Header })
+	for line, test := range map[string]struct {
+		code  int
+		says  string
+		bears string
+	}{
+		"audit list -o name": {0, "auditrecord.guardian.apigw.io/20261125t0820-delete-", "mine"},
+		"audit list -o json": {0, `"kind": "List"`, "mine"},
+		"audit list -o yaml": {0, "apiVersion: v1\n", "mine"},
+		"audit list -o jsonpath={.items[*].spec.user.name}":       {0, "bob alice", "mine"},
+		"audit list -o jsonpath={.items[0].kind}":                 {0, "AuditRecord", "mine"},
+		"audit list -o jsonpath=.items[0].spec.user.name":         {0, "bob", "mine"},
+		"audit list -o jsonpath={.items[0].spec.absent}":          {0, "", "mine"},
+		"audit list -o wide":                                      {0, "REQUEST UID", "mine"},
+		"audit list --user other":                                 {0, "alice", "other"},
+		"audit list --user nobody":                                {1, "--by-user", ""},
+		"audit list --by-user alice -o name":                      {0, "auditrecord", "mine"},
+		"audit list --token given":                                {0, "alice", "given"},
+		"audit list --as eve --as-group staff":                    {0, "alice", "mine"},
+		"audit list --context x --cluster c --request-timeout 5s": {0, "alice", "mine"},
+		"audit list --context absent":                             {1, "absent", ""},
+		"audit list --cluster absent":                             {1, "absent", ""},
+		"audit list -o go-template":                               {2, "--output", ""},
+		"audit list -n kube-system":                               {2, "-n", ""},
+		"audit list --since 1w -o csv":                            {0, "name,outcome", "mine"},
+		"audit list --resource sa/apigw-ingress":                  {0, "alice", "mine"},
+		"audit list --resource deploy/x":                          {2, "not reserved", "mine"},
+		"audit show 20261125t0820":                                {1, "", "mine"},
+		"audit export --format jsonl":                             {0, `"kind":"AuditRecord"`, "mine"},
+		"audit export --format cloudevents":                       {0, `"source":"/clusters/c/apis/`, "mine"},
+		"audit export --format ocsf --cluster-name prod-1":        {0, `"tenant_uid":"prod-1"`, "mine"},
+		"audit export --format csv --cluster-name prod-1":         {0, ",prod-1\n", "mine"},
+		"audit export --cluster-name prod-1":                      {0, `"cluster":"prod-1"`, "mine"},
+		"audit summary -o jsonpath={.writes}":                     {0, "2", "mine"},
+		"--version":                                               {0, "apigw-guardian " + version, ""},
+		"version":                                                 {0, "apigw-guardian " + version, ""},
+		"__complete audit list --outcome ":                        {0, "WouldDeny", ""},
+		"__complete audit list --reason ":                         {0, "TokenMint", ""},
+		"__complete audit list --operation ":                      {0, "DELETE", ""},
+		"__complete audit list -o ":                               {0, "jsonpath=", ""},
+		"__complete audit export --format ":                       {0, "ocsf", ""},
+		"__complete audit list --by-user ":                        {0, "alice\n", "mine"},
+		"__complete audit list --resource ":                       {0, "serviceaccounts/kube-system/apigw-ingress", "mine"},
+		"__complete audit show ":                                  {0, "20261125t0820-delete-", "mine"},
+	} {
+		header = nil
+		args := strings.Split(line, " ")
+		if args[0] == "__complete" {
+			args = append([]string{"__complete", "--kubeconfig=" + kubeconfig}, args[1:]...)
+		} else {
+			args = append(args, "--kubeconfig="+kubeconfig)
+		}
+		code, stdout, stderr := runAway(t, args...)
+		if code != test.code || !strings.Contains(stdout+stderr, test.says) {
+			t.Errorf("%s: exit code %d, want %d; want %q in\n%s%s", line, code, test.code, test.says, stdout, stderr)
+		}
+		if test.bears != "" && header.Get("Authorization") != "Bearer "+test.bears {
+			t.Errorf("%s: authorization %q", line, header.Get("Authorization"))
+		}
+	}
+}
+
+// A kubeconfig with the auth provider oidc works with kubectl.
+func TestAKubeconfigWithAnAuthProvider(t *testing.T) {
+	encode := func(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+	token := encode(`{"alg":"none"}`) + "." + encode(fmt.Sprintf(`{"exp":%d}`, time.Now().Add(time.Hour).Unix())) + ".x"
+	var bearer string
+	kubeconfig := startRecords(t, `{"auth-provider":{"name":"oidc","config":{"idp-issuer-url":"https://127.0.0.1:1","client-id":"x","id-token":"`+token+`"}}}`,
+		func(r *http.Request) { bearer = r.Header.Get("Authorization") })
+	code, stdout, stderr := runAway(t, "audit", "list", "--kubeconfig="+kubeconfig)
+	if code != exitDone || !strings.Contains(stdout, "alice") || bearer != "Bearer "+token {
+		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
+	}
+}
+
+func TestAPluginCallsItselfByTheNameOfItsCaller(t *testing.T) {
+	root := newRoot()
+	nameAs(root, "kubectl-apigw_guardian")
+	list, _, err := root.Find([]string{"audit", "list"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	usage := list.UsageString()
+	if strings.Count(usage, "kubectl apigw-guardian audit list") < 3 || strings.Contains(strings.ReplaceAll(usage, "kubectl apigw-guardian", ""), "apigw-guardian ") {
+		t.Errorf("the help is\n%s", usage)
+	}
+	if list.CommandPath() != "kubectl apigw-guardian audit list" {
+		t.Errorf("the path is %q", list.CommandPath())
+	}
+	for _, program := range []string{"apigw-guardian", "kubectl-apigw-guardian", ""} {
+		root := newRoot()
+		if nameAs(root, program); root.CommandPath() != "apigw-guardian" {
+			t.Errorf("%s: %q", program, root.CommandPath())
+		}
+	}
+}

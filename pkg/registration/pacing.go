@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+const (
+	// freeRepairs is how many repairs in a row follow another client's write at once. Then the pauses grow: two controllers that undo
+	// each other's writes at full speed fill the audit log of the API server.
+	freeRepairs = 5
+	// firstPause doubles up to lastPause.
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+	// lasting is how long a repair must last before the next one counts as the first in a row.
+	lasting = time.Minute
+	// maxPaths bounds the text of a problem, which is an annotation.
+	maxPaths = 8
+)
+
+// Partial is part of each problem that leaves reserved resources unprotected.
+const Partial = "protection is partial"
+
+// pausedError says that the Repairer writes nothing until a pause is over.
+type pausedError struct{ left time.Duration }
+
+func (e *pausedError) Error() string {
+	return fmt.Sprintf("the webhook configuration does not stay as the guard writes it: the next attempt is in %s", e.left)
+}
+
+// pacing spaces the writes that do not last. It is not safe for concurrent use.
+type pacing struct {
+	// wrote is the time of the last write, and tried what it wanted; nil before that.
+	wrote time.Time
+	tried *admissionregistrationv1.ValidatingWebhookConfiguration
+	// rewritten counts the writes in a row that the API server stored with changes, and undone the repairs in a row of other clients'
+	// writes.
+	rewritten, undone int
+}
+
+// left returns how long the next write of want must wait. A changed want never waits.
+func (p *pacing) left(want *admissionregistrationv1.ValidatingWebhookConfiguration) time.Duration {
+	n := max(p.rewritten, p.undone-freeRepairs)
+	if n <= 0 || p.tried == nil || !equality.Semantic.DeepEqual(p.tried, want) {
+		return 0
+	}
+	pause := min(firstPause<<min(n-1, 16), lastPause)
+	return max(0, pause-time.Since(p.wrote))
+}
+
+// note counts a write of want.
+func (p *pacing) note(want *admissionregistrationv1.ValidatingWebhookConfiguration, isRewritten, isTampering bool) {
+	switch {
+	case isRewritten:
+		p.rewritten++
+	case isTampering:
+		p.rewritten = 0
+		p.undone++
+	default:
+		p.rewritten = 0
+	}
+	p.wrote, p.tried = time.Now(), want
+}
+
+// settle ends the row of repairs if the last one has lasted. It reports whether the repairs were contested.
+func (p *pacing) settle() (wasContested bool) {
+	if time.Since(p.wrote) < lasting {
+		return false
+	}
+	wasContested = p.undone > freeRepairs
+	p.undone = 0
+	return wasContested
+}
+
+// problem says why the webhook configuration does not stay as the guard writes it; "" if it does. stored is what the last write left.
+func (p *pacing) problem(stored, want *admissionregistrationv1.ValidatingWebhookConfiguration, manager string) string {
+	switch {
+	case p.rewritten > 0:
+		effect := Partial
+		if protectsAsMuch(stored, want) {
+			effect = "protection is complete"
+		}
+		return "admission in the API server rewrites the webhook configuration (" + shortened(differences(stored, want)) + "): " + effect +
+			": exempt validatingwebhookconfiguration " + want.Name + " from the MutatingAdmissionPolicy or the platform's admission"
+	case p.undone > freeRepairs:
+		return fmt.Sprintf("another client (field manager %q) keeps changing the webhook configuration, and the guard repairs it at growing "+
+			"pauses: %s: stop that client", manager, Partial)
+	}
+	return ""
+}
+
+func shortened(paths []string) string {
+	if len(paths) > maxPaths {
+		return strings.Join(paths[:maxPaths], ", ") + ", ..."
+	}
+	return strings.Join(paths, ", ")
+}

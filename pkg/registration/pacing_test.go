@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registration
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+)
+
+// A write that the API server stores with changes is no repair: the replica says so once, and tries again at growing pauses.
+func TestAWriteThatIsRewrittenIsNoRepair(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		rewrite   func(*configuration)
+		path      string
+		isPartial bool
+	}{
+		"a namespace selector": {func(c *configuration) { c.Webhooks[2].NamespaceSelector = selector() }, "webhooks[2].namespaceSelector", true},
+		"an object selector":   {func(c *configuration) { c.Webhooks[2].ObjectSelector = selector() }, "webhooks[2].objectSelector", true},
+		"failures ignored": {func(c *configuration) {
+			c.Webhooks[0].FailurePolicy = new(admissionregistrationv1.Ignore)
+		}, "webhooks[0].failurePolicy", true},
+		"a condition changed": {func(c *configuration) {
+			c.Webhooks[2].MatchConditions[0].Expression = "false"
+		}, "webhooks[2].matchConditions[0].expression", true},
+		"fewer operations": {func(c *configuration) {
+			c.Webhooks[0].Rules[0].Operations = c.Webhooks[0].Rules[0].Operations[1:]
+		}, "webhooks[0].rules[0].operations", true},
+		"another CA bundle":    {func(c *configuration) { c.Webhooks[0].ClientConfig.CABundle = []byte("x") }, "webhooks[0].clientConfig.caBundle", true},
+		"a shorter timeout":    {func(c *configuration) { c.Webhooks[0].TimeoutSeconds = new(int32(1)) }, "webhooks[0].timeoutSeconds", false},
+		"an owner":             {func(c *configuration) { c.OwnerReferences[0].UID = "2" }, "metadata.ownerReferences[0].uid", false},
+		"annotations stripped": {func(c *configuration) { c.Annotations = nil }, "metadata.annotations", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var announced []string
+				r := newReplica(t, &api{})
+				r.options.Announce = func(_, note string) { announced = append(announced, note) }
+				if err := r.Keep(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				r.api.rewrite = test.rewrite
+				test.rewrite(r.api.live)
+				writesIn(t, r, 10*time.Minute)
+				if inPlace, contested := testutil.ToFloat64(r.inPlace), testutil.ToFloat64(r.contested); inPlace != 0 || contested != 1 {
+					t.Errorf("gauges: got %v and %v, want 0 and 1", inPlace, contested)
+				}
+				if len(announced) != 1 || !strings.Contains(announced[0], test.path) || strings.Contains(announced[0], Partial) != test.isPartial {
+					t.Errorf("announced: %q", announced)
+				}
+				if len(r.reports) != 1 || r.reports[0].Problem != announced[0] || len(r.reports[0].Changed) == 0 {
+					t.Errorf("reports: %+v", r.reports)
+				}
+				if r.api.writes > 10+int(10*time.Minute/lastPause) {
+					t.Errorf("%d writes in 10 minutes", r.api.writes)
+				}
+				r.api.rewrite = nil
+				writesIn(t, r, 2*lasting)
+				if !asWanted(r.api.live, r.want) || r.api.live.Annotations[guardian.RegistrationProblemAnnotation] != "" ||
+					testutil.ToFloat64(r.inPlace) != 1 || testutil.ToFloat64(r.contested) != 0 {
+					t.Errorf("not in place after the rewriting has ended: %v", r.api.live)
+				}
+			})
+		})
+	}
+}
+
+// writesIn keeps the webhook configuration as a controller does, for that long.
+func writesIn(t *testing.T, r *replica, length time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(time.Second) {
+		var paused *pausedError
+		if err := r.Keep(t.Context()); err != nil && !errors.As(err, &paused) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Another client that undoes each repair at once gets a few repairs at once, and then one each half minute.
+func TestRepairsAreNotFoughtWriteForWrite(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplica(t, &api{})
+		if err := r.Keep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.api.writes = 0
+		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+			if r.api.live.Webhooks[0].NamespaceSelector = selector(); r.api.writes == freeRepairs && len(r.reports) != freeRepairs {
+				t.Fatalf("%d reports of %d repairs", len(r.reports), freeRepairs)
+			}
+			var paused *pausedError
+			if err := r.Keep(t.Context()); err != nil && !errors.As(err, &paused) {
+				t.Fatal(err)
+			}
+		}
+		if least, most := freeRepairs+10, freeRepairs+10+int(10*time.Minute/lastPause); r.api.writes < least || r.api.writes > most {
+			t.Errorf("%d writes, want %d to %d", r.api.writes, least, most)
+		}
+		if r.api.live.Annotations[guardian.RegistrationProblemAnnotation] == "" {
+			t.Error("the webhook configuration does not say that it is contested")
+		}
+		writesIn(t, r, 2*lasting) // the other client has gone
+		if !asWanted(r.api.live, r.want) || testutil.ToFloat64(r.contested) != 0 {
+			t.Errorf("not in place: %v", r.api.live)
+		}
+	})
+}

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package reserved
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Type is what kubectl accepts as the type of an object.
+type Type struct {
+	GVR  schema.GroupVersionResource
+	Kind string
+}
+
+// Types returns the types of the set, each once.
+func (s *Set) Types() []Type {
+	var types []Type
+	for _, resource := range s.Resources() {
+		if found := (Type{resource.GVR, resource.Kind}); !slices.Contains(types, found) {
+			types = append(types, found)
+		}
+	}
+	return types
+}
+
+// IsNamed reports whether kubectl accepts the word for this kind: the plural, the singular, the kind or a short name, in any
+// case, alone or with the group, or with version and group.
+func (t Type) IsNamed(word string) bool {
+	name, rest, hasRest := strings.Cut(strings.ToLower(word), ".")
+	isGroup := !hasRest || t.GVR.Group != "" && rest == t.GVR.Group || rest == t.GVR.Version+"."+t.GVR.Group ||
+		rest == t.GVR.Version && t.GVR.Group == ""
+	return name != "" && isGroup && (name == t.GVR.Resource || name == strings.ToLower(t.Kind) || name == shortName(t.GVR.GroupResource()))
+}
+
+// shortName returns the short name of the API server for a built-in kind. A CustomResourceDefinition may define others.
+func shortName(resource schema.GroupResource) string {
+	switch resource.String() {
+	case "serviceaccounts":
+		return "sa"
+	case "namespaces":
+		return "ns"
+	case "configmaps":
+		return "cm"
+	case "services":
+		return "svc"
+	case "deployments.apps":
+		return "deploy"
+	case "daemonsets.apps":
+		return "ds"
+	case "statefulsets.apps":
+		return "sts"
+	case "ingresses.networking.k8s.io":
+		return "ing"
+	case "networkpolicies.networking.k8s.io":
+		return "netpol"
+	case "customresourcedefinitions.apiextensions.k8s.io":
+		return "crd"
+	}
+	return ""
+}
