@@ -106,6 +106,38 @@ func TestJobIsNamedByItsContent(t *testing.T) {
 	}
 }
 
+// kustomize renders the chart by helm, and applies each object as an ordinary one.
+func TestKustomize(t *testing.T) {
+	t.Parallel()
+	const kustomization = "helmGlobals: {chartHome: charts}\nhelmCharts:\n" +
+		"- {name: apigw-guardian, releaseName: apigw-guardian, namespace: " + namespace + ", valuesInline: {hooks: {enabled: false}}}\n"
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "charts", "apigw-guardian"), os.DirFS(directory)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	names := func(rendering []byte) []string {
+		var all []string
+		for _, object := range parse(t, rendering) {
+			all = append(all, object.GetKind()+" "+object.GetNamespace()+"/"+object.GetName())
+		}
+		slices.Sort(all)
+		return all
+	}
+	for name, helm := range helms {
+		output, err := exec.Command(cluster.KubectlPath(), "kustomize", "--enable-helm", "--helm-command", helm, dir).Output()
+		if err != nil {
+			t.Fatalf("kustomize with %s: %v\n%s", name, err, stderrOf(err))
+		}
+		want := names(template(t, name, directory, "--set", "hooks.enabled=false"))
+		if diff := cmp.Diff(want, names(output)); diff != "" {
+			t.Errorf("%s: -helm +kustomize:\n%s", name, diff)
+		}
+	}
+}
+
 // GitOps tools find no hook, and no object that another tool would run as an ordinary one.
 func TestNoHooks(t *testing.T) {
 	t.Parallel()
