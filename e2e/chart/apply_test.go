@@ -89,7 +89,7 @@ func jobArgs(t *testing.T, rendered string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		args, _, err := unstructured.NestedStringSlice(containers[0].(map[string]any), "args") //nolint:forcetypeassert,errcheck // it was rendered
+		args, _, err := unstructured.NestedStringSlice(containers[0].(map[string]any), "args")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,8 +209,7 @@ func helm(t *testing.T, name string, args ...string) {
 }
 
 func stderrOf(err error) string {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(exit.Stderr)
 	}
 	return fmt.Sprint(err)

@@ -198,19 +198,13 @@ func paths(values map[string]any, above []string) [][]string {
 	return all
 }
 
+// nested returns the value under the path: {a: {b: value}}.
 func nested(path []string, value any) map[string]any {
-	object := map[string]any{}
-	if value == nil {
-		value = map[string]any{path[len(path)-1]: nil}
-		if len(path) == 1 {
-			return value.(map[string]any) //nolint:forcetypeassert,errcheck // made above
-		}
-		path = path[:len(path)-1]
+	for _, key := range slices.Backward(path) {
+		value = map[string]any{key: value}
 	}
-	if err := unstructured.SetNestedField(object, value, path...); err != nil {
-		panic(err)
-	}
-	return object
+	block, _ := value.(map[string]any)
+	return block
 }
 
 func valuesFile(t *testing.T, values map[string]any) string {

@@ -20,9 +20,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// applied are the options of a server-side apply.
-var applied = metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true} //nolint:gochecknoglobals // a constant
-
 // ErrRetired says that a reservation is retired, or being retired.
 var ErrRetired = errors.New("its authorization is retired")
 
@@ -80,7 +77,8 @@ func (a *Authorizer) mark(ctx context.Context, reservation string, retirement *l
 	if apierrors.IsNotFound(err) {
 		err = a.inNamespace(ctx, func() error {
 			marks := applycorev1.ConfigMap(lookup.RetirementsName, a.cluster.Namespace).WithData(map[string]string{reservation: string(value)})
-			_, err := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Apply(ctx, marks, applied)
+			options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
+			_, err := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Apply(ctx, marks, options)
 			return err
 		})
 	}

@@ -77,7 +77,8 @@ func (a *Authorizer) storeWitness(ctx context.Context, name string, w *witness) 
 	}
 	secret := applycorev1.Secret(name, a.cluster.Namespace).WithData(map[string][]byte{witnessKey: data})
 	err = a.inNamespace(ctx, func() error {
-		_, err := a.cluster.Client.CoreV1().Secrets(a.cluster.Namespace).Apply(ctx, secret, applied)
+		options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
+		_, err := a.cluster.Client.CoreV1().Secrets(a.cluster.Namespace).Apply(ctx, secret, options)
 		return err
 	})
 	if err != nil {
