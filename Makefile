@@ -108,6 +108,7 @@ endif
 .PHONY: chart
 chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run its output on a real API server
 	@$(unittest-chart)
+	@$(build-e2e)
 	$(say) 'go test ./e2e/chart'
 	@$(gotest) -count=1 $(TEST_ARGS) -- ./e2e/chart
 
