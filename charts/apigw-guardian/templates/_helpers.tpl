@@ -85,7 +85,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: webhook
 {{- end }}
 
-{{- /* Labels and annotations of a Pod. Parameters: root; labels and annotations, which no value overrides. */}}
+{{- /* Labels and annotations of a Pod. Parameters: root; labels and annotations, which no value overrides; defaults, annotations which
+       the values override. */}}
 {{- define "guardian.podMetadata" -}}
 {{- $root := .root }}
 {{- /* Opt-outs of Istio (sidecar, ambient), Kuma, Linkerd and Consul: the API server is in no mesh, and a Job with a sidecar does not end. */}}
@@ -94,7 +95,7 @@ app.kubernetes.io/component: webhook
 labels:
   {{- merge (deepCopy .labels) (include "guardian.strings" $root.Values.podLabels | fromYaml) (include "guardian.commonLabels" $root | fromYaml) $optOutLabels | toYaml | nindent 2 }}
 annotations:
-  {{- merge (deepCopy .annotations) (include "guardian.strings" $root.Values.podAnnotations | fromYaml) $optOuts | toYaml | nindent 2 }}
+  {{- merge (deepCopy .annotations) (include "guardian.strings" $root.Values.podAnnotations | fromYaml) $optOuts (.defaults | default dict) | toYaml | nindent 2 }}
 {{- end }}
 
 {{- /* The digest of the reservations, so that a Pod is replaced when they change. */}}
