@@ -140,6 +140,10 @@ func TestReleases(t *testing.T) {
 			helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", values, "--set", "mode=observe")
 			kubectl(t, "get", "auditrecord", "kept")
 		}
+		// To a release that owns the CRDs, and back.
+		helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", "--set", "crds.keep=false", "--take-ownership")
+		kubectl(t, "annotate", "crd", "auditrecords.guardian.apigw.io", "unlocks.guardian.apigw.io", "helm.sh/resource-policy=keep")
+		helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", "--set", "crds.keep=true")
 		helm(t, name, "uninstall", third, "--namespace", third, "--no-hooks", "--wait")
 		kubectl(t, "get", "auditrecord", "kept")
 	}
