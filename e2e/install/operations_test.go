@@ -49,7 +49,7 @@ func liveByTheDocument(t *testing.T, n *node.Node) {
 	_, on, _ := strings.Cut(section(t, "Switch it off now"), "To switch it on again:")
 	run(t, n, "sh", "-c", inline.FindStringSubmatch(on)[1])
 	run(t, n, "kubectl", "-n", namespace, "rollout", "status", "deployment/apigw-guardian", "--timeout=2m")
-	awaitDenial(t, n)
+	awaitProtection(t, n)
 	switchOff("installed by a GitOps tool")
 
 	// The Deployment of the release is gone, and its registration is not.
