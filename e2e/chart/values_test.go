@@ -11,14 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
-
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 // whole are the blocks in which a null removes a field. Everywhere else it means the default.
@@ -150,23 +145,6 @@ func TestNoHooks(t *testing.T) {
 			}
 			if name := object.GetName(); strings.HasSuffix(name, "-uninstall") || strings.HasSuffix(name, "-verify") {
 				t.Errorf("%s: %s %s is rendered", values, object.GetKind(), name)
-			}
-		}
-	}
-}
-
-// A replica drains, answers its last requests and stores their records. The kubelet must not kill it before.
-func TestGracePeriodIsThatOfTheProgram(t *testing.T) {
-	t.Parallel()
-	for _, drain := range []time.Duration{server.DefaultDrainPeriod, 25 * time.Second} {
-		for _, object := range parse(t, template(t, "helm", directory, "--set", "drainPeriod="+drain.String())) {
-			if object.GetKind() != "Deployment" {
-				continue
-			}
-			seconds, _, err := unstructured.NestedFloat64(object.Object, "spec", "template", "spec", "terminationGracePeriodSeconds")
-			grace, needed := time.Duration(seconds)*time.Second, drain+server.ShutdownTimeout+recorder.FlushTimeout
-			if err != nil || grace <= needed || grace > needed+15*time.Second {
-				t.Errorf("the grace period is %s, %v; the program needs %s", grace, err, needed)
 			}
 		}
 	}
