@@ -125,8 +125,10 @@ func TestChecksComeInTheirOrder(t *testing.T) {
 			t.Errorf("got %+v", check)
 		}
 	}
-	want := []string{"kubernetes-version", "admin-role", "private-network", "reserved-kinds", "existing-resources", "tke-cluster",
-		"webhook-reachable"}
+	want := []string{
+		"kubernetes-version", "admin-role", "private-network", "reserved-kinds", "existing-resources", "tke-cluster",
+		"webhook-reachable",
+	}
 	if diff := cmp.Diff(want, ids); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
