@@ -66,6 +66,10 @@ var layers = []layer{
 		reason:   "both read the cluster through live; authorize writes what verify attacks, and neither needs the other",
 	},
 	{
+		packages: []string{"pkg/drift"},
+		reason:   "it restores through authorize and proves through verify; guard runs it, and status shows what it has noted",
+	},
+	{
 		packages: []string{"pkg/guard", "pkg/status"},
 		reason:   "guard wires the packages of a replica; status reports the checks of authorize and the attacks of verify",
 	},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
@@ -93,6 +94,7 @@ func printChecks(p *printer, checks authorize.Checks) {
 type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool
+	skipRetired     bool
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
@@ -116,6 +118,9 @@ equals its manifest is not written.`,
 			if options.Wait, options.Again = wait, again; wait <= 0 {
 				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
 			}
+			if again && flags.skipRetired {
+				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
+			}
 			return runAuthorize(cmd, shared, flags, options)
 		},
 	}
@@ -123,6 +128,7 @@ equals its manifest is not written.`,
 	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
 	shared.retryFlag(cmd)
 	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
+	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
 	return cmd
@@ -132,6 +138,21 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
 		return err
+	}
+	if flags.skipRetired {
+		left, retired, err := authorize.New(cluster).Unretired(cmd.Context())
+		if err != nil {
+			return err
+		}
+		for _, reason := range retired {
+			say(cmd.ErrOrStderr(), "Warning: left out: "+reason.Error())
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if cluster.Set, err = reserved.NewSet(left...); err != nil {
+			return err
+		}
 	}
 	if flags.output.format == formatTable {
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +14,12 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/status"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
+	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
 func newStatus(shared *sharedFlags) *cobra.Command {
@@ -24,7 +29,8 @@ func newStatus(shared *sharedFlags) *cobra.Command {
 		Use:   "status",
 		Short: "Report whether API Gateway is authorized, and its resources are protected",
 		Long: `status checks the reserved resources, and tries a forbidden write to each as a server dry-run; it changes nothing.
-It exits 3 unless all are authorized, or all are retired, and protected, and denials can be recorded as far as the caller may know.`,
+It exits 3 unless all are authorized, or all are retired, and protected, and denials can be recorded as far as the caller may know, and
+the certificates have no problem.`,
 		Example: `  apigw-guardian status
   apigw-guardian status -o json`,
 		Args: noArgs,
@@ -46,7 +52,8 @@ It exits 3 unless all are authorized, or all are retired, and protected, and den
 				return err
 			}
 			err = output.print(cmd.OutOrStdout(), report, func(p *printer) { printStatus(p, report, ownersOf(cluster.Set)) })
-			if err == nil && !((report.Authorized || report.Retired != nil) && report.Protected && isRecorded(report)) {
+			if err == nil && !((report.Authorized || report.Retired != nil) && report.Protected && isRecorded(report) &&
+				len(report.Certificates.Problems) == 0) {
 				return errNotAsItShould
 			}
 			return err
@@ -66,24 +73,26 @@ func printStatus(p *printer, report status.Report, owners string) {
 	default:
 		p.line("Not authorized: " + owners)
 	}
-	if report.Protected {
-		p.line("Protected")
-	} else {
-		p.line("Not protected")
-	}
+	p.line(protectionOf(report))
 	if !isRecorded(report) {
 		p.line("Not recorded")
 	}
 	for _, reason := range report.Reasons {
 		p.line("  " + reason)
 	}
-	for _, drift := range report.Drift {
-		p.line(fmt.Sprintf("Drift: %s: %s", drift.Resource, strings.Join(drift.Paths, ", ")))
-		if drift.Unlock != "" {
+	for _, remedy := range remediesOf(report.Protections) {
+		p.line("To protect them, " + remedy)
+	}
+	for _, drifted := range report.Drift {
+		p.line(fmt.Sprintf("Drift: %s: %s%s", drifted.Resource, strings.Join(drifted.Paths, ", "), by(drifted.Writer)))
+		if drifted.Unlock != "" {
 			p.line(fmt.Sprintf("  It was changed under unlock %s, and its manifest was not: change the manifest to keep the change, or "+
-				"restore it: apigw-guardian authorize --repair", drift.Unlock))
+				"restore it: apigw-guardian authorize --repair", drifted.Unlock))
+		} else if drifted.Held != "" {
+			p.line("  The guard does not restore it: " + text.Printable(drifted.Held, maxNote))
 		}
 	}
+	printGap(p, report.Gap)
 	printPermissions(p, report)
 	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork, report.PrivateNetworkMessage))
 	denials := "unknown (" + report.DenialsProblem + ")"
@@ -96,6 +105,63 @@ func printStatus(p *printer, report status.Report, owners string) {
 	}
 	for _, problem := range report.Certificates.Problems {
 		p.line("  " + problem)
+	}
+}
+
+// maxNote bounds what the replicas have noted: any client that may write their ConfigMap can change it.
+const maxNote = 1024
+
+// protectionOf tells apart what an administrator must do.
+func protectionOf(report status.Report) string {
+	switch report.Protection {
+	case verify.Open:
+		return "Not protected: open (writes to the reserved resources pass)"
+	case verify.Locked:
+		return "Not protected: locked (the guard does not answer, so every write to the reserved resources fails)"
+	case verify.Observed:
+		return "Not protected: observe mode (the guard allows writes to the reserved resources, and records them)"
+	case verify.Unknown:
+		return "Not known to be protected (you may not look, or the check failed)"
+	}
+	if report.Protected {
+		return "Protected"
+	}
+	return "Not protected"
+}
+
+// remediesOf returns each remedy once.
+func remediesOf(protections []verify.Protection) []string {
+	var remedies []string
+	for _, p := range protections {
+		if p.Remedy != "" && !slices.Contains(remedies, p.Remedy) {
+			remedies = append(remedies, p.Remedy)
+		}
+	}
+	return remedies
+}
+
+// by names the field manager that wrote last.
+func by(writer live.Writer) string {
+	if writer.Manager == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (last written by the field manager %q, at %s)", text.Printable(writer.Manager, maxNote),
+		writer.At.UTC().Format(time.RFC3339))
+}
+
+// printGap prints the last time in which the guard did not decide.
+func printGap(p *printer, gap *drift.Gap) {
+	if gap == nil {
+		return
+	}
+	how := "writes were refused"
+	if gap.Defect != "" {
+		how = "writes passed"
+	}
+	p.line(fmt.Sprintf("Not decided from %s to %s: %s, %d changes", gap.From.UTC().Format(time.RFC3339),
+		gap.To.UTC().Format(time.RFC3339), how, len(gap.Changes)))
+	for _, change := range gap.Changes {
+		p.line("  " + text.Printable(change.Sentence(), maxNote))
 	}
 }
 

@@ -5,6 +5,9 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +44,7 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
 			if err != nil {
 				return err
 			}
-			attacks, err := verify.New(cluster, scope).Verify(cmd.Context())
+			attacks, err := verify.New(cluster, scope).VerifyInOrder(cmd.Context(), progress(cmd.ErrOrStderr(), time.Now()))
 			if err != nil {
 				return err
 			}
@@ -56,6 +59,19 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
 	cmd.Flags().BoolVar(&permittedOnly, "permitted-only", false, "leave out, and count, the writes that RBAC refuses")
 	output.addTo(cmd)
 	return cmd
+}
+
+// slow is the time after which verify shows its progress.
+const slow = 2 * time.Second
+
+// progress returns a function that says each result as it comes, once it takes long: each write to a guard that hangs takes 5 s.
+func progress(w io.Writer, start time.Time) func(verify.Attack) {
+	return func(attack verify.Attack) {
+		if time.Since(start) > slow {
+			got, _, _ := strings.Cut(attack.Got, ": ")
+			say(w, fmt.Sprintf("%s: %s: %s", attack.Resource, attack.Write, got))
+		}
+	}
 }
 
 func printAttacks(p *printer, attacks []verify.Attack) {

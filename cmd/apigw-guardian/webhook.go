@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -22,6 +23,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
@@ -118,6 +120,11 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"max time from the creation of an unlock to its end; 0 allows no unlock")
 	flags.BoolVar(&o.Unlocks.RequireApproval, "unlock-require-approval", false,
 		"honour an unlock only after a user other than its requester has approved it")
+	flags.StringVar((*string)(&o.Drift.Mode), "drift", string(drift.ReportOnly),
+		"what the leader does about a reserved resource that differs from its manifest: off, report, heal (restore it), or authorize (also "+
+			"create a set that was never authorized); with --mode observe, it only reports")
+	flags.DurationVar(&o.Drift.ProofInterval, "proof-interval", 30*time.Second,
+		"time between two forbidden writes, server dry-runs, by which the leader proves that the guard denies; 0 for none")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	addRecordsTo(flags, &o.Records)
 	f.addCertificatesTo(flags)
@@ -178,6 +185,10 @@ func (f *webhookFlags) checkServing() error {
 		return errors.New("--listen: must not be empty")
 	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
 		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
+	case !slices.Contains([]drift.Mode{drift.Off, drift.ReportOnly, drift.Heal, drift.Authorize}, o.Drift.Mode):
+		return fmt.Errorf("--drift %q: must be off, report, heal or authorize", o.Drift.Mode)
+	case o.Drift.ProofInterval < 0:
+		return fmt.Errorf("--proof-interval %s: must not be negative", o.Drift.ProofInterval)
 	case o.Unlocks.MaxDuration.Duration < 0:
 		return fmt.Errorf("--unlock-max-duration %s: must not be negative", o.Unlocks.MaxDuration.Duration)
 	case o.DrainPeriod < 0:

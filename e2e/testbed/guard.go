@@ -83,6 +83,7 @@ func (c *Cluster) launchGuard(program string, ports []int, flags []string) (*Gua
 	command := c.command(program, slices.Concat([]string{
 		"webhook", "--kubeconfig=" + c.Kubeconfig(), "--url=" + guard.url, "--listen=" + c.hostPort(ports[0]),
 		"--probe-listen=" + c.hostPort(ports[1]), "--metrics-listen=" + c.hostPort(ports[2]), "--drain-period=0s",
+		"--drift=off", "--proof-interval=0s", // most tests count requests and records, and change resources behind the guard's back
 	}, flags)...)
 	command.Dir, command.Env = c.dir, c.environment()
 	command.Stdout, command.Stderr = log, log

@@ -36,12 +36,29 @@ func Advice(spec *v1alpha1.AuditRecordSpec) string {
 	case v1alpha1.Tampered:
 		return "Find in the API server's audit log who changed the webhook configuration. Writes to the reserved resources may have " +
 			"passed meanwhile. See the drift: apigw-guardian status"
+	case v1alpha1.Drift:
+		return adviceDrift(spec)
+	case v1alpha1.Gap:
+		return "Find in the API server's audit log who wrote to the reserved resources meanwhile: apigw-guardian audit import. See what is " +
+			"left of it: apigw-guardian status"
 	case v1alpha1.Unguarded:
 		return "The guard was unavailable, or its webhook configuration was removed. See the drift (apigw-guardian status), repair it " +
 			"(apigw-guardian authorize --repair), and find in the API server's audit log who removed the webhook configuration."
 	default:
 		return adviceDenied(spec)
 	}
+}
+
+func adviceDrift(spec *v1alpha1.AuditRecordSpec) string {
+	switch {
+	case spec.Unlock != "":
+		return "To keep the change, change the manifest. To undo it: apigw-guardian authorize --repair. To see the unlock and all writes " +
+			"under it: apigw-guardian audit show" + shown(spec.Unlock)
+	case spec.Reason == HealStopped:
+		return "Stop the client that the message names, and restore the resource: apigw-guardian authorize --repair"
+	}
+	return "The guard did not see this write, so its webhook configuration was away, or did not cover it. Find the write in the API " +
+		"server's audit log, and see what is left of it: apigw-guardian status"
 }
 
 func shown(name string) string {

@@ -223,5 +223,19 @@ const (
 	LeaseHeld = "LeaseHeld"
 )
 
-// TamperedReasons returns them, in the order in which people should read them.
-func TamperedReasons() []string { return []string{RegistrationDeleted, RegistrationChanged, LeaseHeld} }
+// Reasons of a record whose outcome is Drift or Gap. No decision has them.
+const (
+	// Differs: the resource differs from its manifest.
+	Differs = "Differs"
+	// Absent: the resource does not exist.
+	Absent = "Absent"
+	// HealStopped: another client changes the resource again after each repair, so the leader repairs it no more.
+	HealStopped = "HealStopped"
+	// Undecided: the reason of a Gap.
+	Undecided = "Undecided"
+)
+
+// LeaderReasons returns the reasons that no decision has, in the order in which people should read them.
+func LeaderReasons() []string {
+	return []string{RegistrationDeleted, RegistrationChanged, LeaseHeld, HealStopped, Absent, Differs, Undecided}
+}

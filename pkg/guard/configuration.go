@@ -100,6 +100,7 @@ func (g *Guard) repaired(ctx context.Context, repair registration.Repair) {
 	} else {
 		event.Message += " The guard repaired it."
 	}
+	g.ledger.Missed(time.Now())
 	g.recordTampering(ctx, event)
 }
 

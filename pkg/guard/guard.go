@@ -32,6 +32,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
@@ -70,6 +71,7 @@ type Options struct {
 	MessageHint  string
 	Certificates Certificates
 	Records      Records
+	Drift        Drift
 	Registry     metrics.RegistererGatherer
 	Log          *slog.Logger
 }
@@ -91,6 +93,9 @@ type Guard struct {
 	unlocks      *unlock.Tracker
 	server       *server.Server
 	repairer     *registration.Repairer
+	drift        *drift.Watcher
+	prover       *drift.Prover
+	ledger       *drift.Ledger
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
 	reach   reach
@@ -117,7 +122,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -187,7 +192,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach),
 		endless(g.claimLeadership), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
-		endless(patrol.Run),
+		endless(patrol.Run), endless(g.note),
 	} {
 		group.Go(func() error { return run(ctx) })
 	}

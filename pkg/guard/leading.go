@@ -45,14 +45,15 @@ func (g *Guard) lead(ctx context.Context) {
 	}
 }
 
-// leadOnce waits for the lease, if there is one, and keeps webhook configuration, certificates and records until it or ctx ends.
+// leadOnce waits for the lease, if there is one, and looks after webhook configuration, certificates, records and reserved resources
+// until it or ctx ends.
 func (g *Guard) leadOnce(ctx context.Context) error {
 	manager, err := g.newManager(ctx)
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
 	}
 	for _, run := range []func(context.Context){
-		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs,
+		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs, g.drift.Lead, g.prover.Lead,
 	} {
 		if err := manager.Add(ctrlmanager.RunnableFunc(endless(run))); err != nil {
 			return fmt.Errorf("set up the leader: %w", err)

@@ -85,10 +85,15 @@ func (r UnlockRules) problem(unlock *v1alpha1.Unlock) string {
 // unlocks reports whether an Unlock covers the user, the resource and the operation of a write.
 func (w *write) unlocks(unlock *v1alpha1.Unlock) bool {
 	spec := &unlock.Spec
-	object := w.reference().String()
-	isNamed := slices.Contains(spec.Resources, object) || slices.Contains(spec.Resources, w.resource.String())
-	return spec.Reservation == w.resource.Reservation && slices.Contains(spec.Allowed(), w.Operation) &&
-		slices.Contains(spec.Subjects(), w.User.Name) && (len(spec.Resources) == 0 || isNamed)
+	return CoversResource(unlock, w.resource, w.reference().String()) && slices.Contains(spec.Allowed(), w.Operation) &&
+		slices.Contains(spec.Subjects(), w.User.Name)
+}
+
+// CoversResource reports whether an Unlock, in any state, covers some write to an object of the resource.
+func CoversResource(unlock *v1alpha1.Unlock, resource *reserved.Resource, object string) bool {
+	spec := &unlock.Spec
+	isNamed := slices.Contains(spec.Resources, object) || slices.Contains(spec.Resources, resource.String())
+	return spec.Reservation == resource.Reservation && (len(spec.Resources) == 0 || isNamed)
 }
 
 // grant returns the decision for a write that an open Unlock or an exemption covers.

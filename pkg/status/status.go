@@ -21,6 +21,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
@@ -35,6 +36,13 @@ type Report struct {
 	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource. Replicas proved
 	// these denials, except deletions, which cannot have a nonce.
 	Protected bool `json:"protected"`
+	// Protection tells why not: Open (writes pass), Locked (every write fails), Unknown (the caller may not look), or Observed (the guard
+	// only observes).
+	Protection verify.State `json:"protection,omitempty"`
+	// Protections are the reserved resources that are not protected. The list is empty if the guard is not registered.
+	Protections []verify.Protection `json:"protections,omitempty"`
+	// Gap is the last time in which the guard did not decide; nil if there was none, or the caller may not know.
+	Gap *drift.Gap `json:"gap,omitempty"`
 	// Retired: every reservation is retired, and none of its resources exists; nil otherwise. Authorized is false then.
 	Retired *Retirement `json:"retired"`
 	// Drift holds each resource that differs from its manifest; never nil.
@@ -54,7 +62,7 @@ type Report struct {
 	DenialsProblem string `json:"-"`
 	// Recorded: a dry-run stored an audit record, and the guard reports no problem; nil if unknown.
 	Recorded *bool `json:"recorded,omitempty"`
-	// Certificates does not count for Authorized and Protected.
+	// Certificates does not count for Authorized and Protected, but for the exit code.
 	Certificates Certificates `json:"certificates"`
 	// Reasons say why the cluster is not Authorized, Protected or Recorded; never nil.
 	Reasons []string `json:"reasons"`
@@ -75,6 +83,10 @@ type Drift struct {
 	// Unlock is the name of the last Unlock under which the resource was changed; "" if there is no such record. Then the manifest
 	// was not changed with the resource.
 	Unlock string `json:"unlock,omitempty"`
+	// Writer is who wrote one of the fields last; zero if unknown.
+	live.Writer
+	// Held says why the leader does not restore it; "" if it does, or the caller may not know.
+	Held string `json:"held,omitempty"`
 }
 
 // Unlock is an Unlock that is open, or waits for its approval.
@@ -137,9 +149,8 @@ func Read(ctx context.Context, cluster live.Cluster, records Records, unlocks Un
 		r.Retired = nil
 	}
 	r.Authorized = len(r.Reasons) == 0 && r.Retired == nil
-	open := unprotected(ctx, cluster, registered, err)
-	r.Protected = len(open) == 0
-	r.Reasons = append(r.Reasons, open...)
+	r.addProtection(ctx, cluster, registered, err)
+	r.addNotes(ctx, cluster)
 	r.addRecording(ctx, cluster, registered, records)
 	if ctx.Err() != nil {
 		return r, fmt.Errorf("status: %w", context.Cause(ctx))
@@ -211,7 +222,11 @@ func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource
 		add("%s is absent", o)
 		return
 	case len(o.Drift) > 0:
-		r.Drift = append(r.Drift, Drift{Resource: resource.String(), Paths: o.Drift})
+		found := Drift{Resource: resource.String(), Paths: o.Drift}
+		if o.Live != nil {
+			found.Writer = live.LastWriter(o.Live.GetManagedFields(), o.Drift)
+		}
+		r.Drift = append(r.Drift, found)
 		add("%s differs from its manifest in %s", o, strings.Join(o.Drift, ", "))
 	}
 	if slices.Contains(o.Drift, live.RootCAPath) {
@@ -289,28 +304,55 @@ func (r *Report) addDenials(ctx context.Context, records Records) {
 // webhookConfiguration is the guard's; nil if it is absent.
 type webhookConfiguration = *admissionregistrationv1.ValidatingWebhookConfiguration
 
-// unprotected returns why the reserved resources are not protected; nil if they are.
-func unprotected(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, err error) []string {
+// addProtection tries a forbidden write to each resource, all at the same time.
+func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, err error) {
 	switch {
 	case err != nil:
-		return []string{fmt.Sprintf("cannot check whether the guard is registered: %v", err)}
+		r.Protection = verify.Unknown
+		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check whether the guard is registered: %v", err))
+		return
 	case registered == nil:
-		return []string{fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent", guardian.WebhookConfiguration)}
+		r.Protection = verify.Open
+		r.Reasons = append(r.Reasons, fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent; %s",
+			guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
+		return
 	}
-	verifier := verify.New(cluster, verify.EveryWrite)
-	var reasons []string
 	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
-		reasons = append(reasons, "the guard reports: "+problem)
+		r.Protection = verify.Open
+		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
 	}
 	if problem := registered.Annotations[guardian.ReachabilityProblemAnnotation]; problem != "" {
-		reasons = append(reasons, "the guard reports: "+problem)
+		r.Protection = verify.Open
+		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
 	}
-	for _, resource := range cluster.Set.Resources() {
-		if reason := verifier.Unprotected(ctx, resource); reason != "" {
-			reasons = append(reasons, reason)
+	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
+	if r.Protection == "" {
+		r.Protection = verify.Worst(all)
+	}
+	r.Protected = r.Protection == verify.Protected
+	for _, p := range all {
+		if p.State == verify.Protected {
+			continue
+		}
+		r.Protections = append(r.Protections, p)
+		r.Reasons = append(r.Reasons, p.Message)
+	}
+}
+
+// addNotes adds what the replicas have noted. A caller who may not read that gets none.
+func (r *Report) addNotes(ctx context.Context, cluster live.Cluster) {
+	state, err := drift.ReadState(ctx, cluster.Client, cluster.Namespace)
+	if err != nil || state.Report == nil {
+		return
+	}
+	r.Gap = state.Report.Gap
+	for i := range r.Drift {
+		for _, finding := range state.Report.Drift {
+			if finding.Resource == r.Drift[i].Resource {
+				r.Drift[i].Held = finding.Held
+			}
 		}
 	}
-	return reasons
 }
 
 // addRecording creates an audit record as a dry-run, and reads the guard's annotation. If the caller may not create records

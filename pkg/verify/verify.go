@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,26 +66,76 @@ type Verifier struct {
 // New returns a Verifier.
 func New(cluster live.Cluster, scope Scope) Verifier { return Verifier{cluster, scope} }
 
-// Verify attacks each reserved resource with every kind of write, and makes a few unrelated writes. All are server dry-runs,
-// which store nothing. An absent resource is a row that is not OK, because most attacks on it cannot be tried.
+// Verify is VerifyInOrder without a report.
+func (v Verifier) Verify(ctx context.Context) ([]Attack, error) { return v.VerifyInOrder(ctx, nil) }
+
+// VerifyInOrder attacks each reserved resource with every kind of write, and makes a few unrelated writes. All are server dry-runs,
+// which store nothing, and many run at the same time. An absent resource is a row that is not OK, because most attacks on it cannot be
+// tried. report receives each row, in order, as soon as those before it are known; nil for none.
 //
 // The error says that the API server does not answer; every other problem is a row.
-func (v Verifier) Verify(ctx context.Context) ([]Attack, error) {
+func (v Verifier) VerifyInOrder(ctx context.Context, report func(Attack)) ([]Attack, error) {
 	if _, err := v.cluster.Version(ctx); err != nil {
 		return nil, err
 	}
-	var rows []Attack
+	var tries []*try
 	for _, resource := range v.cluster.Set.Resources() {
-		rows = append(rows, v.attack(ctx, resource)...)
+		tries = append(tries, v.attack(ctx, resource)...)
 	}
-	rows = append(rows, v.tryUnrelated(ctx)...)
+	tries = append(tries, v.tryUnrelated(ctx)...)
+	go start(tries)
+	var rows []Attack
+	for _, one := range tries {
+		if <-one.done; one.row.Write == "" {
+			continue
+		}
+		rows = append(rows, one.row)
+		if report != nil {
+			report(one.row)
+		}
+	}
 	for _, problem := range v.problems(ctx) {
-		rows = append(rows, v.row(Attack{Resource: registrationName, Write: "webhook-reachable", Want: "no problem", Got: problem}, nil))
+		row := v.row(Attack{Resource: registrationName, Write: "webhook-reachable", Want: "no problem", Got: problem}, nil)
+		rows = append(rows, row)
+		if report != nil {
+			report(row)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return rows, fmt.Errorf("verify: %w", context.Cause(ctx))
 	}
 	return rows, nil
+}
+
+// try is one row to be.
+type try struct {
+	// row is complete when done is closed. Without a write, it is none.
+	row  Attack
+	run  func(row *Attack)
+	done chan struct{}
+}
+
+// start runs all tries, a limited number at the same time.
+func start(tries []*try) {
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for _, one := range tries {
+		group.Go(func() error {
+			one.run(&one.row)
+			close(one.done)
+			return nil
+		})
+	}
+	_ = group.Wait() // no function returns an error
+}
+
+func newTry(resource, write string, run func(row *Attack)) *try {
+	return &try{row: Attack{Resource: resource, Write: write, Want: denied}, run: run, done: make(chan struct{})}
+}
+
+// found returns the try of a row that is known.
+func found(row Attack) *try {
+	return newTry(row.Resource, row.Write, func(r *Attack) { *r = row })
 }
 
 const registrationName = "validatingwebhookconfigurations.admissionregistration.k8s.io/" + guardian.WebhookConfiguration
@@ -126,7 +177,7 @@ func (v Verifier) row(row Attack, err error) Attack {
 	return row
 }
 
-func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []Attack {
+func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []*try {
 	const look = "look for it"
 	name := resource.String()
 	t, err := v.aim(ctx, resource)
@@ -134,26 +185,40 @@ func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []Att
 		t.live, err = expected(resource), nil
 	}
 	if err != nil {
-		return []Attack{v.row(Attack{Resource: name, Write: look, Want: "present", Got: "failed: " + err.Error()}, nil)}
+		return []*try{found(v.row(Attack{Resource: name, Write: look, Want: "present", Got: "failed: " + err.Error()}, nil))}
 	}
-	var rows []Attack
+	var tries []*try
 	if t.live == nil && resource.Guard != reserved.GuardTokens {
-		rows = append(rows, v.row(Attack{Resource: name, Write: look, Want: "present", Got: "absent"}, nil))
+		tries = append(tries, found(v.row(Attack{Resource: name, Write: look, Want: "present", Got: "absent"}, nil)))
 	}
 	if resource.IsTokenSecret() {
 		if t.other, err = v.unreservedTokenSecret(ctx, resource); v.leavesOut(err) {
-			rows = append(rows, v.row(Attack{Resource: name, Write: repointing, Want: denied, Got: leftOut}, err))
+			tries = append(tries, found(v.row(Attack{Resource: name, Write: repointing, Want: denied, Got: leftOut}, err)))
 		}
 	}
 	for _, attack := range attacksOn(t) {
-		got, err := v.try(ctx, attack, t)
-		rows = append(rows, v.row(Attack{Resource: name, Write: attack.write, Want: denied, Got: got}, err))
+		tries = append(tries, newTry(name, attack.write, func(row *Attack) {
+			got, err := v.try(ctx, attack, t)
+			row.Got = got
+			*row = v.row(*row, err)
+		}))
 	}
-	if resource.HasManifest() && !slices.ContainsFunc(rows, func(a Attack) bool { return !a.LeftOut }) {
-		const got = "failed: RBAC lets the caller try none of them"
-		rows = append(rows, v.row(Attack{Resource: name, Write: "any of these", Want: denied, Got: got}, nil))
+	if resource.HasManifest() {
+		tries = append(tries, anyOf(name, tries))
 	}
-	return rows
+	return tries
+}
+
+// anyOf returns the row that says that the caller could try none of the writes to a resource. There is no such row otherwise.
+func anyOf(name string, tries []*try) *try {
+	return newTry(name, "any of these", func(row *Attack) {
+		row.Got = "failed: RBAC lets the caller try none of them"
+		for _, one := range tries {
+			if <-one.done; !one.row.LeftOut {
+				*row = Attack{}
+			}
+		}
+	})
 }
 
 // expected returns what to attack instead of an object that the caller may not read.
@@ -204,7 +269,7 @@ func (v Verifier) unreservedTokenSecret(ctx context.Context, resource *reserved.
 const unrelatedRole = "apigw-guardian-unrelated"
 
 // tryUnrelated makes writes next to the reserved resources that the guard must allow.
-func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
+func (v Verifier) tryUnrelated(ctx context.Context) []*try {
 	var namespaces []string
 	for _, resource := range v.cluster.Set.Resources() {
 		if resource.Namespace != "" && !slices.Contains(namespaces, resource.Namespace) {
@@ -214,26 +279,35 @@ func (v Verifier) tryUnrelated(ctx context.Context) []Attack {
 	if len(namespaces) == 0 {
 		namespaces = append(namespaces, metav1.NamespaceDefault)
 	}
-	var rows []Attack
+	var tries []*try
 	for _, namespace := range namespaces {
-		rows = append(rows, v.createUnrelated(ctx, corev1.SchemeGroupVersion.WithResource("secrets"), "Secret", namespace),
+		tries = append(tries, v.createUnrelated(ctx, corev1.SchemeGroupVersion.WithResource("secrets"), "Secret", namespace),
 			v.createUnrelated(ctx, corev1.SchemeGroupVersion.WithResource("configmaps"), "ConfigMap", namespace))
 	}
 	roles := rbacv1.SchemeGroupVersion.WithResource("clusterroles")
-	role := live.NewObject(roles.GroupVersion().WithKind("ClusterRole"), "", unrelatedRole)
-	mark(role, probe.NewNonce())
-	body, err := role.MarshalJSON()
-	err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
-	name := v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String()
-	return append(rows, v.createUnrelated(ctx, roles, "ClusterRole", ""),
-		v.row(Attack{Resource: name, Write: "apply an unrelated ClusterRole", Want: allowed, Got: resultOf(err)}, err))
+	return append(tries, v.createUnrelated(ctx, roles, "ClusterRole", ""), v.applyUnrelated(ctx, roles))
 }
 
-func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) Attack {
-	object := live.NewObject(gvr.GroupVersion().WithKind(kind), namespace, randomName())
-	err := dryRun{v.cluster.Dynamic.Resource(gvr).Namespace(namespace)}.create(ctx, object)
+func (v Verifier) applyUnrelated(ctx context.Context, roles schema.GroupVersionResource) *try {
+	name := v1alpha1.ObjectReference{Group: roles.Group, Resource: roles.Resource, Name: unrelatedRole}.String()
+	return newTry(name, "apply an unrelated ClusterRole", func(row *Attack) {
+		role := live.NewObject(roles.GroupVersion().WithKind("ClusterRole"), "", unrelatedRole)
+		mark(role, probe.NewNonce())
+		body, err := role.MarshalJSON()
+		err = errors.Join(err, dryRun{v.cluster.Dynamic.Resource(roles)}.patch(ctx, unrelatedRole, types.ApplyPatchType, body))
+		row.Want, row.Got = allowed, resultOf(err)
+		*row = v.row(*row, err)
+	})
+}
+
+func (v Verifier) createUnrelated(ctx context.Context, gvr schema.GroupVersionResource, kind, namespace string) *try {
 	reference := v1alpha1.ObjectReference{Group: gvr.Group, Resource: gvr.Resource, Namespace: namespace, Name: randomPrefix + "*"}
-	return v.row(Attack{Resource: reference.String(), Write: "create an unrelated " + kind, Want: allowed, Got: resultOf(err)}, err)
+	return newTry(reference.String(), "create an unrelated "+kind, func(row *Attack) {
+		object := live.NewObject(gvr.GroupVersion().WithKind(kind), namespace, randomName())
+		err := dryRun{v.cluster.Dynamic.Resource(gvr).Namespace(namespace)}.create(ctx, object)
+		row.Want, row.Got = allowed, resultOf(err)
+		*row = v.row(*row, err)
+	})
 }
 
 // ErrUnprotected says that the guard did not deny a forbidden write.
@@ -271,23 +345,6 @@ func (v Verifier) firstOpen(ctx context.Context) string {
 		if reason := v.Unprotected(ctx, resource); reason != "" {
 			return reason
 		}
-	}
-	return ""
-}
-
-// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or if the scope leaves it out.
-func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) string {
-	t, err := v.aim(ctx, resource)
-	if err != nil && !v.leavesOut(err) {
-		return fmt.Sprintf("cannot check whether %s is protected: %v", resource, err)
-	}
-	first, found := firstAttack(t)
-	if !found {
-		return fmt.Sprintf("cannot check whether %s is protected: it is absent", resource)
-	}
-	got, err := v.try(ctx, first, t)
-	if got != denied && !v.leavesOut(err) {
-		return fmt.Sprintf("%s is not protected: dry-run of a forbidden %s: %s", resource, first.write, got)
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,10 +63,13 @@ func TestVerifyTriesEveryWriteAsADryRun(t *testing.T) {
 func TestADeletionOfACollectionSelectsOneName(t *testing.T) {
 	set := shop.Set(t, shop.Reservation)
 	server, config := shop.Serve(t, set)
+	var mu sync.Mutex
 	var selected []string
 	config.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 		if selector := r.URL.Query().Get("fieldSelector"); r.Method == http.MethodDelete && selector != "" {
+			mu.Lock()
 			selected = append(selected, selector)
+			mu.Unlock()
 		}
 		return server.RoundTrip(r)
 	})
@@ -76,7 +80,8 @@ func TestADeletionOfACollectionSelectsOneName(t *testing.T) {
 	if _, err := New(cluster, EveryWrite).Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"metadata.name=clerk", "metadata.name=selling", "metadata.name=clerk-sells", "metadata.name=clerk-token-own"}
+	want := []string{"metadata.name=clerk", "metadata.name=clerk-sells", "metadata.name=clerk-token-own", "metadata.name=selling"}
+	slices.Sort(selected)
 	if diff := cmp.Diff(want, selected); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}

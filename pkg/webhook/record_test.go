@@ -76,9 +76,9 @@ func TestADecisionWithAnOutcomeIsRecordedAndAnnotated(t *testing.T) {
 	event := audit.Event{
 		RequestUID: uidOf(t, deletion), Outcome: v1alpha1.Denied, Operation: "DELETE", Object: role, Reason: "ReservedDelete",
 		ObjectUID: "81e00e47-7f3c-41ab-9824-576502f559b9",
-		Message: `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be deleted.`,
-		User:    v1alpha1.User{Name: "admin", UID: "admin", Groups: []string{"system:masters", "system:authenticated"}},
-		Source:  v1alpha1.SourceGuard, Peer: "192.0.2.1:1234",
+		Message:   `ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be deleted.`,
+		User:      v1alpha1.User{Name: "admin", UID: "admin", Groups: []string{"system:masters", "system:authenticated"}},
+		Source:    v1alpha1.SourceGuard, Peer: "192.0.2.1:1234",
 	}
 	unread := event
 	unread.ObjectUID = ""

@@ -105,7 +105,8 @@ func high() choice { return choice{4, "High"} }
 // severityOf is high for a new credential and for what passed the guard, medium for a denial, low for a write allowed on purpose.
 func severityOf(spec *v1alpha1.AuditRecordSpec) choice {
 	switch {
-	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered:
+	case spec.Reason == string(policy.TokenMint), spec.Outcome == v1alpha1.Unguarded, spec.Outcome == v1alpha1.Tampered,
+		spec.Outcome == v1alpha1.Drift:
 		return high()
 	case spec.Outcome.IsAllowed(), spec.Reason == string(policy.NamespaceTerminating):
 		return choice{1, "Informational"}
@@ -127,7 +128,7 @@ func resultOf(outcome v1alpha1.Outcome) result {
 		return result{success, allowed, choice{8, "Approved"}}
 	case v1alpha1.Restored, v1alpha1.Authorized, v1alpha1.Allowed:
 		return result{success, allowed, choice{1, "Allowed"}}
-	case v1alpha1.Unguarded, v1alpha1.Tampered:
+	case v1alpha1.Unguarded, v1alpha1.Tampered, v1alpha1.Drift, v1alpha1.Gap:
 		return result{success, allowed, choice{16, "No Action"}}
 	}
 	unknown := choice{0, "Unknown"}

@@ -42,15 +42,18 @@ func NewEvents(recorder events.EventRecorder, set *reserved.Set) *Events {
 	return &Events{recorder: recorder, set: set, limit: rate.NewLimiter(rate.Every(eventInterval), eventBurst)}
 }
 
-// Announce creates an Event for a stored record of a denial or of tampering. The Event is in the namespace of the record's object,
-// or in "default" for a cluster-scoped object. It does not wait for the API server. In a flood, most records have no Event.
+// Announce creates an Event for a stored record of a denial, of tampering, of drift or of a gap. The Event is in the namespace of the
+// record's object, or in "default" for a cluster-scoped object. It does not wait for the API server. In a flood, most records have no
+// Event.
 func (e *Events) Announce(record *v1alpha1.AuditRecord) {
 	spec := &record.Spec
 	var object *corev1.ObjectReference
 	note := spec.Message
 	switch spec.Outcome {
-	case v1alpha1.Tampered:
+	case v1alpha1.Tampered, v1alpha1.Gap:
 		object = tamperedObject(spec.Object)
+	case v1alpha1.Drift:
+		object = e.objectOf(spec.Object)
 	case v1alpha1.Denied, v1alpha1.WouldDeny:
 		object = e.objectOf(spec.Object)
 		note = fmt.Sprintf("%s %s by %q: %s", spec.Outcome, spec.Operation, audit.UserName(&spec.User), spec.Message)

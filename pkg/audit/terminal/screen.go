@@ -54,9 +54,9 @@ func (s Screen) paint(outcome v1alpha1.Outcome, text string) string {
 	}
 	const red, green, yellow, cyan, plain = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 	switch outcome {
-	case v1alpha1.Denied, v1alpha1.Unguarded, v1alpha1.Tampered:
+	case v1alpha1.Denied, v1alpha1.Unguarded, v1alpha1.Tampered, v1alpha1.Drift:
 		return red + text + plain
-	case v1alpha1.WouldDeny:
+	case v1alpha1.WouldDeny, v1alpha1.Gap:
 		return yellow + text + plain
 	case v1alpha1.Unlocked, v1alpha1.Exempted, v1alpha1.Rotated, v1alpha1.Retired:
 		return cyan + text + plain

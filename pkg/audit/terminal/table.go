@@ -67,7 +67,7 @@ func typical(screen Screen) v1alpha1.AuditRecord {
 	r := v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Count: 1000, LastTime: metav1.NewMicroTime(screen.Now)}}
 	r.Spec.Outcome = longest(v1alpha1.Outcomes())
 	r.Spec.Operation = longest(reserved.Operations())
-	r.Spec.Reason = longest(append(audit.TamperedReasons(), string(longest(policy.RecordedReasons()))))
+	r.Spec.Reason = longest(append(audit.LeaderReasons(), string(longest(policy.RecordedReasons()))))
 	r.Spec.Object.Name, r.Spec.User.Name = strings.Repeat("x", 48), strings.Repeat("x", 24)
 	r.Name = "20060102t1504-" + strings.ToLower(string(r.Spec.Operation)) + "-" + strings.Repeat("x", 20)
 	return r

@@ -10,7 +10,7 @@ import (
 
 // Outcome is what became of a write to a reserved resource.
 //
-// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Authorized;Allowed;Unguarded;Tampered;Rotated;Retired
+// +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Authorized;Allowed;Unguarded;Tampered;Drift;Gap;Rotated;Retired
 type Outcome string
 
 // Outcomes.
@@ -33,6 +33,10 @@ const (
 	Unguarded Outcome = "Unguarded"
 	// Tampered: the webhook configuration was deleted or edited, and the guard repaired it.
 	Tampered Outcome = "Tampered"
+	// Drift: the leader found that a reserved resource differs from its manifest, or is absent.
+	Drift Outcome = "Drift"
+	// Gap: for some time, the guard did not decide about writes to the reserved resources.
+	Gap Outcome = "Gap"
 	// Rotated: an administrator replaced a credential, and proved that the old one is refused.
 	Rotated Outcome = "Rotated"
 	// Retired: an administrator revoked the authorization, and proved that its credential is refused.
@@ -41,7 +45,7 @@ const (
 
 // Outcomes returns all outcomes, in the order in which people should read them.
 func Outcomes() []Outcome {
-	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Rotated, Retired}
+	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Drift, Gap, Rotated, Retired}
 }
 
 // IsAllowed reports whether the write was allowed as it should be. The others were denied, or are what a reviewer looks for.

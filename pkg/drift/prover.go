@@ -1,0 +1,108 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package drift
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
+	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
+)
+
+// ProverOptions are the parts of a Prover. All are required except where the comment says otherwise.
+type ProverOptions struct {
+	Cluster live.Cluster
+	// Interval is the time between two rounds; zero for none.
+	Interval time.Duration
+	// Ready is closed when the guard answers reviews.
+	Ready <-chan struct{}
+	// Announce tells administrators, as an Event does, when the result changes.
+	Announce func(reason, note string)
+	Registry prometheus.Registerer
+	Log      *slog.Logger
+}
+
+// Prover tries one forbidden write per kind of reserved resource, as a server dry-run, again and again. Make one by NewProver.
+type Prover struct {
+	options   ProverOptions
+	protected *prometheus.GaugeVec
+}
+
+// NewProver registers the metric; the error is the registry's.
+func NewProver(options ProverOptions) (*Prover, error) {
+	p := &Prover{options: options, protected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "apigw_guardian_protected",
+		Help: "1 if the last forbidden write to the reserved resource, a server dry-run, was denied with a replica's proof; 0 if not. The " +
+			"leader tries one resource per kind every 30 s. Only the leader has it.",
+	}, []string{"resource"})}
+	if err := options.Registry.Register(p.protected); err != nil {
+		return nil, fmt.Errorf("register metrics of protection: %w", err)
+	}
+	return p, nil
+}
+
+// proofTimeout bounds one round: a hung guard keeps a write for the 5 s of a webhook.
+const proofTimeout = 15 * time.Second
+
+// Lead proves until ctx ends.
+func (p *Prover) Lead(ctx context.Context) {
+	if p.options.Interval <= 0 {
+		return
+	}
+	select {
+	case <-p.options.Ready:
+	case <-ctx.Done():
+		return
+	}
+	defer p.protected.Reset()
+	said := ""
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		bounded, cancel := context.WithTimeout(ctx, proofTimeout)
+		defer cancel()
+		results := verify.New(p.options.Cluster, verify.PermittedWrites).Protections(bounded, verify.PerKind(p.options.Cluster.Set))
+		if ctx.Err() == nil {
+			said = p.tell(results, said)
+		}
+	}, p.options.Interval)
+}
+
+// maxNote is less than the API server accepts in an Event: 1024 bytes.
+const maxNote = 1000
+
+// tell sets the metric, and announces a result that differs from the last one, which it returns.
+func (p *Prover) tell(results []verify.Protection, said string) string {
+	var reasons []string
+	lines := []string{string(verify.Worst(results))}
+	for _, result := range results {
+		value := 0.0
+		if result.State == verify.Protected || result.State == verify.Observed {
+			value = 1
+		}
+		p.protected.WithLabelValues(result.Resource).Set(value)
+		if value == 0 {
+			lines = append(lines, result.Resource+" "+string(result.Cause))
+			reasons = append(reasons, result.String())
+		}
+	}
+	now := strings.Join(lines, "\n")
+	switch {
+	case now == said:
+	case len(reasons) > 0:
+		p.options.Log.Warn("the guard does not protect the reserved resources", slog.String("state", string(verify.Worst(results))),
+			slog.String("reason", strings.Join(reasons, ". ")))
+		p.options.Announce("NotProtected", text.Printable(strings.Join(reasons, ". "), maxNote))
+	case strings.Contains(said, "\n"):
+		p.options.Log.Info("the guard protects the reserved resources again")
+		p.options.Announce("ProtectedAgain", "The guard denies forbidden writes to the reserved resources again.")
+	}
+	return now
+}

@@ -1,0 +1,182 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package drift finds reserved resources that differ from their manifests, restores them, proves again and again that the guard denies
+// forbidden writes, and reports the times in which it did not decide.
+package drift
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+)
+
+// StateName is the name of the ConfigMap in the guard's namespace that holds the State.
+const StateName = guardian.Name + "-state"
+
+// The keys of the ConfigMap.
+const (
+	decidedKey = "decided"
+	gapKey     = "gap"
+	reportKey  = "report"
+)
+
+// State is what the replicas have noted. Any client that may write ConfigMaps in the guard's namespace can change it: no decision reads it.
+type State struct {
+	// Decided is when a replica last served with its webhook configuration in place; zero if it never did.
+	Decided time.Time
+	// Gap is one that the leader has not reported yet; nil for none.
+	Gap *Span
+	// Report is nil before the first leader has written one.
+	Report *Report
+
+	version string
+}
+
+// Span is a time in which the guard did not decide.
+type Span struct {
+	From metav1.Time `json:"from"`
+	To   metav1.Time `json:"to"`
+	// Defect says what let writes pass; empty if the webhook configuration was in place, so that the API server refused them.
+	Defect string `json:"defect,omitempty"`
+}
+
+// join returns the span from the earlier start to the later end. Either may be nil.
+func join(a, b *Span) *Span {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	joined := *a
+	if b.From.Before(&joined.From) {
+		joined.From = b.From
+	}
+	if joined.To.Before(&b.To) {
+		joined.To = b.To
+	}
+	joined.Defect = cmp.Or(joined.Defect, b.Defect)
+	return &joined
+}
+
+// Report is what the leader knows.
+type Report struct {
+	// Mode is that of the leader.
+	Mode Mode `json:"mode"`
+	// Drift holds the resources that are not as their manifests say; empty for none.
+	Drift []Finding `json:"drift,omitempty"`
+	// Gap is the last one; nil for none.
+	Gap *Gap `json:"gap,omitempty"`
+	// Seen are the objects by the reserved resource, in the form of reserved.Resource.String.
+	Seen map[string]Seen `json:"seen,omitempty"`
+}
+
+// Finding is a reserved resource that is not as its manifest says.
+type Finding struct {
+	// Resource is the reserved resource, and Object the object, both in the form of reserved.Resource.String.
+	Resource string `json:"resource"`
+	Object   string `json:"object"`
+	// Paths are the sorted fields that differ; empty if the object is absent.
+	Paths []string `json:"paths,omitempty"`
+	// Writer is who wrote one of these fields last; zero if unknown.
+	live.Writer
+	// Found is when the leader found it.
+	Found metav1.Time `json:"found"`
+	// Unlock is the name of the Unlock under which it was changed; empty for none.
+	Unlock string `json:"unlock,omitempty"`
+	// Held says why the leader does not restore it; empty if it does.
+	Held string `json:"held,omitempty"`
+}
+
+// isAbsent reports whether the object does not exist.
+func (f *Finding) isAbsent() bool { return len(f.Paths) == 0 }
+
+// Gap is a time in which the guard did not decide, and what changed meanwhile.
+type Gap struct {
+	Span
+	Changes []Finding `json:"changes,omitempty"`
+}
+
+// Seen is an object that the leader has seen.
+type Seen struct {
+	UID types.UID `json:"uid"`
+	// Since is when the leader first saw this UID.
+	Since metav1.Time `json:"since"`
+	// InSync says that the object was as its manifest says at some time.
+	InSync bool `json:"inSync,omitempty"`
+}
+
+// ReadState reads what the replicas have noted; the zero State if there is no ConfigMap. It ignores a value that cannot be read.
+func ReadState(ctx context.Context, client kubernetes.Interface, namespace string) (State, error) {
+	stored, err := lookup.Find(ctx, client.CoreV1().ConfigMaps(namespace), StateName)
+	if err != nil {
+		return State{}, fmt.Errorf("read configmap %s/%s: %w", namespace, StateName, err)
+	}
+	if stored == nil {
+		return State{}, nil
+	}
+	state := State{version: stored.ResourceVersion}
+	if at, err := time.Parse(time.RFC3339, stored.Data[decidedKey]); err == nil {
+		state.Decided = at
+	}
+	if json.Unmarshal([]byte(stored.Data[gapKey]), &state.Gap) != nil {
+		state.Gap = nil
+	}
+	if json.Unmarshal([]byte(stored.Data[reportKey]), &state.Report) != nil {
+		state.Report = nil
+	}
+	return state, nil
+}
+
+// notes is the ConfigMap.
+type notes struct{ live.Cluster }
+
+func (n notes) read(ctx context.Context) (State, error) { return ReadState(ctx, n.Client, n.Namespace) }
+
+// write writes some keys; a nil value removes one. It fails with a conflict if the ConfigMap has another version; "" for any version.
+func (n notes) write(ctx context.Context, version string, values map[string]*string) error {
+	change := map[string]any{"data": values}
+	if version != "" {
+		change["metadata"] = map[string]any{"resourceVersion": version}
+	}
+	patch, err := json.Marshal(change)
+	if err != nil {
+		return fmt.Errorf("encode configmap %s/%s: %w", n.Namespace, StateName, err)
+	}
+	maps, options := n.Client.CoreV1().ConfigMaps(n.Namespace), metav1.PatchOptions{FieldManager: guardian.FieldManager}
+	_, err = maps.Patch(ctx, StateName, types.MergePatchType, patch, options)
+	if apierrors.IsNotFound(err) {
+		// An apply creates it, and RBAC can limit that to a name.
+		data := map[string]string{}
+		for key, value := range values {
+			if value != nil {
+				data[key] = *value
+			}
+		}
+		first := corev1apply.ConfigMap(StateName, n.Namespace).WithData(data)
+		_, err = maps.Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
+	}
+	if err != nil {
+		return fmt.Errorf("write configmap %s/%s: %w", n.Namespace, StateName, err)
+	}
+	return nil
+}
+
+// encoded returns a value as JSON.
+func encoded(value any) *string {
+	text, _ := json.Marshal(value) // these types always marshal
+	return new(string(text))
+}

@@ -1,0 +1,245 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+)
+
+// State says whether the guard protects a resource.
+type State string
+
+// States, the worst last. The zero State is Protected of no resource.
+const (
+	// Protected: the guard denies a forbidden write.
+	Protected State = "Protected"
+	// Observed: the guard observes, so a forbidden write passes with a warning.
+	Observed State = "Observed"
+	// Unknown: the caller may not look, or the API server does not answer.
+	Unknown State = "Unknown"
+	// Locked: the API server cannot call the guard, so it refuses every write, also those of the control plane.
+	Locked State = "Locked"
+	// Open: a forbidden write passes.
+	Open State = "Open"
+)
+
+// Cause is why a resource is not protected, in one word.
+type Cause string
+
+// Causes.
+const (
+	// NotRegistered: there is no webhook configuration.
+	NotRegistered Cause = "NotRegistered"
+	// Rewritten: another client changed the webhooks, such as their selectors.
+	Rewritten Cause = "Rewritten"
+	// Allowed: the guard, or another process in its place, allows the write.
+	Allowed Cause = "Allowed"
+	// Unproved: the write is denied, and no replica of the guard proves that it did that.
+	Unproved Cause = "Unproved"
+	// WrongCA: the API server does not trust the certificate behind the endpoint.
+	WrongCA Cause = "WrongCA"
+	// Unreachable: the API server cannot connect to the endpoint.
+	Unreachable Cause = "Unreachable"
+	// NoAnswer: the endpoint does not answer in time.
+	NoAnswer Cause = "NoAnswer"
+	// CallFailed: the call fails in another way.
+	CallFailed Cause = "CallFailed"
+	// NotTried: the write was refused or failed before the guard was called.
+	NotTried Cause = "NotTried"
+)
+
+// Protection is the result of one forbidden write.
+type Protection struct {
+	// Resource is the reserved resource, in the form of reserved.Resource.String.
+	Resource string `json:"resource"`
+	State    State  `json:"state"`
+	// Cause and Message are empty for a protected resource, and Remedy if there is nothing to do.
+	Cause   Cause  `json:"cause,omitempty"`
+	Message string `json:"message,omitempty"`
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+// String says why the resource is not protected, and what to do.
+func (p Protection) String() string {
+	if p.Remedy == "" {
+		return p.Message
+	}
+	return p.Message + "; " + p.Remedy
+}
+
+// Worst returns the worst of some states; Protected for none.
+func Worst(all []Protection) State {
+	order := []State{Protected, Observed, Unknown, Locked, Open}
+	worst := 0
+	for _, p := range all {
+		for i, state := range order {
+			if p.State == state {
+				worst = max(worst, i)
+			}
+		}
+	}
+	return order[worst]
+}
+
+// Remedy returns what to do about a cause; "" for nothing.
+func Remedy(cause Cause) string {
+	const program, rollout = guardian.Name, "kubectl -n " + guardian.Namespace + " rollout restart deployment " + guardian.Name
+	switch cause {
+	case NotRegistered:
+		return "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods"
+	case Rewritten:
+		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
+			"within seconds"
+	case Allowed:
+		return "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to"
+	case Unproved:
+		return "check which process the endpoint of the webhook configuration leads to, and who may read the Secret of the guard's CA"
+	case WrongCA:
+		return "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes another " +
+			"one: a running guard restores it within seconds"
+	case Unreachable:
+		return "check the guard's Pods, its Service, and the network policies and firewall between the API server and its port"
+	case NoAnswer:
+		return "restart the guard's Pods, and check the network policies and firewall between the API server and its port: " + rollout
+	case CallFailed:
+		return "read the guard's log, and check which process the endpoint of the webhook configuration leads to"
+	}
+	return ""
+}
+
+// parallel is the max number of writes that are tried at the same time, more than there are for the built-in reservation. A hung guard
+// keeps each of them for the 5 s of a webhook.
+const parallel = 64
+
+// Protections tries one forbidden write to each resource, all at the same time. The results are in the order of the resources; one whose
+// write the scope leaves out has none.
+func (v Verifier) Protections(ctx context.Context, resources []*reserved.Resource) []Protection {
+	all, tried := make([]Protection, len(resources)), make([]bool, len(resources))
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for i, resource := range resources {
+		group.Go(func() error {
+			all[i], tried[i] = v.protection(ctx, resource)
+			return nil
+		})
+	}
+	_ = group.Wait() // no function returns an error
+	found := []Protection{}
+	for i := range all {
+		if tried[i] {
+			found = append(found, all[i])
+		}
+	}
+	return found
+}
+
+// PerKind returns the first resource with a manifest of each kind.
+func PerKind(set *reserved.Set) []*reserved.Resource {
+	var first []*reserved.Resource
+	seen := map[schema.GroupResource]bool{}
+	for _, resource := range set.Resources() {
+		if kind := resource.GVR.GroupResource(); resource.HasManifest() && !seen[kind] {
+			seen[kind] = true
+			first = append(first, resource)
+		}
+	}
+	return first
+}
+
+// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or if the scope leaves it out.
+func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) string {
+	p, _ := v.protection(ctx, resource)
+	return p.Message
+}
+
+// protection returns false if the scope leaves the write out.
+func (v Verifier) protection(ctx context.Context, resource *reserved.Resource) (Protection, bool) {
+	p := Protection{Resource: resource.String()}
+	t, err := v.aim(ctx, resource)
+	if err != nil && !v.leavesOut(err) {
+		p.State, p.Cause, p.Message = Unknown, NotTried, fmt.Sprintf("cannot check whether %s is protected: %v", resource, err)
+		return p, true
+	}
+	first, found := firstAttack(t)
+	if !found {
+		p.State, p.Cause, p.Message = Unknown, NotTried, fmt.Sprintf("cannot check whether %s is protected: it is absent", resource)
+		return p, true
+	}
+	got, err := v.try(ctx, first, t)
+	switch {
+	case got == denied:
+		p.State = Protected
+		return p, true
+	case v.leavesOut(err):
+		return p, false
+	}
+	p.State, p.Cause = v.diagnose(ctx, got, err)
+	p.Message, p.Remedy = fmt.Sprintf("%s is not protected: dry-run of a forbidden %s: %s", resource, first.write, got), Remedy(p.Cause)
+	if p.State == Unknown {
+		p.Message = fmt.Sprintf("cannot check whether %s is protected: dry-run of a forbidden %s: %s", resource, first.write, got)
+	}
+	return p, true
+}
+
+// diagnose returns why a forbidden write was not denied, by what it got.
+func (v Verifier) diagnose(ctx context.Context, got string, err error) (State, Cause) {
+	var status apierrors.APIStatus
+	isAnswer := errors.As(err, &status)
+	switch {
+	case isAnswer && guardFailed.MatchString(status.Status().Message):
+		return Locked, causeOfFailure(status.Status().Message)
+	case isAnswer && deniedByGuard.MatchString(status.Status().Message):
+		return Open, Unproved
+	case got != allowed:
+		return Unknown, NotTried
+	}
+	live, err := v.cluster.WebhookConfiguration(ctx)
+	if err != nil {
+		return Open, Allowed
+	}
+	switch defect, _ := registration.DefectOf(live); {
+	case live != nil && live.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
+		return Open, Unreachable
+	case defect == registration.Missing:
+		return Open, NotRegistered
+	case defect == registration.Rewritten:
+		return Open, Rewritten
+	case registration.Observes(live):
+		return Observed, Allowed
+	}
+	return Open, Allowed
+}
+
+// causeOfFailure reads the API server's message about a failed call, whose end is the error of Go's HTTP client.
+func causeOfFailure(message string) Cause {
+	for _, known := range []struct {
+		cause Cause
+		parts []string
+	}{
+		{WrongCA, []string{"x509: ", "tls: ", "PEM block", "root certificates"}},
+		{Unreachable, []string{
+			"connection refused", "no route to host", "network is unreachable", "no such host", "no endpoints available", "no service port",
+			"not found", "connection reset by peer", "dial tcp", ": EOF",
+		}},
+		{NoAnswer, []string{"deadline exceeded", "timeout", "Client.Timeout"}},
+	} {
+		for _, part := range known.parts {
+			if strings.Contains(message, part) {
+				return known.cause
+			}
+		}
+	}
+	return CallFailed
+}
