@@ -340,3 +340,33 @@ func TestAReplicaIsReadyOnceAPIServersTrustIt(t *testing.T) {
 		}
 	}
 }
+
+// Beside the CA of another source, which replicas serve with and every API server accepts, a replica waits until its own has propagated.
+func TestAReplicaOfAnotherSourceWaitsForItsCA(t *testing.T) {
+	at := newClock()
+	other := newIssuer(t, at.now).issue(t, at.now, asIs)["ca.crt"]
+	own := newIssuer(t, at.now).issue(t, at.now, asIs)
+	dir := t.TempDir()
+	write(t, dir, own)
+	files, err := LoadFiles(t.Context(), FilesOptions{
+		Dir: dir, Host: "guard.guard.svc", Now: at.Now,
+		Registered: func(context.Context) ([]byte, bool, error) {
+			return append(bytes.Clone(other), own["ca.crt"]...), true, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		want  error
+	}{{filesPropagation - time.Second, errNotTrustedYet}, {time.Second, nil}} {
+		at.now = at.now.Add(step.after)
+		if err := files.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := files.State().Ready(at.now); !errors.Is(err, step.want) {
+			t.Errorf("after %s more: %v, want %v", step.after, err, step.want)
+		}
+	}
+}

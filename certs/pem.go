@@ -22,19 +22,19 @@ const (
 	blockCertificate = "CERTIFICATE"
 )
 
-var (
-	pemBegin      = []byte("-----BEGIN ")
-	byteOrderMark = []byte("\xef\xbb\xbf")
+const (
+	pemBegin      = "-----BEGIN "
+	byteOrderMark = "\xef\xbb\xbf"
 )
 
 // decodeBlocks returns the PEM blocks of a file. Text around them does not count. The reason, "" for none, never quotes the input.
 func decodeBlocks(data []byte) (blocks []*pem.Block, reason string) {
-	rest := bytes.ReplaceAll(data, byteOrderMark, nil) // of editors on Windows
+	rest := bytes.ReplaceAll(data, []byte(byteOrderMark), nil) // of editors on Windows
 	for {
-		before := bytes.Count(rest, pemBegin)
+		before := bytes.Count(rest, []byte(pemBegin))
 		block, after := pem.Decode(rest)
 		// pem.Decode skips what it cannot decode.
-		if block == nil && before > 0 || block != nil && before-bytes.Count(after, pemBegin) > 1 {
+		if block == nil && before > 0 || block != nil && before-bytes.Count(after, []byte(pemBegin)) > 1 {
 			return nil, fmt.Sprintf("block %d is not valid PEM", len(blocks)+1)
 		}
 		if block == nil {

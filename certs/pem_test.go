@@ -75,7 +75,7 @@ func keysOfOpenssl(t *testing.T) map[string]struct {
 		"Ed25519, PKCS 8":             {edKey, block("PRIVATE KEY", der(edKey))},
 		"with text before and after":  {ecKey, slices.Concat(bag, block("PRIVATE KEY", der(ecKey)), []byte("\n# the end\n"))},
 		"with CRLF":                   {edKey, bytes.ReplaceAll(block("PRIVATE KEY", der(edKey)), []byte("\n"), []byte("\r\n"))},
-		"with a byte order mark":      {edKey, slices.Concat(byteOrderMark, block("PRIVATE KEY", der(edKey)))},
+		"with a byte order mark":      {edKey, slices.Concat([]byte(byteOrderMark), block("PRIVATE KEY", der(edKey)))},
 		"with an unknown block":       {edKey, slices.Concat(block("X", []byte("x")), block("PRIVATE KEY", der(edKey)))},
 	}
 }

@@ -23,11 +23,15 @@ import (
 var rewrites = []struct{ patch, path string }{
 	{`JSONPatch{op: "replace", path: "/webhooks/0/failurePolicy", value: "Ignore"}`, "webhooks[0].failurePolicy"},
 	{`JSONPatch{op: "add", path: "/webhooks/0/timeoutSeconds", value: 1}`, "webhooks[0].timeoutSeconds"},
-	{`JSONPatch{op: "add", path: "/webhooks/0/namespaceSelector", value: Object.webhooks.namespaceSelector{matchExpressions: [` +
-		`Object.webhooks.namespaceSelector.matchExpressions{key: "kubernetes.io/metadata.name", operator: "NotIn", values: ["kube-system"]}]}}`,
-		"webhooks[0].namespaceSelector"},
-	{`JSONPatch{op: "add", path: "/webhooks/2/objectSelector", value: Object.webhooks.objectSelector{matchLabels: {"a": "b"}}}`,
-		"webhooks[2].objectSelector"},
+	{
+		`JSONPatch{op: "add", path: "/webhooks/0/namespaceSelector", value: Object.webhooks.namespaceSelector{matchExpressions: [` +
+			`Object.webhooks.namespaceSelector.matchExpressions{key: "kubernetes.io/metadata.name", operator: "NotIn", values: ["kube-system"]}]}}`,
+		"webhooks[0].namespaceSelector",
+	},
+	{
+		`JSONPatch{op: "add", path: "/webhooks/2/objectSelector", value: Object.webhooks.objectSelector{matchLabels: {"a": "b"}}}`,
+		"webhooks[2].objectSelector",
+	},
 	{`JSONPatch{op: "replace", path: "/webhooks/2/rules/0/operations", value: ["CREATE"]}`, "webhooks[2].rules[0].operations"},
 	{`JSONPatch{op: "replace", path: "/webhooks/3/matchConditions/0/expression", value: "false"}`, "webhooks[3].matchConditions[0].expression"},
 	{`JSONPatch{op: "add", path: "/webhooks/3/clientConfig/caBundle", value: ""}`, "webhooks[3].clientConfig.caBundle"},

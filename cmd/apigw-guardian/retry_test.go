@@ -79,6 +79,9 @@ func TestRequestsAreRepeatedOnlyAfterTransientErrors(t *testing.T) {
 					return io.NopCloser(strings.NewReader("patch")), nil
 				}
 				response, err := r.RoundTrip(request)
+				if err == nil {
+					defer func() { _ = response.Body.Close() }()
+				}
 				if (err == nil) != (test.code != 0) || err == nil && response.StatusCode != test.code {
 					t.Errorf("got %v, %v, want %d", response, err, test.code)
 				}

@@ -14,7 +14,7 @@ import (
 // of the two remedies works.
 func closePort(t *testing.T, n *node.Node) {
 	t.Helper()
-	drop := []string{"OUTPUT", "--protocol=tcp", "--dport=9443", "--jump=DROP"}
+	drop := []string{"OUTPUT", "--protocol", "tcp", "--dport", "9443", "--jump", "DROP"}
 	run(t, n, "iptables", append([]string{"--insert"}, drop...)...)
 	says := refuse(t, n, "TCP port 9443 from the control plane", "helm", install("--wait", "--set", "authorize.wait=30s")...)
 	t.Logf("helm says on the terminal:\n%s", says)

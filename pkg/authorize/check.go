@@ -78,8 +78,8 @@ func (e *PreflightError) Error() string {
 const WebhookReachable = "webhook-reachable"
 
 // Preflight runs every check, in a fixed order: kubernetes-version, admin-role, private-network, reserved-kinds,
-// existing-resources, tke-cluster, webhook-reachable, and certificates if cert-manager issues the guard's. It writes nothing. An error of the API
-// server makes a check Unknown, or Fail if Authorize cannot succeed. Of the options, PrivateNetwork and Repair count.
+// existing-resources, tke-cluster, webhook-reachable, and certificates if cert-manager issues the guard's. It writes nothing. An error
+// of the API server makes a check Unknown, or Fail if Authorize cannot succeed. Of the options, PrivateNetwork and Repair count.
 func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 	var checks Checks
 	add := func(id string, check Check) {

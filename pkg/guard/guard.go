@@ -189,7 +189,8 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach), endless(g.claimLeadership), endless(g.unlocks.Run),
+		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach),
+		endless(g.claimLeadership), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run), endless(g.note),
 	} {

@@ -48,7 +48,8 @@ type spool struct {
 	synced  uint64     // lines that are on the disk
 }
 
-// openSpool opens or creates the spool and returns its records, one for each name. A line that cannot be parsed is broken: a power failure may cut it.
+// openSpool opens or creates the spool and returns its records, one for each name. A line that cannot be parsed is broken: a power
+// failure may cut it.
 func openSpool(directory string, maxBytes int64) (s *spool, records []*v1alpha1.AuditRecord, broken int, err error) {
 	if err := os.MkdirAll(directory, 0o700); err != nil {
 		return nil, nil, 0, fmt.Errorf("make the spool directory: %w", err)
