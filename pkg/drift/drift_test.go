@@ -295,7 +295,7 @@ func TestAGapHoldsWhatWasWrittenInIt(t *testing.T) {
 func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 	t.Parallel()
 	client := fake.NewClientset()
-	noted := notes{live.Cluster{Client: client, Namespace: "guard"}}
+	noted := notes{live.Cluster{Client: client, Namespace: "guard"}, nil}
 	if got, err := ReadState(t.Context(), client, "guard"); err != nil || !got.Decided.IsZero() || got.Report != nil {
 		t.Fatalf("without a ConfigMap: got %+v, %v", got, err)
 	}
