@@ -116,7 +116,7 @@ chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run
 long: require-go ## Run the tests of certificates, retiring and drift, and others with floods, outages and lifetimes of full length
 	@$(build-e2e)
 	$(say) 'go test with all denials and records, long outages and long lifetimes'
-	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./e2e/unlock ./certs
+	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./e2e/unlock ./e2e/chart ./certs
 
 # As root on Linux only, with the Debian packages of e2e/node/packages.txt.
 .PHONY: e2e

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/util/cert"
 )
 
 // The files of the directory, which a mounted Secret of cert-manager has.
@@ -129,10 +128,19 @@ func (f *Files) round(ctx context.Context) (err error) {
 	}
 	held = held.next(&f.live, now)
 	f.hold(held)
-	if !f.live.registered || held.current.rootIn(f.live.propagated(held.bundle(), 0, now), now) != nil {
+	if !f.live.registered || held.current.rootIn(f.live.propagated(held.bundle(), f.startDelay(held), now), now) != nil {
 		f.health.trusted.Store(true)
 	}
 	return err
+}
+
+// startDelay is how long the webhook configuration must hold the CA before the replica is ready. Other replicas may serve under another
+// source's CA, which every API server accepts by now.
+func (f *Files) startDelay(held providedSet) time.Duration {
+	if len(except(f.live.certificates, func(c *x509.Certificate) bool { return contains(held.bundle(), c) })) > 0 {
+		return filesPropagation
+	}
+	return 0
 }
 
 // reload makes changed files the candidate, or reports their problem.
@@ -240,9 +248,9 @@ func (c *ClientCA) reload() error {
 	if c.pool.Load() != nil && bytes.Equal(data, c.read) {
 		return nil
 	}
-	cas, err := cert.ParseCertsPEM(data)
-	if err != nil {
-		return c.unusable("it is not a list of PEM certificates")
+	cas, reason := parseCertificates(data)
+	if reason != "" {
+		return c.unusable("it is not a list of PEM certificates: " + reason)
 	}
 	c.read = data
 	c.pool.Store(poolOf(cas))

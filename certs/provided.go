@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"k8s.io/client-go/util/cert"
 )
 
 // provided is a serving certificate with the CAs that were provided with it.
@@ -26,9 +24,9 @@ func parseProvided(files contents, host string, now time.Time) (p provided, reas
 	if reason != "" {
 		return provided{}, reason
 	}
-	cas, err := cert.ParseCertsPEM([]byte(files[2]))
-	if err != nil {
-		return provided{}, caFile + " is not a list of PEM certificates"
+	cas, reason := parseCertificates([]byte(files[2]))
+	if reason != "" {
+		return provided{}, caFile + " is not a list of PEM certificates: " + reason
 	}
 	certificate := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
 	for _, c := range chain {

@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
-	"k8s.io/client-go/util/cert"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
@@ -144,9 +143,8 @@ func parse(data map[string][]byte) (s caSet, reason string) {
 		}
 	}
 	if len(data[previousCertKey]) > 0 {
-		var err error
-		if s.previous, err = cert.ParseCertsPEM(data[previousCertKey]); err != nil {
-			return caSet{}, previousCertKey + " is not a list of PEM certificates"
+		if s.previous, reason = parseCertificates(data[previousCertKey]); reason != "" {
+			return caSet{}, previousCertKey + " is not a list of PEM certificates: " + reason
 		}
 	}
 	if len(s.previous) > maxPrevious {

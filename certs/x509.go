@@ -18,9 +18,6 @@ import (
 	"net"
 	"slices"
 	"time"
-
-	"k8s.io/client-go/util/cert"
-	"k8s.io/client-go/util/keyutil"
 )
 
 // keyPair is a certificate with its private key. The zero value has neither.
@@ -122,19 +119,16 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode a private key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: keyutil.PrivateKeyBlockType, Bytes: der}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: blockPKCS8, Bytes: der}), nil
 }
 
 // parseKeyPair reads a chain and the private key of its first certificate. The reason, "" for none, never quotes the input.
 func parseKeyPair(certName, keyName string, certPEM, keyPEM []byte) (chain []*x509.Certificate, key crypto.Signer, reason string) {
-	chain, err := cert.ParseCertsPEM(certPEM)
-	if err != nil {
-		return nil, nil, certName + " is not a PEM certificate"
+	if chain, reason = parseCertificates(certPEM); reason != "" {
+		return nil, nil, certName + " is not a PEM certificate: " + reason
 	}
-	parsed, err := keyutil.ParsePrivateKeyPEM(keyPEM)
-	key, ok := parsed.(crypto.Signer)
-	if err != nil || !ok {
-		return nil, nil, keyName + " is not a PEM private key"
+	if key, reason = parseKey(keyPEM); reason != "" {
+		return nil, nil, keyName + " is not a PEM private key: " + reason
 	}
 	public, ok := key.Public().(interface {
 		Equal(other crypto.PublicKey) bool

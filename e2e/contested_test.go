@@ -15,6 +15,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
@@ -54,8 +55,9 @@ func TestARewrittenWebhookConfigurationIsNotCalledRepaired(t *testing.T) {
 		}
 		return strings.Contains(problem, "protection is partial"), problem
 	})
-	if inPlace, ready := gauge(t, guard), harnessReady(guard.ProbesURL()); inPlace != 0 || ready != http.StatusOK {
-		t.Errorf("in place: got %v, want 0; /readyz: got %d, want 200", inPlace, ready)
+	if inPlace, ready, protected := gauge(t, guard), probeOf(guard, "/readyz"), probeOf(guard, "/protectedz"); inPlace != 0 ||
+		ready != http.StatusOK || protected == http.StatusOK {
+		t.Errorf("in place: got %v, want 0; /readyz: got %d, want 200; /protectedz: got %d, want an error", inPlace, ready, protected)
 	}
 	if contested, err := guard.Metric(t.Context(), "apigw_guardian_registration_contested"); err != nil || contested != 1 {
 		t.Errorf("contested: got %v, %v, want 1", contested, err)
@@ -73,10 +75,13 @@ func TestARewrittenWebhookConfigurationIsNotCalledRepaired(t *testing.T) {
 	removeRewriting(t)
 	harness.Eventually(t, "the webhook configuration is repaired", isInPlace(t, guard, true))
 	harness.Run(t, "status").Require(t, 0, "Protected")
+	if protected := probeOf(guard, "/protectedz"); protected != http.StatusOK {
+		t.Errorf("/protectedz: got %d, want 200", protected)
+	}
 }
 
-func harnessReady(probes string) int {
-	code, _ := harness.Get(probes + "/readyz")
+func probeOf(guard *testbed.Guard, path string) int {
+	code, _ := harness.Get(guard.ProbesURL() + path)
 	return code
 }
 

@@ -51,8 +51,8 @@ func TestAGuardFailsClosedOnlyAfterAReviewHasArrived(t *testing.T) {
 	must(t)(nil, listener.Close())
 	again := harness.LaunchGuard(t, "--url=https://"+address)
 	harness.AwaitReady(t, again)
+	patchRegistration(t, `{"metadata":{"labels":{"app.kubernetes.io/name":"x"}}}`)
 	harness.Eventually(t, "the restarted guard repairs", func() (bool, any) {
-		patchRegistration(t, `{"metadata":{"ownerReferences":null,"labels":{"app.kubernetes.io/name":"x"}}}`)
 		live := registered(t)
 		return live.Labels["app.kubernetes.io/name"] == guardian.Name, live
 	})

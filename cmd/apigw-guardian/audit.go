@@ -66,7 +66,8 @@ func (f *filterFlags) addTo(cmd *cobra.Command, shared *sharedFlags) {
 	flags.StringVar(&f.since, "since", "", "only writes since then: an age (30m, 24h, 7d, 1w), a date or a time")
 	flags.StringVar(&f.until, "until", "", "only writes before then: an age, a date or a time")
 	flags.StringVar(&f.User, "by-user", "", "only users whose name, or extra, contains this")
-	flags.StringVar(&f.Resource, "resource", "", "only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
+	flags.StringVar(&f.Resource, "resource", "",
+		"only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
 	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
@@ -86,7 +87,24 @@ func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1
 	if err != nil {
 		return nil, err
 	}
-	return store.List(ctx, f.Filter)
+	records, err := store.List(ctx, f.Filter)
+	if err != nil || len(records) > 0 || f.Resource == "" {
+		return records, err
+	}
+	return nil, f.checkText(ctx, shared, store)
+}
+
+// checkText returns an error that wraps errUsage if the text of --resource is in no name, of a reserved resource or in a record.
+func (f *filterFlags) checkText(ctx context.Context, shared *sharedFlags, store *store.Store) error {
+	if named, err := store.List(ctx, audit.Filter{Resource: f.Resource}); err != nil || len(named) > 0 {
+		return err
+	}
+	return shared.checkWithSet(ctx, func(set *reserved.Set) error {
+		if isPartOfName(set, f.Resource) {
+			return nil
+		}
+		return notReserved(set, f.Resource)
+	})
 }
 
 // complete reads the flags into the filter. The error wraps errUsage for a wrong value.
@@ -129,7 +147,9 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
+	for _, layout := range []string{
+		time.RFC3339, time.DateOnly, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04",
+	} {
 		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return at, nil
 		}

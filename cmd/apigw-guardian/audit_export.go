@@ -39,8 +39,8 @@ func newAuditExport(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write the records for another program, oldest first",
-		Long: `export writes the records to standard output, in the order of their last writes, oldest first: as JSON lines, as CSV for a spreadsheet, as events of the Open
-Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
+		Long: `export writes the records to standard output, in the order of their last writes, oldest first: as JSON
+lines, as CSV for a spreadsheet, as events of the Open Cybersecurity Schema Framework (class API Activity), or as CloudEvents.`,
 		Example: `  apigw-guardian audit export --format csv --since 30d > denials.csv
   apigw-guardian audit export --format ocsf --since 24h --cluster-name prod-1`,
 		Args: noArgs,

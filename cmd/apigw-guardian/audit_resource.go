@@ -25,16 +25,21 @@ func findResource(ctx context.Context, shared *sharedFlags, filter *audit.Filter
 	if filter.Resource == "" {
 		return nil
 	}
-	set, err := shared.set()
+	return shared.checkWithSet(ctx, func(set *reserved.Set) error { return readResource(set, filter) })
+}
+
+// checkWithSet calls check with the built-in or given set. If that fails, the error is that of the set in the cluster, if it can be read.
+func (f *sharedFlags) checkWithSet(ctx context.Context, check func(*reserved.Set) error) error {
+	set, err := f.set()
 	if err != nil {
 		return err
 	}
-	err = readResource(set, filter)
-	if err == nil || shared.reservations != "" {
+	err = check(set)
+	if err == nil || f.reservations != "" {
 		return err
 	}
-	if cluster, clusterErr := shared.cluster(ctx, ""); clusterErr == nil {
-		return readResource(cluster.Set, filter)
+	if cluster, clusterErr := f.cluster(ctx, ""); clusterErr == nil {
+		return check(cluster.Set)
 	}
 	return err
 }
@@ -51,20 +56,28 @@ func readResource(set *reserved.Set, filter *audit.Filter) error {
 		filter.Resource = ""
 		return nil
 	}
-	isPart := slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
-		return strings.Contains(r.String(), strings.ToLower(filter.Resource))
-	})
+	isPart := isPartOfName(set, filter.Resource)
 	isExact := strings.HasPrefix(filter.Resource, `"`)
 	isKind, isWhole := isKnownKind(word), isObject || strings.Contains(word, ".")
 	if isExact || isPart && !(isKind && isWhole) || !isKind && !isObject {
 		return nil
 	}
+	return notReserved(set, filter.Resource)
+}
+
+func isPartOfName(set *reserved.Set, text string) bool {
+	return slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
+		return strings.Contains(r.String(), strings.ToLower(text))
+	})
+}
+
+func notReserved(set *reserved.Set, resource string) error {
 	var words []string
-	for _, kind := range kinds {
+	for _, kind := range recordedKinds(set) {
 		words = append(words, kind.GVR.GroupResource().String())
 	}
-	return fmt.Errorf("%w: --resource %q: %s is not reserved: must be TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME with the type %s, or a part of a name",
-		errUsage, filter.Resource, word, oneOf(words))
+	return fmt.Errorf("%w: --resource %q: neither reserved nor in a record: "+
+		"must be TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME with the type %s, or a part of a name", errUsage, resource, oneOf(words))
 }
 
 // recordedKinds are the reserved kinds, and those of records about the guard itself.

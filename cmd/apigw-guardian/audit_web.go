@@ -15,19 +15,31 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/web"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
+	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
 const maxPort = 65535
 
+type webFlags struct {
+	port int
+	// namespace is the guard's.
+	namespace string
+	open      bool
+}
+
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
-	var port int
-	var open bool
+	var serving webFlags
 	cmd := &cobra.Command{
 		Use:   "web",
 		Short: "Review the recorded requests in a browser",
@@ -39,19 +51,20 @@ permissions, and changes nothing. The address has a random token: without it, th
   ssh -L 8087:127.0.0.1:8087 admin-host apigw-guardian audit web --port 8087`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if port < 0 || port > maxPort {
-				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, port, maxPort)
+			if serving.port < 0 || serving.port > maxPort {
+				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, serving.port, maxPort)
 			}
-			return runWeb(cmd, shared, port, open)
+			return runWeb(cmd, shared, serving)
 		},
 	}
-	cmd.Flags().IntVar(&port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
-	cmd.Flags().BoolVar(&open, "open", false, "open the page in the browser")
+	cmd.Flags().IntVar(&serving.port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
+	cmd.Flags().StringVarP(&serving.namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
+	cmd.Flags().BoolVar(&serving.open, "open", false, "open the page in the browser")
 	return cmd
 }
 
 // runWeb serves until the command's context ends. If serving or reading the records fails, it ends both.
-func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error {
+func runWeb(cmd *cobra.Command, shared *sharedFlags, serving webFlags) error {
 	// The page shows errors of the libraries, so the terminal must not.
 	guard.BridgeLogs(slog.New(slog.DiscardHandler))
 	config, err := shared.contactedConfig(cmd.Context())
@@ -64,7 +77,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(serving.port)))
 	if err != nil {
 		return fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
 	}
@@ -75,6 +88,7 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 			Changed: feed.Changed, Removed: feed.Removed, Reached: feed.Reached, Synced: func() { close(synced) },
 		})
 	}()
+	go watchGuard(ctx, config, serving.namespace, feed)
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
@@ -85,10 +99,44 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, port int, open bool) error 
 	}
 	cluster := shared.clusterName(config)
 	page := web.New(feed, cluster)
-	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, open)()
+	page.FindResource = func(filter *audit.Filter) {
+		if set, err := shared.set(); err == nil && filter.Resource != "" {
+			_ = readResource(set, filter) // a kind that is not reserved is searched as a text
+		}
+	}
+	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, serving.open)()
 	err = web.Serve(ctx, listener, page)
 	cancel()
 	return errors.Join(err, <-followed)
+}
+
+// guardInterval is the time between two looks at the guard.
+const guardInterval = 10 * time.Second
+
+// watchGuard tells the feed whether the guard runs, until ctx ends.
+func watchGuard(ctx context.Context, config *rest.Config, namespace string, feed *web.Feed) {
+	client, err := unlock.NewClient(config, namespace)
+	if err != nil {
+		feed.Guarded(web.Guard{State: web.GuardUnknown, Text: err.Error()})
+		return
+	}
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		bounded, cancel := context.WithTimeout(ctx, guardInterval)
+		defer cancel()
+		replicas, err := client.Alive(bounded)
+		feed.Guarded(guardState(replicas, err))
+	}, guardInterval)
+}
+
+func guardState(replicas int, err error) web.Guard {
+	switch {
+	case err != nil:
+		return web.Guard{State: web.GuardUnknown, Text: "Whether the guard runs is not known: " + err.Error()}
+	case replicas == 0:
+		return web.Guard{State: web.GuardDown, Text: "No replica of the guard runs: no request is recorded now. See apigw-guardian status"}
+	default:
+		return web.Guard{State: web.GuardUp, Text: fmt.Sprintf("Replicas that run: %d", replicas)}
+	}
 }
 
 // announce prints the address, and opens it in a browser on request. The function that it returns removes what it has created.

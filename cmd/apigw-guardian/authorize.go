@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
@@ -92,6 +94,7 @@ func printChecks(p *printer, checks authorize.Checks) {
 type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool
+	skipRetired     bool
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
@@ -115,12 +118,17 @@ equals its manifest is not written.`,
 			if options.Wait, options.Again = wait, again; wait <= 0 {
 				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
 			}
+			if again && flags.skipRetired {
+				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
+			}
 			return runAuthorize(cmd, shared, flags, options)
 		},
 	}
 	flags.addTo(cmd)
 	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	shared.retryFlag(cmd)
 	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
+	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
 	return cmd
@@ -131,11 +139,31 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	if err != nil {
 		return err
 	}
+	if flags.skipRetired {
+		left, retired, err := authorize.New(cluster).Unretired(cmd.Context())
+		if err != nil {
+			return err
+		}
+		for _, reason := range retired {
+			say(cmd.ErrOrStderr(), "Warning: left out: "+reason.Error())
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		if cluster.Set, err = reserved.NewSet(left...); err != nil {
+			return err
+		}
+	}
 	if flags.output.format == formatTable {
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}
 	options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
 	result, err := authorize.New(cluster).Authorize(cmd.Context(), options)
+	// A guard that has just started may not be reachable yet.
+	for end := time.Now().Add(options.Wait); flags.awaitProtection && isUnreachable(err) && time.Now().Before(end); {
+		time.Sleep(reachPause)
+		result, err = authorize.New(cluster).Authorize(cmd.Context(), options)
+	}
 	if err != nil {
 		return err
 	}
@@ -145,6 +173,15 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 		}
 	}
 	return flags.output.print(cmd.OutOrStdout(), result, func(p *printer) { p.line("Authorized " + ownersOf(cluster.Set)) })
+}
+
+// reachPause is the time between two looks at a guard that is not reachable.
+const reachPause = 2 * time.Second
+
+// isUnreachable reports whether the API server's way to the guard is all that the preflight complains about.
+func isUnreachable(err error) bool {
+	failed, ok := errors.AsType[*authorize.PreflightError](err)
+	return ok && len(failed.Failed) == 1 && failed.Failed[0].ID == authorize.WebhookReachable
 }
 
 // warn prints each unknown check that has a remedy.

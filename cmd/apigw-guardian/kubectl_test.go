@@ -38,6 +38,10 @@ func startRecords(t *testing.T, user string, seen func(*http.Request)) string {
 			_, _ = w.Write([]byte(`{"gitVersion":"v1.37.2"}`))
 		case strings.HasSuffix(r.URL.Path, "/auditrecords"):
 			_ = json.NewEncoder(w).Encode(list)
+		case strings.HasSuffix(r.URL.Path, "/unlocks"):
+			_, _ = w.Write([]byte(`{"kind":"UnlockList","apiVersion":"guardian.apigw.io/v1alpha1","metadata":{},"items":[
+{"metadata":{"name":"unlock-open"},"spec":{"reason":"ticket 4711"},"status":{"state":"Open"}},
+{"metadata":{"name":"unlock-over"},"spec":{"reason":"ticket 4712"},"status":{"state":"Expired"}}]}`))
 		default:
 			w.WriteHeader(http.StatusNotFound)
 		}
@@ -72,6 +76,7 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list --user nobody":                                {1, "--by-user", ""},
 		"audit list --by-user alice -o name":                      {0, "auditrecord", "mine"},
 		"audit list --token given":                                {0, "alice", "given"},
+		"audit list -s https://127.0.0.1:1":                       {1, "127.0.0.1:1", ""},
 		"audit list --as eve --as-group staff":                    {0, "alice", "mine"},
 		"audit list --context x --cluster c --request-timeout 5s": {0, "alice", "mine"},
 		"audit list --context absent":                             {1, "absent", ""},
@@ -80,7 +85,12 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list -n kube-system":                               {2, "-n", ""},
 		"audit list --since 1w -o csv":                            {0, "name,outcome", "mine"},
 		"audit list --resource sa/apigw-ingress":                  {0, "alice", "mine"},
-		"audit list --resource deploy/x":                          {2, "not reserved", "mine"},
+		"audit list --resource deploy/x":                          {2, "neither reserved", "mine"},
+		"audit list --resource clusterolebinding":                 {2, "neither reserved", "mine"},
+		"audit list --resource sa,secret":                         {2, "neither reserved", "mine"},
+		"audit list --resource ingress-token":                     {0, "No record fits", "mine"},
+		"audit list --resource secret":                            {0, "No record fits", "mine"},
+		"audit summary --resource clusterolebinding":              {2, "neither reserved", "mine"},
 		"audit show 20261125t0820":                                {1, "", "mine"},
 		"audit export --format jsonl":                             {0, `"kind":"AuditRecord"`, "mine"},
 		"audit export --format cloudevents":                       {0, `"source":"/clusters/c/apis/`, "mine"},
@@ -97,6 +107,8 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"__complete audit export --format ":                       {0, "ocsf", ""},
 		"__complete audit list --by-user ":                        {0, "alice\n", "mine"},
 		"__complete audit list --resource ":                       {0, "serviceaccounts/kube-system/apigw-ingress", "mine"},
+		"__complete lock ":                                        {0, "unlock-open\tticket 4711\n:4\n", "mine"},
+		"__complete unlock approve ":                              {0, "unlock-open", "mine"},
 		"__complete audit show ":                                  {0, "20261125t0820-delete-", "mine"},
 	} {
 		header = nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
@@ -88,15 +89,18 @@ func (f *revocationFlags) run(cmd *cobra.Command, act func(*cobra.Command, *auth
 	authorizer := authorize.New(cluster)
 	if f.dryRun || !f.yes || f.output.format == formatTable {
 		plan, err := authorizer.Plan(cmd.Context(), f.options)
-		if err != nil {
+		switch {
+		case f.yes && !f.dryRun && apierrors.IsForbidden(err): // it is only for the user's eyes
+			say(cmd.ErrOrStderr(), "Warning: who may still need it is unknown: "+err.Error())
+		case err != nil:
 			return err
-		}
-		if f.dryRun {
+		case f.dryRun:
 			return f.output.print(cmd.OutOrStdout(), plan, func(p *printer) { printPlan(p, plan) })
-		}
-		planned := outputFlag{}
-		if err := planned.print(cmd.ErrOrStderr(), plan, func(p *printer) { printPlan(p, plan) }); err != nil {
-			return err
+		default:
+			planned := outputFlag{}
+			if err := planned.print(cmd.ErrOrStderr(), plan, func(p *printer) { printPlan(p, plan) }); err != nil {
+				return err
+			}
 		}
 	}
 	if err := f.confirm(cmd); err != nil {

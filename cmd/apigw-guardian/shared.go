@@ -23,7 +23,7 @@ import (
 	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	_ "k8s.io/client-go/plugin/pkg/client/auth/oidc" // kubectl accepts kubeconfigs with it
+	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl accepts kubeconfigs with an auth-provider
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/jsonpath"
@@ -43,6 +43,9 @@ type sharedFlags struct {
 	loading      *clientcmd.ClientConfigLoadingRules
 	overrides    clientcmd.ConfigOverrides
 	reservations string
+	// timeout is how long requests are repeated that the API server does not answer; stderr returns where that is said.
+	timeout time.Duration
+	stderr  func() io.Writer
 }
 
 func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
@@ -54,6 +57,7 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 	// Commands have a namespace of their own; API servers do not accept passwords.
 	names.ContextOverrideFlags.Namespace = none
 	names.AuthOverrideFlags.Username, names.AuthOverrideFlags.Password = none, none
+	names.ClusterOverrideFlags.APIServer.ShortName = "s"
 	names.Timeout.Description = "time limit for each request to the API server, such as 5s; 0 for none, but 10s for the first"
 	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
 	flags.StringVar(&f.reservations, "reservations", "", "directory of further reservation files (default those of the installed chart)")
@@ -70,6 +74,9 @@ func (f *sharedFlags) restConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("load the client configuration: %w: %s", err, hint)
 	}
 	config.UserAgent = guardian.Name
+	if f.timeout > 0 {
+		config.Wrap(f.retrying())
+	}
 	return config, nil
 }
 
@@ -91,7 +98,7 @@ func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Clust
 	if err != nil {
 		return live.Cluster{}, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact))
+	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact)+f.timeout)
 	defer cancel()
 	if err := contact(bounded, cluster); err != nil {
 		return live.Cluster{}, err

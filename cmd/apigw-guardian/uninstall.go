@@ -22,13 +22,16 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
-// releaseAnnotation is what helm writes to each object that it installs, and `helm template` does not render. The label
-// app.kubernetes.io/managed-by is in both.
-const releaseAnnotation = "meta.helm.sh/release-name"
+// The annotations by which a tool marks what it installs, if it runs the pre-delete hook of a chart at its deletion only. `helm template`
+// does not render them. Both tools were read: helm's pkg/action/validate.go, and Argo CD's controller/hook.go, since 3.3.
+const (
+	helmAnnotation = "meta.helm.sh/release-name"
+	argoAnnotation = "argocd.argoproj.io/tracking-id"
+)
 
-// errNotReleased says that no helm release owns the Deployment. Then nobody has asked for an uninstall, if a Job of the chart runs
-// this command: it was applied by `helm template | kubectl apply` or a similar tool, for which a hook is an object like any other.
-var errNotReleased = errors.New("it belongs to no helm release, as it lacks the annotation " + releaseAnnotation +
+// errNotReleased says that neither helm nor Argo CD has installed the Deployment. If a Job of the chart runs this command then, another
+// tool has applied the Job, and no user asked for an uninstall: for kubectl, a hook is an object like any other.
+var errNotReleased = errors.New("it belongs to no helm release, as it lacks the annotation " + helmAnnotation +
 	": nothing was changed: delete the objects that you applied, or add --force")
 
 type uninstallFlags struct {
@@ -74,6 +77,7 @@ apigw-guardian-retirements, which the next install needs.`,
 			return f.uninstall(cmd, client, types.NamespacedName{Namespace: namespace, Name: name})
 		},
 	}
+	shared.retryFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.deployment, "deployment", "", "NAMESPACE/NAME of the guard's Deployment, to scale to 0 first (default none)")
 	flags.DurationVar(&f.patience, "wait", time.Minute, "time to wait for the end of the guard")
@@ -104,7 +108,7 @@ func (f *uninstallFlags) uninstall(cmd *cobra.Command, client kubernetes.Interfa
 	return err
 }
 
-// stop scales the Deployment to 0, unless no helm release owns it.
+// stop scales the Deployment to 0, or returns errNotReleased.
 func (f *uninstallFlags) stop(cmd *cobra.Command, client kubernetes.Interface, deployment types.NamespacedName) error {
 	live, err := client.AppsV1().Deployments(deployment.Namespace).Get(cmd.Context(), deployment.Name, metav1.GetOptions{})
 	switch {
@@ -113,7 +117,7 @@ func (f *uninstallFlags) stop(cmd *cobra.Command, client kubernetes.Interface, d
 		return nil
 	case err != nil:
 		return err
-	case live.Annotations[releaseAnnotation] == "" && !f.force:
+	case live.Annotations[helmAnnotation] == "" && live.Annotations[argoAnnotation] == "" && !f.force:
 		return errNotReleased
 	}
 	if err := guard.Stop(cmd.Context(), client, deployment, f.patience); err != nil {

@@ -71,7 +71,11 @@ func TestUninstall(t *testing.T) {
 		deleted []string
 		warns   string
 	}{
-		"a helm release":                   {client: installation(owned), name: guardName, deleted: everything},
+		"a helm release": {client: installation(owned), name: guardName, deleted: everything},
+		"an Application of Argo CD": {
+			client: installation(map[string]string{"argocd.argoproj.io/tracking-id": "guard:apps/Deployment:ns/guard"}),
+			name:   guardName, deleted: everything,
+		},
 		"no helm release":                  {client: installation(nil), name: guardName, want: errNotReleased},
 		"no helm release, but forced":      {client: installation(nil), flags: uninstallFlags{force: true}, name: guardName, deleted: everything},
 		"another name":                     {client: installation(owned), name: "other", deleted: everything, warns: "not found"},

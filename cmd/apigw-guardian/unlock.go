@@ -54,6 +54,8 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	flags.StringSliceVar(&f.operations, "operation", []string{string(admissionv1.Update)}, "operations: CREATE, UPDATE or DELETE")
 	// No list: a comma may be part of a name.
 	flags.StringArrayVar(&f.spec.Users, "user", nil, "exact name of a user who may write, can be repeated (default you)")
+	complete(cmd, "operation", texts(reserved.Operations())...)
+	complete(cmd, "for", "5m", "10m", "30m", "1h")
 	f.addTo(cmd)
 	cmd.AddCommand(newApprove(shared))
 	return cmd
@@ -69,6 +71,7 @@ func newApprove(shared *sharedFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, args[0], (*unlock.Client).Approve, v1alpha1.UnlockOpen)
 		},
+		ValidArgsFunction: f.names,
 	}
 	f.addTo(cmd)
 	return cmd
@@ -86,9 +89,33 @@ func newLock(shared *sharedFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, args[0], (*unlock.Client).Close, v1alpha1.UnlockClosed, v1alpha1.UnlockInvalid)
 		},
+		ValidArgsFunction: f.names,
 	}
 	f.addTo(cmd)
 	return cmd
+}
+
+// names completes the name of an unlock that is not over.
+func (f *unlockFlags) names(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	config, err := f.shared.contactedConfig(ctx)
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	client, err := unlock.NewClient(config, f.namespace)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	unlocks, _ := client.List(ctx)
+	var names []string
+	for i := range unlocks {
+		audit.CleanUnlock(&unlocks[i])
+		if state := unlocks[i].Status.State; state == v1alpha1.UnlockOpen || state == v1alpha1.UnlockPending {
+			names = append(names, unlocks[i].Name+"\t"+unlocks[i].Spec.Reason)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func oneUnlock(cmd *cobra.Command, args []string) error {

@@ -55,6 +55,7 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
 			return err
 		},
 	}
+	shared.retryFlag(cmd)
 	cmd.Flags().BoolVar(&permittedOnly, "permitted-only", false, "leave out, and count, the writes that RBAC refuses")
 	output.addTo(cmd)
 	return cmd

@@ -208,7 +208,9 @@ func seesAll(s *screen) {
 	s.sees(matched + fmt.Sprintf(`.endsWith("in %s records")`, number(many)))
 	s.sees(pageIs(1))
 	s.sees(`document.getElementById("connection").textContent === "Live"`)
-	s.sees(`document.title.includes("testbed")`)
+	s.sees(`document.title.includes("testbed") && document.getElementById("loading").hidden`)
+	s.sees(`document.getElementById("guard").textContent === "Guard down"`) // none was started
+	s.sees(`/^Last seen \((GMT|UTC).*\)$/.test(document.getElementById("zone").textContent)`)
 	s.keep("light")
 }
 
@@ -286,8 +288,8 @@ func zooms(s *screen) {
 
 func opensRecord(s *screen) {
 	s.open("")
-	s.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#rows button[tabindex='0']").focus()`))
-	s.press(kb.ArrowDown, kb.ArrowDown, kb.ArrowUp)
+	s.sees(focused + ` === document.body`) // the keys work before anything has the focus
+	s.press(kb.ArrowDown, kb.ArrowDown, kb.ArrowDown, kb.ArrowUp)
 	second := s.text(`document.querySelector("#rows tr:nth-child(2)").dataset.name`)
 	s.sees(fmt.Sprintf(`%s.closest("tr").dataset.name === %q`, focused, second))
 	s.press(kb.Enter)
@@ -303,6 +305,12 @@ func opensRecord(s *screen) {
 	s.sees(`new URLSearchParams(location.search).get("record") === null`)
 	s.press(kb.PageDown)
 	s.sees(pageIs(2))
+	s.open("")
+	s.press(kb.Enter)
+	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%s)`, `document.querySelector("#rows tr").dataset.name`))
+	s.sees(`document.querySelector("dialog .advice code").textContent.startsWith("apigw-guardian ") && document.querySelector("dialog .advice button").textContent === "Copy"`)
+	s.sees(`/\b20\d\d\b.*(UTC|GMT)/.test(document.querySelector("dialog time").textContent)`)
+	s.press(kb.Escape)
 }
 
 // The page was loaded once: what it holds stays.
@@ -326,6 +334,7 @@ func seesDenialArrive(s *screen) {
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is reserved by API Gateway") {
 		s.t.Fatalf("the guard did not deny it: %v", err)
 	}
+	s.sees(`document.getElementById("guard").textContent === "Guard up"`)
 	s.sees(`document.querySelector("#rows tr.fresh td.user")?.textContent === "mallory@example.com"`)
 	s.sees(`document.getElementById("announcement").textContent.includes("mallory@example.com, DELETE")`)
 	s.sees(matched + fmt.Sprintf(`.includes(%q)`, number(many+1)))
@@ -376,9 +385,14 @@ func findsUnlock(s *screen) {
 //go:embed testdata/contrast.js
 var contrast string
 
+// tooNarrow names the column of users, resources or a title that has no room for its text.
+const tooNarrow = `[...document.querySelectorAll("#rows td.user, #rows td.resource")].filter((cell) => cell.clientWidth < 100)
+	.concat([...document.querySelectorAll("th")].filter((cell) => cell.offsetParent && cell.clientWidth > 1 && cell.scrollWidth > cell.clientWidth))
+	.map((cell) => cell.className + " " + cell.textContent + " " + cell.clientWidth).slice(0, 5).join(", ")`
+
 func looksGood(s *screen) {
 	for _, scheme := range []string{"light", "dark"} {
-		for name, width := range map[string]int64{"wide": 1440, "medium": 1000, "narrow": 390} {
+		for name, width := range map[string]int64{"wide": 1440, "laptop": 1280, "medium": 1000, "tablet": 800, "narrow": 390} {
 			s.appear(scheme, width, 900)
 			s.open("")
 			s.sees(`matchMedia("(prefers-color-scheme: ` + scheme + `)").matches`)
@@ -387,6 +401,9 @@ func looksGood(s *screen) {
 			}
 			if overflow := s.text(`document.documentElement.scrollWidth - innerWidth`); overflow != "0" {
 				s.t.Errorf("%s %s: the page is %s px wider than the screen", scheme, name, overflow)
+			}
+			if short := s.text(tooNarrow); short != "" {
+				s.t.Errorf("%s %s: too narrow: %s", scheme, name, short)
 			}
 			s.keep(scheme + "-" + name)
 			s.click("#rows tr:first-child")

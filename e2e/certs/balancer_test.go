@@ -45,6 +45,13 @@ func (b *balancer) add(guard *testbed.Guard) {
 	b.targets = append(b.targets, strings.TrimPrefix(guard.URL(), "https://"))
 }
 
+// replace sends new connections to one guard only.
+func (b *balancer) replace(guard *testbed.Guard) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.targets = []string{strings.TrimPrefix(guard.URL(), "https://")}
+}
+
 func (b *balancer) accept() {
 	for {
 		connection, err := b.listener.Accept()

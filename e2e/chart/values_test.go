@@ -11,10 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
+	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 )
 
 // whole are the blocks in which a null removes a field. Everywhere else it means the default.
@@ -102,6 +106,38 @@ func TestJobIsNamedByItsContent(t *testing.T) {
 	}
 }
 
+// kustomize renders the chart by helm, and applies each object as an ordinary one.
+func TestKustomize(t *testing.T) {
+	t.Parallel()
+	const kustomization = "helmGlobals: {chartHome: charts}\nhelmCharts:\n" +
+		"- {name: apigw-guardian, releaseName: apigw-guardian, namespace: " + namespace + ", valuesInline: {hooks: {enabled: false}}}\n"
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "charts", "apigw-guardian"), os.DirFS(directory)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	names := func(rendering []byte) []string {
+		var all []string
+		for _, object := range parse(t, rendering) {
+			all = append(all, object.GetKind()+" "+object.GetNamespace()+"/"+object.GetName())
+		}
+		slices.Sort(all)
+		return all
+	}
+	for name, helm := range helms {
+		output, err := exec.Command(cluster.KubectlPath(), "kustomize", "--enable-helm", "--helm-command", helm, dir).Output()
+		if err != nil {
+			t.Fatalf("kustomize with %s: %v\n%s", name, err, stderrOf(err))
+		}
+		want := names(template(t, name, directory, "--set", "hooks.enabled=false"))
+		if diff := cmp.Diff(want, names(output)); diff != "" {
+			t.Errorf("%s: -helm +kustomize:\n%s", name, diff)
+		}
+	}
+}
+
 // GitOps tools find no hook, and no object that another tool would run as an ordinary one.
 func TestNoHooks(t *testing.T) {
 	t.Parallel()
@@ -114,6 +150,23 @@ func TestNoHooks(t *testing.T) {
 			}
 			if name := object.GetName(); strings.HasSuffix(name, "-uninstall") || strings.HasSuffix(name, "-verify") {
 				t.Errorf("%s: %s %s is rendered", values, object.GetKind(), name)
+			}
+		}
+	}
+}
+
+// A replica drains, answers its last requests and stores their records. The kubelet must not kill it before.
+func TestGracePeriodIsThatOfTheProgram(t *testing.T) {
+	t.Parallel()
+	for _, drain := range []time.Duration{server.DefaultDrainPeriod, 25 * time.Second} {
+		for _, object := range parse(t, template(t, "helm", directory, "--set", "drainPeriod="+drain.String())) {
+			if object.GetKind() != "Deployment" {
+				continue
+			}
+			seconds, _, err := unstructured.NestedFloat64(object.Object, "spec", "template", "spec", "terminationGracePeriodSeconds")
+			grace, needed := time.Duration(seconds)*time.Second, drain+server.ShutdownTimeout+recorder.FlushTimeout
+			if err != nil || grace <= needed || grace > needed+15*time.Second {
+				t.Errorf("the grace period is %s, %v; the program needs %s", grace, err, needed)
 			}
 		}
 	}
@@ -145,19 +198,13 @@ func paths(values map[string]any, above []string) [][]string {
 	return all
 }
 
+// nested returns the value under the path: {a: {b: value}}.
 func nested(path []string, value any) map[string]any {
-	object := map[string]any{}
-	if value == nil {
-		value = map[string]any{path[len(path)-1]: nil}
-		if len(path) == 1 {
-			return value.(map[string]any) //nolint:forcetypeassert,errcheck // made above
-		}
-		path = path[:len(path)-1]
+	for _, key := range slices.Backward(path) {
+		value = map[string]any{key: value}
 	}
-	if err := unstructured.SetNestedField(object, value, path...); err != nil {
-		panic(err)
-	}
-	return object
+	block, _ := value.(map[string]any)
+	return block
 }
 
 func valuesFile(t *testing.T, values map[string]any) string {

@@ -42,6 +42,9 @@ func TestHelmInstall(t *testing.T) {
 		{"helm 3", liveWithHelm3},
 		{"by the document", liveByTheDocument},
 		{"the guard's namespace is deleted", loseNamespace},
+		{"the port is closed", closePort},
+		{"kubectl applies the chart", liveWithKubectl},
+		{"API Gateway is retired", retire},
 	} {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
 			t.FailNow()
@@ -63,8 +66,10 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 	killUnderLoad(t, n)
 	startCold(t, n)
 	requireHarmlessAccounts(t, n)
+	uninstallInAnyOrder(t, n)
 	run(t, n, "helm", uninstall()...)
 	requireUnlocked(t, n)
+	requireNoLeftovers(t, n)
 	removeReserved(t, n)
 }
 
@@ -98,8 +103,12 @@ func loseNamespace(t *testing.T, n *node.Node) {
 	requireUnlocked(t, n)
 	run(t, n, "helm", install("--wait")...) // what is left is no hindrance
 	stopGuard(t, n)
-	run(t, n, "helm", uninstall()...) // the hook needs no guard
+	run(t, n, "kubectl", "cordon", "--selector=kubernetes.io/os=linux")
+	run(t, n, "helm", uninstall()...) // the hook needs no guard, and runs on the only node
+	run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
 	requireUnlocked(t, n)
+	requireNoLeftovers(t, n)
+	removeReserved(t, n)
 }
 
 // startCold ends everything but the store, as when the power of a whole cluster fails, and starts it again: kubelet last, so

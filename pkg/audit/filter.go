@@ -16,7 +16,8 @@ import (
 type Filter struct {
 	// Since and Until bound the times of the writes: a record matches if a write may be between them. The zero time is no bound.
 	Since, Until time.Time
-	// User and Resource are parts of a name, or for User of its Extra, in any case. In double quotes they are the exact name: "" matches an unknown user.
+	// User and Resource are parts of a name, or for User of its Extra, in any case. In double quotes they are the exact name: ""
+	// matches an unknown user.
 	User, Resource string
 	// Object is the type of an object, and its namespace and a part of its name unless they are empty. An empty type is any.
 	Object v1alpha1.ObjectReference

@@ -74,6 +74,9 @@ func (e *PreflightError) Error() string {
 	return b.String()
 }
 
+// WebhookReachable is the ID of the check of the API server's way to the guard.
+const WebhookReachable = "webhook-reachable"
+
 // Preflight runs every check, in a fixed order: kubernetes-version, admin-role, private-network, reserved-kinds,
 // existing-resources, tke-cluster, webhook-reachable, and certificates if cert-manager issues the guard's. It writes nothing. An error of the API
 // server makes a check Unknown, or Fail if Authorize cannot succeed. Of the options, PrivateNetwork and Repair count.
@@ -90,7 +93,7 @@ func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 	add("reserved-kinds", a.checkServed())
 	add("existing-resources", a.checkExisting(ctx, options.Repair))
 	add("tke-cluster", a.checkTKE(ctx, version))
-	add("webhook-reachable", a.checkReachable(ctx))
+	add(WebhookReachable, a.checkReachable(ctx))
 	if certificates := Certificates(ctx, a.cluster); len(certificates) > 0 {
 		add("certificates", checkCertificates(certificates))
 	}

@@ -36,10 +36,10 @@ func TestCheckReachable(t *testing.T) {
 		Ports:      []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(10250))}},
 	}
 	refused := &apierrors.StatusError{ErrStatus: metav1.Status{
-		Code: 500, Message: `failed calling webhook "reachable.apigw-guardian.io": context deadline exceeded`,
+		Code: 500, Message: `failed calling webhook "unlocks.apigw-guardian.io": context deadline exceeded`,
 	}}
 	denied := &apierrors.StatusError{ErrStatus: metav1.Status{
-		Code: 403, Message: `admission webhook "reachable.apigw-guardian.io" denied the request: it is reached`,
+		Code: 403, Message: `admission webhook "unlocks.apigw-guardian.io" denied the request: it is reached`,
 	}}
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, guardian.Replicas, nil)
 	for name, test := range map[string]struct {

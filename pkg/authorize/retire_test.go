@@ -156,6 +156,10 @@ func TestRetire(t *testing.T) {
 		if !errors.Is(err, ErrRetired) || !strings.Contains(err.Error(), "authorize --again") {
 			t.Errorf("authorize: %v", err)
 		}
+		left, retired, err := a.Unretired(t.Context())
+		if err != nil || len(left) > 0 || len(retired) != 1 || !errors.Is(retired[0], ErrRetired) {
+			t.Errorf("got %v, %v, %v", left, retired, err)
+		}
 		if names, err := a.retired(t.Context(), Options{Again: true}); err != nil || !slices.Equal(names, []string{"shop"}) {
 			t.Errorf("got %v, %v", names, err)
 		}
@@ -164,6 +168,27 @@ func TestRetire(t *testing.T) {
 		}
 		if names, err := a.retired(t.Context(), Options{}); err != nil || names != nil {
 			t.Errorf("unmarked: got %v, %v", names, err)
+		}
+	})
+}
+
+// The chart's Job may read and delete the reserved token Secret only.
+func TestRetireWithoutListingSecrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, client, dynamicClient := shopToRetire(t, false)
+		dynamicClient.PrependReactor("list", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+			return true, nil, apierrors.NewForbidden(corev1.Resource("secrets"), "", nil)
+		})
+		refuseCreation := func(action clienttesting.Action) (bool, runtime.Object, error) {
+			return action.GetVerb() == "create", nil, apierrors.NewForbidden(action.GetResource().GroupResource(), "", nil)
+		}
+		for _, resource := range []string{"namespaces", "configmaps", "secrets"} { // created by PATCH, not by POST
+			client.PrependReactor("create", resource, refuseCreation)
+		}
+		result, err := a.Retire(t.Context(), retirement(t, &fakeUnlocks{state: v1alpha1.UnlockOpen}, &fakeRecords{}))
+		deleted := slices.DeleteFunc(slices.Clone(result.Steps), func(s Step) bool { return s.Outcome != "deleted" })
+		if err != nil || len(deleted) != 4 || result.Retired.State != lookup.Retired {
+			t.Errorf("got %+v, %v", result, err)
 		}
 	})
 }

@@ -10,13 +10,14 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // ErrRetired says that a reservation is retired, or being retired.
@@ -41,6 +42,22 @@ func (a *Authorizer) retired(ctx context.Context, options Options) ([]string, er
 	return names, nil
 }
 
+// Unretired returns the reservations that are neither retired nor being retired, and an ErrRetired for each other one.
+func (a *Authorizer) Unretired(ctx context.Context) (left []*reserved.Reservation, retired []error, err error) {
+	for _, reservation := range a.cluster.Set.Reservations() {
+		retirement, err := a.lookups().Retirement(ctx, reservation.Name)
+		switch {
+		case err != nil && !apierrors.IsForbidden(err): // see above
+			return nil, nil, err
+		case retirement != nil:
+			retired = append(retired, refuseRetired(reservation.Owner, retirement))
+		default:
+			left = append(left, reservation)
+		}
+	}
+	return left, retired, nil
+}
+
 func refuseRetired(owner string, r *lookup.Retirement) error {
 	since := r.Since.UTC().Format(time.RFC3339)
 	if r.State == lookup.Retiring {
@@ -58,19 +75,30 @@ func (a *Authorizer) mark(ctx context.Context, reservation string, retirement *l
 	}
 	err = a.patchMarks(ctx, map[string]any{reservation: string(value)})
 	if apierrors.IsNotFound(err) {
-		if err := a.createNamespace(ctx); err != nil {
+		err = a.inNamespace(ctx, func() error {
+			marks := applycorev1.ConfigMap(lookup.RetirementsName, a.cluster.Namespace).WithData(map[string]string{reservation: string(value)})
+			options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
+			_, err := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Apply(ctx, marks, options)
 			return err
-		}
-		marks := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: lookup.RetirementsName}, Data: map[string]string{
-			reservation: string(value),
-		}}
-		_, err = a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Create(
-			ctx, marks, metav1.CreateOptions{FieldManager: guardian.FieldManager})
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("write configmap %s/%s: %w", a.cluster.Namespace, lookup.RetirementsName, err)
 	}
 	return nil
+}
+
+// inNamespace creates an object in the guard's namespace by a server-side apply, and the namespace before if it is absent. RBAC can limit
+// the apply to a name, but not a POST, and a Pod of the guard need not create its namespace.
+func (a *Authorizer) inNamespace(ctx context.Context, apply func() error) error {
+	err := apply()
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	if err := a.createNamespace(ctx); err != nil {
+		return err
+	}
+	return apply()
 }
 
 // unmark removes the mark, and what an interrupted retirement has left.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -74,15 +75,12 @@ func (a *Authorizer) storeWitness(ctx context.Context, name string, w *witness) 
 	if err != nil {
 		return fmt.Errorf("encode what the proof needs: %w", err)
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string][]byte{witnessKey: data}}
-	secrets := a.cluster.Client.CoreV1().Secrets(a.cluster.Namespace)
-	_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: guardian.FieldManager})
-	if apierrors.IsNotFound(err) {
-		if err := a.createNamespace(ctx); err != nil {
-			return err
-		}
-		_, err = secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: guardian.FieldManager})
-	}
+	secret := applycorev1.Secret(name, a.cluster.Namespace).WithData(map[string][]byte{witnessKey: data})
+	err = a.inNamespace(ctx, func() error {
+		options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
+		_, err := a.cluster.Client.CoreV1().Secrets(a.cluster.Namespace).Apply(ctx, secret, options)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("write secret %s/%s: %w", a.cluster.Namespace, name, err)
 	}

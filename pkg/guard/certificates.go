@@ -194,6 +194,14 @@ func (c *certificates) bundle(ctx context.Context) ([]byte, error) {
 	return bundle, err
 }
 
+// ownBundle returns the CAs that API servers must trust to call this replica; nil before the source is loaded.
+func (c *certificates) ownBundle() []byte {
+	if !c.isLoaded() {
+		return nil
+	}
+	return c.source.Bundle()
+}
+
 // serving answers a handshake. The server listens only once the source is loaded.
 func (c *certificates) serving(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.source.GetCertificate(hello)

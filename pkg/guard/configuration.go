@@ -48,7 +48,7 @@ func (g *Guard) wantedConfiguration(ctx context.Context, live *admissionregistra
 		return nil, err
 	}
 	return registration.Build(g.options.Set, registration.Options{
-		Endpoint: g.options.Endpoint, CABundle: bundle, Owner: owner, FailurePolicy: g.failurePolicy(live),
+		Endpoint: g.options.Endpoint, CABundle: g.trusted(bundle, live), Owner: owner, FailurePolicy: g.failurePolicy(live),
 		ProbeNamespace: g.options.Namespace, ReachabilityProblem: g.reach.currentProblem(),
 		CertificateProblem: g.certificates.state().Problem, RecordsProblem: g.recorder.Problem(),
 		Annotations: g.publisher.Annotations(),

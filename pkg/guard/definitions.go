@@ -21,14 +21,9 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
 )
 
-// definitionsResource is the kind of a CustomResourceDefinition.
-var definitionsResource = schema.GroupVersionResource{
-	Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
-}
-
 // selectableFieldsSince is the first API server that knows the field: server-side apply of it fails before.
 // https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#crd-selectable-fields
-var selectableFieldsSince = version.MustParseGeneric("1.30.0")
+const selectableFieldsSince = "1.30.0"
 
 // applyDefinitions applies the CustomResourceDefinitions of the guard, until the API server has stored each once. They belong to no
 // release, so that neither helm nor a deletion of the rendered chart takes the audit records along, and no other release is in the way.
@@ -42,7 +37,9 @@ func (g *Guard) applyDefinitions(ctx context.Context) {
 		return
 	}
 	_ = wait.PollUntilContextCancel(ctx, checkInterval, true, func(ctx context.Context) (bool, error) {
-		err := g.applyEachDefinition(ctx, client.Resource(definitionsResource))
+		err := g.applyEachDefinition(ctx, client.Resource(schema.GroupVersionResource{
+			Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+		}))
 		if err != nil {
 			g.options.Log.Error("failed to apply the definitions of audit records and unlocks", slog.Any("err", err))
 		}
@@ -74,6 +71,7 @@ func (g *Guard) applyEachDefinition(ctx context.Context, client dynamic.Resource
 
 // definitionsFor returns the CustomResourceDefinitions as an API server of this version takes them.
 func definitionsFor(server *version.Version) ([]*unstructured.Unstructured, error) {
+	knowsSelectable := server.AtLeast(version.MustParseGeneric(selectableFieldsSince))
 	paths, err := fs.Glob(crds.Files(), "*.yaml")
 	if err != nil {
 		return nil, err
@@ -94,7 +92,7 @@ func definitionsFor(server *version.Version) ([]*unstructured.Unstructured, erro
 			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
 		for _, each := range versions {
-			if fields, isMap := each.(map[string]any); isMap && server.LessThan(selectableFieldsSince) {
+			if fields, isMap := each.(map[string]any); isMap && !knowsSelectable {
 				delete(fields, "selectableFields")
 			}
 		}

@@ -99,6 +99,8 @@ type Guard struct {
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
 	reach   reach
+	// inherited is nil before the first look at a webhook configuration.
+	inherited atomic.Pointer[inherited]
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
 	lastOwner atomic.Pointer[metav1.OwnerReference]
 }
@@ -115,6 +117,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	}
 	g.publisher = &registration.Publisher{
 		Client: g.client.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Log: options.Log,
+		Bundle: func() []byte { return g.certificates.ownBundle() },
 	}
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
@@ -143,8 +146,11 @@ func unlimited(config *rest.Config) *rest.Config {
 	return config
 }
 
-// Run serves until ctx ends, drains, and returns nil. The last answers and their records take server.ShutdownTimeout and
-// recorder.FlushTimeout at most: a Pod needs a longer terminationGracePeriodSeconds. Run returns an error if it cannot bind a port
+// ShutdownGrace is how long Run may take after the drain period: for the last answers, the removal of the published CAs, and the last
+// records. The terminationGracePeriodSeconds of a Pod must be longer than both.
+const ShutdownGrace = server.ShutdownTimeout + registration.LeaveTimeout + recorder.FlushTimeout
+
+// Run serves until ctx ends, drains, and returns nil, within DrainPeriod and ShutdownGrace. Run returns an error if it cannot bind a port
 // or use the stored certificates.
 func (g *Guard) Run(ctx context.Context) error {
 	probes, err := g.newProbes(ctx)
@@ -183,7 +189,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach), endless(g.unlocks.Run),
+		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach), endless(g.claimLeadership), endless(g.unlocks.Run),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run), endless(g.note),
 	} {
@@ -225,6 +231,7 @@ func (g *Guard) serve(ctx context.Context) error {
 	if err := g.publisher.Publish(ctx); err != nil {
 		g.options.Log.Warn("failed to publish the key of this replica", slog.Any("err", err))
 	}
+	defer g.publisher.Leave(context.WithoutCancel(ctx)) // API servers may call this replica until the drain is over
 	return g.server.Start(ctx)
 }
 

@@ -29,7 +29,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
-	"github.com/apigw-guardian/apigw-guardian/pkg/server"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
@@ -50,8 +49,7 @@ func TestThePodOutlivesTheShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	const margin = 5 * time.Second // to start and end the container
-	// After the drain, Run waits for the last answers and their records.
-	got, need := time.Duration(seconds)*time.Second, server.ShutdownTimeout+recorder.FlushTimeout+margin
+	got, need := time.Duration(seconds)*time.Second, ShutdownGrace+margin
 	if got < need {
 		t.Errorf("after the drain, the chart allows %s, the guard needs %s", got, need)
 	}

@@ -95,6 +95,8 @@ func (g *Guard) newProbes(ctx context.Context) (func(context.Context) error, err
 	for path, checks := range map[string]map[string]healthz.Checker{
 		"/healthz": {"alive": healthz.Ping},
 		"/readyz":  {"serving": g.server.Ready, "certificate": g.certificates.ready},
+		// For monitoring alone: as readiness, it would empty the Service, and refuse the writes that still arrive.
+		"/protectedz": {"reachable": g.reach.check, "registration": func(*http.Request) error { return g.repairer.InPlace() }},
 	} {
 		handler := http.StripPrefix(path, &healthz.Handler{Checks: checks})
 		probes.Handle(path, handler)

@@ -46,6 +46,16 @@ func (r *reach) currentProblem() string {
 	return ""
 }
 
+var errNotReached = errors.New("no review of the API server has arrived")
+
+// check is a check of /protectedz.
+func (r *reach) check(*http.Request) error {
+	if !r.proven.Load() {
+		return errNotReached
+	}
+	return nil
+}
+
 func (g *Guard) addReach() error {
 	err := g.options.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "apigw_guardian_reachable",

@@ -94,6 +94,6 @@ func (g *Guard) logDropped(dropped []store.Dropped) {
 		}
 		g.options.Log.Info("audit records of a user and reason deleted", slog.String("cause", cause),
 			slog.String("user", text.Printable(d.User, maxHolder)), slog.String("reason", text.Printable(d.Reason, maxHolder)),
-			slog.Int("records", d.Records), slog.Int64("writes", d.Writes), slog.Time("from", d.From), slog.Time("to", d.To))
+			slog.Int("count", d.Records), slog.Int64("writes", d.Writes), slog.Time("from", d.From), slog.Time("to", d.To))
 	}
 }

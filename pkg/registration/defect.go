@@ -39,7 +39,7 @@ func DefectOf(live *admissionregistrationv1.ValidatingWebhookConfiguration) (Def
 	}
 	for _, webhook := range live.Webhooks {
 		switch {
-		case webhook.Name == reachWebhookName:
+		case webhook.Name == unlocksWebhookName: // its own selector is for the probe of Reach
 		case selects(webhook.NamespaceSelector):
 			return Rewritten, fmt.Sprintf("webhook %q of %s has a namespaceSelector", webhook.Name, name)
 		case selects(webhook.ObjectSelector):
@@ -63,7 +63,7 @@ func Observes(live *admissionregistrationv1.ValidatingWebhookConfiguration) bool
 	}
 	for _, webhook := range live.Webhooks {
 		ignores := webhook.FailurePolicy != nil && *webhook.FailurePolicy == admissionregistrationv1.Ignore
-		if !ignores && webhook.Name != unlocksWebhookName && webhook.Name != reachWebhookName {
+		if !ignores && webhook.Name != unlocksWebhookName {
 			return false
 		}
 	}

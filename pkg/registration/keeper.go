@@ -144,17 +144,17 @@ func (p *Patrol) round(ctx context.Context) {
 	defer cancel()
 	live, want, err := p.Repairer.look(ctx)
 	if err != nil {
-		p.Repairer.inPlace.Set(0)
+		p.Repairer.setInPlace(false)
 		p.complain(err)
 		return
 	}
 	found := p.judge(live, want)
 	if found == inPlace {
-		p.Repairer.inPlace.Set(1)
+		p.Repairer.setInPlace(true)
 		p.since, p.said = time.Time{}, ""
 		return
 	}
-	p.Repairer.inPlace.Set(0)
+	p.Repairer.setInPlace(false)
 	if p.since.IsZero() {
 		p.since = time.Now()
 	}

@@ -41,7 +41,7 @@ type pacing struct {
 	wrote time.Time
 	tried *admissionregistrationv1.ValidatingWebhookConfiguration
 	// rewritten counts the writes in a row that the API server stored with changes, and undone the repairs in a row of other clients'
-	// writes.
+	// edits. A deletion is always repaired at once: without a webhook configuration nothing is protected.
 	rewritten, undone int
 }
 
@@ -79,21 +79,27 @@ func (p *pacing) settle() (wasContested bool) {
 	return wasContested
 }
 
-// problem says why the webhook configuration does not stay as the guard writes it; "" if it does. stored is what the last write left.
-func (p *pacing) problem(stored, want *admissionregistrationv1.ValidatingWebhookConfiguration, manager string) string {
+// problem says why the webhook configuration does not stay as the guard writes it; "" if it does. found is what the last write found, and
+// stored what it left.
+func (p *pacing) problem(found, stored, want *admissionregistrationv1.ValidatingWebhookConfiguration, manager string) string {
 	switch {
 	case p.rewritten > 0:
-		effect := Partial
-		if protectsAsMuch(stored, want) {
-			effect = "protection is complete"
-		}
-		return "admission in the API server rewrites the webhook configuration (" + shortened(differences(stored, want)) + "): " + effect +
-			": exempt validatingwebhookconfiguration " + want.Name + " from the MutatingAdmissionPolicy or the platform's admission"
+		return fmt.Sprintf("admission in the API server rewrites the webhook configuration (%s): %s: exempt "+
+			"validatingwebhookconfiguration %s from the MutatingAdmissionPolicy or the platform's admission",
+			shortened(differences(stored, want)), effect(stored, want), want.Name)
 	case p.undone > freeRepairs:
 		return fmt.Sprintf("another client (field manager %q) keeps changing the webhook configuration, and the guard repairs it at growing "+
-			"pauses: %s: stop that client", manager, Partial)
+			"pauses: %s: stop that client", manager, effect(found, want))
 	}
 	return ""
+}
+
+// effect says what a webhook configuration that is not as wanted does to the protection; nil counts as absent.
+func effect(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) string {
+	if live != nil && protectsAsMuch(live, want) {
+		return "protection is complete"
+	}
+	return Partial
 }
 
 func shortened(paths []string) string {

@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
@@ -31,25 +31,22 @@ var (
 	ErrNotAsked = errors.New("the API server did not call the guard")
 )
 
-const reachWebhookName = "reachable." + guardian.WebhookDomain
-
-// reachWebhook matches only the dry-runs of Reach. It fails closed, so that the API server says why it cannot call the guard.
-func reachWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
-	options.FailurePolicy = admissionregistrationv1.Fail
-	webhook := newWebhook(reachWebhookName, options)
-	webhook.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: options.ProbeNamespace}}
-	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
+// addProbe lets the webhook of the unlocks match the dry-runs of Reach too, and nothing else of their kind. That webhook always fails
+// closed, so that the API server says why it cannot call the guard. The selector does not apply to unlocks, which have no namespace.
+func addProbe(webhook *admissionregistrationv1.ValidatingWebhook, namespace string) {
+	webhook.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}}
+	webhook.Rules = append(webhook.Rules, admissionregistrationv1.RuleWithOperations{
 		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update},
 		Rule: admissionregistrationv1.Rule{
 			APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"configmaps"},
 			Scope: new(admissionregistrationv1.NamespacedScope),
 		},
-	}}
+	})
 	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
-		Name: "probe", Expression: "has(request.dryRun) && request.dryRun && object != null && object.metadata.name == " + quote(guardian.Replicas) +
-			" && has(object.metadata.annotations) && " + quote(guardian.ProbeAnnotation) + " in object.metadata.annotations",
+		Name: "unlock-or-probe", Expression: "request.resource.group != '' || (has(request.dryRun) && request.dryRun && object != null" +
+			" && object.metadata.name == " + quote(guardian.Replicas) +
+			" && has(object.metadata.annotations) && " + quote(guardian.ProbeAnnotation) + " in object.metadata.annotations)",
 	}}
-	return webhook
 }
 
 // Reach finds out whether API servers reach the guard: it sends a dry-run that the guard denies, and that stores nothing. The error
@@ -68,7 +65,7 @@ func Reach(ctx context.Context, client corev1client.ConfigMapsGetter, namespace 
 		return fmt.Errorf("send the probe: %w", err)
 	}
 	// The API server's messages: k8s.io/apiserver/pkg/admission/plugin/webhook/{errors,generic}.
-	const webhook = `webhook "` + reachWebhookName + `"`
+	const webhook = `webhook "` + unlocksWebhookName + `"`
 	message := status.Status().Message
 	switch {
 	case status.Status().Code == http.StatusForbidden && strings.HasPrefix(message, "admission "+webhook+" denied the request"):
@@ -91,22 +88,36 @@ func ProbeNamespace(live *admissionregistrationv1.ValidatingWebhookConfiguration
 		return ""
 	}
 	for _, webhook := range live.Webhooks {
-		if webhook.Name == reachWebhookName && webhook.NamespaceSelector != nil {
+		if webhook.Name == unlocksWebhookName && webhook.NamespaceSelector != nil {
 			return webhook.NamespaceSelector.MatchLabels[corev1.LabelMetadataName]
 		}
 	}
 	return ""
 }
 
-// FailsClosed reports whether a guard has written live, and each of its webhooks calls the endpoint and fails closed.
+// FailsClosed reports whether each webhook of live calls the address of the endpoint, as any version does, and fails closed.
 func FailsClosed(live *admissionregistrationv1.ValidatingWebhookConfiguration, endpoint Endpoint) bool {
-	if live == nil || len(live.Webhooks) == 0 || live.Annotations[guardian.RevisionAnnotation] != revision(live.Webhooks) {
+	if live == nil || len(live.Webhooks) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(live.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
 		fails := w.FailurePolicy != nil && *w.FailurePolicy == admissionregistrationv1.Fail
-		return !fails || !equality.Semantic.DeepEqual(w.ClientConfig, endpoint.clientConfig(w.ClientConfig.CABundle))
+		return !fails || addressOf(w.ClientConfig) != addressOf(endpoint.clientConfig(nil))
 	})
+}
+
+// addressOf returns what tells one listener from another: the paths of versions differ.
+func addressOf(config admissionregistrationv1.WebhookClientConfig) string {
+	switch {
+	case config.Service != nil && config.Service.Port != nil: // the API server sets a missing port
+		return fmt.Sprintf("%s/%s:%d", config.Service.Namespace, config.Service.Name, *config.Service.Port)
+	case config.URL != nil:
+		address, err := url.Parse(*config.URL)
+		if err == nil {
+			return "https://" + address.Host
+		}
+	}
+	return ""
 }
 
 // isUnproven reports whether live is what a guard writes before it knows that API servers reach it: it ignores failures, and is as
@@ -114,7 +125,7 @@ func FailsClosed(live *admissionregistrationv1.ValidatingWebhookConfiguration, e
 func isUnproven(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	unproven := slices.Clone(want.Webhooks)
 	for i := range unproven {
-		if name := unproven[i].Name; name != reachWebhookName && name != unlocksWebhookName {
+		if unproven[i].Name != unlocksWebhookName {
 			unproven[i].FailurePolicy = new(admissionregistrationv1.Ignore)
 		}
 	}

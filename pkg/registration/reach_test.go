@@ -28,10 +28,10 @@ func TestReach(t *testing.T) {
 		want   error // nil for a review that has arrived
 		other  bool  // whether the error is neither ErrUnreachable nor ErrNotAsked
 	}{
-		"the guard denies":       {answer: of(403, `admission webhook "reachable.apigw-guardian.io" denied the request: x`)},
-		"another webhook denies": {answer: of(403, `admission webhook "x.example.com" denied the request: reachable.apigw-guardian.io`), other: true},
+		"the guard denies":       {answer: of(403, `admission webhook "unlocks.apigw-guardian.io" denied the request: x`)},
+		"another webhook denies": {answer: of(403, `admission webhook "x.example.com" denied the request: unlocks.apigw-guardian.io`), other: true},
 		"a connection is refused": {
-			answer: of(500, `Internal error occurred: failed calling webhook "reachable.apigw-guardian.io": connection refused`), want: ErrUnreachable,
+			answer: of(500, `Internal error occurred: failed calling webhook "unlocks.apigw-guardian.io": connection refused`), want: ErrUnreachable,
 		},
 		"another webhook cannot be called": {answer: of(500, `failed calling webhook "x.example.com": connection refused`), other: true},
 		"the write is allowed":             {want: ErrNotAsked},
@@ -73,19 +73,22 @@ func TestAnUnprovenWebhookConfigurationFailsClosedAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := want.DeepCopy()
-	edited.Webhooks[0].MatchConditions[0].Expression = "false"
+	older := want.DeepCopy()
+	older.Annotations = nil
+	for i := range older.Webhooks {
+		older.Webhooks[i].ClientConfig.Service.Path = new("/older")
+	}
 	for name, test := range map[string]struct {
 		live     *configuration
 		endpoint Endpoint
 		want     bool
 	}{
-		"none":                           {nil, endpoint, false},
-		"one that fails closed":          {want, endpoint, true},
-		"one of another endpoint":        {want, other, false},
-		"one that ignores failures":      {unprovenOne, endpoint, false},
-		"one that another client edited": {edited, endpoint, false},
-		"one without webhooks":           {&configuration{}, endpoint, false},
+		"none":                      {nil, endpoint, false},
+		"one that fails closed":     {want, endpoint, true},
+		"one of another endpoint":   {want, other, false},
+		"one that ignores failures": {unprovenOne, endpoint, false},
+		"one of an older version":   {older, endpoint, true},
+		"one without webhooks":      {&configuration{}, endpoint, false},
 	} {
 		if got := FailsClosed(test.live, test.endpoint); got != test.want {
 			t.Errorf("%s: got %t, want %t", name, got, test.want)

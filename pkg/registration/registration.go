@@ -90,7 +90,7 @@ type Options struct {
 	Endpoint Endpoint
 	// CABundle holds, in PEM, the CAs that may have issued the guard's certificate.
 	CABundle []byte
-	// ProbeNamespace holds the ConfigMap that Reach writes to; "" for no such webhook.
+	// ProbeNamespace holds the ConfigMap that Reach writes to; "" for none.
 	ProbeNamespace string
 	// ReachabilityProblem is the text of the guardian.ReachabilityProblemAnnotation.
 	ReachabilityProblem string
@@ -134,9 +134,6 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		}
 	}
 	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
-	if options.ProbeNamespace != "" {
-		configuration.Webhooks = append(configuration.Webhooks, reachWebhook(options))
-	}
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
@@ -194,6 +191,9 @@ func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 			Scope: new(admissionregistrationv1.ClusterScope),
 		},
 	}}
+	if options.ProbeNamespace != "" {
+		addProbe(&webhook, options.ProbeNamespace)
+	}
 	return webhook
 }
 

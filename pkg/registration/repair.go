@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,8 @@ import (
 
 // ErrOwnerGone means that the release that owns the webhook configuration is being uninstalled: no replica may restore it.
 var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
+
+var errNotInPlace = errors.New("the webhook configuration is not in place")
 
 // Repair describes a write of another client that a replica undid, or tried to undo.
 type Repair struct {
@@ -73,6 +76,9 @@ type Repairer struct {
 	repairs *prometheus.CounterVec
 	// contested is 1 while there is a problem.
 	contested prometheus.Gauge
+
+	// isInPlace is what inPlace says.
+	isInPlace atomic.Bool
 
 	mu sync.Mutex
 	// last is the wanted webhook configuration that this process saw in place last; nil before that.
@@ -145,7 +151,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 		return false
 	}
 	r.last = want
-	r.inPlace.Set(1)
+	r.setInPlace(true)
 	if r.pacing.settle() {
 		r.setProblem("")
 	}
@@ -155,8 +161,8 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 // repair writes what is wanted, unless the last such write did not last and its pause is not over. What the API server returns, not
 // what was sent, says whether the webhook configuration is in place.
 func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
-	if left := r.pacing.left(want); left > 0 {
-		r.inPlace.Set(0)
+	if left := r.pacing.left(want); left > 0 && live != nil {
+		r.setInPlace(false)
 		return &pausedError{left}
 	}
 	stored, err := r.write(ctx, live, want)
@@ -165,11 +171,11 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	}
 	repaired, isTampering := r.finding(live, want)
 	isRewritten := !asWanted(stored, want)
-	r.pacing.note(want, isRewritten, isTampering)
-	repaired.Problem = r.pacing.problem(stored, want, repaired.Manager)
+	r.pacing.note(want, isRewritten, isTampering && live != nil)
+	repaired.Problem = r.pacing.problem(live, stored, want, repaired.Manager)
 	isNews := r.setProblem(repaired.Problem)
 	if isRewritten {
-		r.inPlace.Set(0)
+		r.setInPlace(false)
 		if isNews && r.options.Report != nil {
 			repaired.Operation, repaired.Changed = admissionv1.Update, differences(stored, want)
 			r.options.Report(ctx, repaired)
@@ -177,7 +183,7 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 		return &pausedError{r.pacing.left(want)}
 	}
 	r.last = want
-	r.inPlace.Set(1)
+	r.setInPlace(true)
 	if !isTampering {
 		r.options.Log.Info("webhook configuration applied", slog.Int("webhooks", len(want.Webhooks)))
 		return nil
@@ -187,6 +193,22 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	r.repairs.WithLabelValues(string(repaired.Operation)).Inc()
 	if r.options.Report != nil {
 		r.options.Report(ctx, repaired)
+	}
+	return nil
+}
+
+func (r *Repairer) setInPlace(is bool) {
+	r.isInPlace.Store(is)
+	r.inPlace.Set(0)
+	if is {
+		r.inPlace.Set(1)
+	}
+}
+
+// InPlace is nil if the last look found the webhook configuration in place.
+func (r *Repairer) InPlace() error {
+	if !r.isInPlace.Load() {
+		return errNotInPlace
 	}
 	return nil
 }

@@ -30,17 +30,21 @@ const (
 	publishPoll = 5 * time.Second
 	// publishTimeout bounds one look.
 	publishTimeout = 5 * time.Second
+	// LeaveTimeout bounds Leave.
+	LeaveTimeout = 2 * time.Second
 )
 
-// Publisher keeps the public key of this replica on the webhook configuration. Every replica runs one. It changes only annotations
-// that begin with guardian.ReplicaAnnotationPrefix, and creates nothing.
+// Publisher keeps the public key of this replica, and the CAs with which it serves, on the webhook configuration. Every replica runs
+// one. It changes only annotations that begin with guardian.ReplicaAnnotationPrefix or guardian.CAAnnotationPrefix, and creates nothing.
 type Publisher struct {
 	Client  admissionregistrationv1client.ValidatingWebhookConfigurationsGetter
 	Replica *probe.Replica
-	Log     *slog.Logger
+	// Bundle returns the CAs that API servers must trust to call this replica, in PEM; empty while there are none, nil for never.
+	Bundle func() []byte
+	Log    *slog.Logger
 }
 
-// Run publishes the key, and publishes it again if it is missing, until ctx ends.
+// Run publishes key and CAs, and publishes them again if they are missing, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) {
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		if err := p.Publish(ctx); err != nil && ctx.Err() == nil {
@@ -49,36 +53,74 @@ func (p *Publisher) Run(ctx context.Context) {
 	}, publishPoll)
 }
 
-// Publish writes the key if the webhook configuration exists and lacks it, and removes the oldest keys above maxReplicaKeys.
+// Leave removes the CAs, after Run has ended: when the last replica that serves with a CA has gone, API servers need not trust it.
+func (p *Publisher) Leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, LeaveTimeout)
+	defer cancel()
+	live, err := p.Client.ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	if err == nil && live.Annotations[p.caAnnotation()] != "" {
+		_ = p.annotate(ctx, map[string]any{p.caAnnotation(): nil}) // or they get too old
+	}
+}
+
+func (p *Publisher) bundle() []byte {
+	if p.Bundle == nil {
+		return nil
+	}
+	return p.Bundle()
+}
+
+func (p *Publisher) id() string {
+	return strings.TrimPrefix(p.Replica.KeyAnnotation(), guardian.ReplicaAnnotationPrefix)
+}
+
+func (p *Publisher) caAnnotation() string { return guardian.CAAnnotationPrefix + p.id() }
+
+// Publish writes what the webhook configuration lacks, if it exists, and removes the oldest keys above maxReplicaKeys, and CAs of
+// replicas that do not count.
 func (p *Publisher) Publish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	configurations := p.Client.ValidatingWebhookConfigurations()
-	live, err := configurations.Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	live, err := p.Client.ValidatingWebhookConfigurations().Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the webhook configuration: %w", err)
 	}
-	id := strings.TrimPrefix(p.Replica.KeyAnnotation(), guardian.ReplicaAnnotationPrefix)
-	if _, published := probe.KeysOf(live.Annotations)[id]; published {
+	changes, now := map[string]any{}, time.Now()
+	if _, published := probe.KeysOf(live.Annotations)[p.id()]; !published {
+		p.Replica.Renew(now)
+		changes[p.Replica.KeyAnnotation()] = p.Replica.Publication()
+		for _, name := range surplus(live.Annotations, maxReplicaKeys-1) {
+			changes[name] = nil // null removes it
+		}
+	}
+	if bundle := p.bundle(); len(bundle) > 0 && !isPublished(live.Annotations[p.caAnnotation()], bundle, now) {
+		counting := publishers(live.Annotations, now)
+		for name := range live.Annotations {
+			if strings.HasPrefix(name, guardian.CAAnnotationPrefix) && !slices.Contains(counting, name) {
+				changes[name] = nil
+			}
+		}
+		changes[p.caAnnotation()] = publication(bundle, now)
+	}
+	if len(changes) == 0 {
 		return nil
 	}
-	p.Replica.Renew(time.Now())
-	changes := map[string]any{p.Replica.KeyAnnotation(): p.Replica.Publication()}
-	for _, name := range surplus(live.Annotations, maxReplicaKeys-1) {
-		changes[name] = nil // null removes it
-	}
+	return p.annotate(ctx, changes)
+}
+
+func (p *Publisher) annotate(ctx context.Context, changes map[string]any) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": changes}})
 	if err != nil {
 		return fmt.Errorf("write the key of this replica as JSON: %w", err)
 	}
 	// Not an apply: that would create a webhook configuration without webhooks after a deletion.
 	options := metav1.PatchOptions{FieldManager: guardian.FieldManager + "-replica"}
-	_, err = configurations.Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, options)
+	_, err = p.Client.ValidatingWebhookConfigurations().Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, options)
 	if err != nil {
-		return fmt.Errorf("publish the key of this replica on the webhook configuration: %w", err)
+		return fmt.Errorf("publish key and CAs of this replica on the webhook configuration: %w", err)
 	}
 	return nil
 }

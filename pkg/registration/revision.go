@@ -138,7 +138,7 @@ func isSubset[T comparable](some, all []T) bool {
 func replicaAnnotations() []string {
 	return []string{
 		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
-		guardian.ReplicaAnnotationPrefix,
+		guardian.ReplicaAnnotationPrefix, guardian.CAAnnotationPrefix,
 	}
 }
 

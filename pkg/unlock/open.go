@@ -31,6 +31,8 @@ const (
 	patience = 10 * time.Second
 	// pollInterval is the time between two looks at their answers.
 	pollInterval = 200 * time.Millisecond
+	// aliveFor is how long after its last note a replica counts as alive: some intervals.
+	aliveFor = 4 * presenceInterval
 )
 
 // ErrUnconfirmed says that some replica of the guard has not confirmed the state of an Unlock in time. The Unlock is stored.
@@ -169,6 +171,15 @@ func (c *Client) replicas(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
 	}
 	return running(notes.Data, c.clock.server()), nil
+}
+
+// Alive returns how many replicas of the guard have lately noted that they run. Its error says which right the user lacks.
+func (c *Client) Alive(ctx context.Context) (int, error) {
+	notes, err := c.client.CoreV1().ConfigMaps(c.namespace).Get(ctx, guardian.Replicas, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return 0, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
+	}
+	return len(running(notes.Data, c.clock.server().Add(absence-aliveFor))), nil
 }
 
 // user returns the user name that the API server sees.

@@ -202,7 +202,7 @@ func (h *Handler) response(request *policy.Request, decision policy.Decision, re
 	case !decision.Allowed:
 		r.Message = decision.Message(h.hint(request, decision), record) + h.prove(request, decision)
 	case decision.Outcome == v1alpha1.WouldDeny:
-		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Sentence()}
+		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Message("", record)}
 	}
 	return r
 }

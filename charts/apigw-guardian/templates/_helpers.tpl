@@ -85,7 +85,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: webhook
 {{- end }}
 
-{{- /* Labels and annotations of a Pod. Parameters: root; labels and annotations, which no value overrides. */}}
+{{- /* Labels and annotations of a Pod. Parameters: root; labels and annotations, which no value overrides; defaults, annotations which
+       the values override. */}}
 {{- define "guardian.podMetadata" -}}
 {{- $root := .root }}
 {{- /* Opt-outs of Istio (sidecar, ambient), Kuma, Linkerd and Consul: the API server is in no mesh, and a Job with a sidecar does not end. */}}
@@ -94,7 +95,7 @@ app.kubernetes.io/component: webhook
 labels:
   {{- merge (deepCopy .labels) (include "guardian.strings" $root.Values.podLabels | fromYaml) (include "guardian.commonLabels" $root | fromYaml) $optOutLabels | toYaml | nindent 2 }}
 annotations:
-  {{- merge (deepCopy .annotations) (include "guardian.strings" $root.Values.podAnnotations | fromYaml) $optOuts | toYaml | nindent 2 }}
+  {{- merge (deepCopy .annotations) (include "guardian.strings" $root.Values.podAnnotations | fromYaml) $optOuts (.defaults | default dict) | toYaml | nindent 2 }}
 {{- end }}
 
 {{- /* The digest of the reservations, so that a Pod is replaced when they change. */}}
@@ -160,7 +161,7 @@ ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
 {{- /* Grants on each reserved resource by name: a ClusterRole for cluster-scoped resources, a Role in each namespace for the
        others, and their bindings to one ServiceAccount. Parameters: root; role, the name of the roles; account, the
        ServiceAccount (default: role); annotations; verbs, a list; reservation, the only one to grant (default: all); attacks, to use guardian.attackVerbs instead of verbs;
-       escalates, to add the verbs that grant the reserved roles; clusterRules, more rules of the ClusterRole. */}}
+       escalates, to add the verbs that grant the reserved roles; mints, to add tokens of the ServiceAccounts; clusterRules, more rules of the ClusterRole. */}}
 {{- define "guardian.grants" -}}
 {{- $root := .root }}
 {{- $reserved := list }}
@@ -195,6 +196,12 @@ rules:
   resources: [{{ .resource }}]
   resourceNames: [{{ .name | quote }}]
   verbs: {{ toJson $verbs }}
+{{- if and $.mints (eq .kind "ServiceAccount") }}
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  resourceNames: [{{ .name | quote }}]
+  verbs: [create]
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and $.clusterRules (empty $namespace) }}

@@ -37,6 +37,8 @@ const (
 	RevisionAnnotation = Group + "/revision"
 	// ReplicaAnnotationPrefix begins the keys that hold the public key of a replica. The ID of the replica follows.
 	ReplicaAnnotationPrefix = Group + "/replica-"
+	// CAAnnotationPrefix begins the keys that hold the CAs with which a replica serves. The ID of the replica follows.
+	CAAnnotationPrefix = Group + "/ca-"
 )
 
 // ObjectUIDAnnotation holds the uid that the object of an audit record had before the first of the writes.

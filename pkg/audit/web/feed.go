@@ -37,7 +37,24 @@ type signal struct {
 	Revision uint64 `json:"revision"`
 	// Lost says why the cluster cannot be read, or is empty.
 	Lost string `json:"lost"`
+	// Guard is the state of the guard as far as the reader may know it.
+	Guard Guard `json:"guard"`
 }
+
+// Guard says whether the guard runs.
+type Guard struct {
+	// State is GuardUp, GuardDown or GuardUnknown; "" before the first answer.
+	State string `json:"state"`
+	// Text is a sentence about it.
+	Text string `json:"text"`
+}
+
+// States of the guard.
+const (
+	GuardUp      = "up"
+	GuardDown    = "down"
+	GuardUnknown = "unknown"
+)
 
 // choices are the words of the records that the filter offers.
 type choices struct {
@@ -79,6 +96,16 @@ func (f *Feed) Reached(err error) {
 		f.now.Lost = err.Error()
 	}
 	f.announce()
+}
+
+// Guarded takes the state of the guard.
+func (f *Feed) Guarded(guard Guard) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now.Guard != guard {
+		f.now.Guard = guard
+		f.announce()
+	}
 }
 
 // announce wakes the streams. The caller holds the lock.

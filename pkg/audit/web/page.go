@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ var static embed.FS
 
 // Page is the HTTP handler. It answers GET and HEAD below its Path only. It is safe for concurrent use.
 type Page struct {
+	// FindResource, if set, replaces the resource of a filter by the type that it names, as kubectl names types.
+	FindResource func(*audit.Filter)
+
 	feed    *Feed
 	cluster string
 	token   string
@@ -73,6 +77,9 @@ func (p *Page) serveView(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	if p.FindResource != nil {
+		p.FindResource(&query.filter)
+	}
 	view := newView(p.feed.snapshot(), query, time.Now())
 	view.Cluster = p.cluster
 	writeJSON(w, http.StatusOK, view)
@@ -84,7 +91,33 @@ func (p *Page) serveRecord(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "There is no such record. Retention deletes records that are too old or too many.")
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"name": record.Name, "spec": record.Spec, "advice": audit.Advice(&record.Spec)})
+	advice := audit.Advice(&record.Spec)
+	writeJSON(w, http.StatusOK, map[string]any{"name": record.Name, "spec": record.Spec, "advice": advice, "parts": partsOf(advice)})
+}
+
+// part is a part of an advice. The page lets the reader copy a command.
+type part struct {
+	Text    string `json:"text"`
+	Command bool   `json:"command,omitempty"`
+}
+
+// command is a command in a sentence, which ends before ". ", ")" or ", ". A quoted argument may have these.
+var command = regexp.MustCompile(`(?:apigw-guardian|kubectl) (?:'(?:[^']|'\\'')*'|"[^"]*"|[^'".,)]|\.\S|,\S)+`)
+
+// partsOf splits an advice into text and commands.
+func partsOf(advice string) []part {
+	var parts []part
+	end := 0
+	for _, at := range command.FindAllStringIndex(advice, -1) {
+		if at[0] > end {
+			parts = append(parts, part{Text: advice[end:at[0]]})
+		}
+		parts, end = append(parts, part{Text: advice[at[0]:at[1]], Command: true}), at[1]
+	}
+	if end < len(advice) {
+		parts = append(parts, part{Text: advice[end:]})
+	}
+	return parts
 }
 
 func writeError(w http.ResponseWriter, code int, text string) {

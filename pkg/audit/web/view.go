@@ -5,6 +5,7 @@ package web
 
 import (
 	"sort"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -55,7 +56,9 @@ type row struct {
 	Resource string                   `json:"resource"`
 	Object   v1alpha1.ObjectReference `json:"object"`
 	User     string                   `json:"user"`
-	Reason   string                   `json:"reason"`
+	// Person is who is behind a shared User; "" if nobody else is known.
+	Person string `json:"person,omitempty"`
+	Reason string `json:"reason"`
 	// Caller lets the page mark an unverified caller.
 	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
 	Count    int64            `json:"count"`
@@ -110,9 +113,10 @@ func rows(records []v1alpha1.AuditRecord) []row {
 	rows := make([]row, 0, len(records))
 	for i := range records {
 		spec := &records[i].Spec
+		_, person, _ := strings.Cut(strings.TrimPrefix(audit.UserName(&spec.User), spec.User.Name), " ")
 		rows = append(rows, row{
 			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
-			User: spec.User.Name, Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
+			User: spec.User.Name, Person: person, Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}
 	return rows

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package crds holds the definitions of the guard's custom resources, as generated from their Go types. The chart installs
-// a copy of them.
+// Package crds holds the definitions of the guard's custom resources, as generated from their Go types. The leader
+// applies them, and the chart has a copy.
 package crds
 
 import "embed"

@@ -80,9 +80,10 @@ function show(answer, question) {
   const news = question === answered && view ? newsBetween(view, answer) : { fresh: new Set(), writes: 0 };
   view = answer;
   answered = question;
-  document.title = `Denied requests – ${view.cluster}`;
+  document.title = `Recorded requests – ${view.cluster}`;
   byId("cluster").textContent = view.cluster;
   showLost(view.lost);
+  showGuard(view.guard);
   filters.show(state, view);
   timeline.show(view.timeline);
   ranking.show("users", {
@@ -124,6 +125,7 @@ function clear() {
 }
 
 function complain(message) {
+  byId("loading").hidden = true;
   byId("problem").hidden = false;
   byId("problem").textContent = message;
 }
@@ -136,6 +138,16 @@ function showLost(lost) {
   } else {
     byId("problem").hidden = true;
   }
+}
+
+const guards = { up: "Guard up", down: "Guard down", unknown: "Guard not known" };
+
+function showGuard({ state, text }) {
+  const guard = byId("guard");
+  guard.hidden = state === "";
+  guard.dataset.state = { up: "live", down: "lost" }[state] ?? "unknown";
+  guard.title = text;
+  guard.textContent = guards[state] ?? "";
 }
 
 const connections = { connecting: "Connecting…", live: "Live", lost: "Connection lost" };
@@ -187,6 +199,15 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     filters.focusSearch();
   }
+  // Before anything has the focus, the keys of the table work too.
+  const isFree = document.activeElement === document.body && !details.open() && !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (isFree && (event.key === "ArrowDown" || event.key === "ArrowUp") && table.selected()) {
+    event.preventDefault();
+    table.focusCurrent();
+  } else if (isFree && event.key === "Enter" && table.selected()) {
+    event.preventDefault();
+    open(table.selected());
+  }
 });
 
 window.addEventListener("popstate", () => {
@@ -201,6 +222,7 @@ window.addEventListener("popstate", () => {
 
 function onSignal(signal) {
   showLost(signal.lost);
+  showGuard(signal.guard);
   revision = signal.revision;
   if (isOutdated()) {
     keepUp();

@@ -71,10 +71,10 @@ export async function show(name) {
   dialog.querySelector(focused ? `[data-step="${focused}"]` : ".close").focus();
 }
 
-function panel({ name, spec, advice }) {
+function panel({ name, spec, parts }) {
   return [
     heading(badge(spec.outcome), spec.message || `${spec.operation} ${spec.resource}`),
-    advice && element("section", { class: "advice" }, element("h3", {}, "What to do"), element("p", {}, advice)),
+    parts.length > 0 && element("section", { class: "advice" }, element("h3", {}, "What to do"), element("p", {}, ...parts.flatMap(({ text, command }) => (command ? copyable(text) : [text])))),
     changed(spec.changed ?? []),
     group("Why", [
       ["Unlock", spec.unlock && element("code", {}, spec.unlock)],
@@ -111,6 +111,16 @@ function panel({ name, spec, advice }) {
       spec.unlock && element("button", { type: "button", "data-filter": "text", "data-value": spec.unlock }, "Only this unlock"),
     ),
   ].filter(Boolean);
+}
+
+/** A command, and a button that copies it. */
+function copyable(text) {
+  const button = element("button", { type: "button", class: "quiet copy", "aria-label": `Copy ${text}` }, "Copy");
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text).then(() => (button.textContent = "Copied"), () => getSelection().selectAllChildren(code));
+  });
+  const code = element("code", {}, text);
+  return [code, button];
 }
 
 const sources = { "": "The guard, when it answered", Guard: "The guard, when it answered", Import: "The API server's audit log, imported" };

@@ -3,7 +3,7 @@
 
 import { filterNames } from "./address.js";
 import { byId, element } from "./dom.js";
-import { number, outcomeLabel, outcomeOrder } from "./format.js";
+import { isAllowed, number, outcomeLabel, outcomeOrder } from "./format.js";
 
 const form = byId("filters");
 const typingPause = 250;
@@ -113,7 +113,11 @@ function showOutcomes(state, view) {
       element("span", { class: "number" }, number(counts.get(outcome) ?? 0)),
     ),
   );
-  byId("outcomes").replaceChildren(...buttons);
+  const firstAllowed = outcomeOrder.findIndex(isAllowed);
+  byId("outcomes").replaceChildren(
+    element("div", {}, element("span", { class: "muted" }, "Denied or unguarded"), ...buttons.slice(0, firstAllowed)),
+    element("div", {}, element("span", { class: "muted" }, "Allowed"), ...buttons.slice(firstAllowed)),
+  );
   buttons.find((button) => button.dataset.outcome === focused)?.focus();
 
   function isIdle(outcome) {

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import { byId, element } from "./dom.js";
-import { badge, number, objectLabel, plural, time, userLabel, userParts } from "./format.js";
+import { badge, number, objectLabel, plural, timeLines, userLabel, userParts, zone } from "./format.js";
 
 const body = byId("rows");
 
@@ -49,6 +49,8 @@ const moves = {
 
 /** Shows the records of a view, and highlights those in fresh for a moment. */
 export function show(view, fresh, clear) {
+  byId("loading").hidden = true;
+  byId("zone").textContent = `Last seen (${zone()})`;
   const hadFocus = body.contains(document.activeElement);
   body.replaceChildren(...view.rows.map((record) => row(record, fresh.has(record.name))));
   byId("matched").textContent = `${plural(view.writes, "write", "writes")} in ${plural(view.records, "record", "records")}`;
@@ -66,7 +68,10 @@ export function focus(name) {
   focusCurrent();
 }
 
-function focusCurrent() {
+/** The name of the row that Enter opens. */
+export const selected = () => current;
+
+export function focusCurrent() {
   focusRow([...body.rows].find((row) => row.dataset.name === current) ?? body.rows[0]);
 }
 
@@ -89,8 +94,8 @@ function row(record, isFresh) {
   return element(
     "tr",
     { "data-name": record.name, class: isFresh && "fresh" },
-    element("td", { class: "when" }, time(record.lastTime)),
-    element("td", { class: "what" }, badge(record.outcome)),
+    element("td", { class: "when" }, timeLines(record.lastTime)),
+    element("td", { class: "what", "data-operation": operation }, badge(record.outcome)),
     element("td", { class: "operation" }, operation),
     element(
       "td",
@@ -98,7 +103,7 @@ function row(record, isFresh) {
       element("button", { type: "button", tabindex: -1, "aria-label": label }, resource.name),
       element("span", { class: "muted" }, resource.detail),
     ),
-    element("td", { class: "user", title: record.user }, user.name, user.detail && element("span", { class: "muted" }, user.detail), record.caller === "Unverified" ? element("span", { class: "muted" }, "caller not verified") : ""),
+    element("td", { class: "user", title: record.user }, user.name, user.detail && element("span", { class: "muted" }, user.detail), record.person && element("span", { class: "muted" }, record.person), record.caller === "Unverified" ? element("span", { class: "muted" }, "caller not verified") : ""),
     element("td", { class: "reason" }, record.reason),
     element("td", { class: "number" }, number(record.count)),
   );
@@ -112,8 +117,10 @@ function showEmpty(view, clear) {
   }
   if (view.stored === 0) {
     empty.replaceChildren(
-      element("h3", {}, "No request has been denied"),
-      element("p", { class: "muted" }, "Nobody has tried to change a reserved resource, as far as records go back. A denial shows up here as it happens."),
+      element("h3", {}, "No request is recorded"),
+      element("p", { class: "muted" }, view.guard.state === "up"
+        ? "Nobody has tried to change a reserved resource, as far as records go back. A denial shows up here as it happens."
+        : "That is no proof that nobody has tried to change a reserved resource: the guard records, and it is not known to run."),
     );
     return;
   }

@@ -1,0 +1,54 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/node"
+)
+
+// closePort installs where the API server cannot reach port 9443 of Pods: nothing is locked, and the install says what to do. Then each
+// of the two remedies works.
+func closePort(t *testing.T, n *node.Node) {
+	t.Helper()
+	drop := []string{"OUTPUT", "--protocol=tcp", "--dport=9443", "--jump=DROP"}
+	run(t, n, "iptables", append([]string{"--insert"}, drop...)...)
+	says := refuse(t, n, "TCP port 9443 from the control plane", "helm", install("--wait", "--set", "authorize.wait=30s")...)
+	t.Logf("helm says on the terminal:\n%s", says)
+	if policies := failurePolicies(t, n); !strings.Contains(policies, "Ignore") {
+		t.Errorf("failure policies: %s", policies)
+	}
+	refuse(t, n, "NotFound", "kubectl", "get", "clusterrole", role)
+	run(t, n, "kubectl", "--namespace=kube-system", "create", "serviceaccount", account)
+	run(t, n, "kubectl", "--namespace=kube-system", "delete", "serviceaccount", account)
+	requireUnrelatedWrites(t, n)
+
+	run(t, n, "helm", upgrade("--wait", "--set", "webhook.port=10250")...)
+	requireInstalled(t, n)
+	awaitDenial(t, n)
+	run(t, n, "iptables", append([]string{"--delete"}, drop...)...)
+
+	// One node runs one replica.
+	ports := "webhook.port=19443,webhook.probesPort=18081,webhook.metricsPort=18080"
+	run(t, n, "helm", upgrade("--wait", "--set", "hostNetwork=true,replicas=1,"+ports)...)
+	awaitDenial(t, n)
+	if policies := failurePolicies(t, n); strings.Contains(policies, "Ignore") {
+		t.Errorf("failure policies: %s", policies)
+	}
+	address := run(t, n, "kubectl", "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[*].status.podIP}")
+	host := run(t, n, "kubectl", "get", "nodes", "-o", `jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}`)
+	if address != host {
+		t.Errorf("the Pod has the address %s, and the node %s", address, host)
+	}
+	run(t, n, "helm", uninstall()...)
+	requireUnlocked(t, n)
+	removeReserved(t, n)
+}
+
+func failurePolicies(t *testing.T, n *node.Node) string {
+	t.Helper()
+	return run(t, n, "kubectl", "get", "validatingwebhookconfiguration", "apigw-guardian", "-o", "jsonpath={.webhooks[*].failurePolicy}")
+}
