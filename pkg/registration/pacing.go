@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// freeRepairs is how many repairs in a row follow another client's write at once. Then the pauses grow: two controllers that undo
-	// each other's writes at full speed fill the audit log of the API server.
+	// freeRepairs is how many repairs in a row follow another client's edit at once. Then there is a pause between two: two controllers
+	// that undo each other's writes at full speed fill the audit log of the API server. An edit must not last for a second.
 	freeRepairs = 5
-	// firstPause doubles up to lastPause.
+	editPause   = 750 * time.Millisecond
+	// firstPause doubles up to lastPause after each write that the API server stores with changes: the next one will not last either.
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
 	// lasting is how long a repair must last before the next one counts as the first in a row.
@@ -47,11 +48,16 @@ type pacing struct {
 
 // left returns how long the next write of want must wait. A changed want never waits.
 func (p *pacing) left(want *admissionregistrationv1.ValidatingWebhookConfiguration) time.Duration {
-	n := max(p.rewritten, p.undone-freeRepairs)
-	if n <= 0 || p.tried == nil || !equality.Semantic.DeepEqual(p.tried, want) {
+	if p.tried == nil || !equality.Semantic.DeepEqual(p.tried, want) {
 		return 0
 	}
-	pause := min(firstPause<<min(n-1, 16), lastPause)
+	pause := time.Duration(0)
+	switch {
+	case p.rewritten > 0:
+		pause = min(firstPause<<min(p.rewritten-1, 16), lastPause)
+	case p.undone > freeRepairs:
+		pause = editPause
+	}
 	return max(0, pause-time.Since(p.wrote))
 }
 
@@ -88,8 +94,8 @@ func (p *pacing) problem(found, stored, want *admissionregistrationv1.Validating
 			"validatingwebhookconfiguration %s from the MutatingAdmissionPolicy or the platform's admission",
 			shortened(differences(stored, want)), effect(stored, want), want.Name)
 	case p.undone > freeRepairs:
-		return fmt.Sprintf("another client (field manager %q) keeps changing the webhook configuration, and the guard repairs it at growing "+
-			"pauses: %s: stop that client", manager, effect(found, want))
+		return fmt.Sprintf("another client (field manager %q) keeps changing the webhook configuration, and the guard repairs it once "+
+			"in %s: %s: stop that client", manager, editPause, effect(found, want))
 	}
 	return ""
 }

@@ -79,33 +79,45 @@ func TestAWriteThatIsRewrittenIsNoRepair(t *testing.T) {
 func writesIn(t *testing.T, r *replica, length time.Duration) {
 	t.Helper()
 	for end := time.Now().Add(length); time.Now().Before(end); time.Sleep(time.Second) {
-		var paused *pausedError
-		if err := r.Keep(t.Context()); err != nil && !errors.As(err, &paused) {
-			t.Fatal(err)
-		}
+		keep(t, r)
 	}
 }
 
-// Another client that undoes each repair at once gets a few repairs at once, and then one each half minute.
+// keep lets the replica look once. It returns the pause that it makes instead of a repair.
+func keep(t *testing.T, r *replica) time.Duration {
+	t.Helper()
+	var paused *pausedError
+	if err := r.Keep(t.Context()); errors.As(err, &paused) {
+		return paused.left
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return 0
+}
+
+// Another client that undoes each repair at once gets a few repairs at once, and then one in each pause. No edit lasts for longer.
 func TestRepairsAreNotFoughtWriteForWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newReplica(t, &api{})
-		if err := r.Keep(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		keep(t, r)
 		r.api.writes = 0
-		for end := time.Now().Add(10 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
-			if r.api.live.Webhooks[0].NamespaceSelector = selector(); r.api.writes == freeRepairs && len(r.reports) != freeRepairs {
-				t.Fatalf("%d reports of %d repairs", len(r.reports), freeRepairs)
+		began := time.Now()
+		for range 100 {
+			r.api.live.Webhooks[0].NamespaceSelector = selector()
+			for pause := keep(t, r); pause > 0; pause = keep(t, r) {
+				if pause > editPause {
+					t.Fatalf("an edit lasts for %s, want at most %s", pause, editPause)
+				}
+				time.Sleep(pause)
 			}
-			var paused *pausedError
-			if err := r.Keep(t.Context()); err != nil && !errors.As(err, &paused) {
-				t.Fatal(err)
+			if r.api.writes == freeRepairs && time.Since(began) > 0 {
+				t.Errorf("the first %d repairs took %s, want no pause", freeRepairs, time.Since(began))
 			}
 		}
-		if least, most := freeRepairs+10, freeRepairs+10+int(10*time.Minute/lastPause); r.api.writes < least || r.api.writes > most {
-			t.Errorf("%d writes, want %d to %d", r.api.writes, least, most)
+		// The repair after the one that notes the problem has no pause either: it writes the note.
+		if want := (100 - freeRepairs - 2) * editPause; time.Since(began) != want {
+			t.Errorf("100 repairs took %s, want %s", time.Since(began), want)
 		}
 		if r.api.live.Annotations[guardian.RegistrationProblemAnnotation] == "" {
 			t.Error("the webhook configuration does not say that it is contested")
