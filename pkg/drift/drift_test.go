@@ -295,7 +295,7 @@ func TestAGapHoldsWhatWasWrittenInIt(t *testing.T) {
 func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 	t.Parallel()
 	client := fake.NewClientset()
-	noted := notes{live.Cluster{Client: client, Namespace: "guard"}}
+	noted := notes{live.Cluster{Client: client, Namespace: "guard"}, nil}
 	if got, err := ReadState(t.Context(), client, "guard"); err != nil || !got.Decided.IsZero() || got.Report != nil {
 		t.Fatalf("without a ConfigMap: got %+v, %v", got, err)
 	}
@@ -406,5 +406,40 @@ func TestAnotherWriterThanThatOfTheFightIsRestored(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(w.heals.WithLabelValues(stopped)); got != 1 {
 		t.Errorf("stopped %v times", got)
+	}
+}
+
+func TestTheStateGoesWithTheRelease(t *testing.T) {
+	t.Parallel()
+	errGone := errors.New("gone")
+	for name, test := range map[string]struct {
+		owner *metav1.OwnerReference
+		err   error
+	}{
+		"a release":           {owner: &metav1.OwnerReference{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole", Name: "a", UID: "u"}},
+		"no release":          {},
+		"a release that ends": {err: errGone},
+	} {
+		client := fake.NewClientset()
+		noted := notes{
+			live.Cluster{Client: client, Namespace: "guard"},
+			func(context.Context) (*metav1.OwnerReference, error) { return test.owner, test.err },
+		}
+		err := noted.write(t.Context(), "", map[string]*string{decidedKey: new("x"), gapKey: nil})
+		if !errors.Is(err, test.err) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		stored, getErr := client.CoreV1().ConfigMaps("guard").Get(t.Context(), StateName, metav1.GetOptions{})
+		switch {
+		case test.err != nil:
+			if getErr == nil {
+				t.Errorf("%s: the ConfigMap was created", name)
+			}
+		case getErr != nil || len(stored.Data) != 1:
+			t.Errorf("%s: got %+v, %v", name, stored, getErr)
+		case test.owner == nil && len(stored.OwnerReferences) > 0,
+			test.owner != nil && (len(stored.OwnerReferences) != 1 || stored.OwnerReferences[0] != *test.owner):
+			t.Errorf("%s: owned by %+v", name, stored.OwnerReferences)
+		}
 	}
 }

@@ -31,6 +31,7 @@ const (
 // Ledger notes for one replica that the guard decides. Every replica runs one, so a new leader causes no gap.
 type Ledger struct {
 	Cluster live.Cluster
+	Owner   Owner
 	// Ready is closed when the guard answers reviews.
 	Ready <-chan struct{}
 	Log   *slog.Logger
@@ -116,7 +117,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 		return false, nil
 	}
 	now := time.Now()
-	state, err := notes{l.Cluster}.read(ctx)
+	state, err := notes{l.Cluster, l.Owner}.read(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -125,7 +126,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	if missed != nil {
 		values[gapKey], version = encoded(join(state.Gap, missed)), state.version
 	}
-	if err := (notes{l.Cluster}).write(ctx, version, values); err != nil {
+	if err := (notes{l.Cluster, l.Owner}).write(ctx, version, values); err != nil {
 		return false, err
 	}
 	l.mu.Lock()

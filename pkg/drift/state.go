@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -141,8 +142,15 @@ func ReadState(ctx context.Context, client kubernetes.Interface, namespace strin
 	return state, nil
 }
 
+// Owner returns the cluster-scoped object with which the garbage collector deletes the ConfigMap, nil for none. What was authorized before
+// the release was uninstalled is no reason for the next one to restore it. An error says that the release is gone.
+type Owner func(ctx context.Context) (*metav1.OwnerReference, error)
+
 // notes is the ConfigMap.
-type notes struct{ live.Cluster }
+type notes struct {
+	live.Cluster
+	owner Owner
+}
 
 func (n notes) read(ctx context.Context) (State, error) { return ReadState(ctx, n.Client, n.Namespace) }
 
@@ -159,20 +167,33 @@ func (n notes) write(ctx context.Context, version string, values map[string]*str
 	maps, options := n.Client.CoreV1().ConfigMaps(n.Namespace), metav1.PatchOptions{FieldManager: guardian.FieldManager}
 	_, err = maps.Patch(ctx, StateName, types.MergePatchType, patch, options)
 	if apierrors.IsNotFound(err) {
-		// An apply creates it, and RBAC can limit that to a name.
-		data := map[string]string{}
-		for key, value := range values {
-			if value != nil {
-				data[key] = *value
-			}
-		}
-		first := corev1apply.ConfigMap(StateName, n.Namespace).WithData(data)
-		_, err = maps.Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
+		err = n.create(ctx, values)
 	}
 	if err != nil {
 		return fmt.Errorf("write configmap %s/%s: %w", n.Namespace, StateName, err)
 	}
 	return nil
+}
+
+// create uses an apply: RBAC can limit that to a name.
+func (n notes) create(ctx context.Context, values map[string]*string) error {
+	data := map[string]string{}
+	for key, value := range values {
+		if value != nil {
+			data[key] = *value
+		}
+	}
+	first := corev1apply.ConfigMap(StateName, n.Namespace).WithData(data)
+	owner, err := n.owner(ctx)
+	if err != nil {
+		return err
+	}
+	if owner != nil {
+		first.WithOwnerReferences(metav1apply.OwnerReference().
+			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+	}
+	_, err = n.Client.CoreV1().ConfigMaps(n.Namespace).Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
+	return err
 }
 
 // encoded returns a value as JSON.

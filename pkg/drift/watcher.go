@@ -52,6 +52,7 @@ func (m Mode) heals() bool { return m == Heal || m == Authorize }
 // Options are the parts of a Watcher. All are required.
 type Options struct {
 	Cluster  live.Cluster
+	Owner    Owner
 	Metadata metadata.Interface
 	Mode     Mode
 	Rules    policy.UnlockRules
@@ -176,7 +177,7 @@ func (w *Watcher) begin(ctx context.Context) bool {
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		bounded, cancel := context.WithTimeout(ctx, lookTimeout)
 		defer cancel()
-		state, err := notes{w.options.Cluster}.read(bounded)
+		state, err := notes{w.options.Cluster, w.options.Owner}.read(bounded)
 		if err != nil {
 			w.options.Log.Warn("failed to read what earlier leaders have noted", slog.Any("err", err))
 			return false, nil
@@ -408,7 +409,7 @@ func (w *Watcher) isAdopted(s *subject) bool {
 
 // reportGap reports a gap that a replica has noted. It looks at every resource first, and restores nothing before that.
 func (w *Watcher) reportGap(ctx context.Context) {
-	noted := notes{w.options.Cluster}
+	noted := notes{w.options.Cluster, w.options.Owner}
 	state, err := noted.read(ctx)
 	if err != nil || state.Gap == nil {
 		return
@@ -492,7 +493,7 @@ func (w *Watcher) publish(ctx context.Context) {
 	if *report == w.written {
 		return
 	}
-	err := notes{w.options.Cluster}.write(ctx, "", map[string]*string{reportKey: report})
+	err := notes{w.options.Cluster, w.options.Owner}.write(ctx, "", map[string]*string{reportKey: report})
 	if err != nil && ctx.Err() == nil {
 		w.options.Log.Warn("failed to publish drift", slog.Any("err", err))
 		return

@@ -45,7 +45,7 @@ func (g *Guard) addDrift() error {
 	if g.options.Mode == policy.Observe && mode != drift.Off {
 		mode = drift.ReportOnly // a guard that observes allows every write, so it must not revert one
 	}
-	g.ledger = &drift.Ledger{Cluster: cluster, Ready: g.server.Listening(), Log: g.options.Log}
+	g.ledger = &drift.Ledger{Cluster: cluster, Owner: g.owner, Ready: g.server.Listening(), Log: g.options.Log}
 	g.prover, err = drift.NewProver(drift.ProverOptions{
 		Cluster: cluster, Interval: g.options.Drift.ProofInterval, Ready: g.server.Listening(),
 		Announce: g.warn, Registry: g.options.Registry, Log: g.options.Log,
@@ -54,7 +54,7 @@ func (g *Guard) addDrift() error {
 		return err
 	}
 	g.drift, err = drift.New(drift.Options{
-		Cluster: cluster, Metadata: objects, Mode: mode, Rules: g.options.Unlocks, Unlocks: unlocks, Records: g.records,
+		Cluster: cluster, Owner: g.owner, Metadata: objects, Mode: mode, Rules: g.options.Unlocks, Unlocks: unlocks, Records: g.records,
 		Record: func(ctx context.Context, event audit.Event) { g.recorder.Record(ctx, event) }, Registry: g.options.Registry, Log: g.options.Log,
 	})
 	return err

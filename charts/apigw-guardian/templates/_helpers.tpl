@@ -161,7 +161,7 @@ ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
 {{- /* Grants on each reserved resource by name: a ClusterRole for cluster-scoped resources, a Role in each namespace for the
        others, and their bindings to one ServiceAccount. Parameters: root; role, the name of the roles; account, the
        ServiceAccount (default: role); annotations; verbs, a list; reservation, the only one to grant (default: all); attacks, to use guardian.attackVerbs instead of verbs;
-       escalates, to add the verbs that grant the reserved roles; mints, to add tokens of the ServiceAccounts; clusterRules, more rules of the ClusterRole. */}}
+       escalates, to add the verbs that grant the reserved roles; others, verbs to add for kinds other than RBAC's; mints, to add tokens of the ServiceAccounts; clusterRules, more rules of the ClusterRole. */}}
 {{- define "guardian.grants" -}}
 {{- $root := .root }}
 {{- $reserved := list }}
@@ -191,6 +191,7 @@ rules:
 {{- if eq .namespace $namespace }}
 {{- $verbs := $.verbs }}
 {{- if $.attacks }}{{ $verbs = include "guardian.attackVerbs" .kind | fromJsonArray }}{{ end }}
+{{- if and $.others (not (has .kind (list "ClusterRole" "ClusterRoleBinding" "Role" "RoleBinding"))) }}{{ $verbs = concat $verbs $.others }}{{ end }}
 {{- if and $.escalates (has .kind (list "ClusterRole" "Role")) }}{{ $verbs = concat $verbs (list "escalate" "bind") }}{{ end }}
 - apiGroups: [{{ .group | quote }}]
   resources: [{{ .resource }}]

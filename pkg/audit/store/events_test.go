@@ -56,6 +56,10 @@ func TestAnnounce(t *testing.T) {
 		},
 		"a lease that is held":      {v1alpha1.Tampered, LeaseObject("n"), "coordination.k8s.io/v1 Lease n/apigw-guardian Why Tampered"},
 		"tampering with other data": {v1alpha1.Tampered, secret, ""},
+		"drift":                     {v1alpha1.Drift, role, "rbac.authorization.k8s.io/v1 ClusterRole /r Why Drift"},
+		"a gap": {
+			v1alpha1.Gap, RegistrationObject(), "admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration /apigw-guardian Why Gap",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			record := denied("jane", 1)
