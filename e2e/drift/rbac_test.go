@@ -64,7 +64,7 @@ func TestTheChartGrantsWhatTheLeaderNeeds(t *testing.T) {
 			harness.Eventually(t, "all is back", inSync(t, world, world.Objects()...))
 		}
 		log, err := guard.Log()
-		if err != nil || bytes.Contains(log, []byte("forbidden")) {
+		if err != nil || bytes.Contains(log, []byte("is forbidden")) {
 			t.Errorf("%s: the chart does not grant what the guard needs: %v\n%s", value, err, log)
 		}
 		guard.Stop()

@@ -96,6 +96,8 @@ func (p *Prover) tell(results []verify.Protection, said string) string {
 	now := strings.Join(lines, "\n")
 	switch {
 	case now == said:
+	case said == "" && len(reasons) > 0:
+		return "not registered yet, or not protected" // the next round tells
 	case len(reasons) > 0:
 		p.options.Log.Warn("the guard does not protect the reserved resources", slog.String("state", string(verify.Worst(results))),
 			slog.String("reason", strings.Join(reasons, ". ")))
