@@ -98,7 +98,7 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit export --format csv --cluster-name prod-1":         {0, ",prod-1\n", "mine"},
 		"audit export --cluster-name prod-1":                      {0, `"cluster":"prod-1"`, "mine"},
 		"audit summary -o jsonpath={.writes}":                     {0, "2", "mine"},
-		"--version":                                               {0, "apigw-guardian " + version, ""},
+		"--version":                                               {0, "apigw-guardian version " + version, ""},
 		"version":                                                 {0, "apigw-guardian " + version, ""},
 		"__complete audit list --outcome ":                        {0, "WouldDeny", ""},
 		"__complete audit list --reason ":                         {0, "TokenMint", ""},

@@ -32,7 +32,7 @@ func newVersion() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			info := versionInfo{Version: version, Commit: commit, Go: runtime.Version()}
 			return output.print(cmd.OutOrStdout(), info, func(p *printer) {
-				p.line(versionLine())
+				p.line("apigw-guardian " + fullVersion())
 			})
 		},
 	}
@@ -40,6 +40,6 @@ func newVersion() *cobra.Command {
 	return cmd
 }
 
-func versionLine() string {
-	return fmt.Sprintf("apigw-guardian %s (commit %s, %s)", version, commit, runtime.Version())
+func fullVersion() string {
+	return fmt.Sprintf("%s (commit %s, %s)", version, commit, runtime.Version())
 }

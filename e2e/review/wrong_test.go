@@ -26,7 +26,7 @@ func TestWrongUsageSaysWhatIsAllowed(t *testing.T) {
 		says string
 	}{
 		"an operation that is none":  {[]string{"list", "--operation", "PATCH"}, "CREATE, UPDATE or DELETE"},
-		"an outcome that is none":    {[]string{"list", "--outcome", "denyed"}, "Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Rotated or Retired"},
+		"an outcome that is none":    {[]string{"list", "--outcome", "denyed"}, "Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Drift, Gap, Rotated or Retired"},
 		"a reason that is none":      {[]string{"list", "--reason", "Because"}, "ReservedUpdate, ReservedDelete"},
 		"a time that is none":        {[]string{"list", "--since", "yesterday"}, "30m, 24h, 7d"},
 		"a time to come":             {[]string{"list", "--until", "-5m"}, "30m, 24h, 7d"},
