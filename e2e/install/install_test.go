@@ -226,8 +226,8 @@ func requireUnlocked(t *testing.T, n *node.Node) {
 
 func removeReserved(t *testing.T, n *node.Node) {
 	t.Helper()
-	run(t, n, "kubectl", "delete", "clusterrolebinding/"+binding, "clusterrole/"+role)
-	run(t, n, "kubectl", "-n", "kube-system", "delete", "secret/"+secret, "serviceaccount/"+account)
+	run(t, n, "kubectl", "delete", "--ignore-not-found", "clusterrolebinding/"+binding, "clusterrole/"+role)
+	run(t, n, "kubectl", "-n", "kube-system", "delete", "--ignore-not-found", "secret/"+secret, "serviceaccount/"+account)
 }
 
 func install(further ...string) []string {

@@ -21,9 +21,7 @@ func closePort(t *testing.T, n *node.Node) {
 	if policies := failurePolicies(t, n); !strings.Contains(policies, "Ignore") {
 		t.Errorf("failure policies: %s", policies)
 	}
-	refuse(t, n, "NotFound", "kubectl", "get", "clusterrole", role)
-	run(t, n, "kubectl", "--namespace=kube-system", "create", "serviceaccount", account)
-	run(t, n, "kubectl", "--namespace=kube-system", "delete", "serviceaccount", account)
+	removeReserved(t, n) // nothing is locked
 	requireUnrelatedWrites(t, n)
 
 	run(t, n, "helm", upgrade("--wait", "--set", "webhook.port=10250")...)

@@ -274,20 +274,32 @@ func TestAGapHoldsWhatWasWrittenInIt(t *testing.T) {
 	at := func(second int) metav1.Time {
 		return metav1.NewTime(time.Date(2026, 11, 28, 8, 0, second, 0, time.UTC))
 	}
-	gap := Gap{Span: Span{From: at(10), To: at(20)}}
+	by := func(at metav1.Time, isGuess bool) live.Writer {
+		return live.Writer{Manager: "x", At: at, IsGuess: isGuess}
+	}
 	for name, test := range map[string]struct {
-		written, found metav1.Time
-		want           bool
+		written live.Writer
+		found   metav1.Time
+		want    []string
 	}{
-		"written and found in it":        {at(12), at(15), true},
-		"written in it and found later":  {at(19), at(40), true},
-		"written after it":               {at(25), at(26), false},
-		"written before it":              {at(5), at(21), false},
-		"found before it":                {at(5), at(6), false},
-		"found after it, with no writer": {metav1.Time{}, at(21), true},
+		"written and found in it":              {by(at(12), false), at(15), []string{"x"}},
+		"written in it and found later":        {by(at(19), false), at(40), []string{"x"}},
+		"written after it":                     {by(at(25), false), at(26), nil},
+		"written before it":                    {by(at(5), false), at(21), nil},
+		"found before it":                      {by(at(5), false), at(6), nil},
+		"found after it, with no writer":       {live.Writer{}, at(21), []string{""}},
+		"a removal, and a writer of that time": {by(at(12), true), at(21), []string{"x"}},
+		"a removal, and a writer from before":  {by(at(5), true), at(21), []string{""}},
+		"a removal that was found before it":   {by(at(5), true), at(6), nil},
 	} {
-		if got := gap.holds(Finding{Writer: live.Writer{At: test.written}, Found: test.found}); got != test.want {
-			t.Errorf("%s: got %t", name, got)
+		gap := Gap{Span: Span{From: at(10), To: at(20)}}
+		gap.take(Finding{Writer: test.written, Found: test.found})
+		var got []string
+		for _, change := range gap.Changes {
+			got = append(got, change.Manager)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
 }

@@ -422,9 +422,7 @@ func (w *Watcher) reportGap(ctx context.Context) {
 	}
 	gap := &Gap{Span: *state.Gap}
 	for _, finding := range w.history {
-		if gap.holds(finding) {
-			gap.Changes = append(gap.Changes, finding)
-		}
+		gap.take(finding)
 	}
 	w.gap = gap
 	report := encoded(w.report())
@@ -439,10 +437,19 @@ func (w *Watcher) reportGap(ctx context.Context) {
 	})
 }
 
-// holds reports whether a finding may be of the gap. managedFields have whole seconds.
-func (g *Gap) holds(f Finding) bool {
-	return !f.Found.Before(&g.From) && (f.At.IsZero() ||
-		f.At.Add(time.Second).After(g.From.Time) && f.At.Add(-time.Second).Before(g.To.Time))
+// take adds a finding that may be of the gap. A guess who wrote it is not taken if that writer wrote at another time.
+func (g *Gap) take(f Finding) {
+	if f.IsGuess && !g.spans(f.At) {
+		f.Writer = live.Writer{}
+	}
+	if !f.Found.Before(&g.From) && (f.At.IsZero() || g.spans(f.At)) {
+		g.Changes = append(g.Changes, f)
+	}
+}
+
+// spans reports whether the gap has a time of managedFields, which have whole seconds.
+func (g *Gap) spans(at metav1.Time) bool {
+	return at.Add(time.Second).After(g.From.Time) && at.Add(-time.Second).Before(g.To.Time)
 }
 
 func (g *Gap) resources() []string {

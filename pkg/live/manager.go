@@ -18,6 +18,8 @@ type Writer struct {
 	At      metav1.Time `json:"at,omitzero"`
 	// Applied says that it wrote by server-side apply.
 	Applied bool `json:"applied,omitempty"`
+	// IsGuess says that nobody owns the fields: it wrote the object last, maybe other fields and earlier.
+	IsGuess bool `json:"isGuess,omitempty"`
 }
 
 // LastWriter returns who wrote one of the fields last, by managedFields. If nobody owns any of them, as after a removal, it returns who
@@ -28,7 +30,7 @@ func LastWriter(entries []metav1.ManagedFieldsEntry, paths []string) Writer {
 		if entry.Time == nil {
 			continue
 		}
-		writer := Writer{entry.Manager, *entry.Time, entry.Operation == metav1.ManagedFieldsOperationApply}
+		writer := Writer{Manager: entry.Manager, At: *entry.Time, Applied: entry.Operation == metav1.ManagedFieldsOperationApply}
 		if ownsAny(entry.FieldsV1, paths) {
 			owner = later(owner, writer)
 		}
@@ -37,6 +39,7 @@ func LastWriter(entries []metav1.ManagedFieldsEntry, paths []string) Writer {
 		}
 	}
 	if owner.Manager == "" {
+		other.IsGuess = true
 		return other
 	}
 	return owner
