@@ -36,7 +36,7 @@ func closePort(t *testing.T, n *node.Node) {
 	if policies := failurePolicies(t, n); strings.Contains(policies, "Ignore") {
 		t.Errorf("failure policies: %s", policies)
 	}
-	address := run(t, n, "kubectl", "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[*].status.podIP}")
+	address := run(t, n, "kubectl", "-n", namespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[?(@.spec.hostNetwork==true)].status.podIP}")
 	host := run(t, n, "kubectl", "get", "nodes", "-o", `jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}`)
 	if address != host {
 		t.Errorf("the Pod has the address %s, and the node %s", address, host)
