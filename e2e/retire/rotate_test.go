@@ -81,7 +81,7 @@ func TestRotateKilledAfterEachWrite(t *testing.T) {
 		secret = done.Secret
 		kills++
 	}
-	if kills < harness.Full(16, 2) {
+	if kills < harness.Full(14, 2) {
 		t.Errorf("killed %d times", kills)
 	}
 	report.Line(t, "rotate: %d runs were killed, each after another write; a second run finished each and proved 401", kills)
