@@ -81,7 +81,7 @@ build: require-go ## Build bin/apigw-guardian
 		-o $(BIN)/apigw-guardian ./cmd/apigw-guardian
 
 # The longest packages come first. The packages in `long` have no short form: only make e2e runs them.
-long     := ./e2e/certs ./e2e/retire ./e2e/drift ./e2e/unlock
+long     := ./e2e/certs ./e2e/retire ./e2e/drift ./e2e/unlock ./e2e/chart
 packages = ./e2e/recording ./e2e/review ./e2e $$($(GO) list ./... | grep -vE '($(subst $(space),|,$(long:.%=%)))$$')
 
 .PHONY: test
@@ -116,7 +116,7 @@ chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run
 long: require-go ## Run the tests of certificates, unlocks, drift and retiring, and others with floods, outages and lifetimes of full length
 	@$(build-e2e)
 	$(say) 'go test with all denials and records, long outages and long lifetimes'
-	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./e2e/chart ./certs
+	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./certs
 
 # As root on Linux only, with the Debian packages of e2e/node/packages.txt.
 .PHONY: e2e

@@ -39,7 +39,7 @@ func LastWriter(entries []metav1.ManagedFieldsEntry, paths []string) Writer {
 		}
 	}
 	if owner.Manager == "" {
-		other.IsGuess = true
+		other.IsGuess = other.Manager != ""
 		return other
 	}
 	return owner
