@@ -209,6 +209,13 @@ func TestJudgments(t *testing.T) {
 		"an unknown subresource":           {[]edit{{"objectRef>subresource": "status"}}, nil},
 		"an event about no object":         {[]edit{{"objectRef": nil}}, nil},
 		"a dry run that is not denied":     {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
+		"a probe of the way to the guard": {[]edit{
+			{
+				"requestURI": "/x?dryRun=All", "objectRef>apiGroup": "", "objectRef>resource": "configmaps", "objectRef>namespace": "guard",
+				"objectRef>name": "apigw-guardian-replicas",
+			},
+			code(403, `admission webhook "unlocks.apigw-guardian.io" denied the request: the API server reaches the guard`),
+		}, nil},
 		"a PUT that creates":               {[]edit{{"verb": "update"}, code(201, "")}, []string{"Unguarded Unguarded CREATE " + role + " GuardNotAsked alice"}},
 		"impersonation": {
 			[]edit{{"impersonatedUser": map[string]any{"username": "eve"}}}, []string{"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve"},
