@@ -216,7 +216,7 @@ func TestJudgments(t *testing.T) {
 			},
 			code(403, `admission webhook "unlocks.apigw-guardian.io" denied the request: the API server reaches the guard`),
 		}, nil},
-		"a PUT that creates":               {[]edit{{"verb": "update"}, code(201, "")}, []string{"Unguarded Unguarded CREATE " + role + " GuardNotAsked alice"}},
+		"a PUT that creates": {[]edit{{"verb": "update"}, code(201, "")}, []string{"Unguarded Unguarded CREATE " + role + " GuardNotAsked alice"}},
 		"impersonation": {
 			[]edit{{"impersonatedUser": map[string]any{"username": "eve"}}}, []string{"Unguarded Unguarded UPDATE " + role + " GuardNotAsked eve"},
 		},
