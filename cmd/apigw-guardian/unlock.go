@@ -111,7 +111,7 @@ func (f *unlockFlags) names(cmd *cobra.Command, args []string, _ string) ([]stri
 	var names []string
 	for i := range unlocks {
 		audit.CleanUnlock(&unlocks[i])
-		if state := unlocks[i].Status.State; state == v1alpha1.UnlockOpen || state == v1alpha1.UnlockPending {
+		if !unlocks[i].Status.State.IsOver() {
 			names = append(names, unlocks[i].Name+"\t"+unlocks[i].Spec.Reason)
 		}
 	}

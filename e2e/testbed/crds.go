@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
-	"sigs.k8s.io/yaml"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
 )
@@ -49,28 +47,21 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 }
 
 func installCRDs(ctx context.Context, client dynamic.Interface) error {
-	return fs.WalkDir(crds.Files(), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	definitions, err := crds.Definitions()
+	if err != nil {
+		return err
+	}
+	for _, definition := range definitions {
+		if err := installCRD(ctx, client, definition); err != nil {
 			return err
 		}
-		content, err := fs.ReadFile(crds.Files(), path)
-		if err != nil {
-			return err
-		}
-		definition := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal(content, definition); err != nil {
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-		return installCRD(ctx, client, definition)
-	})
+	}
+	return nil
 }
 
 func installCRD(ctx context.Context, client dynamic.Interface, definition *unstructured.Unstructured) error {
-	definitions := client.Resource(schema.GroupVersionResource{
-		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
-	})
 	options := metav1.ApplyOptions{FieldManager: "testbed", Force: true}
-	if _, err := definitions.Apply(ctx, definition.GetName(), definition, options); err != nil {
+	if _, err := client.Resource(crds.Resource()).Apply(ctx, definition.GetName(), definition, options); err != nil {
 		return fmt.Errorf("install %s: %w", definition.GetName(), err)
 	}
 	group, _, err := unstructured.NestedString(definition.Object, "spec", "group")

@@ -6,16 +6,13 @@ package guard
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"log/slog"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
-	"sigs.k8s.io/yaml"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
@@ -37,9 +34,7 @@ func (g *Guard) applyDefinitions(ctx context.Context) {
 		return
 	}
 	_ = wait.PollUntilContextCancel(ctx, checkInterval, true, func(ctx context.Context) (bool, error) {
-		err := g.applyEachDefinition(ctx, client.Resource(schema.GroupVersionResource{
-			Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
-		}))
+		err := g.applyEachDefinition(ctx, client.Resource(crds.Resource()))
 		if err != nil {
 			g.options.Log.Error("failed to apply the definitions of audit records and unlocks", slog.Any("err", err))
 		}
@@ -71,35 +66,31 @@ func (g *Guard) applyEachDefinition(ctx context.Context, client dynamic.Resource
 
 // definitionsFor returns the CustomResourceDefinitions as an API server of this version takes them.
 func definitionsFor(server *version.Version) ([]*unstructured.Unstructured, error) {
-	knowsSelectable := server.AtLeast(version.MustParseGeneric(selectableFieldsSince))
-	paths, err := fs.Glob(crds.Files(), "*.yaml")
+	all, err := crds.Definitions()
 	if err != nil {
 		return nil, err
 	}
-	var all []*unstructured.Unstructured
-	for _, path := range paths {
-		data, err := fs.ReadFile(crds.Files(), path)
-		if err != nil {
-			return nil, err
-		}
-		definition := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal(data, definition); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
+	for _, definition := range all {
 		definition.SetLabels(map[string]string{"app.kubernetes.io/name": guardian.Name}) // as the chart does, or helm finds a conflict
-		versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
+		if server.AtLeast(version.MustParseGeneric(selectableFieldsSince)) {
+			continue
 		}
-		for _, each := range versions {
-			if fields, isMap := each.(map[string]any); isMap && !knowsSelectable {
-				delete(fields, "selectableFields")
-			}
+		if err := dropSelectableFields(definition); err != nil {
+			return nil, fmt.Errorf("read customresourcedefinition %q: %w", definition.GetName(), err)
 		}
-		if err := unstructured.SetNestedSlice(definition.Object, versions, "spec", "versions"); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		all = append(all, definition)
 	}
 	return all, nil
+}
+
+func dropSelectableFields(definition *unstructured.Unstructured) error {
+	versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
+	if err != nil {
+		return err
+	}
+	for _, each := range versions {
+		if fields, isMap := each.(map[string]any); isMap {
+			delete(fields, "selectableFields")
+		}
+	}
+	return unstructured.SetNestedSlice(definition.Object, versions, "spec", "versions")
 }

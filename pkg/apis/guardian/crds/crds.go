@@ -5,10 +5,41 @@
 // applies them, and the chart has a copy.
 package crds
 
-import "embed"
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+)
 
 //go:embed *.yaml
 var files embed.FS
 
-// Files returns one file for each custom resource.
-func Files() embed.FS { return files }
+// Resource is the resource of a CustomResourceDefinition.
+func Resource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+}
+
+// Definitions returns one CustomResourceDefinition for each custom resource. The caller may change them.
+func Definitions() ([]*unstructured.Unstructured, error) {
+	paths, err := fs.Glob(files, "*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var all []*unstructured.Unstructured
+	for _, path := range paths {
+		data, err := fs.ReadFile(files, path)
+		if err != nil {
+			return nil, err
+		}
+		definition := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(data, definition); err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		all = append(all, definition)
+	}
+	return all, nil
+}
