@@ -5,8 +5,6 @@
 package e2e
 
 import (
-	"context"
-	"errors"
 	"testing"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
@@ -14,9 +12,7 @@ import (
 
 // Two beds: many tests wait for a timeout of the API server, or for a controller.
 func TestMain(m *testing.M) {
-	harness.Main(m, 2, func(ctx context.Context, bed *harness.Bed) error {
-		return errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx))
-	})
+	harness.Main(m, 2, harness.Unguarded)
 }
 
 // must ends the test if a call that prepares it fails.

@@ -7,10 +7,8 @@ package auditimport
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -35,14 +33,7 @@ var capture = flag.Bool("capture", false, "write the audit logs of this run to t
 const captured = "../../pkg/audit/apilog/testdata"
 
 func TestMain(m *testing.M) {
-	harness.Main(m, 1, func(ctx context.Context, bed *harness.Bed) error {
-		if err := errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx)); err != nil {
-			return err
-		}
-		var err error
-		bed.World, err = scenario.NewWorld(ctx, bed.Cluster)
-		return err
-	})
+	harness.Main(m, 1, harness.WithWorld)
 }
 
 // span is a part of the audit log, and what the API server answered to the writes that were sent meanwhile.

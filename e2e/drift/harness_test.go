@@ -7,7 +7,6 @@ package drift
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -31,9 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	harness.Main(m, 1, func(ctx context.Context, bed *harness.Bed) error {
-		return errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx))
-	})
+	harness.Main(m, 1, harness.Unguarded)
 }
 
 const (

@@ -100,6 +100,21 @@ func start(binary string, prepare func(context.Context, *Bed) error) (*Bed, erro
 	return bed, nil
 }
 
+// Unguarded prepares a bed with an API server that calls no webhook, and with the guard's kinds.
+func Unguarded(ctx context.Context, bed *Bed) error {
+	return errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx))
+}
+
+// WithWorld prepares like Unguarded, and applies the built-in reservation once, for all tests of the bed.
+func WithWorld(ctx context.Context, bed *Bed) error {
+	if err := Unguarded(ctx, bed); err != nil {
+		return err
+	}
+	var err error
+	bed.World, err = scenario.NewWorld(ctx, bed.Cluster)
+	return err
+}
+
 // Take gives a top-level test a bed until it ends. If there are several beds, tests run in parallel, and get a bed in the order
 // of their source: package testing runs one test at a time until t.Parallel.
 func Take(t *testing.T) *Bed {

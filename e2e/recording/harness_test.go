@@ -5,28 +5,18 @@
 package recording
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
-	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 // Two beds run in parallel, because most tests wait for the end of an outage or of the lease of a killed leader.
 func TestMain(m *testing.M) {
-	harness.Main(m, 2, func(ctx context.Context, bed *harness.Bed) error {
-		if err := errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx)); err != nil {
-			return err
-		}
-		var err error
-		bed.World, err = scenario.NewWorld(ctx, bed.Cluster)
-		return err
-	})
+	harness.Main(m, 2, harness.WithWorld)
 }
 
 // replica runs a guard that may be killed and started again with the same spool.

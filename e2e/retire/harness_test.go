@@ -34,9 +34,7 @@ const guardNamespace = "apigw-guardian"
 
 // Two beds: each proof waits for the API server's cache of tokens.
 func TestMain(m *testing.M) {
-	harness.Main(m, 2, func(ctx context.Context, bed *harness.Bed) error {
-		return errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx))
-	})
+	harness.Main(m, 2, harness.Unguarded)
 }
 
 // start returns a world with a guard, authorized by the program.

@@ -40,14 +40,7 @@ import (
 
 // Two beds run in parallel, because most tests wait for the end of an Unlock or of an outage.
 func TestMain(m *testing.M) {
-	harness.Main(m, 2, func(ctx context.Context, bed *harness.Bed) error {
-		if err := errors.Join(bed.Cluster.StartUnguarded(ctx), bed.Cluster.InstallCRDs(ctx)); err != nil {
-			return err
-		}
-		var err error
-		bed.World, err = scenario.NewWorld(ctx, bed.Cluster)
-		return err
-	})
+	harness.Main(m, 2, harness.WithWorld)
 }
 
 const (
