@@ -23,7 +23,7 @@ import (
 )
 
 // The annotations by which a tool marks what it installs, if it runs the pre-delete hook of a chart at its deletion only. `helm template`
-// does not render them. Both tools were read: helm's pkg/action/validate.go, and Argo CD's controller/hook.go, since 3.3.
+// does not render them. They are set in helm's pkg/action/validate.go, and Argo CD runs such hooks in controller/hook.go, since 3.3.
 const (
 	helmAnnotation = "meta.helm.sh/release-name"
 	argoAnnotation = "argocd.argoproj.io/tracking-id"

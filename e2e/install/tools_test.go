@@ -75,7 +75,7 @@ func uninstallInAnyOrder(t *testing.T, n *node.Node) {
 	}
 }
 
-// awaitProtection waits until the guard denies, after a time in which nobody did.
+// awaitProtection waits until the guard denies, after a time in which writes passed.
 func awaitProtection(t *testing.T, n *node.Node) {
 	t.Helper()
 	harness.Eventually(t, "the guard denies a dry-run", func() (bool, any) {

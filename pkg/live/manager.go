@@ -18,11 +18,11 @@ type Writer struct {
 	At      metav1.Time `json:"at,omitzero"`
 	// Applied says that it wrote by server-side apply.
 	Applied bool `json:"applied,omitempty"`
-	// IsGuess says that nobody owns the fields: it wrote the object last, maybe other fields and earlier.
+	// IsGuess says that no manager owns the fields. This one wrote the object last, maybe other fields, and earlier.
 	IsGuess bool `json:"isGuess,omitempty"`
 }
 
-// LastWriter returns who wrote one of the fields last, by managedFields. If nobody owns any of them, as after a removal, it returns who
+// LastWriter returns who wrote one of the fields last, by managedFields. If no manager owns any of them, as after a removal, it returns who
 // wrote the object last, but not this program: its own writes leave the manifest.
 func LastWriter(entries []metav1.ManagedFieldsEntry, paths []string) Writer {
 	var owner, other Writer

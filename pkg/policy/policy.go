@@ -203,8 +203,8 @@ func (w *write) isRestoration() bool {
 }
 
 // restorationLookups returns the lookups of a restoration. A record needs the UID of the live object, which a caller that is not
-// an API server does not know. A restored token Secret is an additional credential if another one is in use. Nobody restores what
-// was retired.
+// an API server does not know. A restored token Secret is an additional credential if another one is in use. What was
+// retired cannot be restored.
 func (w *write) restorationLookups() []Lookup {
 	lookups := []Lookup{w.isLive(w.new)}
 	if w.Operation == admissionv1.Create {

@@ -52,6 +52,18 @@ func DefectOf(live *admissionregistrationv1.ValidatingWebhookConfiguration) (Def
 	return "", ""
 }
 
+// Problems returns what the guard reports on the webhook configuration that leaves reserved resources unprotected; nil for nothing.
+func Problems(live *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
+	var problems []string
+	if problem := live.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, Partial) {
+		problems = append(problems, problem)
+	}
+	if problem := live.Annotations[guardian.ReachabilityProblemAnnotation]; problem != "" {
+		problems = append(problems, problem)
+	}
+	return problems
+}
+
 func selects(selector *metav1.LabelSelector) bool {
 	return selector != nil && len(selector.MatchLabels)+len(selector.MatchExpressions) > 0
 }

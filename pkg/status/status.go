@@ -317,11 +317,7 @@ func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, regist
 			guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
 		return
 	}
-	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
-		r.Protection = verify.Open
-		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
-	}
-	if problem := registered.Annotations[guardian.ReachabilityProblemAnnotation]; problem != "" {
+	for _, problem := range registration.Problems(registered) {
 		r.Protection = verify.Open
 		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
 	}

@@ -146,18 +146,12 @@ func (v Verifier) problems(ctx context.Context) []string {
 	if err != nil || registered == nil {
 		return nil // the attacks say so
 	}
-	var problems []string
-	if problem := registered.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, registration.Partial) {
-		problems = append(problems, problem)
+	problems, namespace := registration.Problems(registered), registration.ProbeNamespace(registered)
+	if registered.Annotations[guardian.ReachabilityProblemAnnotation] != "" || namespace == "" {
+		return problems
 	}
-	reported, namespace := registered.Annotations[guardian.ReachabilityProblemAnnotation], registration.ProbeNamespace(registered)
-	if reported == "" && namespace != "" {
-		if err := registration.Reach(ctx, v.cluster.Client.CoreV1(), namespace); errors.Is(err, registration.ErrUnreachable) {
-			reported = err.Error() + ": " + registration.ReachRemedy("webhook.port (9443 by default)")
-		}
-	}
-	if reported != "" {
-		problems = append(problems, reported)
+	if err := registration.Reach(ctx, v.cluster.Client.CoreV1(), namespace); errors.Is(err, registration.ErrUnreachable) {
+		problems = append(problems, err.Error()+": "+registration.ReachRemedy("webhook.port (9443 by default)"))
 	}
 	return problems
 }

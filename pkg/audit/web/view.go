@@ -56,7 +56,7 @@ type row struct {
 	Resource string                   `json:"resource"`
 	Object   v1alpha1.ObjectReference `json:"object"`
 	User     string                   `json:"user"`
-	// Person is who is behind a shared User; "" if nobody else is known.
+	// Person is the User with its extra, which names the person behind a shared User; "" without extra.
 	Person string `json:"person,omitempty"`
 	Reason string `json:"reason"`
 	// Caller lets the page mark an unverified caller.

@@ -119,8 +119,8 @@ function showEmpty(view, clear) {
     empty.replaceChildren(
       element("h3", {}, "No request is recorded"),
       element("p", { class: "muted" }, view.guard.state === "up"
-        ? "Nobody has tried to change a reserved resource, as far as records go back. A denial shows up here as it happens."
-        : "That is no proof that nobody has tried to change a reserved resource: the guard records, and it is not known to run."),
+        ? "The records hold no write to a reserved resource. A denial shows up here as it happens."
+        : "Writes may be missing here: the guard records them, and it is not known to run."),
     );
     return;
   }
