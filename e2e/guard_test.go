@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
@@ -73,12 +74,16 @@ func TestRegistrationIsPutBack(t *testing.T) {
 		"an annotation removed": func(c *admissionregistrationv1.ValidatingWebhookConfiguration) { c.Annotations = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			edit(live)
-			must(t)(registrations.Update(t.Context(), live, metav1.UpdateOptions{}))
+			// The guard writes its annotation anew after the repair of another case.
+			must(t)(nil, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				edit(live)
+				_, err = registrations.Update(t.Context(), live, metav1.UpdateOptions{})
+				return err
+			}))
 			harness.Eventually(t, "the webhook configuration is repaired", isBack)
 		})
 	}

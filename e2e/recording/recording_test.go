@@ -32,7 +32,7 @@ func TestEveryDenialIsCountedOnce(t *testing.T) {
 			seen := play(t.Context(), t, scenario.Flood{Clients: 16, Users: 200, Max: test.denials})
 			awaitStored(t, replicas)
 			if seen.Denied != test.denials {
-				t.Errorf("the clients saw %d denials, want %d", seen.Denied, test.denials)
+				t.Errorf("the clients saw %d denials, want %d; a write that failed got %s", seen.Denied, test.denials, seen.Failure)
 			}
 			want := from.read(t)
 			if want.total() != test.denials || want.failed > 0 {

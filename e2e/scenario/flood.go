@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Flood sends forbidden writes by many users as fast as possible.
@@ -26,11 +27,14 @@ type Tally struct {
 	Denied, Allowed int64
 	// Failed writes got another answer, or none.
 	Failed int64
+	// Failure is what one of the failed writes got. It is empty if none failed.
+	Failure string
 }
 
 // Run sends the flood and returns after the answer to the last write.
 func (f Flood) Run(ctx context.Context, world *World) Tally {
 	var sent, allowed, failed atomic.Int64
+	var failure atomic.Value
 	denied := f.Denials
 	if denied == nil {
 		denied = new(atomic.Int64)
@@ -52,12 +56,14 @@ func (f Flood) Run(ctx context.Context, world *World) Tally {
 					allowed.Add(1)
 				default:
 					failed.Add(1)
+					failure.Store(fmt.Sprintf("at %s: %d %s (%v)", time.Now().Format(time.StampMilli), answer.Code, answer.Body, err))
 				}
 			}
 		})
 	}
 	group.Wait()
-	return Tally{Denied: denied.Load(), Allowed: allowed.Load(), Failed: failed.Load()}
+	text, _ := failure.Load().(string)
+	return Tally{Denied: denied.Load(), Allowed: allowed.Load(), Failed: failed.Load(), Failure: text}
 }
 
 func (f Flood) write(world *World, n int64) Write {

@@ -27,9 +27,9 @@ const (
 	maxPublishers = 8
 )
 
-// PublishedCAs returns, in PEM, the CAs with which the replicas of the webhook configuration serve. A client that may annotate
-// the webhook configuration may also edit its caBundle, so these annotations grant nothing more. It ignores those that are too old, that are from
-// the future, or that cannot be parsed, and CAs that have expired.
+// PublishedCAs returns, in PEM, the CAs with which the replicas of the webhook configuration serve. A client that may annotate the
+// webhook configuration may also edit its caBundle, so these annotations grant nothing more. It ignores those that are too old, that are
+// from the future, or that cannot be parsed, and CAs that have expired.
 func PublishedCAs(annotations map[string]string, now time.Time) []byte {
 	var bundle []byte
 	for _, name := range publishers(annotations, now) {
