@@ -154,6 +154,10 @@ func TestHold(t *testing.T) {
 			o.Records = append(recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 2*time.Minute, "metadata.labels[a]"),
 				recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute, "rules[7].verbs")...)
 		}, edit: func(_ *Watcher, s *subject) { s.finding.Paths = []string{"metadata.labels[a]", "rules[2].verbs"} }, held: "under unlock u1"},
+		"the record is an imported one": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute)
+			o.Records.(records)[0].Spec.Source = v1alpha1.SourceImport
+		}},
 		"the unlock created the object": {options: func(o *Options, s *subject) {
 			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Create, time.Minute)
 			o.Records.(records)[0].Spec.Changed = nil
