@@ -109,14 +109,14 @@ endif
 chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run its output on a real API server
 	@$(unittest-chart)
 	@$(build-e2e)
-	$(say) 'go test ./e2e/chart'
-	@$(gotest) -count=1 $(TEST_ARGS) -- ./e2e/chart
+	$(say) 'go test ./e2e/chart (with e2e/monitoring, a module of its own: alerts and dashboard)'
+	@$(gotest) -with=e2e/monitoring -count=1 $(TEST_ARGS) -- ./e2e/chart
 
 .PHONY: long
 long: require-go ## Run the tests of certificates, unlocks, drift and retiring, and others with floods, outages and lifetimes of full length
 	@$(build-e2e)
 	$(say) 'go test with all denials and records, long outages and long lifetimes'
-	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./certs
+	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -with=e2e/monitoring -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./certs
 
 # As root on Linux only, with the Debian packages of e2e/node/packages.txt.
 .PHONY: e2e
@@ -156,7 +156,7 @@ bench: build ## Run the Go benchmarks, then measure the guard through a real API
 .PHONY: lint
 lint: require-go ## Check style and common mistakes; LINT_ARGS=--fix repairs what it can
 	@tool=$$(GO='$(GO)' tools/install golangci-lint) && echo '==> golangci-lint run' && "$$tool" run $(LINT_ARGS) && \
-		for module in e2e/auditweb e2e/matchconditions; do \
+		for module in e2e/auditweb e2e/matchconditions e2e/monitoring; do \
 			echo "==> golangci-lint run ($$module)" && (cd $$module && "$$tool" run $(LINT_ARGS)) || exit; \
 		done
 
@@ -182,10 +182,12 @@ generate: require-go ## Update generated files, go.mod, go.sum and formatting
 	@$(GO) -C e2e/auditweb mod tidy
 	@$(GO) -C e2e/certmanager mod tidy
 	@$(GO) -C e2e/matchconditions mod tidy
+	@$(GO) -C e2e/monitoring mod tidy
 	@$(GO) generate ./...
 	@$(GO) fmt ./...
 	@$(GO) -C e2e/auditweb fmt ./...
 	@$(GO) -C e2e/matchconditions fmt ./...
+	@$(GO) -C e2e/monitoring fmt ./...
 	@sed '/^ *#/d; /^$$/d' charts/apigw-guardian/values.yaml >charts/apigw-guardian/files/values.yaml
 	@tool=$$(GO='$(GO)' tools/install helm-docs) && \
 		"$$tool" --chart-search-root=charts --sort-values-order=file --log-level=warning

@@ -87,6 +87,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* The labels of a PrometheusRule. Parameters: root; labels, a map of the values for this object. */}}
+{{- define "guardian.alertLabels" -}}
+{{- include "guardian.moreLabels" (dict "root" .root "labels" (merge (deepCopy .labels) .root.Values.alerts.labels)) }}
+{{- end }}
+
 {{- /* What all Pods of the release have in common. */}}
 {{- define "guardian.instance" -}}
 app.kubernetes.io/name: {{ .Values.nameOverride | default "apigw-guardian" | quote }}
