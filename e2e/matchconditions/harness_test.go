@@ -42,7 +42,7 @@ type server struct {
 	generic bool
 }
 
-func builtIn(t *testing.T) *reserved.Set {
+func builtIn(t testing.TB) *reserved.Set {
 	t.Helper()
 	set, err := reserved.BuiltIn()
 	if err != nil {
@@ -92,7 +92,7 @@ func (s server) skips(t *testing.T, request *admissionv1.AdmissionRequest) bool 
 	return !result.Matches
 }
 
-func (s server) attributes(t *testing.T, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
+func (s server) attributes(t testing.TB, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
 	t.Helper()
 	kind := schema.GroupVersionKind(request.Kind)
 	object, old := s.object(t, kind, request.Object.Raw), s.object(t, kind, request.OldObject.Raw)
@@ -111,7 +111,7 @@ func (s server) attributes(t *testing.T, request *admissionv1.AdmissionRequest) 
 	return attributes
 }
 
-func (s server) object(t *testing.T, kind schema.GroupVersionKind, raw []byte) runtime.Object {
+func (s server) object(t testing.TB, kind schema.GroupVersionKind, raw []byte) runtime.Object {
 	t.Helper()
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package registration
+package policies
 
 import (
 	"fmt"
@@ -11,15 +11,16 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// matchConditions limit a webhook to the reserved names, inside the API server.
+// MatchConditions limit a webhook or a policy to the reserved names, inside the API server.
 //
 // Under failurePolicy Fail, an error of a condition refuses the request, so that each checks that a field exists before it reads it.
 // None reads request.name: an item of a DELETECOLLECTION has no name, and an error would refuse every deletecollection of the kind in
 // the cluster. None reads request.namespace of a cluster-scoped kind, which has none.
-func matchConditions(group []*reserved.Resource) []admissionregistrationv1.MatchCondition {
+func MatchConditions(group []*reserved.Resource) []admissionregistrationv1.MatchCondition {
 	var conditions []admissionregistrationv1.MatchCondition
 	namespaces := namespacesOf(group)
 	if len(namespaces) > 0 {
@@ -32,7 +33,7 @@ func matchConditions(group []*reserved.Resource) []admissionregistrationv1.Match
 	for _, resource := range group {
 		expression := covered(resource)
 		if len(namespaces) > 1 {
-			expression = fmt.Sprintf("request.namespace == %s && (%s)", quote(resource.Namespace), expression)
+			expression = fmt.Sprintf("request.namespace == %s && (%s)", Quote(resource.Namespace), expression)
 		}
 		covers = append(covers, expression)
 	}
@@ -51,7 +52,7 @@ func matchConditions(group []*reserved.Resource) []admissionregistrationv1.Match
 func namespacesOf(group []*reserved.Resource) []string {
 	var namespaces []string
 	for _, resource := range group {
-		if literal := quote(resource.Namespace); resource.Namespace != "" && !slices.Contains(namespaces, literal) {
+		if literal := Quote(resource.Namespace); resource.Namespace != "" && !slices.Contains(namespaces, literal) {
 			namespaces = append(namespaces, literal)
 		}
 	}
@@ -63,23 +64,72 @@ func covered(resource *reserved.Resource) string {
 	var names []string
 	hasPrefix := resource.NamePrefix != "" && strings.HasPrefix(resource.Name, resource.NamePrefix)
 	if resource.Name != "" && !hasPrefix {
-		names = append(names, "o.metadata.name == "+quote(resource.Name))
+		names = append(names, "o.metadata.name == "+Quote(resource.Name))
 	}
 	if resource.NamePrefix != "" {
-		names = append(names, "o.metadata.name.startsWith("+quote(resource.NamePrefix)+")")
+		names = append(names, "o.metadata.name.startsWith("+Quote(resource.NamePrefix)+")")
 	}
 	if resource.Account != "" {
-		key := quote(corev1.ServiceAccountNameKey)
+		key := Quote(corev1.ServiceAccountNameKey)
 		names = append(names, fmt.Sprintf("has(o.metadata.annotations) && %s in o.metadata.annotations && o.metadata.annotations[%s] == %s",
-			key, key, quote(resource.Account)))
+			key, key, Quote(resource.Account)))
 	}
 	return strings.Join(names, " || ")
 }
 
-// quote writes a CEL string literal.
-func quote(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+// WebhookName returns "clusterroles.apigw-guardian.io" for the built-in reservation, and adds the name of any other reservation. If a
+// reservation has a resource of the same name in two groups, or guards one kind in two ways, the name tells which.
+func WebhookName(reservation *reserved.Reservation, resource *reserved.Resource) string {
+	parts := []string{resource.GVR.Resource}
+	isNamesake := func(r *reserved.Resource) bool {
+		return r.GVR.Resource == resource.GVR.Resource && r.GVR != resource.GVR
+	}
+	if resource.GVR.Group != "" && slices.ContainsFunc(reservation.Resources, isNamesake) {
+		parts = append(parts, resource.GVR.Version, resource.GVR.Group)
+	}
+	if IsExistence(resource) {
+		parts = append(parts, "deletion")
+	}
+	if !reservation.BuiltIn {
+		parts = append(parts, reservation.Name)
+	}
+	return strings.Join(append(parts, guardian.WebhookDomain), ".")
 }
+
+// Rule selects the requests about a group of resources of one kind that are guarded against the same operations.
+func Rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations {
+	operations := []admissionregistrationv1.OperationType{
+		admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
+	}
+	if IsExistence(group[0]) {
+		operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
+	}
+	scope := admissionregistrationv1.ClusterScope
+	if group[0].Namespace != "" {
+		scope = admissionregistrationv1.NamespacedScope
+	}
+	return admissionregistrationv1.RuleWithOperations{
+		Operations: operations,
+		Rule: admissionregistrationv1.Rule{
+			APIGroups:   []string{group[0].GVR.Group},
+			APIVersions: []string{group[0].GVR.Version},
+			Resources:   resources(group),
+			Scope:       new(scope),
+		},
+	}
+}
+
+// resources adds the subresource that edits a spec under another name. If a kind has none, the rule matches nothing.
+func resources(group []*reserved.Resource) []string {
+	names := []string{group[0].GVR.Resource}
+	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {
+		names = append(names, group[0].GVR.Resource+"/scale")
+	}
+	return names
+}
+
+// IsExistence reports whether only the deletion of the resource is denied.
+func IsExistence(resource *reserved.Resource) bool { return resource.Guard == reserved.GuardExistence }
 
 const lastUsedLabel = reserved.LastUsedLabel
 
