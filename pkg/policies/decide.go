@@ -52,6 +52,7 @@ func (c *compiler) declare() {
 	c.declareVariable("allowed", "variables.reason in %s",
 		quoteAll([]policy.Reason{policy.NoChange, policy.SystemWrite, policy.Restoration, policy.Exemption, policy.NamespaceTerminating}))
 	c.declareVariable("name", "request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.name")
+	c.declareVariable("sentence", "%s", c.sentence())
 }
 
 // exempt is Exemption.Covers for the exemptions of a reservation. CEL has no clock, so that an exemption with an end covers nothing.
@@ -149,36 +150,38 @@ func (c *compiler) fillsToken() string {
 	return strings.Join(conditions, " && ")
 }
 
-// message is Decision.Message of package policy in one line, as the API server accepts no other. It names members of objects in the
-// manifest, and no elements of lists.
-func (c *compiler) message() string {
+// sentence is Decision.Sentence of package policy for a denial. It names members of objects in the manifest, and no elements of lists.
+func (c *compiler) sentence() string {
 	object := Quote(c.resource.Kind+` "`) + ` + variables.name + '"' + `
 	isBy := " is reserved by " + c.resource.Owner
-	end := "'' + "
-	if c.resource.Namespace != "" {
-		end = Quote(" [namespace "+c.resource.Namespace+"]") + " + "
-	}
-	end += "(variables.hint == '' ? '' : ' ' + variables.hint)"
 	if IsExistence(c.resource) {
-		return object + Quote(" holds resources reserved by "+c.resource.Owner+" and must not be deleted.") + " + " + end
+		return object + Quote(" holds resources reserved by "+c.resource.Owner+" and must not be deleted.")
 	}
-	const paths = `variables.changed + (variables.newOwners != [] && (request.operation == 'CREATE' ? variables.changed == [] : ` +
-		`!variables.wrong) ? ['metadata.managedFields'] : [])`
-	list := fmt.Sprintf("[%s].map(l, l.size() <= %d ? l.join(', ') : [%s].map(i, l[i]).join(', ') + ' and ' + string(l.size() - %[2]d) + ' more')[0]",
-		paths, maxNamed, indexes())
-	onCreate := fmt.Sprintf("%s + %s + %s", Quote(isBy+" and must match its manifest when it is created (different: "), list, Quote(")."))
+	c.declareVariable("paths", "%s", `variables.changed + (variables.newOwners != [] && (request.operation == 'CREATE' ? `+
+		`variables.changed == [] : !variables.wrong) ? ['metadata.managedFields'] : [])`)
+	c.declareVariable("list", "variables.paths.size() <= %[1]d ? variables.paths.join(', ') : "+
+		"[%[2]s].map(i, variables.paths[i]).join(', ') + ' and ' + string(variables.paths.size() - %[1]d) + ' more'", maxNamed, indexes())
+	onCreate := Quote(isBy+" and must match its manifest when it is created (different: ") + " + variables.list + ').'"
 	if c.resource.NamePrefix != "" {
 		onCreate = fmt.Sprintf("variables.name != %s ? %s : %s", Quote(c.resource.Name), Quote(fmt.Sprintf(
 			" has the prefix %q, which is reserved by %s, and must not be created.", c.resource.NamePrefix, c.resource.Owner)), onCreate)
 	}
-	sentence := fmt.Sprintf("(variables.reason == %s ? %s : variables.reason == %s ? %s : variables.reason == %s ? %s : %s)",
-		Quote(string(policy.ReservedDelete)), Quote(isBy+" and must not be deleted."),
-		Quote(string(policy.TokenMint)), Quote(fmt.Sprintf(" would hold a token of ServiceAccount %q, which is reserved by %s.",
-			c.resource.Account, c.resource.Owner)),
-		Quote(string(policy.ReservedCreate)), "("+onCreate+")",
-		Quote(isBy+" and must not be updated (changed: ")+" + "+list+" + ').'")
-	return fmt.Sprintf("variables.reason == %s ? %s : %s", Quote(string(policy.Unreadable)),
-		Quote(policy.Deny(policy.Unreadable).Sentence()), object+sentence+" + "+end)
+	is := func(reason policy.Reason, then string) string { return "variables.reason == " + Quote(string(reason)) + " ? " + then + " : " }
+	return is(policy.Unreadable, Quote(policy.Deny(policy.Unreadable).Sentence())) + object + "(" +
+		is(policy.ReservedDelete, Quote(isBy+" and must not be deleted.")) +
+		is(policy.TokenMint, Quote(fmt.Sprintf(" would hold a token of ServiceAccount %q, which is reserved by %s.",
+			c.resource.Account, c.resource.Owner))) +
+		is(policy.ReservedCreate, "("+onCreate+")") +
+		Quote(isBy+" and must not be updated (changed: ") + " + variables.list + ').')"
+}
+
+// message is Decision.Message of package policy in one line, as the API server accepts no other.
+func (c *compiler) message() string {
+	where := "''"
+	if c.resource.Namespace != "" {
+		where = Quote(" [namespace " + c.resource.Namespace + "]")
+	}
+	return "variables.sentence + " + where + " + (variables.hint == '' ? '' : ' ' + variables.hint)"
 }
 
 // maxNamed is the max number of changed fields that a message names, as in package policy.
@@ -192,23 +195,22 @@ func indexes() string {
 	return strings.Join(list, ", ")
 }
 
-// auditAnnotations are those of the webhook, without the record: the API server leaves out an empty one. It adds the name of the
-// policy to the keys.
+// auditAnnotations are those of the webhook, with the sentence of a denial in the place of the record. The API server adds the name of
+// the policy to the keys, and leaves out an empty value.
 func (c *compiler) auditAnnotations() []admissionregistrationv1.AuditAnnotation {
 	prefix := strings.TrimSuffix(c.resource.Reference(c.resource.Namespace, "/").String(), "/")
-	outcome := func(condition string, outcome v1alpha1.Outcome) string {
-		return condition + " ? " + Quote(string(outcome)) + " : "
-	}
+	then := func(condition string, outcome v1alpha1.Outcome) string { return condition + " ? " + Quote(string(outcome)) + " : " }
+	is := func(reason policy.Reason) string { return "variables.reason == " + Quote(string(reason)) }
 	return []admissionregistrationv1.AuditAnnotation{
 		{Key: "decision", ValueExpression: "variables.allowed || variables.observed ? 'allow' : 'deny'"},
 		{Key: "reason", ValueExpression: "variables.reason"},
 		{Key: "operation", ValueExpression: "request.operation"},
 		{Key: "resource", ValueExpression: Quote(prefix) + " + variables.name"},
-		{Key: "outcome", ValueExpression: "has(request.dryRun) && request.dryRun ? '' : " +
-			"variables.reason == '" + string(policy.Restoration) + "' ? (" +
-			outcome("request.operation == 'CREATE'", v1alpha1.Authorized) + Quote(string(v1alpha1.Restored)) + ") : " +
-			outcome("variables.reason == '"+string(policy.Exemption)+"'", v1alpha1.Exempted) +
-			outcome("variables.reason == '"+string(policy.NamespaceTerminating)+"'", v1alpha1.WouldDeny) +
-			"variables.allowed ? '' : " + outcome("variables.observed", v1alpha1.WouldDeny) + Quote(string(v1alpha1.Denied))},
+		{Key: "dryRun", ValueExpression: "has(request.dryRun) && request.dryRun ? 'true' : ''"},
+		{Key: "message", ValueExpression: "variables.allowed ? '' : variables.sentence"},
+		{Key: "outcome", ValueExpression: then(is(policy.Restoration)+" && request.operation == 'CREATE'", v1alpha1.Authorized) +
+			then(is(policy.Restoration), v1alpha1.Restored) + then(is(policy.Exemption), v1alpha1.Exempted) +
+			then(is(policy.NamespaceTerminating), v1alpha1.WouldDeny) +
+			"variables.allowed ? '' : " + then("variables.observed", v1alpha1.WouldDeny) + Quote(string(v1alpha1.Denied))},
 	}
 }
