@@ -166,7 +166,9 @@ func (c *compiler) sentence() string {
 		onCreate = fmt.Sprintf("variables.name != %s ? %s : %s", Quote(c.resource.Name), Quote(fmt.Sprintf(
 			" has the prefix %q, which is reserved by %s, and must not be created.", c.resource.NamePrefix, c.resource.Owner)), onCreate)
 	}
-	is := func(reason policy.Reason, then string) string { return "variables.reason == " + Quote(string(reason)) + " ? " + then + " : " }
+	is := func(reason policy.Reason, then string) string {
+		return "variables.reason == " + Quote(string(reason)) + " ? " + then + " : "
+	}
 	return is(policy.Unreadable, Quote(policy.Deny(policy.Unreadable).Sentence())) + object + "(" +
 		is(policy.ReservedDelete, Quote(isBy+" and must not be deleted.")) +
 		is(policy.TokenMint, Quote(fmt.Sprintf(" would hold a token of ServiceAccount %q, which is reserved by %s.",
@@ -199,7 +201,9 @@ func indexes() string {
 // the policy to the keys, and leaves out an empty value.
 func (c *compiler) auditAnnotations() []admissionregistrationv1.AuditAnnotation {
 	prefix := strings.TrimSuffix(c.resource.Reference(c.resource.Namespace, "/").String(), "/")
-	then := func(condition string, outcome v1alpha1.Outcome) string { return condition + " ? " + Quote(string(outcome)) + " : " }
+	then := func(condition string, outcome v1alpha1.Outcome) string {
+		return condition + " ? " + Quote(string(outcome)) + " : "
+	}
 	is := func(reason policy.Reason) string { return "variables.reason == " + Quote(string(reason)) }
 	return []admissionregistrationv1.AuditAnnotation{
 		{Key: "decision", ValueExpression: "variables.allowed || variables.observed ? 'allow' : 'deny'"},

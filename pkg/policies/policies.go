@@ -188,26 +188,17 @@ func (c *compiler) binding() *admissionregistrationv1.ValidatingAdmissionPolicyB
 	return b
 }
 
-// noWebhook holds unless the webhook configuration, which is the parameter, sends the request to the guard and refuses it if the
-// guard cannot be called.
+// noWebhook holds unless the webhook configuration, which is the parameter, sends requests about the resource to the guard, and refuses
+// them if the guard cannot be called.
 func (c *compiler) noWebhook() admissionregistrationv1.MatchCondition {
-	var group []*reserved.Resource // as groupByResource of pkg/registration
-	for _, r := range c.reservation.Resources {
-		if r.GVR == c.resource.GVR && IsExistence(r) == IsExistence(c.resource) {
-			group = append(group, r)
-		}
-	}
-	var expressions []string
-	for _, condition := range MatchConditions(group) {
-		expressions = append(expressions, Quote(condition.Expression))
-	}
+	keys := KeysOf(c.resource)
 	return admissionregistrationv1.MatchCondition{
 		Name: "webhook-does-not-decide",
-		Expression: fmt.Sprintf("!params.webhooks.exists(w, w.name == %s && w.failurePolicy == 'Fail'"+
-			" && w[?'namespaceSelector'].orValue(dyn({})) == {} && w[?'objectSelector'].orValue(dyn({})) == {}"+
-			" && w.rules.exists(r, %s in r.resources && %s in r.operations)"+
-			" && w[?'matchConditions'].orValue(dyn([])).map(c, c.expression) == [%s])",
-			Quote(WebhookName(c.reservation, c.resource)), Quote(c.resource.GVR.Resource), Quote(string(slices.Max(Rule(group).Operations))),
-			strings.Join(expressions, ", ")),
+		Expression: fmt.Sprintf("!params.webhooks.exists(w, w.name.endsWith(%s) && w.failurePolicy == 'Fail'"+
+			" && w[?'namespaceSelector'].orValue({}) == {} && w[?'objectSelector'].orValue({}) == {}"+
+			" && w.rules.exists(r, %s in r.apiGroups && %s in r.resources && request.operation in r.operations)"+
+			" && w.matchConditions.exists(c, c.expression.contains(%s)))",
+			Quote("."+guardian.WebhookDomain), Quote(c.resource.GVR.Group), Quote(c.resource.GVR.Resource),
+			Quote(Quote(slices.Concat(keys.Names, keys.Prefixes, keys.Accounts)[0]))),
 	}
 }

@@ -5,6 +5,7 @@ package apilog
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -67,6 +68,8 @@ type Event struct {
 	// Denier is the webhook of the guard that the API server's message names as the one that denied the write. Sentence is the
 	// sentence of the guard's message.
 	Denier, Sentence string
+	// Policy is the ValidatingAdmissionPolicy of the chart that denied the write, and Sentence then its message.
+	Policy string
 }
 
 // Decision is the decision of one webhook or policy of the guard, from its annotations of the audit event.
@@ -201,6 +204,10 @@ const (
 	callFailed = `Internal error occurred: failed calling webhook "`
 	denied     = `admission webhook "`
 	deniedSays = `" denied the request: `
+	// forbidden follows the type and the name of the object (k8s.io/apiserver/pkg/admission/plugin/policy/validating). A rejected field
+	// may hold any text, but its code is 422.
+	forbidden  = ` is forbidden: ValidatingAdmissionPolicy '`
+	policySays = ` denied request: `
 )
 
 // readStatus keeps only the guard's own text of the message. Other texts may contain values of the object: validation errors
@@ -219,6 +226,14 @@ func (e *Event) readStatus(status rawjson.Value) {
 			e.Denier = webhook
 			line, _, _ := strings.Cut(message, "\n")
 			e.Sentence = policy.SentenceOf(line)
+		}
+		return
+	}
+	if _, rest, found := strings.Cut(message, forbidden); found && e.Code == http.StatusForbidden {
+		name, rest, _ := strings.Cut(rest, "'")
+		if slices.Contains([]string{guardian.RegistrationPolicy, guardian.RecordsPolicy, guardian.InstallationPolicy}, name) {
+			e.Policy = name
+			_, e.Sentence, _ = strings.Cut(rest, policySays)
 		}
 	}
 }

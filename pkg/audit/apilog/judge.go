@@ -72,7 +72,10 @@ func Judge(set *reserved.Set, event *Event) []Judgment {
 		return nil
 	}
 	judgments := event.asked()
-	if len(judgments) == 0 {
+	switch {
+	case event.Policy != "":
+		judgments = []Judgment{event.deniedByPolicy()}
+	case len(judgments) == 0:
 		judgments = event.unasked(set)
 	}
 	if event.DryRun && len(judgments) > 0 {
@@ -161,6 +164,18 @@ func (e *Event) decided(d Decision) Judgment {
 	default:
 		judgment.Event.Outcome, judgment.Refused = d.Outcome, isRefused
 	}
+	return judgment
+}
+
+// deniedByPolicy judges a write to an object of the guard itself. The policy of the webhook configuration knows one object only, which the
+// deletion of a collection does not name.
+func (e *Event) deniedByPolicy() Judgment {
+	object := e.object()
+	if e.Policy == guardian.RegistrationPolicy {
+		object.Name = guardian.WebhookConfiguration
+	}
+	judgment := e.judgment(Decided, object)
+	judgment.Event.Outcome, judgment.Event.Reason, judgment.Event.Message = v1alpha1.Denied, audit.DeniedByPolicy, e.Sentence
 	return judgment
 }
 
