@@ -19,6 +19,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
 
 // startPolicies applies what `apigw-guardian policy` prints until the test ends, and waits for the last policy to deny.
@@ -75,6 +77,13 @@ func TestPoliciesJudgeEveryWriteForm(t *testing.T) {
 		requirePolicyCell(t, c, said[c.answer.AuditID])
 	}
 	requireUntouched(t, world)
+	requireImported(t)
+	harness.Run(t, "verify").Require(t, 0)
+	var status struct{ Protected bool }
+	harness.Run(t, "status", "-o", "json").Into(t, &status)
+	if !status.Protected {
+		t.Error("status does not see the protection by policies")
+	}
 	report.Line(t, "R17: %d cells asserted with policies alone (%d denied, %d allowed) on Kubernetes %s",
 		len(cells), denied, len(cells)-denied, bed.Cluster.Version())
 }
@@ -92,5 +101,29 @@ func requirePolicyCell(t *testing.T, c *cell, said map[string]string) {
 		t.Errorf("%s: the policy was not asked: %v", c.name, said)
 	case c.isUnseen && len(said) > 0:
 		t.Errorf("%s: the policy was asked: %v", c.name, said)
+	}
+}
+
+// requireImported wants records of the denials, from the API server's audit log. Denied deletions have no dry-run among them.
+func requireImported(t *testing.T) {
+	t.Helper()
+	var imported struct{ Stored int }
+	harness.Run(t, "audit", "import", "--store", "-o", "json", harness.Of(t).Cluster.AuditLog()).Require(t, 0).Into(t, &imported)
+	records, err := harness.Records(t).List(t.Context(), audit.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := map[string]int64{}
+	for _, record := range records {
+		isOfMatrix := strings.Contains(record.Spec.Message, "apigw-ingress") && record.Spec.Source == v1alpha1.SourceImport
+		if isOfMatrix && record.Spec.Outcome == v1alpha1.Denied && record.Spec.Message != "" {
+			reasons[record.Spec.Reason] += record.Spec.Count
+		}
+	}
+	// One stored write by each of 8 identities; see matrix. Each of the four resources is deleted in four forms.
+	for reason, atLeast := range map[string]int64{"ReservedDelete": 4 * 4 * 8, "ReservedCreate": 4 * 8, "TokenMint": 8, "ReservedUpdate": 5 * 4 * 8} {
+		if reasons[reason] < atLeast {
+			t.Errorf("%d imported denials for %s, want %d: %v", reasons[reason], reason, atLeast, reasons)
+		}
 	}
 }

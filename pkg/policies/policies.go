@@ -24,6 +24,10 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
+// The chart renders the policies of the built-in reservation from a file, because helm cannot compile them.
+//
+//go:generate sh -c "go run ../../cmd/apigw-guardian policy --backstop >../../charts/apigw-guardian/files/policies.yaml"
+
 // ErrTooLarge means that the API server would not accept the policy of a reserved resource.
 var ErrTooLarge = errors.New("too large for a policy")
 
