@@ -27,6 +27,7 @@ import (
 	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -130,8 +131,8 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 	}
 	for _, group := range groups(set) {
 		webhook := newWebhook(group.name, options)
-		webhook.Rules = []admissionregistrationv1.RuleWithOperations{rule(group.resources)}
-		webhook.MatchConditions = matchConditions(group.resources)
+		webhook.Rules = []admissionregistrationv1.RuleWithOperations{policies.Rule(group.resources)}
+		webhook.MatchConditions = policies.MatchConditions(group.resources)
 		configuration.Webhooks = append(configuration.Webhooks, webhook)
 	}
 	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
@@ -185,37 +186,6 @@ func newWebhook(name string, options Options) admissionregistrationv1.Validating
 		TimeoutSeconds:          new(int32(timeoutSeconds)),
 		AdmissionReviewVersions: []string{"v1"},
 	}
-}
-
-func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations {
-	operations := []admissionregistrationv1.OperationType{
-		admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
-	}
-	if isExistence(group[0]) {
-		operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
-	}
-	scope := admissionregistrationv1.ClusterScope
-	if group[0].Namespace != "" {
-		scope = admissionregistrationv1.NamespacedScope
-	}
-	return admissionregistrationv1.RuleWithOperations{
-		Operations: operations,
-		Rule: admissionregistrationv1.Rule{
-			APIGroups:   []string{group[0].GVR.Group},
-			APIVersions: []string{group[0].GVR.Version},
-			Resources:   resources(group),
-			Scope:       new(scope),
-		},
-	}
-}
-
-// resources adds the subresource that edits a spec under another name. If a kind has none, the rule matches nothing.
-func resources(group []*reserved.Resource) []string {
-	names := []string{group[0].GVR.Resource}
-	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {
-		names = append(names, group[0].GVR.Resource+"/scale")
-	}
-	return names
 }
 
 // A running guard restores the webhook configuration within a second, so that a removal counts only if it lasts.

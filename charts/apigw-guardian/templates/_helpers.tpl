@@ -23,6 +23,20 @@
 
 {{- /* Values that would have no effect with the others. */}}
 {{- define "guardian.check" -}}
+{{- if ne .Values.engine "webhook" }}
+{{- if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version }}
+{{- fail (printf "engine %s needs ValidatingAdmissionPolicies, and Kubernetes %s serves none before 1.30: set engine to webhook" .Values.engine .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if hasKey (.Values.reservations | default dict) "apigw-ingress" }}
+{{- fail (printf "reservations.apigw-ingress has no effect with engine %s, whose policies are those of the built-in reservation: set engine to webhook" .Values.engine) }}
+{{- end }}
+{{- if and .Values.reservations (eq .Values.engine "policy") }}
+{{- fail "reservations have no effect with engine policy: set engine to webhook or both, or remove them and run: apigw-guardian policy --reservations DIRECTORY | kubectl apply -f -" }}
+{{- end }}
+{{- if and .Values.authorize.retired (eq .Values.engine "policy") }}
+{{- fail "authorize.retired has no effect with engine policy, which honours no unlock: set engine to webhook first" }}
+{{- end }}
+{{- end }}
 {{- with .Values.certs }}
 {{- if and .secretName (ne .mode "provided") }}
 {{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
