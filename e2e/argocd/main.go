@@ -130,11 +130,13 @@ func trackingID(key kube.ResourceKey) string {
 
 func isManaged(r *cache.Resource) bool { return r.Info == trackingID(r.ResourceKey()) }
 
+var failures = []common.OperationPhase{common.OperationFailed, common.OperationError}
+
 func (a *application) sync(ctx context.Context) error {
 	results, err := a.engine.Sync(ctx, a.targets, isManaged, "revision", a.namespace, sync.WithPrune(true), sync.WithLogr(logr.Discard()))
 	for _, result := range results {
 		fmt.Println(result.SyncPhase, result.ResourceKey.String(), result.Status, result.HookPhase, result.Message)
-		if result.Status == common.ResultCodeSyncFailed || result.HookPhase == common.OperationFailed || result.HookPhase == common.OperationError {
+		if result.Status == common.ResultCodeSyncFailed || slices.Contains(failures, result.HookPhase) {
 			err = errors.Join(err, fmt.Errorf("%s: %s", result.ResourceKey.String(), result.Message))
 		}
 	}
@@ -154,7 +156,8 @@ func (a *application) diff(ctx context.Context) error {
 	}
 	defer cleanup()
 	options := []diff.Option{diff.WithLogr(logr.Discard()), diff.WithGVKParser(a.cache.GetGVKParser()), diff.WithManager(manager)}
-	serverSide := append(slices.Clone(options), diff.WithServerSideDiff(true), diff.WithServerSideDryRunner(diff.NewK8sServerSideDryRunner(operations)))
+	runner := diff.NewK8sServerSideDryRunner(operations)
+	serverSide := append(slices.Clone(options), diff.WithServerSideDiff(true), diff.WithServerSideDryRunner(runner))
 	for name, options := range map[string][]diff.Option{"default": options, "server-side": serverSide} {
 		found, err := diff.DiffArray(ctx, state.Target, state.Live, options...)
 		if err != nil {
@@ -166,7 +169,8 @@ func (a *application) diff(ctx context.Context) error {
 			case target == nil && !hook.IsHook(live):
 				fmt.Println(name, live.GetKind(), live.GetName(), "is not in the chart")
 			case target != nil && result.Modified:
-				fmt.Printf("%s %s %s differs\n- %s\n+ %s\n", name, target.GetKind(), target.GetName(), result.NormalizedLive, result.PredictedLive)
+				fmt.Println(name, target.GetKind(), target.GetName(), "differs")
+				fmt.Printf("- %s\n+ %s\n", result.NormalizedLive, result.PredictedLive)
 			}
 		}
 	}
@@ -178,7 +182,8 @@ func (a *application) delete(ctx context.Context) error {
 	if err := a.preDelete(ctx); err != nil {
 		return err
 	}
-	foreground := metav1.DeletePropagationForeground
+	policy := metav1.DeletePropagationForeground
+	foreground := metav1.DeleteOptions{PropagationPolicy: &policy}
 	for {
 		live, err := a.cache.GetManagedLiveObjs(nil, isManaged)
 		if err != nil || len(live) == 0 {
@@ -188,7 +193,7 @@ func (a *application) delete(ctx context.Context) error {
 			if object.GetDeletionTimestamp() != nil {
 				continue
 			}
-			err := a.kubectl.DeleteResource(ctx, a.config, object.GroupVersionKind(), key.Name, key.Namespace, metav1.DeleteOptions{PropagationPolicy: &foreground})
+			err := a.kubectl.DeleteResource(ctx, a.config, object.GroupVersionKind(), key.Name, key.Namespace, foreground)
 			if err != nil && !apierrors.IsNotFound(err) {
 				return err
 			}

@@ -25,7 +25,8 @@ import (
 func changeTrust(t *testing.T, n *node.Node) {
 	t.Helper()
 	const module = "github.com/cert-manager/cert-manager"
-	run(t, n, "kubectl", "apply", "--server-side", "--filename", filepath.Join(harness.ModuleDir(t, "../certmanager", module), "deploy", "crds"))
+	crds := filepath.Join(harness.ModuleDir(t, "../certmanager", module), "deploy", "crds")
+	run(t, n, "kubectl", "apply", "--server-side", "--filename", crds)
 	run(t, n, "kubectl", "wait", "--for=condition=Established", "crd/certificates.cert-manager.io", "--timeout=1m")
 	controllers, err := n.StartProgram(t.Context(), testbed.Program{
 		Name: "certmanager", Path: harness.BuildModule(t, "../certmanager", module), Env: []string{"KUBECONFIG=" + n.Kubeconfig()},
@@ -38,8 +39,8 @@ func changeTrust(t *testing.T, n *node.Node) {
 	run(t, n, "helm", upgrade("--wait", "--create-namespace")...)
 	l := underLoad(t, n, func() {
 		// cert-manager leaves its Secret.
-		for _, values := range []string{"certs.mode=cert-manager", "certs.mode=provided,certs.secretName=apigw-guardian-serving", "certs.mode=builtin"} {
-			run(t, n, "helm", upgrade("--wait", "--set", values)...)
+		for _, mode := range []string{"cert-manager", "provided,certs.secretName=apigw-guardian-serving", "builtin"} {
+			run(t, n, "helm", upgrade("--wait", "--set", "certs.mode="+mode)...)
 			rolloutStatus(t, n)
 		}
 	})
