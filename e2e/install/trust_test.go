@@ -39,7 +39,7 @@ func changeTrust(t *testing.T, n *node.Node) {
 	run(t, n, "helm", upgrade("--wait", "--create-namespace")...)
 	l := underLoad(t, n, func() {
 		// cert-manager leaves its Secret.
-		for _, mode := range []string{"cert-manager", "provided,certs.secretName=apigw-guardian-serving", "builtin"} {
+		for _, mode := range []string{"cert-manager", "provided,certs.secretName=apigw-guardian-serving", "builtin,webhook.port=443"} {
 			run(t, n, "helm", upgrade("--wait", "--set", "certs.mode="+mode)...)
 			rolloutStatus(t, n)
 		}
