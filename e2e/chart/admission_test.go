@@ -66,8 +66,8 @@ func (w writer) patch(resource schema.GroupVersionResource, name, patch string) 
 	return err
 }
 
-func (w writer) delete(resource schema.GroupVersionResource, name string) error {
-	return w.Resource(resource).Delete(context.Background(), name, metav1.DeleteOptions{})
+func (w writer) delete(resource schema.GroupVersionResource, name string, dryRun ...string) error {
+	return w.Resource(resource).Delete(context.Background(), name, metav1.DeleteOptions{DryRun: dryRun})
 }
 
 func (w writer) deleteCollection(resource schema.GroupVersionResource, name string) error {
@@ -135,7 +135,7 @@ func requirePolicies(t *testing.T) {
 		for _, err := range []error{
 			as(t, "").create(webhookConfigurations, webhookConfiguration(t, "apigw-guardian"), metav1.DryRunAll),
 			as(t, "").create(auditRecords, auditRecord(t, "x", "outcome: Denied")),
-			as(t, "").delete(namespaces, policed),
+			as(t, "").delete(namespaces, policed, metav1.DryRunAll),
 		} {
 			if !apierrors.IsForbidden(err) {
 				return false, err
