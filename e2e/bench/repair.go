@@ -127,8 +127,10 @@ func repair(ctx context.Context, client admissionregistrationv1client.Validating
 	} else {
 		edited := want.DeepCopy()
 		edit(edited)
-		edited.ResourceVersion = ""
 		_, err = client.Update(ctx, edited, metav1.UpdateOptions{FieldManager: "mallory"})
+	}
+	if apierrors.IsConflict(err) {
+		return repair(ctx, client, edit)
 	}
 	for start := time.Now(); err == nil; time.Sleep(2 * time.Millisecond) {
 		var live *configuration
