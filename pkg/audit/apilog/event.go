@@ -72,9 +72,9 @@ type Event struct {
 	Policy string
 }
 
-// Decision is the decision of one webhook of the guard, from its annotations of the audit event.
+// Decision is the decision of one webhook or policy of the guard, from its annotations of the audit event.
 type Decision struct {
-	// Webhook is the name of the webhook.
+	// Webhook is the name of the webhook or policy.
 	Webhook string
 	// Decision is "allow" or "deny".
 	Decision string
@@ -86,9 +86,15 @@ type Decision struct {
 	Outcome v1alpha1.Outcome
 	// Object is zero if the guard could not read it.
 	Object v1alpha1.ObjectReference
-	// Record is the name of the audit record; empty if the guard made none.
+	// Record is the name of the audit record; empty if the guard made none. A policy makes none.
 	Record string
+	// DryRun and Message are of a policy: the write was a dry run, and the sentence of its denial.
+	DryRun  bool
+	Message string
 }
+
+// isPolicy reports whether a ValidatingAdmissionPolicy decided.
+func (d Decision) isPolicy() bool { return isPolicy(d.Webhook) }
 
 // decode reads an event. It returns ErrNotEvent for a document of another kind.
 func decode(document rawjson.Value) (*Event, error) {
@@ -232,6 +238,9 @@ func (e *Event) readStatus(status rawjson.Value) {
 	}
 }
 
+// isPolicy reports whether the name is that of a policy of the guard, as pkg/policies makes it.
+func isPolicy(name string) bool { return strings.HasPrefix(name, guardian.Name+"-") }
+
 // isOfGuard reports whether a webhook of this name belongs to the guard.
 func isOfGuard(webhook string) bool { return strings.HasSuffix(webhook, "."+guardian.WebhookDomain) }
 
@@ -244,7 +253,7 @@ func (e *Event) readAnnotations(annotations rawjson.Value) {
 			continue
 		}
 		webhook, name, _ := strings.Cut(string(key), "/")
-		if !isOfGuard(webhook) {
+		if !isOfGuard(webhook) && !isPolicy(webhook) {
 			continue
 		}
 		if byWebhook[webhook] == nil {
@@ -275,6 +284,10 @@ func (d *Decision) set(name, text string) {
 		d.Object = v1alpha1.ParseObjectReference(text)
 	case "record":
 		d.Record = text
+	case "dryRun":
+		d.DryRun = d.isPolicy()
+	case "message":
+		d.Message = text
 	}
 }
 

@@ -144,6 +144,8 @@ func (e *Event) decided(d Decision) Judgment {
 	}
 	if e.Denier == d.Webhook {
 		judgment.Event.Message = e.Sentence
+	} else if d.isPolicy() {
+		judgment.Event.Message = d.Message
 	}
 	isDenied := e.isDenied(d)
 	if isDenied && d.Decision == "allow" {
@@ -157,7 +159,7 @@ func (e *Event) decided(d Decision) Judgment {
 		judgment.Kind = Refused
 	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
 		judgment.Kind = Passed
-	case d.Record == "" && e.isDeletion():
+	case d.Record == "" && e.isDeletion() && (d.DryRun || !d.isPolicy()):
 		judgment.Kind = DryRun // every other dry run says so in its query
 	default:
 		judgment.Event.Outcome, judgment.Refused = d.Outcome, isRefused
