@@ -32,7 +32,7 @@ spec: {outcome: Denied, source: Import, count: 1, user: {name: alice}, firstTime
 func TestKubectlApply(t *testing.T) {
 	const namespace = "plain"
 	createNamespaces(t, namespace)
-	args := []string{"--namespace", namespace, "--set", "hooks.enabled=false"}
+	args := []string{"--namespace", namespace, "--set", "hooks.enabled=false", "--set", fmt.Sprint("policies.force=", servesPolicies())}
 	rendered := renderTo(t, args...)
 	kubectl(t, "apply", "--filename", rendered)
 	requireUnchanged(t, kubectl(t, "apply", "--filename", rendered), 0)
