@@ -83,13 +83,17 @@ func (s server) conditions(t *testing.T, webhook *admissionregistrationv1.Valida
 // would refuse the write in the name of no webhook.
 func (s server) skips(t *testing.T, request *admissionv1.AdmissionRequest) bool {
 	t.Helper()
-	webhook := webhookOf(t, request.Resource.Resource)
+	return !s.matches(t, webhookOf(t, request.Resource.Resource), request)
+}
+
+func (s server) matches(t *testing.T, webhook *admissionregistrationv1.ValidatingWebhook, request *admissionv1.AdmissionRequest) bool {
+	t.Helper()
 	matcher := matchconditions.NewMatcher(s.conditions(t, webhook), webhook.FailurePolicy, "webhook", "validate", webhook.Name)
 	result := matcher.Match(t.Context(), s.attributes(t, request), nil, nil)
 	if result.Error != nil {
 		t.Fatalf("%s: %v", webhook.Name, result.Error)
 	}
-	return !result.Matches
+	return result.Matches
 }
 
 func (s server) attributes(t *testing.T, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
@@ -133,6 +137,11 @@ func (s server) object(t *testing.T, kind schema.GroupVersionKind, raw []byte) r
 // judged returns what the policy says to a request. No lookup holds.
 func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	t.Helper()
+	return reasonOf(t, &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}, request)
+}
+
+func reasonOf(t *testing.T, p *policy.Policy, request *admissionv1.AdmissionRequest) policy.Reason {
+	t.Helper()
 	body, err := json.Marshal(&admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request,
 	})
@@ -143,7 +152,6 @@ func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}
 	return p.Review(decoded).Decide(policy.Facts{}).Reason
 }
 

@@ -47,6 +47,8 @@ import (
 type Options struct {
 	Set  *reserved.Set
 	Mode policy.Mode
+	// SideDoors is Enforce, Observe or Off.
+	SideDoors policy.Mode
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -278,7 +280,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	return webhook.NewHandler(webhook.Options{
-		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Unlocks: g.options.Unlocks, Writers: writers},
+		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers},
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,
