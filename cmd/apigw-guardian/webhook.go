@@ -114,7 +114,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
 	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
-		"apply the CustomResourceDefinitions of audit records and unlocks whenever this replica becomes the leader")
+		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,

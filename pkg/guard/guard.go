@@ -63,7 +63,7 @@ type Options struct {
 	LeaderElect bool
 	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
 	OwnerClusterRole string
-	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of audit records and unlocks.
+	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
@@ -97,6 +97,7 @@ type Guard struct {
 	repairer     *registration.Repairer
 	drift        *drift.Watcher
 	prover       *drift.Prover
+	publications *drift.Publisher
 	ledger       *drift.Ledger
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
