@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -36,6 +37,8 @@ const (
 	publishInterval = 30 * time.Second
 	// publishPause is the least time between two rounds: what the watcher sees comes in bursts.
 	publishPause = time.Second
+	// lasting is how often a problem must come in a row before it is logged.
+	lasting = 3
 	// slowInterval is the time between two looks at what changes slowly or is expensive to read.
 	slowInterval = 5 * time.Minute
 	// maxConditionMessage is less than the API server accepts in a condition: 32768 bytes.
@@ -47,11 +50,12 @@ const (
 type Publisher struct {
 	Watcher *Watcher
 	Prover  *Prover
-	// Log takes each problem once.
+	// Log takes a problem once, if it lasts: the definition of the kind may be on its way.
 	Log *slog.Logger
 
-	// said is the last problem that was logged.
-	said string
+	// failed is the problem of the last round, and failures how often it came in a row.
+	failed   string
+	failures int
 	// slow is what the last slow look has found, and looked its time.
 	slow   slow
 	looked time.Time
@@ -78,11 +82,8 @@ func (p *Publisher) Lead(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(ctx, lookTimeout)
 		err := p.publish(bounded, time.Now())
 		cancel()
-		if err == nil {
-			p.said = ""
-		} else if ctx.Err() == nil && p.said != err.Error() {
-			p.said = err.Error()
-			p.Log.Warn("failed to publish reservations", slog.Any("err", err))
+		if ctx.Err() == nil {
+			p.complain(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -95,6 +96,19 @@ func (p *Publisher) Lead(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(publishPause):
 		}
+	}
+}
+
+func (p *Publisher) complain(err error) {
+	if err == nil {
+		p.failed, p.failures = "", 0
+		return
+	}
+	if err.Error() != p.failed {
+		p.failed, p.failures = err.Error(), 0
+	}
+	if p.failures++; p.failures == lasting {
+		p.Log.Warn("failed to publish reservations", slog.Any("err", err))
 	}
 }
 
@@ -114,6 +128,9 @@ func (p *Publisher) publish(ctx context.Context, now time.Time) error {
 	client := options.Cluster.Dynamic.Resource(v1alpha1.GroupVersion().WithResource("reservations"))
 	for _, reservation := range options.Cluster.Set.Reservations() {
 		stored, err := apply(ctx, client, reservation, owner)
+		if apierrors.IsNotFound(err) {
+			return errors.New("the cluster does not know reservations: install the chart with crds.enabled=true")
+		}
 		if err != nil {
 			return fmt.Errorf("apply reservation %q: %w", reservation.Name, err)
 		}

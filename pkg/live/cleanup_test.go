@@ -4,12 +4,15 @@
 package live
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -68,5 +71,35 @@ func TestWhenTheLegacyTokenCleanerDisablesAToken(t *testing.T) {
 func used(day string) func(*corev1.Secret, *corev1.ServiceAccount) {
 	return func(s *corev1.Secret, _ *corev1.ServiceAccount) {
 		s.Labels = map[string]string{reserved.LastUsedLabel: day}
+	}
+}
+
+func TestTokenCleanupLooksAtTheSecretInUse(t *testing.T) {
+	t.Parallel()
+	const older = "clerk-token-x7k2p"
+	now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+	account := shop.Clerk()
+	account.Secrets = []corev1.ObjectReference{{Name: older}}
+	labelled := olderSecret(older, func(s *corev1.Secret) { s.Labels = map[string]string{invalidSinceLabel: "2026-11-01"} })
+	tracking := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: trackingName}, Data: map[string]string{trackingKey: "2024-01-01"},
+	}
+	for name, test := range map[string]struct {
+		objects []runtime.Object
+		want    string
+	}{
+		"nothing there":          {nil, ""},
+		"no Secret":              {[]runtime.Object{account, tracking}, ""},
+		"unused for a year":      {[]runtime.Object{account, tracking, olderSecret(older, nil)}, CleanupDue},
+		"uses are not noted":     {[]runtime.Object{account, olderSecret(older, nil)}, ""},
+		"labelled":               {[]runtime.Object{account, tracking, labelled}, CleanupDone},
+		"created by an operator": {[]runtime.Object{account, tracking, olderSecret("clerk-token-by-hand", nil)}, ""},
+	} {
+		c, _ := newFake(t, test.objects)
+		i := slices.IndexFunc(c.Set.Resources(), (*reserved.Resource).IsTokenSecret)
+		got, err := c.TokenCleanup(t.Context(), c.Set.Resources()[i], now)
+		if err != nil || got.Reason != test.want {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
 	}
 }
