@@ -148,9 +148,11 @@ func (s server) sends(t *testing.T, request *admissionv1.AdmissionRequest) bool 
 		plural += "/" + request.SubResource
 	}
 	webhooks := sideDoorWebhooks(t)
-	i := slices.IndexFunc(webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool { return slices.Contains(w.Rules[0].Resources, plural) })
+	i := slices.IndexFunc(webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
+		return slices.Contains(w.Rules[0].Resources, plural)
+	})
 	if i < 0 {
 		t.Fatalf("no webhook for %s", plural)
 	}
-	return s.matches(t, &webhooks[i], request)
+	return matches(t, s.matcher(t, &webhooks[i]), s.attributes(t, request))
 }

@@ -5,12 +5,14 @@ package registration
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -22,22 +24,42 @@ func isSideDoor(webhook *admissionregistrationv1.ValidatingWebhook) bool {
 	return strings.HasPrefix(webhook.Name, sideDoorPrefix)
 }
 
-// sideDoorWebhooks returns one webhook for each type of write that can be a side door to the set; none without a policy. Its match
-// conditions are policy.doorOf and policy.reach in CEL: e2e/matchconditions compares the two.
+// maxReached is the max number of resources in the conditions of one webhook: a name has at most 253 characters and is in three lists, and
+// CEL takes expressions of 100,000 code points.
+const maxReached = 100
+
+// sideDoorWebhooks returns one webhook for each type of write that can be a side door to the set, or several for a set of many resources;
+// none without a policy. Its match conditions are policy.doorOf and policy.reach in CEL: e2e/matchconditions compares the two.
 func sideDoorWebhooks(set *reserved.Set, options Options) []admissionregistrationv1.ValidatingWebhook {
 	if options.SideDoors == "" {
 		return nil
 	}
 	options.FailurePolicy = options.SideDoors
-	d := doors{options: options}
+	var reached []*reserved.Resource
 	for _, resource := range set.Resources() {
-		isRole := resource.GVR.Group == rbacv1.GroupName && (resource.Kind == "ClusterRole" || resource.Kind == "Role")
+		if resource.IsServiceAccount() || resource.GVR.Group == rbacv1.GroupName {
+			reached = append(reached, resource)
+		}
+	}
+	var all []admissionregistrationv1.ValidatingWebhook
+	for part := range slices.Chunk(reached, maxReached) {
+		d := doors{options: options}
+		if len(all) > 0 {
+			d.suffix = fmt.Sprintf("-%d", len(all))
+		}
+		all = append(all, d.of(part)...)
+	}
+	return all
+}
+
+func (d *doors) of(resources []*reserved.Resource) []admissionregistrationv1.ValidatingWebhook {
+	for _, resource := range resources {
 		switch {
 		case resource.IsServiceAccount():
 			d.accounts = append(d.accounts, resource)
-		case isRole:
+		case resource.Kind == "ClusterRole", resource.Kind == "Role":
 			d.roles = append(d.roles, resource)
-		case resource.GVR.Group == rbacv1.GroupName:
+		default:
 			d.bindings = append(d.bindings, resource)
 		}
 	}
@@ -54,13 +76,14 @@ func sideDoorWebhooks(set *reserved.Set, options Options) []admissionregistratio
 
 type doors struct {
 	options                   Options
+	suffix                    string
 	accounts, roles, bindings []*reserved.Resource
 	webhooks                  []admissionregistrationv1.ValidatingWebhook
 }
 
 // add adds a webhook for writes to these resources of one group. Conditions are names and expressions, one after the other.
 func (d *doors) add(name, group string, resources []string, operations []admissionregistrationv1.OperationType, conditions ...string) {
-	webhook := newWebhook(sideDoorPrefix+name+"."+guardian.WebhookDomain, d.options)
+	webhook := newWebhook(sideDoorPrefix+name+d.suffix+"."+guardian.WebhookDomain, d.options)
 	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
 		Operations: operations,
 		Rule: admissionregistrationv1.Rule{
@@ -109,45 +132,49 @@ func (d *doors) addCertificates() {
 
 // addBindings leaves out the reserved bindings, which have webhooks of their own.
 func (d *doors) addBindings() {
-	names := []string{}
+	var names []string
 	if len(d.roles) > 0 {
 		names = append(names, named(d.roles, "(object.roleRef.kind == 'Role' ? request.namespace : '')", "object.roleRef.name"))
 	}
 	if len(d.accounts) > 0 {
-		var users, groups []string
+		var groups []string
 		for _, account := range d.accounts {
-			users = append(users, startsOrIs("s.name", "system:serviceaccount:"+account.Namespace+":", account))
-			groups = append(groups, quote("system:serviceaccounts:"+account.Namespace))
+			groups = append(groups, policies.Quote("system:serviceaccounts:"+account.Namespace))
 		}
+		slices.Sort(groups)
 		names = append(names, "has(object.subjects) && object.subjects.exists(s, s.kind == 'ServiceAccount' && ("+
-			named(d.accounts, "(has(s.namespace) && s.namespace != '' ? s.namespace : has(request.namespace) ? request.namespace : '')", "s.name")+
-			") || s.kind == 'User' && ("+strings.Join(users, " || ")+
-			") || s.kind == 'Group' && s.name in ["+strings.Join(groups, ", ")+"])")
+			named(d.accounts, "(has(s.namespace) && s.namespace != '' ? s.namespace : "+ownNamespace+")", "s.name")+
+			") || s.kind == 'User' && ("+keyed(d.accounts, "s.name", "system:serviceaccount:", ":")+
+			") || s.kind == 'Group' && s.name in ["+strings.Join(slices.Compact(groups), ", ")+"])")
 	}
 	conditions := []string{"names-reserved", strings.Join(names, " || ")}
-	for _, binding := range d.bindings {
-		expression := "request.resource.resource == " + quote(binding.GVR.Resource) + " && " + startsOrIs("object.metadata.name", "", binding)
-		if binding.Namespace != "" {
-			expression += " && request.namespace == " + quote(binding.Namespace)
-		}
-		conditions = append(conditions, fmt.Sprintf("other-binding-%d", len(conditions)/2), "!("+expression+")")
+	if len(d.bindings) > 0 {
+		conditions = append(conditions, "other-binding", "!("+named(d.bindings, ownNamespace, "object.metadata.name")+")")
 	}
 	d.add("bindings", rbacv1.GroupName, []string{"rolebindings", "clusterrolebindings"}, append(created(), updated()...), conditions...)
 }
 
+// ownNamespace is the namespace of the request; empty for a cluster-scoped object.
+const ownNamespace = "(has(request.namespace) ? request.namespace : '')"
+
 // named is reserved.Resource.Covers in CEL for expressions of a namespace and a name.
 func named(resources []*reserved.Resource, namespace, name string) string {
-	var all []string
-	for _, resource := range resources {
-		all = append(all, namespace+" == "+quote(resource.Namespace)+" && "+startsOrIs(name, "", resource))
-	}
-	return strings.Join(all, " || ")
+	return keyed(resources, namespace+" + '/' + "+name, "", "/")
 }
 
-// startsOrIs compares an expression with the reserved names, each after the same text.
-func startsOrIs(expression, text string, resource *reserved.Resource) string {
-	if resource.NamePrefix != "" {
-		return expression + ".startsWith(" + quote(text+resource.NamePrefix) + ")"
+// keyed compares an expression with a text for each resource: the start, its namespace, the separator, and its name or the start of that.
+func keyed(resources []*reserved.Resource, expression, start, separator string) string {
+	var exact, all []string
+	for _, resource := range resources {
+		text := start + resource.Namespace + separator
+		if resource.NamePrefix != "" {
+			all = append(all, "("+expression+").startsWith("+policies.Quote(text+resource.NamePrefix)+")")
+			continue
+		}
+		exact = append(exact, policies.Quote(text+resource.Name))
 	}
-	return expression + " == " + quote(text+resource.Name)
+	if len(exact) > 0 {
+		all = append(all, "("+expression+") in ["+strings.Join(exact, ", ")+"]")
+	}
+	return strings.Join(all, " || ")
 }
