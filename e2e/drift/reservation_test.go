@@ -101,7 +101,11 @@ func TestTheReservationShowsEachState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { kubectl(t, "delete", "service", "kubernetes-intranet") })
+	t.Cleanup(func() {
+		if err := client.CoreV1().Services("default").Delete(context.WithoutCancel(t.Context()), service.Name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
 	await(t, v1alpha1.ConditionPrivateNetworkReady, metav1.ConditionFalse, "Fail")
 	service.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "10.0.0.9"}}
 	if _, err := client.CoreV1().Services("default").UpdateStatus(t.Context(), service, metav1.UpdateOptions{}); err != nil {
