@@ -105,13 +105,16 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"namespace of the Secret that holds the CA, created if it does not exist")
 	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
 		"enforce denies writes to reserved resources; observe allows them with a warning")
+	flags.StringVar((*string)(&o.SideDoors), "side-doors", string(policy.Observe),
+		"writes to other objects that use a reserved ServiceAccount or role: enforce denies them; observe allows them with a warning and a "+
+			"record; off does not judge them")
 	flags.DurationVar(&o.DrainPeriod, "drain-period", server.DefaultDrainPeriod, "time to keep serving after SIGTERM")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false,
 		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
 	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
-		"apply the CustomResourceDefinitions of audit records and unlocks whenever this replica becomes the leader")
+		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
@@ -186,6 +189,8 @@ func (f *webhookFlags) checkServing() error {
 		return errors.New("--listen: must not be empty")
 	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
 		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
+	case !slices.Contains([]policy.Mode{policy.Enforce, policy.Observe, policy.Off}, o.SideDoors):
+		return fmt.Errorf("--side-doors %q: must be enforce, observe or off", o.SideDoors)
 	case !slices.Contains([]drift.Mode{drift.Off, drift.ReportOnly, drift.Heal, drift.Authorize}, o.Drift.Mode):
 		return fmt.Errorf("--drift %q: must be off, report, heal or authorize", o.Drift.Mode)
 	case o.Drift.ProofInterval < 0:

@@ -144,7 +144,7 @@ func TestReleases(t *testing.T) {
 		}
 		// To a release that owns the CRDs, and back.
 		helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", "--set", "crds.keep=false", "--take-ownership")
-		kubectl(t, "annotate", "crd", "auditrecords.guardian.apigw.io", "unlocks.guardian.apigw.io", "helm.sh/resource-policy=keep")
+		kubectl(t, "annotate", "crd", "auditrecords.guardian.apigw.io", "reservations.guardian.apigw.io", "unlocks.guardian.apigw.io", "helm.sh/resource-policy=keep")
 		helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", "--set", "crds.keep=true")
 		helm(t, name, "uninstall", third, "--namespace", third, "--no-hooks", "--wait")
 		kubectl(t, "get", "auditrecord", "kept")

@@ -47,6 +47,8 @@ import (
 type Options struct {
 	Set  *reserved.Set
 	Mode policy.Mode
+	// SideDoors is Enforce, Observe or Off.
+	SideDoors policy.Mode
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -61,7 +63,7 @@ type Options struct {
 	LeaderElect bool
 	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
 	OwnerClusterRole string
-	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of audit records and unlocks.
+	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
@@ -95,6 +97,7 @@ type Guard struct {
 	repairer     *registration.Repairer
 	drift        *drift.Watcher
 	prover       *drift.Prover
+	publications *drift.Publisher
 	ledger       *drift.Ledger
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
@@ -278,7 +281,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	return webhook.NewHandler(webhook.Options{
-		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Unlocks: g.options.Unlocks, Writers: writers},
+		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers},
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,
