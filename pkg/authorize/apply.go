@@ -218,6 +218,8 @@ func (a *Authorizer) lookups() lookup.Reader {
 
 // note keeps the notes of other accounts. It fails with a conflict if another client changes the ConfigMap meanwhile.
 func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) error {
+	a.notes.Lock()
+	defer a.notes.Unlock()
 	value, err := json.Marshal(credential)
 	if err != nil {
 		return fmt.Errorf("encode the token secret in use: %w", err)

@@ -1,0 +1,158 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
+	"github.com/apigw-guardian/apigw-guardian/e2e/report"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
+)
+
+// tenants is the number of reservations besides the built-in one, and tenantLabel is on each of their objects.
+const (
+	tenants     = 50
+	tenantLabel = "e2e.apigw.io/tenant"
+)
+
+// reserveTenants returns a directory of reservations with the kinds of the built-in one.
+func reserveTenants(t *testing.T) string {
+	t.Helper()
+	directory := t.TempDir()
+	for i := range tenants {
+		content := fmt.Sprintf(`
+apiVersion: guardian.apigw.io/v1alpha1
+kind: Reservation
+metadata: {name: tenant-%[1]02d}
+spec:
+  owner: Tenant %[1]02d
+  resources:
+  - manifest:
+      apiVersion: v1
+      kind: ServiceAccount
+      metadata: {namespace: kube-system, name: tenant-%[1]02d, labels: {%[2]s: "%[1]d"}}
+  - manifest:
+      apiVersion: rbac.authorization.k8s.io/v1
+      kind: ClusterRole
+      metadata: {name: tenant-%[1]02d-clusterrole, labels: {%[2]s: "%[1]d"}}
+      rules:
+      - {apiGroups: [""], resources: [services, endpoints, pods], verbs: [get, list, watch]}
+  - manifest:
+      apiVersion: rbac.authorization.k8s.io/v1
+      kind: ClusterRoleBinding
+      metadata: {name: tenant-%[1]02d-clusterrole-binding, labels: {%[2]s: "%[1]d"}}
+      roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tenant-%[1]02d-clusterrole}
+      subjects:
+      - {kind: ServiceAccount, name: tenant-%[1]02d, namespace: kube-system}
+  - namePrefix: tenant-%[1]02d-token-
+    manifest:
+      apiVersion: v1
+      kind: Secret
+      type: kubernetes.io/service-account-token
+      metadata:
+        namespace: kube-system
+        name: tenant-%[1]02d-token-guardian
+        labels: {%[2]s: "%[1]d"}
+        annotations: {kubernetes.io/service-account.name: tenant-%[1]02d}
+`, i, tenantLabel)
+		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("tenant-%02d.yaml", i)), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+// Many reservations share the webhooks, are authorized in the order of their files, and each is protected.
+func TestFiftyReservations(t *testing.T) {
+	harness.Take(t)
+	harness.World(t)
+	directory := reserveTenants(t)
+	t.Cleanup(func() { removeTenants(t) })
+	guard := harness.StartGuard(t, "--reservations", directory)
+	client := harness.Clients(t)
+
+	var authorized struct{ Lines []struct{ Resource string } }
+	started := time.Now()
+	harness.Run(t, "authorize", "-o", "json", "--private-network", "skip", "--reservations", directory).Require(t, 0).Into(t, &authorized)
+	took := time.Since(started)
+	var roles []string
+	for _, line := range authorized.Lines {
+		if filepath.Dir(line.Resource) == "clusterroles.rbac.authorization.k8s.io" {
+			roles = append(roles, filepath.Base(line.Resource))
+		}
+	}
+	if len(authorized.Lines) != 4*(tenants+1) || !slices.IsSorted(roles) {
+		t.Errorf("%d lines, want %d; ClusterRoles: %q", len(authorized.Lines), 4*(tenants+1), roles)
+	}
+
+	var status struct {
+		Authorized, Protected bool
+		Protections           []verify.Protection
+	}
+	started = time.Now()
+	harness.Run(t, "status", "-o", "json", "--reservations", directory).Require(t, 0).Into(t, &status)
+	if !status.Authorized || !status.Protected || len(status.Protections) > 0 {
+		t.Errorf("status: %+v", status)
+	}
+	report.Line(t, "%d reservations: authorize %.1f s, status %.1f s", tenants, took.Seconds(), time.Since(started).Seconds())
+
+	live, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live.ManagedFields = nil
+	if size := live.Size(); len(live.Webhooks) != 5 || size > 64<<10 {
+		t.Errorf("%d webhooks and %d bytes, want 5 and at most %d", len(live.Webhooks), size, 64<<10)
+	}
+
+	before := countRequests(t, guard)
+	label := []byte(`{"metadata":{"labels":{"x":"y"}}}`)
+	for _, role := range []string{"apigw-ingress-clusterrole", "tenant-00-clusterrole", fmt.Sprintf("tenant-%02d-clusterrole", tenants-1)} {
+		_, err := client.RbacV1().ClusterRoles().Patch(t.Context(), role, types.MergePatchType, label, metav1.PatchOptions{})
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("label %s: %v, want %d", role, err, http.StatusForbidden)
+		}
+	}
+	must(t)(client.RbacV1().ClusterRoles().Patch(t.Context(), "view", types.MergePatchType, label, metav1.PatchOptions{DryRun: []string{"All"}}))
+	if calls := countRequests(t, guard) - before; calls != 3 {
+		t.Errorf("the guard was called %d times, want 3", calls)
+	}
+}
+
+func removeTenants(t *testing.T) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(harness.Of(t).Cluster.UnguardedConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gvr := range []schema.GroupVersionResource{
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"},
+		{Version: "v1", Resource: "serviceaccounts"}, {Version: "v1", Resource: "secrets"},
+	} {
+		var objects dynamic.ResourceInterface = client.Resource(gvr)
+		if gvr.Group == "" {
+			objects = client.Resource(gvr).Namespace(metav1.NamespaceSystem)
+		}
+		selector := metav1.ListOptions{LabelSelector: tenantLabel}
+		if err := objects.DeleteCollection(context.WithoutCancel(t.Context()), metav1.DeleteOptions{}, selector); err != nil {
+			t.Error(err)
+		}
+	}
+}
