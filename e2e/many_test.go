@@ -39,37 +39,37 @@ func reserveTenants(t *testing.T) string {
 		content := fmt.Sprintf(`
 apiVersion: guardian.apigw.io/v1alpha1
 kind: Reservation
-metadata: {name: tenant-%[1]02d}
+metadata: {name: tenant-%02[1]d}
 spec:
-  owner: Tenant %[1]02d
+  owner: Tenant %02[1]d
   resources:
   - manifest:
       apiVersion: v1
       kind: ServiceAccount
-      metadata: {namespace: kube-system, name: tenant-%[1]02d, labels: {%[2]s: "%[1]d"}}
+      metadata: {namespace: kube-system, name: tenant-%02[1]d, labels: {%[2]s: "%[1]d"}}
   - manifest:
       apiVersion: rbac.authorization.k8s.io/v1
       kind: ClusterRole
-      metadata: {name: tenant-%[1]02d-clusterrole, labels: {%[2]s: "%[1]d"}}
+      metadata: {name: tenant-%02[1]d-clusterrole, labels: {%[2]s: "%[1]d"}}
       rules:
       - {apiGroups: [""], resources: [services, endpoints, pods], verbs: [get, list, watch]}
   - manifest:
       apiVersion: rbac.authorization.k8s.io/v1
       kind: ClusterRoleBinding
-      metadata: {name: tenant-%[1]02d-clusterrole-binding, labels: {%[2]s: "%[1]d"}}
-      roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tenant-%[1]02d-clusterrole}
+      metadata: {name: tenant-%02[1]d-clusterrole-binding, labels: {%[2]s: "%[1]d"}}
+      roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tenant-%02[1]d-clusterrole}
       subjects:
-      - {kind: ServiceAccount, name: tenant-%[1]02d, namespace: kube-system}
-  - namePrefix: tenant-%[1]02d-token-
+      - {kind: ServiceAccount, name: tenant-%02[1]d, namespace: kube-system}
+  - namePrefix: tenant-%02[1]d-token-
     manifest:
       apiVersion: v1
       kind: Secret
       type: kubernetes.io/service-account-token
       metadata:
         namespace: kube-system
-        name: tenant-%[1]02d-token-guardian
+        name: tenant-%02[1]d-token-guardian
         labels: {%[2]s: "%[1]d"}
-        annotations: {kubernetes.io/service-account.name: tenant-%[1]02d}
+        annotations: {kubernetes.io/service-account.name: tenant-%02[1]d}
 `, i, tenantLabel)
 		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("tenant-%02d.yaml", i)), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

@@ -72,8 +72,10 @@ type Options struct {
 	Certificates Certificates
 	Records      Records
 	Drift        Drift
-	Registry     metrics.RegistererGatherer
-	Log          *slog.Logger
+	// Network is optional.
+	Network  Network
+	Registry metrics.RegistererGatherer
+	Log      *slog.Logger
 }
 
 // Guard is one replica. New makes one, and Run runs it once.
@@ -96,6 +98,7 @@ type Guard struct {
 	drift        *drift.Watcher
 	prover       *drift.Prover
 	ledger       *drift.Ledger
+	network      network
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
 	reach   reach
@@ -122,7 +125,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork} {
 		if err := add(); err != nil {
 			return nil, err
 		}

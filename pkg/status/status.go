@@ -346,6 +346,12 @@ func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, regist
 // addNotes adds what the replicas have noted. A caller who may not read that gets none.
 func (r *Report) addNotes(ctx context.Context, cluster live.Cluster) {
 	state, err := drift.ReadState(ctx, cluster.Client, cluster.Namespace)
+	if err == nil && state.Network.IsCurrent(time.Now()) {
+		r.PrivateNetwork, r.PrivateNetworkMessage = state.Network.PrivateNetwork(), state.Network.Message
+		if remedy := state.Network.Remedy; remedy != "" {
+			r.PrivateNetworkMessage += "; " + remedy
+		}
+	}
 	if err != nil || state.Report == nil {
 		return
 	}
