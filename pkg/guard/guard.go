@@ -259,11 +259,24 @@ func (g *Guard) addServer() error {
 		Log:                g.options.Log,
 		DrainPeriod:        g.options.DrainPeriod,
 	})
-	if err := g.options.Registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "apigw_guardian_connections_closed_total",
-		Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest.",
-	}, func() float64 { return float64(g.server.Closed()) })); err != nil {
-		return fmt.Errorf("register metrics of the server: %w", err)
+	for _, counter := range []struct {
+		options prometheus.CounterOpts
+		count   func() int
+	}{
+		{prometheus.CounterOpts{
+			Name: "apigw_guardian_connections_closed_total",
+			Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest, of the source " +
+				"address with most of them.",
+		}, g.server.Closed},
+		{prometheus.CounterOpts{
+			Name: "apigw_guardian_requests_refused_total",
+			Help: "Requests answered with 503 because too many were in flight. The API server refuses the write, unless the guard observes.",
+		}, g.server.Refused},
+	} {
+		err := g.options.Registry.Register(prometheus.NewCounterFunc(counter.options, func() float64 { return float64(counter.count()) }))
+		if err != nil {
+			return fmt.Errorf("register metrics of the server: %w", err)
+		}
 	}
 	return nil
 }
