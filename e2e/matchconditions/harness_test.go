@@ -42,7 +42,7 @@ type server struct {
 	generic bool
 }
 
-func builtIn(t *testing.T) *reserved.Set {
+func builtIn(t testing.TB) *reserved.Set {
 	t.Helper()
 	set, err := reserved.BuiltIn()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -35,7 +36,7 @@ var ErrTooLarge = errors.New("too many reserved resources for one webhook config
 func Check(set *reserved.Set) error {
 	size := 0
 	for _, group := range groups(set) {
-		for _, condition := range matchConditions(group.resources) {
+		for _, condition := range policies.MatchConditions(group.resources) {
 			size += len(condition.Expression)
 		}
 	}
@@ -60,12 +61,12 @@ type group struct {
 func groups(set *reserved.Set) []group {
 	var all []group
 	for _, resource := range set.Resources() {
-		size, prefixes := sizeOf(resource), keysOf(resource).prefixes
+		size, prefixes := sizeOf(resource), policies.KeysOf(resource).Prefixes
 		i := len(all) - 1
 		for i >= 0 && !all[i].isOf(resource) {
 			i--
 		}
-		if i < 0 || all[i].size+size > maxKeys || len(lengthsOf(slices.Concat(all[i].prefixes, prefixes))) > maxLengths {
+		if i < 0 || all[i].size+size > maxKeys || len(policies.LengthsOf(slices.Concat(all[i].prefixes, prefixes))) > maxLengths {
 			all = append(all, group{name: freeName(all, resource)})
 			i = len(all) - 1
 		}
@@ -77,17 +78,15 @@ func groups(set *reserved.Set) []group {
 
 func (g *group) isOf(resource *reserved.Resource) bool {
 	first := g.resources[0]
-	return first.GVR == resource.GVR && isExistence(first) == isExistence(resource) && (first.Namespace == "") == (resource.Namespace == "")
+	return first.GVR == resource.GVR && policies.IsExistence(first) == policies.IsExistence(resource) && (first.Namespace == "") == (resource.Namespace == "")
 }
-
-func isExistence(resource *reserved.Resource) bool { return resource.Guard == reserved.GuardExistence }
 
 // sizeOf returns the max length that the resource adds to an expression.
 func sizeOf(resource *reserved.Resource) int {
-	k := keysOf(resource)
+	k := policies.KeysOf(resource)
 	size := len(", ''") + len(resource.Namespace)
-	for _, key := range slices.Concat(k.names, k.prefixes, k.accounts) {
-		size += len(", ") + len(quote(key))
+	for _, key := range slices.Concat(k.Names, k.Prefixes, k.Accounts) {
+		size += len(", ") + len(policies.Quote(key))
 	}
 	return size
 }
@@ -105,7 +104,7 @@ func freeName(taken []group, resource *reserved.Resource) string {
 			parts = append(parts, resource.GVR.Group)
 		}
 	}
-	if isExistence(resource) {
+	if policies.IsExistence(resource) {
 		parts = append(parts, "deletion")
 	}
 	name := strings.Join(append(parts, guardian.WebhookDomain), ".")

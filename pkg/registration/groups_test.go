@@ -15,6 +15,7 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -91,7 +92,7 @@ func TestAFullWebhookIsSplit(t *testing.T) {
 		}
 		seen[group.name] = true
 		covered += len(group.resources)
-		for _, condition := range matchConditions(group.resources) {
+		for _, condition := range policies.MatchConditions(group.resources) {
 			if len(condition.Expression) > maxKeys+1000 {
 				t.Errorf("%s: an expression of %d bytes", group.name, len(condition.Expression))
 			}

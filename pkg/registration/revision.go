@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 )
 
 // revision returns the digest of webhooks. The CA bundle does not count: it rotates.
@@ -125,12 +126,12 @@ func covers(live, want *admissionregistrationv1.ValidatingWebhook) bool {
 func coverConditions(live, want []admissionregistrationv1.MatchCondition) bool {
 	return !slices.ContainsFunc(live, func(l admissionregistrationv1.MatchCondition) bool {
 		return !slices.ContainsFunc(want, func(w admissionregistrationv1.MatchCondition) bool {
-			return l == w || l.Name == reservedObject && w.Name == reservedObject && holdsForMore(l.Expression, w.Expression)
+			return l == w || l.Name == policies.ReservedObject && w.Name == policies.ReservedObject && holdsForMore(l.Expression, w.Expression)
 		})
 	})
 }
 
-// literal matches a number, and a CEL string literal as quote writes it; literals matches a list of them as list does.
+// literal matches a number, and a CEL string literal as pkg/policies writes it; literals matches a list of them.
 var (
 	literal  = regexp.MustCompile(literalPattern)
 	literals = regexp.MustCompile(`\[(?:` + literalPattern + `(?:, ` + literalPattern + `)*)?\]`)
@@ -139,7 +140,7 @@ var (
 const literalPattern = `(?:'(?:[^'\\]|\\.)*'|[0-9]+)`
 
 // holdsForMore reports whether two expressions differ only in their lists, and each live list has all that the wanted one has. A name in
-// a list of reservedObjectExpression never makes it hold for less.
+// a list of a match condition never makes it hold for less.
 func holdsForMore(live, want string) bool {
 	more, some := literals.FindAllString(live, -1), literals.FindAllString(want, -1)
 	if literals.ReplaceAllLiteralString(live, "[]") != literals.ReplaceAllLiteralString(want, "[]") {

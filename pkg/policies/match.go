@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package registration
+package policies
 
 import (
 	"fmt"
@@ -15,13 +15,13 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// matchConditions limit a webhook to the reserved names, inside the API server.
+// MatchConditions limit a webhook or a policy to the reserved names, inside the API server.
 //
 // Under failurePolicy Fail, an error of a condition refuses the request, so that each checks that a field exists before it reads it.
 // None reads request.name: an item of a DELETECOLLECTION has no name, and an error would refuse every deletecollection of the kind in
 // the cluster. None reads request.namespace of a cluster-scoped kind, which has none.
-func matchConditions(group []*reserved.Resource) []admissionregistrationv1.MatchCondition {
-	conditions := []admissionregistrationv1.MatchCondition{{Name: reservedObject, Expression: reservedObjectExpression(group)}}
+func MatchConditions(group []*reserved.Resource) []admissionregistrationv1.MatchCondition {
+	conditions := []admissionregistrationv1.MatchCondition{{Name: ReservedObject, Expression: reservedObjectExpression(group)}}
 	if slices.ContainsFunc(group, (*reserved.Resource).IsTokenSecret) {
 		conditions = append(conditions, admissionregistrationv1.MatchCondition{
 			Name: "not-last-used-label", Expression: notLastUsedLabel,
@@ -30,8 +30,8 @@ func matchConditions(group []*reserved.Resource) []admissionregistrationv1.Match
 	return conditions
 }
 
-// reservedObject is the name of the condition that lists the names.
-const reservedObject = "reserved-object"
+// ReservedObject is the name of the condition that lists the names.
+const ReservedObject = "reserved-object"
 
 // reservedObjectExpression is reserved.Resource.Covers in CEL, for any of the resources. Tests compare the two over the corpus.
 //
@@ -43,35 +43,36 @@ func reservedObjectExpression(group []*reserved.Resource) string {
 	const name, account = "o.metadata.name", "o.metadata.annotations['" + corev1.ServiceAccountNameKey + "']"
 	var names, prefixes, accounts, namespaces, covers []string
 	for _, resource := range group {
-		k := keysOf(resource)
-		names, prefixes, accounts = append(names, k.names...), append(prefixes, k.prefixes...), append(accounts, k.accounts...)
+		k := KeysOf(resource)
+		names, prefixes, accounts = append(names, k.Names...), append(prefixes, k.Prefixes...), append(accounts, k.Accounts...)
 		if resource.Namespace != "" && !slices.Contains(namespaces, resource.Namespace) {
 			namespaces = append(namespaces, resource.Namespace)
 		}
 	}
 	inNamespace, within := "", ""
 	if len(namespaces) > 0 {
-		inNamespace, within = "request.namespace + '/' + ", "request.namespace in "+list(namespaces)+" && "
+		inNamespace, within = "request.namespace + '/' + ", "request.namespace in "+quoteAll(namespaces)+" && "
 	}
 	if len(names) > 0 {
-		covers = append(covers, inNamespace+name+" in "+list(names))
+		covers = append(covers, inNamespace+name+" in "+quoteAll(names))
 	}
 	if len(prefixes) > 0 {
 		covers = append(covers, fmt.Sprintf("[%s].exists(k, %s.exists(n, k.size() >= n && k.substring(0, n) in %s))",
-			inNamespace+name, strings.ReplaceAll(fmt.Sprint(lengthsOf(prefixes)), " ", ", "), list(prefixes)))
+			inNamespace+name, strings.ReplaceAll(fmt.Sprint(LengthsOf(prefixes)), " ", ", "), quoteAll(prefixes)))
 	}
 	if len(accounts) > 0 {
 		covers = append(covers, fmt.Sprintf("has(o.metadata.annotations) && '%s' in o.metadata.annotations && %s in %s",
-			corev1.ServiceAccountNameKey, inNamespace+account, list(accounts)))
+			corev1.ServiceAccountNameKey, inNamespace+account, quoteAll(accounts)))
 	}
 	return fmt.Sprintf("%s[object, oldObject].exists(o, o != null && (%s))", within, strings.Join(covers, " || "))
 }
 
-// keys are the names by which a resource is reserved, as "namespace/name", or as "name" if it has no namespace.
-type keys struct{ names, prefixes, accounts []string }
+// Keys are the names by which a resource is reserved, as "namespace/name", or as "name" if it has no namespace.
+type Keys struct{ Names, Prefixes, Accounts []string }
 
-func keysOf(resource *reserved.Resource) keys {
-	var k keys
+// KeysOf returns the keys of a resource.
+func KeysOf(resource *reserved.Resource) Keys {
+	var k Keys
 	of := func(name string) string {
 		if resource.Namespace == "" {
 			return name
@@ -80,19 +81,19 @@ func keysOf(resource *reserved.Resource) keys {
 	}
 	hasPrefix := resource.NamePrefix != "" && strings.HasPrefix(resource.Name, resource.NamePrefix)
 	if resource.Name != "" && !hasPrefix {
-		k.names = append(k.names, of(resource.Name))
+		k.Names = append(k.Names, of(resource.Name))
 	}
 	if resource.NamePrefix != "" {
-		k.prefixes = append(k.prefixes, of(resource.NamePrefix))
+		k.Prefixes = append(k.Prefixes, of(resource.NamePrefix))
 	}
 	if resource.Account != "" {
-		k.accounts = append(k.accounts, of(resource.Account))
+		k.Accounts = append(k.Accounts, of(resource.Account))
 	}
 	return k
 }
 
-// lengthsOf returns the lengths of texts, each once, in code points as CEL counts them.
-func lengthsOf(texts []string) []int {
+// LengthsOf returns the lengths of texts, each once, in code points as CEL counts them.
+func LengthsOf(texts []string) []int {
 	var lengths []int
 	for _, text := range texts {
 		lengths = append(lengths, utf8.RuneCountInString(text))
@@ -101,19 +102,40 @@ func lengthsOf(texts []string) []int {
 	return slices.Compact(lengths)
 }
 
-// list writes a CEL list of string literals.
-func list(texts []string) string {
-	literals := make([]string, len(texts))
-	for i, text := range texts {
-		literals[i] = quote(text)
+// Rule selects the requests about a group of resources of one kind that are guarded against the same operations.
+func Rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations {
+	operations := []admissionregistrationv1.OperationType{
+		admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
 	}
-	return "[" + strings.Join(literals, ", ") + "]"
+	if IsExistence(group[0]) {
+		operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
+	}
+	scope := admissionregistrationv1.ClusterScope
+	if group[0].Namespace != "" {
+		scope = admissionregistrationv1.NamespacedScope
+	}
+	return admissionregistrationv1.RuleWithOperations{
+		Operations: operations,
+		Rule: admissionregistrationv1.Rule{
+			APIGroups:   []string{group[0].GVR.Group},
+			APIVersions: []string{group[0].GVR.Version},
+			Resources:   resources(group),
+			Scope:       new(scope),
+		},
+	}
 }
 
-// quote writes a CEL string literal.
-func quote(s string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+// resources adds the subresource that edits a spec under another name. If a kind has none, the rule matches nothing.
+func resources(group []*reserved.Resource) []string {
+	names := []string{group[0].GVR.Resource}
+	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {
+		names = append(names, group[0].GVR.Resource+"/scale")
+	}
+	return names
 }
+
+// IsExistence reports whether only the deletion of the resource is denied.
+func IsExistence(resource *reserved.Resource) bool { return resource.Guard == reserved.GuardExistence }
 
 const lastUsedLabel = reserved.LastUsedLabel
 
