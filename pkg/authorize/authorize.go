@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +27,7 @@ const DefaultWait = 60 * time.Second
 // Authorizer works on one cluster. It is safe for concurrent use, but two concurrent Authorize conflict.
 type Authorizer struct {
 	cluster live.Cluster
-	// notes is held to change the notes of the token Secrets in use, which share a ConfigMap.
-	notes sync.Mutex
+	notes   notes
 	// connect makes the client that authenticates with the proved token.
 	connect func(*rest.Config) (kubernetes.Interface, error)
 }
