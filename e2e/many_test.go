@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -21,68 +20,17 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/report"
+	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
-
-// tenants is the number of reservations besides the built-in one, and tenantLabel is on each of their objects.
-const (
-	tenants     = 50
-	tenantLabel = "e2e.apigw.io/tenant"
-)
-
-// reserveTenants returns a directory of reservations with the kinds of the built-in one.
-func reserveTenants(t *testing.T) string {
-	t.Helper()
-	directory := t.TempDir()
-	for i := range tenants {
-		content := fmt.Sprintf(`
-apiVersion: guardian.apigw.io/v1alpha1
-kind: Reservation
-metadata: {name: tenant-%02[1]d}
-spec:
-  owner: Tenant %02[1]d
-  resources:
-  - manifest:
-      apiVersion: v1
-      kind: ServiceAccount
-      metadata: {namespace: kube-system, name: tenant-%02[1]d, labels: {%[2]s: "%[1]d"}}
-  - manifest:
-      apiVersion: rbac.authorization.k8s.io/v1
-      kind: ClusterRole
-      metadata: {name: tenant-%02[1]d-clusterrole, labels: {%[2]s: "%[1]d"}}
-      rules:
-      - {apiGroups: [""], resources: [services, endpoints, pods], verbs: [get, list, watch]}
-  - manifest:
-      apiVersion: rbac.authorization.k8s.io/v1
-      kind: ClusterRoleBinding
-      metadata: {name: tenant-%02[1]d-clusterrole-binding, labels: {%[2]s: "%[1]d"}}
-      roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tenant-%02[1]d-clusterrole}
-      subjects:
-      - {kind: ServiceAccount, name: tenant-%02[1]d, namespace: kube-system}
-  - namePrefix: tenant-%02[1]d-token-
-    manifest:
-      apiVersion: v1
-      kind: Secret
-      type: kubernetes.io/service-account-token
-      metadata:
-        namespace: kube-system
-        name: tenant-%02[1]d-token-guardian
-        labels: {%[2]s: "%[1]d"}
-        annotations: {kubernetes.io/service-account.name: tenant-%02[1]d}
-`, i, tenantLabel)
-		if err := os.WriteFile(filepath.Join(directory, fmt.Sprintf("tenant-%02d.yaml", i)), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return directory
-}
 
 // Many reservations share the webhooks, are authorized in the order of their files, and each is protected.
 func TestFiftyReservations(t *testing.T) {
 	harness.Take(t)
 	harness.World(t)
-	directory := reserveTenants(t)
+	directory := t.TempDir()
+	must(t)(nil, scenario.WriteTenants(directory))
 	t.Cleanup(func() { removeTenants(t) })
 	guard := harness.StartGuard(t, "--reservations", directory)
 	client := harness.Clients(t)
@@ -107,19 +55,21 @@ func TestFiftyReservations(t *testing.T) {
 			roles = append(roles, filepath.Base(line.Resource))
 		}
 	}
-	if len(authorized.Lines) != 4*(tenants+1) || !slices.IsSorted(roles) || len(authorized.Proofs) != tenants+1 {
-		t.Errorf("%d lines, want %d; %d proofs; ClusterRoles: %q", len(authorized.Lines), 4*(tenants+1), len(authorized.Proofs), roles)
+	if len(authorized.Lines) != 4*(scenario.Tenants+1) || !slices.IsSorted(roles) || len(authorized.Proofs) != scenario.Tenants+1 {
+		t.Errorf("%d lines, want %d; %d proofs; ClusterRoles: %q", len(authorized.Lines), 4*(scenario.Tenants+1), len(authorized.Proofs), roles)
 	}
 
 	var status struct {
 		Authorized, Protected bool
 		Protections           []verify.Protection
 	}
-	tookStatus := timed(func() { harness.Run(t, "status", "-o", "json", "--reservations", directory).Require(t, 0).Into(t, &status) })
+	tookStatus := timed(func() {
+		harness.Run(t, "status", "-o", "json", "--reservations", directory).Require(t, 0).Into(t, &status)
+	})
 	if !status.Authorized || !status.Protected || len(status.Protections) > 0 {
 		t.Errorf("status: %+v", status)
 	}
-	report.Line(t, "%d reservations: authorize %.1f s, again %.1f s; status %.1f s", tenants, took, tookAgain, tookStatus)
+	report.Line(t, "%d reservations: authorize %.1f s, again %.1f s; status %.1f s", scenario.Tenants, took, tookAgain, tookStatus)
 
 	live, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err != nil {
@@ -132,7 +82,7 @@ func TestFiftyReservations(t *testing.T) {
 
 	before := countRequests(t, guard)
 	label := []byte(`{"metadata":{"labels":{"x":"y"}}}`)
-	for _, role := range []string{"apigw-ingress-clusterrole", "tenant-00-clusterrole", fmt.Sprintf("tenant-%02d-clusterrole", tenants-1)} {
+	for _, role := range []string{"apigw-ingress-clusterrole", "tenant-00-clusterrole", fmt.Sprintf("tenant-%02d-clusterrole", scenario.Tenants-1)} {
 		_, err := client.RbacV1().ClusterRoles().Patch(t.Context(), role, types.MergePatchType, label, metav1.PatchOptions{})
 		if !apierrors.IsForbidden(err) {
 			t.Errorf("label %s: %v, want %d", role, err, http.StatusForbidden)
@@ -166,7 +116,7 @@ func removeTenants(t *testing.T) {
 		if gvr.Group == "" {
 			objects = client.Resource(gvr).Namespace(metav1.NamespaceSystem)
 		}
-		selector := metav1.ListOptions{LabelSelector: tenantLabel}
+		selector := metav1.ListOptions{LabelSelector: scenario.TenantLabel}
 		if err := objects.DeleteCollection(context.WithoutCancel(t.Context()), metav1.DeleteOptions{}, selector); err != nil {
 			t.Error(err)
 		}
