@@ -28,6 +28,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
@@ -129,8 +130,18 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.Drift.ProofInterval, "proof-interval", 30*time.Second,
 		"time between two forbidden writes, server dry-runs, by which the leader proves that the guard denies; 0 for none")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	addNetworkTo(flags, &o.Network)
 	addRecordsTo(flags, &o.Records)
 	f.addCertificatesTo(flags)
+}
+
+func addNetworkTo(flags *pflag.FlagSet, network *guard.Network) {
+	flags.StringVar(&network.Credentials, "tencent-cloud-credentials", "", "directory of the files secretId and secretKey, with which the "+
+		"leader asks Tencent Cloud whether private network access is enabled (default none: it does not ask)")
+	flags.StringVar(&network.Region, "tencent-cloud-region", "", "region of the TKE cluster, such as ap-guangzhou")
+	flags.StringVar(&network.Cluster, "tencent-cloud-cluster", "", "ID of the TKE cluster, such as cls-abcd1234")
+	flags.StringVar(&network.Endpoint, "tencent-cloud-endpoint", tke.DefaultEndpoint, "host of the TKE API")
+	flags.DurationVar(&network.Interval, "tencent-cloud-interval", 10*time.Minute, "time between two calls of the TKE API")
 }
 
 func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
@@ -175,7 +186,7 @@ func (f *webhookFlags) check(stderr io.Writer) error {
 	f.options.Certificates.ClientCertOptional = f.clientAuth == clientAuthRequest
 	var err error
 	f.options.Endpoint, err = f.endpoint()
-	return cmp.Or(err, f.checkServing(), f.checkRecords(), f.checkCertificates())
+	return cmp.Or(err, f.checkServing(), checkNetwork(f.options.Network), f.checkRecords(), f.checkCertificates())
 }
 
 // maxHint bounds the hint: it is part of every denial.
@@ -201,6 +212,19 @@ func (f *webhookFlags) checkServing() error {
 		return fmt.Errorf("--drain-period %s: must not be negative", o.DrainPeriod)
 	case !isOneLine:
 		return fmt.Errorf("--message-hint %q: must be one printable line of at most %d bytes", o.MessageHint, maxHint)
+	}
+	return nil
+}
+
+func checkNetwork(network guard.Network) error {
+	switch {
+	case network.Credentials == "":
+	case network.Region == "":
+		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-region to the region of the cluster")
+	case network.Cluster == "":
+		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-cluster to the ID of the cluster")
+	case network.Interval < time.Minute:
+		return fmt.Errorf("--tencent-cloud-interval %s: must be at least 1m", network.Interval)
 	}
 	return nil
 }

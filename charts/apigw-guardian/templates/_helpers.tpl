@@ -451,6 +451,18 @@ volumes: {{- . }}
 {{- end }}
 {{- end }}
 
+{{- define "guardian.cloudArgs" -}}
+{{- with .Values.tencentCloud }}
+{{- if .credentialsSecret }}
+- --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
+- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
+- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
+- --tencent-cloud-endpoint={{ .endpoint }}
+- --tencent-cloud-interval={{ .interval }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* A duration such as 36h in seconds. */}}
 {{- define "guardian.seconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 }}
