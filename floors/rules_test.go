@@ -47,6 +47,7 @@ var layers = []layer{
 	{
 		packages: []string{
 			"certs",
+			"pkg/audit/otlp",
 			"pkg/audit/web",
 			"pkg/lookup",
 			"pkg/audit/recorder",

@@ -30,6 +30,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
@@ -72,8 +73,10 @@ type Options struct {
 	Certificates Certificates
 	Records      Records
 	Drift        Drift
-	Registry     metrics.RegistererGatherer
-	Log          *slog.Logger
+	// Push says where audit records are sent to; without an Endpoint, nowhere.
+	Push     otlp.Options
+	Registry metrics.RegistererGatherer
+	Log      *slog.Logger
 }
 
 // Guard is one replica. New makes one, and Run runs it once.
@@ -89,6 +92,7 @@ type Guard struct {
 	certificates *certificates
 	records      *store.Store
 	recorder     *recorder.Recorder
+	pusher       *pusher // nil for none
 	publisher    *registration.Publisher
 	unlocks      *unlock.Tracker
 	server       *server.Server
@@ -122,7 +126,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addPusher} {
 		if err := add(); err != nil {
 			return nil, err
 		}
