@@ -55,6 +55,8 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	// No list: a comma may be part of a name.
 	flags.StringArrayVar(&f.spec.Users, "user", nil, "exact name of a user who may write, can be repeated (default you)")
 	complete(cmd, "operation", texts(reserved.Operations())...)
+	_ = cmd.RegisterFlagCompletionFunc("resource", f.reserved)
+	completeFrom(cmd, shared, "user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
 	complete(cmd, "for", "5m", "10m", "30m", "1h")
 	f.addTo(cmd)
 	cmd.AddCommand(newApprove(shared))
@@ -93,6 +95,23 @@ func newLock(shared *sharedFlags) *cobra.Command {
 	}
 	f.addTo(cmd)
 	return cmd
+}
+
+// reserved completes the name of a reserved resource.
+func (f *unlockFlags) reserved(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	set, err := f.shared.set()
+	if cluster, failed := f.shared.cluster(ctx, f.namespace); failed == nil {
+		set = cluster.Set
+	} else if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, resource := range set.Resources() {
+		names = append(names, resource.String())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // names completes the name of an unlock that is not over.
