@@ -184,6 +184,11 @@ corpus: build ## Capture the corpus of AdmissionReviews, which the tests share, 
 	$(say) 'write the answers to it: review their difference'
 	@$(GO) test -count=1 ./pkg/webhook -run TestAnswersOfTheCorpus -update
 
+.PHONY: man
+man: require-go ## Write the man pages of all commands into bin/man
+	@$(GO) test -count=1 ./cmd/apigw-guardian -run TestEachCommandHasAManPage -args -man=$(CURDIR)/$(BIN)/man
+	$(say) 'to read one: man $(BIN)/man/apigw-guardian.1'
+
 .PHONY: clean
 clean: ## Remove bin
 	rm -rf $(BIN)
