@@ -128,6 +128,21 @@ e2e: long ## Run the long tests, and install the chart on a real node: needs roo
 e2e-long: ## Run e2e with 50 restarts and 50 kills under load: before a release
 	@E2E_REPETITIONS=50 $(MAKE) e2e
 
+.PHONY: chaos
+chaos: require-go ## Break what the guard depends on, and print which of the targets R1 to R18 hold (about ten minutes)
+	@$(build-e2e)
+	$(say) 'run the tests of R1 to R18'
+	@$(call run-e2e,chaos)
+
+# Go fuzzes one target at a time.
+FUZZ_TIME ?= 10m
+.PHONY: fuzz
+fuzz: require-go ## Fuzz each target for FUZZ_TIME
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z]+' certs cmd pkg | sed 's/:func / /' | while read -r file target; do \
+		echo "==> go test -fuzz $$target ./$${file%/*}"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) "./$${file%/*}" || exit; \
+	done
+
 .PHONY: bench
 bench: build ## Run the Go benchmarks, then measure the guard through a real API server
 	$(GO) test -run '^$$' -bench . -benchmem $(BENCH_ARGS) ./pkg/...
@@ -203,7 +218,8 @@ clean: ## Remove bin
 #% COVER = 1 makes test print the statement coverage of unit and end-to-end tests together
 #% E2E_SKIP_BROWSER = 1 skips the tests of audit web in a browser where chromium is missing
 #% E2E_LONG = 1 gives the test of CA rotations leaves of 30 s and CAs of 3 min: it takes 5 to 7 minutes
-#% BENCH_PARTS = what bench measures through the API server: P5 P8 P9 P10 P13 (default all)
+#% FUZZ_TIME = how long fuzz spends on each target (default 10m)
+#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P13 (default all)
 #% BENCH_ATTACK = part of an attack's name: P13 measures those attacks only
 #% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
 #% TEST_ARGS = more arguments for go test; likewise BENCH_ARGS, LINT_ARGS

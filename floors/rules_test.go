@@ -29,6 +29,10 @@ var layers = []layer{
 		reason:   "the decision depends on the review, the reserved set and the answer to its lookup only, so a test can state every case",
 	},
 	{
+		packages: []string{"pkg/policies"},
+		reason:   "it writes the rules of policy in CEL, with its identities of the control plane; registration uses its match conditions",
+	},
+	{
 		packages: []string{"pkg/audit"},
 		reason:   "a record holds an event; the packages that store, count and show records import this one",
 	},

@@ -142,7 +142,8 @@ func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
 
 func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 	flags.StringVar((*string)(&records.Mode), "audit-mode", string(recorder.Blocking),
-		"blocking answers once the record is in the API server; batch answers once it is in the spool")
+		"blocking answers once the record is in the API server, durable once it is on the disk of --spool-dir, "+
+			"batch once it is written there")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
 		"directory of this replica alone for records while the API server is unavailable (default none: only the log has them)")
 	flags.StringSliceVar(&records.ExtraKeys, "audit-user-extra", []string{audit.AllExtra},
@@ -218,10 +219,10 @@ func (f *webhookFlags) checkServing() error {
 func (f *webhookFlags) checkRecords() error {
 	records := f.options.Records
 	switch {
-	case records.Mode != recorder.Blocking && records.Mode != recorder.Batch:
-		return fmt.Errorf("--audit-mode %q: must be blocking or batch", records.Mode)
-	case records.Mode == recorder.Batch && records.SpoolDir == "":
-		return errors.New("--audit-mode batch: set --spool-dir, as an answer waits until its record is in the spool")
+	case !slices.Contains(recorder.Modes(), records.Mode):
+		return fmt.Errorf("--audit-mode %q: must be blocking, durable or batch", records.Mode)
+	case records.Mode.NeedsSpool() && records.SpoolDir == "":
+		return fmt.Errorf("--audit-mode %s: set --spool-dir, as an answer waits until its record is in the spool", records.Mode)
 	case records.SpoolVolume.Value() < minSpool:
 		return fmt.Errorf("--spool-size %s: must be at least 1Mi", records.SpoolVolume.String())
 	case records.Retention.Age <= 0:

@@ -23,7 +23,7 @@ const record = `
 apiVersion: guardian.apigw.io/v1alpha1
 kind: AuditRecord
 metadata: {name: kept}
-spec: {outcome: Denied, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00Z", lastTime: "2026-11-28T00:00:00Z"}
+spec: {outcome: Denied, source: Import, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00Z", lastTime: "2026-11-28T00:00:00Z"}
 `
 
 // The chart without helm: applied twice, changed, and deleted. The guard runs as the account of the chart, outside a Pod.
@@ -59,7 +59,7 @@ func TestKubectlApply(t *testing.T) {
 	kubectl(t, "delete", "--filename", changed)
 	kubectl(t, "get", "auditrecord", "kept")
 	kubectl(t, "wait", "--for=delete", "validatingwebhookconfiguration/apigw-guardian", "--timeout=1m")
-	kubectl(t, "delete", "auditrecord", "kept")
+	deleteRecord(t)
 }
 
 // requireRetirement authorizes, retires twice, and finds that a later upgrade does not fail, each as the Job's account.
@@ -147,7 +147,16 @@ func TestReleases(t *testing.T) {
 		helm(t, name, "uninstall", third, "--namespace", third, "--no-hooks", "--wait")
 		kubectl(t, "get", "auditrecord", "kept")
 	}
-	kubectl(t, "delete", "auditrecord", "kept")
+	deleteRecord(t)
+}
+
+// deleteRecord deletes the record once the policies are gone. The API server looks every second.
+func deleteRecord(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, "the record can be deleted", func() (bool, any) {
+		_, says, err := cluster.Kubectl(t.Context(), "delete", "auditrecord", "kept")
+		return err == nil, says
+	})
 }
 
 // For kubectl, hooks are ordinary objects. The uninstall Job must not take the guard down. It runs last, as its objects stay.

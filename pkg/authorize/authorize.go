@@ -7,9 +7,11 @@ package authorize
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -113,6 +115,24 @@ func (a *Authorizer) Authorize(ctx context.Context, options Options) (Result, er
 		result.Proofs = append(result.Proofs, proof)
 	}
 	return result, nil
+}
+
+// reachPause is the time between two attempts to authorize while the guard is not reachable.
+const reachPause = 2 * time.Second
+
+// AuthorizeReachable is Authorize, which it repeats, for Options.Wait, while the only failed check is WebhookReachable: the API server
+// may not reach a guard that has just started. Options.Checked receives the checks of each attempt.
+func (a *Authorizer) AuthorizeReachable(ctx context.Context, options Options) (Result, error) {
+	bounded, cancel := context.WithTimeout(ctx, cmp.Or(options.Wait, DefaultWait))
+	defer cancel()
+	var result Result
+	var err error
+	_ = wait.PollUntilContextCancel(bounded, reachPause, true, func(context.Context) (bool, error) {
+		result, err = a.Authorize(ctx, options)
+		failed, ok := errors.AsType[*PreflightError](err)
+		return !ok || len(failed.Failed) > 1 || failed.Failed[0].ID != WebhookReachable, nil
+	})
+	return result, err
 }
 
 // applyAll applies every manifest and returns the credentials to prove.

@@ -104,13 +104,6 @@ func TestResourcesOfAKindShareAWebhook(t *testing.T) {
 	}
 }
 
-func TestQuoteLeavesNoWayOutOfTheLiteral(t *testing.T) {
-	t.Parallel()
-	if got, want := quote(`a'b\c`), `'a\'b\\c'`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

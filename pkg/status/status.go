@@ -311,6 +311,9 @@ func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, regist
 		r.Protection = verify.Unknown
 		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check whether the guard is registered: %v", err))
 		return
+	case registered == nil && isProtectedByPolicies(ctx, cluster):
+		r.Protection, r.Protected = verify.Protected, true
+		return
 	case registered == nil:
 		r.Protection = verify.Open
 		r.Reasons = append(r.Reasons, fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent; %s",
@@ -333,6 +336,16 @@ func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, regist
 		r.Protections = append(r.Protections, p)
 		r.Reasons = append(r.Reasons, p.Message)
 	}
+}
+
+// isProtectedByPolicies reports whether every resource is protected without a webhook configuration: by policies in the API server.
+func isProtectedByPolicies(ctx context.Context, cluster live.Cluster) bool {
+	for _, p := range verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources()) {
+		if p.State != verify.Protected {
+			return false
+		}
+	}
+	return true
 }
 
 // addNotes adds what the replicas have noted. A caller who may not read that gets none.

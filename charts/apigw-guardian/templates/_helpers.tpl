@@ -2,6 +2,9 @@
        that keeps its values of an older chart (helm upgrade --reuse-values) lacks the blocks that came later. */}}
 {{- define "guardian.defaults" -}}
 {{- include "guardian.fill" (dict "into" .Values "from" (.Files.Get "files/values.yaml" | fromYaml)) }}
+{{- range $name, $spec := .Values.reservations }}
+{{- if kindIs "invalid" $spec }}{{ $_ := unset $.Values.reservations $name }}{{ end }}
+{{- end }}
 {{- include "guardian.check" . }}
 {{- end }}
 
@@ -20,6 +23,20 @@
 
 {{- /* Values that would have no effect with the others. */}}
 {{- define "guardian.check" -}}
+{{- if ne .Values.engine "webhook" }}
+{{- if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version }}
+{{- fail (printf "engine %s needs ValidatingAdmissionPolicies, and Kubernetes %s serves none before 1.30: set engine to webhook" .Values.engine .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if hasKey (.Values.reservations | default dict) "apigw-ingress" }}
+{{- fail (printf "reservations.apigw-ingress has no effect with engine %s, whose policies are those of the built-in reservation: set engine to webhook" .Values.engine) }}
+{{- end }}
+{{- if and .Values.reservations (eq .Values.engine "policy") }}
+{{- fail "reservations have no effect with engine policy: set engine to webhook or both, or remove them and run: apigw-guardian policy --reservations DIRECTORY | kubectl apply -f -" }}
+{{- end }}
+{{- if and .Values.authorize.retired (eq .Values.engine "policy") }}
+{{- fail "authorize.retired has no effect with engine policy, which honours no unlock: set engine to webhook first" }}
+{{- end }}
+{{- end }}
 {{- with .Values.certs }}
 {{- if and .secretName (ne .mode "provided") }}
 {{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
@@ -53,7 +70,18 @@
 {{- define "guardian.strings" -}}
 {{- $all := dict }}
 {{- range $key, $value := . }}
-{{- $_ := set $all $key (include "guardian.string" $value) }}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $all $key (include "guardian.string" $value) }}{{ end }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{- /* A list of maps whose field value is text: environment variables, tolerations. */}}
+{{- define "guardian.texts" -}}
+{{- $all := list }}
+{{- range . }}
+{{- $text := dict }}
+{{- if not (kindIs "invalid" .value) }}{{ $text = dict "value" (include "guardian.string" .value) }}{{ end }}
+{{- $all = append $all (merge $text (omit . "value")) }}
 {{- end }}
 {{- toYaml $all }}
 {{- end }}
@@ -85,8 +113,8 @@
 
 {{- /* What all Pods of the release have in common. */}}
 {{- define "guardian.instance" -}}
-app.kubernetes.io/name: {{ .Values.nameOverride | default "apigw-guardian" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default "apigw-guardian" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of a replica, by which the Service and others select it. */}}
@@ -129,8 +157,11 @@ ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
 {{- define "guardian.image" -}}
+{{- $registry := (.Values.global).imageRegistry | default "" | trimSuffix "/" }}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
+{{- /* A repository that begins with a host keeps it. */}}
+{{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .repository)) }}{{ $registry }}/{{ end }}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
 {{- end }}
 {{- end }}
 
@@ -190,7 +221,7 @@ kind: {{ $prefix }}Role
 metadata:
   name: {{ $.role }}
   {{- with $namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels: {{- include "guardian.labels" $root | nindent 4 }}
   {{- with $.annotations }}
@@ -224,7 +255,7 @@ kind: {{ $prefix }}RoleBinding
 metadata:
   name: {{ $.role }}
   {{- with $namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels: {{- include "guardian.labels" $root | nindent 4 }}
   {{- with $.annotations }}
@@ -236,7 +267,7 @@ roleRef:
   name: {{ $.role }}
 subjects:
 - kind: ServiceAccount
-  namespace: {{ $root.Release.Namespace }}
+  namespace: {{ $root.Release.Namespace | quote }}
   name: {{ $.account | default $.role }}
 {{- end }}
 {{- end }}
@@ -271,7 +302,7 @@ metadata:
   {{- end }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .account }}-cluster-ca}
 subjects:
-- {kind: ServiceAccount, namespace: {{ .root.Release.Namespace }}, name: {{ .account }}}
+- {kind: ServiceAccount, namespace: {{ .root.Release.Namespace | quote }}, name: {{ .account }}}
 {{- end }}
 
 {{- /* The security context of every Pod. OpenShift assigns users and groups itself, and refuses others. */}}
@@ -292,19 +323,23 @@ subjects:
 {{- /* Where a Pod runs, and what its image needs. Parameters: root; affinity; tolerations, besides those of the values. */}}
 {{- define "guardian.placement" -}}
 {{- $values := .root.Values -}}
-{{- with concat ($values.image.pullSecrets | default list) (($values.global).imagePullSecrets | default list) }}
+{{- $names := list }}
+{{- range concat ($values.image.pullSecrets | default list) (($values.global).imagePullSecrets | default list) }}
+{{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- with $names | uniq }}
 imagePullSecrets:
 {{- range . }}
-- name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+- name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector: {{- include "guardian.strings" . | nindent 2 }}
 {{- end }}
-{{- with concat $values.tolerations (.tolerations | default list) }}
+{{- with concat (include "guardian.texts" $values.tolerations | fromYamlArray) (.tolerations | default list) }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .affinity }}
@@ -401,12 +436,12 @@ volumes: {{- . }}
 {{- define "guardian.certVolume" -}}
 {{- with include "guardian.certSecret" . }}
 - name: certs
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . | quote }}}
 {{- end }}
 {{- with .Values.certs.clientAuth }}
 {{- if .secretName }}
 - name: client-ca
-  secret: {secretName: {{ .secretName }}, items: [{key: {{ .key }}, path: {{ .key }}}]}
+  secret: {secretName: {{ .secretName | quote }}, items: [{key: {{ .key | quote }}, path: {{ .key | quote }}}]}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -179,6 +179,21 @@ func secret(verb, name string) edit {
 	}
 }
 
+const registration = "validatingwebhookconfigurations.admissionregistration.k8s.io/apigw-guardian"
+
+// registrationWrite returns an edit that makes a webhook configuration the object of the event.
+func registrationWrite(verb, name string) edit {
+	return edit{"verb": verb, "objectRef": map[string]any{
+		"resource": "validatingwebhookconfigurations", "name": name, "apiGroup": "admissionregistration.k8s.io", "apiVersion": "v1",
+	}}
+}
+
+// policyDenial is what kube-apiserver 1.37.2 says when a policy denies.
+func policyDenial(policy string) string {
+	return `validatingwebhookconfigurations.admissionregistration.k8s.io "apigw-guardian" is forbidden: ValidatingAdmissionPolicy '` + policy +
+		`' with binding '` + policy + `' denied request: Only the guard may change its webhook configuration.`
+}
+
 func code(code int, message string) edit {
 	return edit{"responseStatus": map[string]any{"code": code, "message": message}}
 }
@@ -197,18 +212,33 @@ func TestJudgments(t *testing.T) {
 		want  []string
 	}{
 		"a write that the guard was not asked about": {nil, []string{unguarded}},
-		"a read":                           {[]edit{{"verb": "get"}}, nil},
-		"an earlier stage":                 {[]edit{{"stage": "RequestReceived"}}, nil},
-		"a refused write":                  {[]edit{code(403, "forbidden: RBAC")}, nil},
-		"a conflict":                       {[]edit{code(409, "")}, nil},
-		"an aborted write":                 {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
-		"a write that panics":              {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
-		"a write to another name":          {[]edit{{"objectRef>name": "other"}}, nil},
-		"an aborted write to another name": {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
-		"another group's resource":         {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
-		"an unknown subresource":           {[]edit{{"objectRef>subresource": "status"}}, nil},
-		"an event about no object":         {[]edit{{"objectRef": nil}}, nil},
-		"a dry run that is not denied":     {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
+		"a read":           {[]edit{{"verb": "get"}}, nil},
+		"an earlier stage": {[]edit{{"stage": "RequestReceived"}}, nil},
+		"a refused write":  {[]edit{code(403, "forbidden: RBAC")}, nil},
+		"a conflict":       {[]edit{code(409, "")}, nil},
+		"a policy denies a change of the webhook configuration": {
+			[]edit{registrationWrite("patch", "apigw-guardian"), code(403, policyDenial("apigw-guardian-registration"))},
+			[]string{"Decided Denied UPDATE " + registration + " DeniedByPolicy alice"},
+		},
+		"a policy denies the deletion of its collection": {
+			[]edit{registrationWrite("deletecollection", ""), code(403, policyDenial("apigw-guardian-registration"))},
+			[]string{"Decided Denied DELETE " + registration + " DeniedByPolicy alice"},
+		},
+		"a policy denies a dry run": {
+			[]edit{registrationWrite("delete", "apigw-guardian"), {"requestURI": "/x?dryRun=All"}, code(403, policyDenial("apigw-guardian-registration"))},
+			[]string{"DryRun DELETE " + registration + " alice"},
+		},
+		"another policy denies":                                     {[]edit{registrationWrite("patch", "apigw-guardian"), code(403, policyDenial("apigw-guardian-other"))}, nil},
+		"a rejected field quotes a policy":                          {[]edit{registrationWrite("patch", "apigw-guardian"), code(422, policyDenial("apigw-guardian-records"))}, nil},
+		"a change of the webhook configuration that nothing denies": {[]edit{registrationWrite("patch", "apigw-guardian")}, nil},
+		"an aborted write":                                          {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write that panics":                                       {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write to another name":                                   {[]edit{{"objectRef>name": "other"}}, nil},
+		"an aborted write to another name":                          {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
+		"another group's resource":                                  {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
+		"an unknown subresource":                                    {[]edit{{"objectRef>subresource": "status"}}, nil},
+		"an event about no object":                                  {[]edit{{"objectRef": nil}}, nil},
+		"a dry run that is not denied":                              {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
 		"a probe of the way to the guard": {[]edit{
 			{
 				"requestURI": "/x?dryRun=All", "objectRef>apiGroup": "", "objectRef>resource": "configmaps", "objectRef>namespace": "guard",
