@@ -87,8 +87,15 @@ func (g *Guard) push(ctx context.Context) {
 	if g.pusher == nil {
 		return
 	}
+	said := ""
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
-		if err := g.pusher.run(ctx); err != nil && ctx.Err() == nil {
+		err := g.pusher.run(ctx)
+		if err == nil || ctx.Err() != nil {
+			said = ""
+			return
+		}
+		if text := err.Error(); text != said { // an outage of the API server would say the same every 5 s
+			said = text
 			g.options.Log.Warn("failed to push audit records, reading them again", slog.Any("err", err))
 		}
 	}, pushPause)
