@@ -108,7 +108,7 @@ func requireAlertCommands(t *testing.T, path string) {
 	commands := 0
 	for _, found := range inlineCommand.FindAllStringSubmatch(string(page), -1) {
 		commands++
-		line := strings.NewReplacer("FILE...", "/dev/null", "USER", "jane").Replace(found[1])
+		line := strings.NewReplacer("FILE...", "/dev/null", "USER", "jane").Replace(strings.Join(strings.Fields(found[1]), " "))
 		command := harness.Of(t).Cluster.Command(t.Context(), "/bin/sh", "-c", line)
 		command.Env = append(command.Env, "PATH="+path+":"+os.Getenv("PATH"))
 		output, _ := command.CombinedOutput()
@@ -123,7 +123,7 @@ func requireAlertCommands(t *testing.T, path string) {
 	}
 }
 
-var inlineCommand = regexp.MustCompile("`((?:apigw-guardian|kubectl) [^`]+)`")
+var inlineCommand = regexp.MustCompile("`((?:apigw-guardian|kubectl)\\s[^`]+)`")
 
 var consoleBlock = regexp.MustCompile("(?ms)^```console\n(.*?)^```\n")
 
