@@ -109,8 +109,8 @@ func (p *pusher) run(ctx context.Context) error {
 		p.failing.Set(1)
 		return err
 	}
-	defer exporter.Close()
 	p.exporter = exporter
+	defer func() { p.exporter.Close() }() // it may be another one by then
 	since, err := p.load(ctx)
 	if err != nil {
 		return err
