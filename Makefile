@@ -161,7 +161,9 @@ lint: require-go ## Check style and common mistakes; LINT_ARGS=--fix repairs wha
 		done
 
 .PHONY: verify
-verify: require-go ## Run generate, and fail if it changes a file
+verify: require-go ## Check the downloaded modules against go.sum, run generate, and fail if that changes a file
+	$(say) 'go mod verify'
+	@$(GO) mod verify
 	@MAKE='$(MAKE)' tools/verify
 
 .PHONY: vuln
@@ -189,6 +191,7 @@ generate: require-go ## Update generated files, go.mod, go.sum and formatting
 	@$(GO) -C e2e/auditweb fmt ./...
 	@$(GO) -C e2e/matchconditions fmt ./...
 	@$(GO) -C e2e/monitoring fmt ./...
+	@$(GO) test -count=1 ./floors -run TestLicencesOfTheProgram -args -update
 	@sed '/^ *#/d; /^$$/d' charts/apigw-guardian/values.yaml >charts/apigw-guardian/files/values.yaml
 	@tool=$$(GO='$(GO)' tools/install helm-docs) && \
 		"$$tool" --chart-search-root=charts --sort-values-order=file --log-level=warning
@@ -199,6 +202,11 @@ corpus: build ## Capture the corpus of AdmissionReviews, which the tests share, 
 	@$(call run-e2e,capture)
 	$(say) 'write the answers to it: review their difference'
 	@$(GO) test -count=1 ./pkg/webhook -run TestAnswersOfTheCorpus -update
+
+.PHONY: man
+man: require-go ## Write the man pages of all commands into bin/man
+	@$(GO) test -count=1 ./cmd/apigw-guardian -run TestEachCommandHasAManPage -args -man=$(CURDIR)/$(BIN)/man
+	$(say) 'to read one: man $(BIN)/man/apigw-guardian.1'
 
 .PHONY: clean
 clean: ## Remove bin

@@ -22,6 +22,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
@@ -132,6 +133,7 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	addNetworkTo(flags, &o.Network)
 	addRecordsTo(flags, &o.Records)
+	addPushTo(flags, &o.Push)
 	f.addCertificatesTo(flags)
 }
 
@@ -142,6 +144,14 @@ func addNetworkTo(flags *pflag.FlagSet, network *guard.Network) {
 	flags.StringVar(&network.Cluster, "tencent-cloud-cluster", "", "ID of the TKE cluster, such as cls-abcd1234")
 	flags.StringVar(&network.Endpoint, "tencent-cloud-endpoint", tke.DefaultEndpoint, "host of the TKE API")
 	flags.DurationVar(&network.Interval, "tencent-cloud-interval", 10*time.Minute, "time between two calls of the TKE API")
+}
+
+func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
+	flags.StringVar(&push.Endpoint, "otlp-endpoint", "",
+		"URL of an OpenTelemetry receiver, to which the leader sends records as logs over OTLP/HTTP: https://HOST:PORT (default none)")
+	flags.StringVar(&push.Dir, "otlp-dir", "",
+		"directory of files for --otlp-endpoint: headers (lines of NAME: VALUE), ca.crt, and tls.crt with tls.key; each is optional")
+	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name, which tells clusters apart")
 }
 
 func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
@@ -183,6 +193,12 @@ func (f *webhookFlags) check(stderr io.Writer) error {
 	}
 	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	f.options.Registry = metrics.Registry
+	f.options.Push.Origin.Version = version
+	if f.options.Push.Endpoint != "" {
+		if _, err := otlp.Endpoint(f.options.Push.Endpoint); err != nil {
+			return fmt.Errorf("--otlp-endpoint %q: %w", f.options.Push.Endpoint, err)
+		}
+	}
 	f.options.Certificates.ClientCertOptional = f.clientAuth == clientAuthRequest
 	var err error
 	f.options.Endpoint, err = f.endpoint()
@@ -240,6 +256,8 @@ func (f *webhookFlags) checkRecords() error {
 		return fmt.Errorf("--spool-size %s: must be at least 1Mi", records.SpoolVolume.String())
 	case records.Retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
+	case f.options.Push.Endpoint == "" && (f.options.Push.Dir != "" || f.options.Push.Origin.Cluster != ""):
+		return errors.New("--otlp-dir and --otlp-cluster-name: set --otlp-endpoint too")
 	case records.Retention.Max <= 0:
 		return fmt.Errorf("--audit-max-records %d: must be above zero", records.Retention.Max)
 	}

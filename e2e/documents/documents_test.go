@@ -89,6 +89,7 @@ func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
 			}
 		}
 	}
+	requireAlertCommands(t, path)
 	for _, document := range order {
 		if ran[document] == 0 {
 			t.Errorf("%s has no console block: are they found?", document)
@@ -96,6 +97,33 @@ func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
 	}
 	t.Logf("console blocks: %v", ran)
 }
+
+// requireAlertCommands runs the commands of docs/alerts.md. There is nothing wrong, and no audit log: a command may say so.
+func requireAlertCommands(t *testing.T, path string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(root, "docs/alerts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for _, found := range inlineCommand.FindAllStringSubmatch(string(page), -1) {
+		commands++
+		line := strings.NewReplacer("FILE...", "/dev/null", "USER", "jane").Replace(strings.Join(strings.Fields(found[1]), " "))
+		command := harness.Of(t).Cluster.Command(t.Context(), "/bin/sh", "-c", line)
+		command.Env = append(command.Env, "PATH="+path+":"+os.Getenv("PATH"))
+		output, _ := command.CombinedOutput()
+		isKnown := command.ProcessState.ExitCode() == 0 || strings.HasPrefix(line, "apigw-guardian ") && command.ProcessState.ExitCode() != 2 ||
+			strings.Contains(line, " can-i ") && string(bytes.TrimSpace(output)) == "no"
+		if !isKnown {
+			t.Errorf("docs/alerts.md: %s: %v\n%s", line, command.ProcessState, output)
+		}
+	}
+	if commands < 15 {
+		t.Errorf("docs/alerts.md has %d commands: are they found?", commands)
+	}
+}
+
+var inlineCommand = regexp.MustCompile("`((?:apigw-guardian|kubectl)\\s[^`]+)`")
 
 var consoleBlock = regexp.MustCompile("(?ms)^```console\n(.*?)^```\n")
 

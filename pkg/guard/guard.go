@@ -30,6 +30,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
@@ -75,7 +76,9 @@ type Options struct {
 	Records      Records
 	Drift        Drift
 	// Network is optional.
-	Network  Network
+	Network Network
+	// Push says where audit records are sent to; without an Endpoint, nowhere.
+	Push     otlp.Options
 	Registry metrics.RegistererGatherer
 	Log      *slog.Logger
 }
@@ -93,6 +96,7 @@ type Guard struct {
 	certificates *certificates
 	records      *store.Store
 	recorder     *recorder.Recorder
+	pusher       *pusher // nil for none
 	publisher    *registration.Publisher
 	unlocks      *unlock.Tracker
 	server       *server.Server
@@ -128,7 +132,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher} {
 		if err := add(); err != nil {
 			return nil, err
 		}

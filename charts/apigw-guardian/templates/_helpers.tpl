@@ -48,6 +48,11 @@
 {{- fail "certs.clientAuth.mode and certs.clientAuth.key have no effect without certs.clientAuth.secretName: set it, or remove them" }}
 {{- end }}
 {{- end }}
+{{- with .Values.audit.otlp }}
+{{- if and (not .endpoint) (or .clusterName .secretName) }}
+{{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
 {{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
 {{- end }}
