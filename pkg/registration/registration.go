@@ -133,7 +133,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 			configuration.Webhooks = append(configuration.Webhooks, webhookFor(reservation, group, options))
 		}
 	}
-	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
+	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options), recordsWebhook(options))
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
@@ -194,6 +194,21 @@ func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	if options.ProbeNamespace != "" {
 		addProbe(&webhook, options.ProbeNamespace)
 	}
+	return webhook
+}
+
+// recordsWebhook guards the acknowledgements of audit records. It fails closed even if the guard observes: one that the guard did not
+// judge could bear any name. The guard stores records without the status, so that the webhook never delays it.
+func recordsWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
+	options.FailurePolicy = admissionregistrationv1.Fail
+	webhook := newWebhook("auditrecords."+guardian.WebhookDomain, options)
+	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update},
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{guardian.Group}, APIVersions: []string{"v1alpha1"}, Resources: []string{"auditrecords/status"},
+			Scope: new(admissionregistrationv1.ClusterScope),
+		},
+	}}
 	return webhook
 }
 

@@ -109,6 +109,7 @@ func wideColumns() []column {
 		{"SOURCE", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Source) }},
 		{"CALLER", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Caller) }},
 		{"GROUPS", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return strings.Join(r.Spec.User.Groups, ",") }},
+		{"ACKNOWLEDGED BY", 0, acknowledgedBy},
 	}
 }
 
@@ -120,6 +121,13 @@ func reason(_ Screen, r *v1alpha1.AuditRecord) string    { return r.Spec.Reason 
 func count(_ Screen, r *v1alpha1.AuditRecord) string     { return strconv.FormatInt(r.Spec.Count, 10) }
 func name(_ Screen, r *v1alpha1.AuditRecord) string      { return r.Name }
 func resource(_ Screen, r *v1alpha1.AuditRecord) string  { return r.Spec.Resource }
+
+func acknowledgedBy(_ Screen, r *v1alpha1.AuditRecord) string {
+	if ack := r.Acknowledged(); ack != nil {
+		return ack.By
+	}
+	return ""
+}
 
 // outcome marks the writes that a reviewer looks for, on a terminal: it may have no colours.
 func outcome(s Screen, r *v1alpha1.AuditRecord) string {
