@@ -42,6 +42,7 @@ permissions.`,
 		newAuditExport(shared),
 		newAuditImport(shared),
 		newAuditAck(shared),
+		newAuditReport(shared),
 		newAuditWeb(shared),
 	)
 	return cmd
