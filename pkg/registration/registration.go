@@ -175,7 +175,11 @@ func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, o
 	return webhook
 }
 
-const unlocksWebhookName = "unlocks." + guardian.WebhookDomain
+// The webhooks that always fail closed.
+const (
+	unlocksWebhookName = "unlocks." + guardian.WebhookDomain
+	recordsWebhookName = "auditrecords." + guardian.WebhookDomain
+)
 
 // unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that the
 // guard did not judge must not count later.
@@ -201,7 +205,7 @@ func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 // judge could bear any name. The guard stores records without the status, so that the webhook never delays it.
 func recordsWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	options.FailurePolicy = admissionregistrationv1.Fail
-	webhook := newWebhook("auditrecords."+guardian.WebhookDomain, options)
+	webhook := newWebhook(recordsWebhookName, options)
 	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
 		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update},
 		Rule: admissionregistrationv1.Rule{
