@@ -26,6 +26,8 @@ type Layout struct {
 	Wide bool
 	// Live is for a table that gets more rows: it shows times instead of ages, and columns wide enough for later rows.
 	Live bool
+	// Contexts adds a column with the record's namespace, which the caller has set to the context of its cluster.
+	Contexts bool
 }
 
 // Table prints records, one per row, in columns that fit the screen.
@@ -91,6 +93,11 @@ func columnsOf(layout Layout) [][]column {
 	}
 	if layout.Wide {
 		choices = [][]column{append(full, wideColumns()...)}
+	}
+	if layout.Contexts {
+		for i := range choices {
+			choices[i] = append([]column{{"CONTEXT", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return r.Namespace }}}, choices[i]...)
+		}
 	}
 	if layout.Live {
 		for _, columns := range choices {
