@@ -25,14 +25,14 @@ const record = `
 apiVersion: guardian.apigw.io/v1alpha1
 kind: AuditRecord
 metadata: {name: kept}
-spec: {outcome: Denied, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00Z", lastTime: "2026-11-28T00:00:00Z"}
+spec: {outcome: Denied, source: Import, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00Z", lastTime: "2026-11-28T00:00:00Z"}
 `
 
 // The chart without helm: applied twice, changed, and deleted. The guard runs as the account of the chart, outside a Pod.
 func TestKubectlApply(t *testing.T) {
 	const namespace = "plain"
 	createNamespaces(t, namespace)
-	args := []string{"--namespace", namespace, "--set", "hooks.enabled=false"}
+	args := []string{"--namespace", namespace, "--set", "hooks.enabled=false", "--set", fmt.Sprint("policies.force=", servesPolicies())}
 	rendered := renderTo(t, args...)
 	kubectl(t, "apply", "--filename", rendered)
 	requireUnchanged(t, kubectl(t, "apply", "--filename", rendered), 0)
@@ -61,7 +61,7 @@ func TestKubectlApply(t *testing.T) {
 	kubectl(t, "delete", "--filename", changed)
 	kubectl(t, "get", "auditrecord", "kept")
 	kubectl(t, "wait", "--for=delete", "validatingwebhookconfiguration/apigw-guardian", "--timeout=1m")
-	kubectl(t, "delete", "auditrecord", "kept")
+	deleteRecord(t)
 }
 
 // requireRetirement authorizes, retires twice, and finds that a later upgrade does not fail, each as the Job's account.
@@ -144,12 +144,21 @@ func TestReleases(t *testing.T) {
 		}
 		// To a release that owns the CRDs, and back.
 		helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", "--set", "crds.keep=false", "--take-ownership")
-		kubectl(t, "annotate", "crd", "auditrecords.guardian.apigw.io", "unlocks.guardian.apigw.io", "helm.sh/resource-policy=keep")
+		kubectl(t, "annotate", "crd", "auditrecords.guardian.apigw.io", "reservations.guardian.apigw.io", "unlocks.guardian.apigw.io", "helm.sh/resource-policy=keep")
 		helm(t, name, "upgrade", third, directory, "--namespace", third, "--no-hooks", "--set", "crds.keep=true")
 		helm(t, name, "uninstall", third, "--namespace", third, "--no-hooks", "--wait")
 		kubectl(t, "get", "auditrecord", "kept")
 	}
-	kubectl(t, "delete", "auditrecord", "kept")
+	deleteRecord(t)
+}
+
+// deleteRecord deletes the record once the policies are gone. The API server looks every second.
+func deleteRecord(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, "the record can be deleted", func() (bool, any) {
+		_, says, err := cluster.Kubectl(t.Context(), "delete", "auditrecord", "kept")
+		return err == nil, says
+	})
 }
 
 // For kubectl, hooks are ordinary objects. The uninstall Job must not take the guard down.

@@ -101,7 +101,12 @@ func loseNamespace(t *testing.T, n *node.Node) {
 	t.Helper()
 	requireRefusedInstall(t, n, "helm")
 	run(t, n, "helm", upgrade("--wait")...)
-	run(t, n, "kubectl", "delete", "namespace", namespace)
+	refuse(t, n, "helm uninstall "+release+" --namespace "+namespace, "kubectl", "delete", "namespace", namespace)
+	run(t, n, "kubectl", "delete", "validatingadmissionpolicybinding", "apigw-guardian-installation")
+	harness.Eventually(t, "nothing keeps the namespace", func() (bool, any) {
+		_, stderr, err := try(t, n, "kubectl", "delete", "namespace", namespace)
+		return err == nil, stderr
+	})
 	refuse(t, n, "failed calling webhook", "kubectl", "label", "clusterrole", role, "a=b")
 	refuse(t, n, "failed calling webhook", "kubectl", "delete", "clusterrole", role)
 	requireUnrelatedWrites(t, n)

@@ -23,6 +23,20 @@
 
 {{- /* Values that would have no effect with the others. */}}
 {{- define "guardian.check" -}}
+{{- if ne .Values.engine "webhook" }}
+{{- if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version }}
+{{- fail (printf "engine %s needs ValidatingAdmissionPolicies, and Kubernetes %s serves none before 1.30: set engine to webhook" .Values.engine .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if hasKey (.Values.reservations | default dict) "apigw-ingress" }}
+{{- fail (printf "reservations.apigw-ingress has no effect with engine %s, whose policies are those of the built-in reservation: set engine to webhook" .Values.engine) }}
+{{- end }}
+{{- if and .Values.reservations (eq .Values.engine "policy") }}
+{{- fail "reservations have no effect with engine policy: set engine to webhook or both, or remove them and run: apigw-guardian policy --reservations DIRECTORY | kubectl apply -f -" }}
+{{- end }}
+{{- if and .Values.authorize.retired (eq .Values.engine "policy") }}
+{{- fail "authorize.retired has no effect with engine policy, which honours no unlock: set engine to webhook first" }}
+{{- end }}
+{{- end }}
 {{- with .Values.certs }}
 {{- if and .secretName (ne .mode "provided") }}
 {{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
@@ -32,6 +46,11 @@
 {{- end }}
 {{- if and (not .clientAuth.secretName) (or (ne .clientAuth.mode "require") (ne .clientAuth.key "ca.crt")) }}
 {{- fail "certs.clientAuth.mode and certs.clientAuth.key have no effect without certs.clientAuth.secretName: set it, or remove them" }}
+{{- end }}
+{{- end }}
+{{- with .Values.audit.otlp }}
+{{- if and (not .endpoint) (or .clusterName .secretName) }}
+{{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
@@ -85,6 +104,11 @@
   "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
 {{- merge $own (include "guardian.instance" . | fromYaml) $more (include "guardian.commonLabels" . | fromYaml) | toYaml }}
 {{- end }}
+{{- end }}
+
+{{- /* The labels of a PrometheusRule. Parameters: root; labels, a map of the values for this object. */}}
+{{- define "guardian.alertLabels" -}}
+{{- include "guardian.moreLabels" (dict "root" .root "labels" (merge (deepCopy .labels) .root.Values.alerts.labels)) }}
 {{- end }}
 
 {{- /* What all Pods of the release have in common. */}}
@@ -428,6 +452,18 @@ volumes: {{- . }}
 {{- if .secretName }}
 - name: client-ca
   secret: {secretName: {{ .secretName | quote }}, items: [{key: {{ .key | quote }}, path: {{ .key | quote }}}]}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.cloudArgs" -}}
+{{- with .Values.tencentCloud }}
+{{- if .credentialsSecret }}
+- --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
+- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
+- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
+- --tencent-cloud-endpoint={{ .endpoint }}
+- --tencent-cloud-interval={{ .interval }}
 {{- end }}
 {{- end }}
 {{- end }}
