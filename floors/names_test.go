@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-var unquoted = regexp.MustCompile(`(?m)^.*(?:namespace|instance): \{\{[-]? [$.\w]*Release\.(?:Name|Namespace) [-]?\}\}.*$`)
+var unquoted = regexp.MustCompile(`(?m)^.*(?:(?:namespace|instance): \{\{ [$.\w]*Release\.\w+ \}\}|secretName: \{\{ [$.]*\w* \}\}[,}]).*$`)
 
-// YAML takes the legal names 123 and 1e3 for numbers, so every template quotes the name of the release and of its namespace.
+// YAML takes the legal names 123 and 1e3 for numbers, so every template quotes the names of releases, namespaces and Secrets.
 func TestTemplatesQuoteNames(t *testing.T) {
 	t.Parallel()
 	templates, err := filepath.Glob("../charts/apigw-guardian/templates/*")
