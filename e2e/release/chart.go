@@ -5,7 +5,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -18,7 +17,8 @@ import (
 
 const chartDirectory = "charts/" + name
 
-func (r *release) image() string { return cmp.Or(r.registry, "docker.io") + "/" + name }
+// image is the name of the image in the chart. Without a registry, it is that of the chart's defaults.
+func (r *release) image() string { return strings.TrimPrefix(r.registry+"/"+name, "/") }
 
 func (r *release) chartFile() string { return filepath.Join(dist, name+"-"+r.number()+".tgz") }
 

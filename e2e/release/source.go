@@ -64,8 +64,12 @@ func newRelease(ctx context.Context, options options) (*release, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the time of commit %s: %w", commit, err)
 	}
-	tag, _ := output(ctx, "git", "describe", "--tags", "--exact-match", "--match=v*") // a commit without a tag is a snapshot
-	version := cmp.Or(options.version, tag, "v0.0.0-g"+commit[:12])
+	tags, err := output(ctx, "git", "tag", "--points-at=HEAD", "--sort=-v:refname", "--list", "v*")
+	if err != nil {
+		return nil, err
+	}
+	tag, _, _ := strings.Cut(tags, "\n")
+	version := cmp.Or(options.version, tag, "v0.0.0-g"+commit[:12]) // a commit without a tag is a snapshot
 	if !semver.MatchString(version) {
 		return nil, fmt.Errorf("version %q: must be vMAJOR.MINOR.PATCH, with a pre-release if you like, such as v1.2.0-rc.1: correct the git tag", version)
 	}
