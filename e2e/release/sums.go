@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -121,7 +122,8 @@ func difference(want, got string) []string {
 			}
 		}
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names) // a changed file is in both, with two sums
 }
 
 func verifySignature(ctx context.Context, directory string, sums []byte, publicKey string) error {
