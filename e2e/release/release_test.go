@@ -28,6 +28,42 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// It changes the working directory, as a release is made in its repository.
+func TestTheVersionIsTheTagOfTheCommit(t *testing.T) {
+	t.Chdir(t.TempDir())
+	git := func(args ...string) {
+		t.Helper()
+		args = append([]string{"-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false"}, args...)
+		if says, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, says)
+		}
+	}
+	git("init", "--quiet")
+	git("commit", "--quiet", "--allow-empty", "--message=a")
+	snapshot, err := newRelease(t.Context(), options{})
+	if err != nil || snapshot.version != "v0.0.0-g"+snapshot.commit[:12] {
+		t.Errorf("without a tag: got %+v, %v", snapshot, err)
+	}
+	for _, tag := range []string{"v1.9.0", "v1.10.0", "other"} {
+		git("tag", tag)
+	}
+	if tagged, err := newRelease(t.Context(), options{}); err != nil || tagged.version != "v1.10.0" {
+		t.Errorf("with tags: got %+v, %v", tagged, err)
+	}
+	if given, err := newRelease(t.Context(), options{version: "v2.0.0"}); err != nil || given.number() != "2.0.0" {
+		t.Errorf("with a version: got %+v, %v", given, err)
+	}
+	if _, err := newRelease(t.Context(), options{version: "2.0"}); err == nil {
+		t.Error("a version that is not semantic passed")
+	}
+	if err := os.WriteFile("new", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newRelease(t.Context(), options{}); err == nil {
+		t.Error("a work tree with changes passed")
+	}
+}
+
 func TestEqualFilesMakeEqualArchives(t *testing.T) {
 	t.Parallel()
 	for name, pack := range map[string]func(time.Time, ...entry) ([]byte, error){"tar": tarOf, "tar.gz": tarGzipOf, "zip": zipOf} {
