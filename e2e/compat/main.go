@@ -25,9 +25,10 @@ func packages() []string { return []string{"./e2e", "./e2e/review", "./e2e/recor
 func main() {
 	program.Main("compat", func(ctx context.Context) error {
 		if len(os.Args) < 2 {
-			return errors.New("usage: compat VERSION...")
+			return errors.New("no version: give Kubernetes releases, such as 1.37.2")
 		}
-		table := "| Kubernetes | passed | failed | skipped |\n|---|---|---|---|\n"
+		var table strings.Builder
+		table.WriteString("| Kubernetes | passed | failed | skipped |\n|---|---|---|---|\n")
 		failed := 0
 		for _, version := range os.Args[1:] {
 			counts, err := test(ctx, version)
@@ -35,9 +36,9 @@ func main() {
 				return fmt.Errorf("test on Kubernetes %s: %w", version, err)
 			}
 			failed += counts["fail"]
-			table += fmt.Sprintf("| %s | %d | %d | %d |\n", version, counts["pass"], counts["fail"], counts["skip"])
+			fmt.Fprintf(&table, "| %s | %d | %d | %d |\n", version, counts["pass"], counts["fail"], counts["skip"])
 		}
-		fmt.Printf("%s\nRun on %s.\n", table, time.Now().UTC().Format(time.DateOnly))
+		fmt.Printf("%s\nRun on %s.\n", table.String(), time.Now().UTC().Format(time.DateOnly))
 		if failed > 0 {
 			return fmt.Errorf("%d tests failed", failed)
 		}

@@ -93,7 +93,8 @@ func (r *release) writeManifests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rendered, err := output(ctx, helms["helm"], "template", name, r.chartFile(), "--namespace", name, "--include-crds", "--set", "hooks.enabled=false")
+	rendered, err := output(ctx, helms["helm"], "template", name, r.chartFile(), "--namespace="+name,
+		"--include-crds", "--set=hooks.enabled=false")
 	if err != nil {
 		return err
 	}

@@ -147,7 +147,10 @@ func (r *release) writeImage(context.Context) error {
 		return err
 	}
 	r.digest = all.Digest
-	all.Annotations = map[string]string{"org.opencontainers.image.ref.name": r.number()}
+	// The tag, and the full name for `ctr images import`.
+	all.Annotations = map[string]string{
+		"org.opencontainers.image.ref.name": r.number(), "io.containerd.image.name": r.image() + ":" + r.number(),
+	}
 	top, err := json.Marshal(index{2, mediaIndex, []descriptor{all}, nil})
 	if err != nil {
 		return err

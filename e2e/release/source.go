@@ -71,7 +71,7 @@ func newRelease(ctx context.Context, options options) (*release, error) {
 	tag, _, _ := strings.Cut(tags, "\n")
 	version := cmp.Or(options.version, tag, "v0.0.0-g"+commit[:12]) // a commit without a tag is a snapshot
 	if !semver.MatchString(version) {
-		return nil, fmt.Errorf("version %q: must be vMAJOR.MINOR.PATCH, with a pre-release if you like, such as v1.2.0-rc.1: correct the git tag", version)
+		return nil, fmt.Errorf("version %q: must be vMAJOR.MINOR.PATCH or a pre-release such as v1.2.0-rc.1: correct the git tag", version)
 	}
 	return &release{options: options, version: version, commit: commit, time: time.Unix(unix, 0).UTC(), binaries: map[string]string{}}, nil
 }

@@ -69,6 +69,6 @@ func (r *Resource) checkServed(list *metav1.APIResourceList) error {
 		}
 	}
 	return fmt.Errorf(
-		"reservation %q: %s: the API server serves no kind %s: correct apiVersion and kind, install its CustomResourceDefinition, or remove the resource: %w",
-		r.Reservation, r, r.GVK(), ErrNotServed)
+		"reservation %q: %s: the API server serves no kind %s: correct apiVersion and kind, "+
+			"install its CustomResourceDefinition, or remove the resource: %w", r.Reservation, r, r.GVK(), ErrNotServed)
 }

@@ -68,7 +68,7 @@ func validateResource(r fileResource, at *field.Path) field.ErrorList {
 	}
 	object := unstructured.Unstructured{Object: r.Manifest}
 	if object.IsList() {
-		return field.ErrorList{field.Invalid(manifest.Child("kind"), object.GetKind(), "must be one object: write a resource for each item of the list")}
+		return field.ErrorList{field.Invalid(manifest.Child("kind"), object.GetKind(), "must be one object: write a resource for each item")}
 	}
 	errs := validateType(object, manifest)
 	errs = append(errs, validateMetadata(object, manifest.Child("metadata"))...)
