@@ -129,8 +129,8 @@ func validateMetadata(object unstructured.Unstructured, at *field.Path) field.Er
 	return append(errs, validateNamespace(object, at.Child("namespace"))...)
 }
 
-// validateNamespace checks that a resource of a well-known kind has a namespace if, and only if, its kind is namespaced. For the other
-// kinds, CheckServed does so.
+// validateNamespace checks that a resource of a well-known kind has a namespace if, and only if, its kind is namespaced. CheckServed
+// finds a namespace that is missing in a resource of another kind.
 func validateNamespace(object unstructured.Unstructured, at *field.Path) field.ErrorList {
 	namespaced, known := map[string]bool{
 		"v1 ServiceAccount": true, "v1 Secret": true, "v1 ConfigMap": true, "v1 Service": true, "v1 Namespace": false,
