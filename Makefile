@@ -180,6 +180,7 @@ generate: require-go ## Update generated files, go.mod, go.sum and formatting
 	@$(GO) mod tidy
 	@$(GO) -C tools mod tidy
 	@$(GO) -C tools/helm mod tidy
+	@$(GO) -C tools/sbom mod tidy
 	@$(GO) -C tools/vuln mod tidy
 	@$(GO) -C e2e/auditweb mod tidy
 	@$(GO) -C e2e/certmanager mod tidy
@@ -208,9 +209,31 @@ man: require-go ## Write the man pages of all commands into bin/man
 	@$(GO) test -count=1 ./cmd/apigw-guardian -run TestEachCommandHasAManPage -args -man=$(CURDIR)/$(BIN)/man
 	$(say) 'to read one: man $(BIN)/man/apigw-guardian.1'
 
+##@ Release it (docs/release.md)
+
+.PHONY: release
+release: require-go ## Make the files of a release in dist: binaries, image, chart, manifests, bills of materials, checksums
+	@$(GO) build -o $(BIN)/e2e-release ./e2e/release && $(BIN)/e2e-release build
+
+.PHONY: release-verify
+release-verify: require-go ## Fail unless dist has exactly the files of its checksums, signed by RELEASE_PUBLIC_KEY
+	@$(GO) build -o $(BIN)/e2e-release ./e2e/release && $(BIN)/e2e-release verify
+
+.PHONY: release-twice
+release-twice: release ## Make the release again in a clone of the repository elsewhere, and fail if a digest differs
+	@clone=$$(mktemp -d) && trap 'rm -rf "$$clone"' EXIT && git clone --quiet . "$$clone/elsewhere" && $(MAKE) -C "$$clone/elsewhere" release && \
+		diff dist/SHA256SUMS "$$clone/elsewhere/dist/SHA256SUMS" && echo 'two runs, the same digests'
+
+# Each Kubernetes release is built first, which takes many minutes.
+COMPAT_VERSIONS ?= 1.28.15 1.30.14 1.32.13 1.34.4 1.36.3 1.37.2
+.PHONY: compat
+compat: require-go ## Run the end-to-end tests on each of COMPAT_VERSIONS, and print a table
+	@$(build-e2e)
+	@$(GO) build -o $(BIN)/e2e-compat ./e2e/compat && exec $(BIN)/e2e-compat $(COMPAT_VERSIONS)
+
 .PHONY: clean
-clean: ## Remove bin
-	rm -rf $(BIN)
+clean: ## Remove bin and dist
+	rm -rf $(BIN) dist
 
 ##@ Variables
 #% K8S_VERSION = Kubernetes release for demo, test, bench and corpus (default 1.37.2; also 1.30.14, 1.28.15)
@@ -223,6 +246,11 @@ clean: ## Remove bin
 #% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P11 P13 P15 (default all)
 #% BENCH_ATTACK = part of an attack's name: P13 measures those attacks only
 #% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
+#% RELEASE_VERSION = version of release (default the git tag, or v0.0.0-gCOMMIT)
+#% RELEASE_REGISTRY = registry of the image that the chart of the release names, such as ghcr.io/apigw-guardian
+#% RELEASE_PLATFORMS = platforms of release, such as "linux/amd64 linux/arm64" (default those, darwin and windows)
+#% RELEASE_KEY = private SSH key that signs the release; RELEASE_PUBLIC_KEY = its public key, for release-verify
+#% COMPAT_VERSIONS = Kubernetes releases of compat
 #% TEST_ARGS = more arguments for go test; likewise BENCH_ARGS, LINT_ARGS
 
 .PHONY: require-go

@@ -13,12 +13,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// ErrNotServed means that the API server does not serve a reserved resource under its plural name and in its scope.
+// ErrNotServed means that the API server does not serve a reserved resource under its plural name, or not without a namespace.
 var ErrNotServed = errors.New("not served by the API server")
 
-// CheckServed checks that the API server serves every kind of the set, with or without a namespace as in its manifests. The function
-// resources discovers the resources of a group and version. The error joins one ErrNotServed for each kind that is not served so, and
-// the errors of resources.
+// CheckServed checks that the API server serves every kind of the set, and that no manifest of a namespaced kind lacks its namespace.
+// The function resources discovers the resources of a group and version. The error joins one ErrNotServed for each kind that is not
+// served so, and the errors of resources.
 func (s *Set) CheckServed(resources func(groupVersion string) (*metav1.APIResourceList, error)) error {
 	var errs []error
 	lists := map[string]*metav1.APIResourceList{}
@@ -58,9 +58,6 @@ func (r *Resource) checkServed(list *metav1.APIResourceList) error {
 		case served.Name == r.GVR.Resource && served.Namespaced && r.Namespace == "":
 			return fmt.Errorf("reservation %q: %s: a %s must have a namespace: add metadata.namespace to its manifest: %w",
 				r.Reservation, r, r.Kind, ErrNotServed)
-		case served.Name == r.GVR.Resource && !served.Namespaced && r.Namespace != "":
-			return fmt.Errorf("reservation %q: %s: a %s has no namespace: remove metadata.namespace from its manifest: %w",
-				r.Reservation, r, r.Kind, ErrNotServed)
 		case served.Name == r.GVR.Resource:
 			return nil
 		default:
@@ -69,6 +66,6 @@ func (r *Resource) checkServed(list *metav1.APIResourceList) error {
 		}
 	}
 	return fmt.Errorf(
-		"reservation %q: %s: the API server serves no kind %s: correct apiVersion and kind, install its CustomResourceDefinition, or remove the resource: %w",
-		r.Reservation, r, r.GVK(), ErrNotServed)
+		"reservation %q: %s: the API server serves no kind %s: correct apiVersion and kind, "+
+			"install its CustomResourceDefinition, or remove the resource: %w", r.Reservation, r, r.GVK(), ErrNotServed)
 }

@@ -64,26 +64,3 @@ func TestCheckServed(t *testing.T) {
 		}
 	}
 }
-
-// Of two resources of one kind, one may have the namespace that the other lacks.
-func TestCheckServedLooksAtEachScope(t *testing.T) {
-	t.Parallel()
-	set := mustLoad(t, "testdata/valid")
-	err := set.CheckServed(func(version string) (*metav1.APIResourceList, error) {
-		list := &metav1.APIResourceList{}
-		for _, resource := range set.Resources() {
-			if resource.GVR.GroupVersion().String() == version {
-				list.APIResources = append(list.APIResources, metav1.APIResource{Name: resource.GVR.Resource, Kind: resource.Kind})
-			}
-		}
-		return list, nil
-	})
-	for _, text := range []string{"roles.rbac.authorization.k8s.io/edge-system/edge-router", "configmaps/edge-system/edge-"} {
-		if !errors.Is(err, ErrNotServed) || !strings.Contains(err.Error(), text) {
-			t.Errorf("got %v, want ErrNotServed of %s", err, text)
-		}
-	}
-	if strings.Contains(err.Error(), "clusterroles") {
-		t.Errorf("got %v for a kind without a namespace", err)
-	}
-}

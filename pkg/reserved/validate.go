@@ -68,7 +68,7 @@ func validateResource(r fileResource, at *field.Path) field.ErrorList {
 	}
 	object := unstructured.Unstructured{Object: r.Manifest}
 	if object.IsList() {
-		return field.ErrorList{field.Invalid(manifest.Child("kind"), object.GetKind(), "must be one object: write a resource for each item of the list")}
+		return field.ErrorList{field.Invalid(manifest.Child("kind"), object.GetKind(), "must be one object: write a resource for each item")}
 	}
 	errs := validateType(object, manifest)
 	errs = append(errs, validateMetadata(object, manifest.Child("metadata"))...)
@@ -129,8 +129,8 @@ func validateMetadata(object unstructured.Unstructured, at *field.Path) field.Er
 	return append(errs, validateNamespace(object, at.Child("namespace"))...)
 }
 
-// validateNamespace checks that a resource of a well-known kind has a namespace if, and only if, its kind is namespaced. For the other
-// kinds, CheckServed does so.
+// validateNamespace checks that a resource of a well-known kind has a namespace if, and only if, its kind is namespaced. CheckServed
+// finds a namespace that is missing in a resource of another kind.
 func validateNamespace(object unstructured.Unstructured, at *field.Path) field.ErrorList {
 	namespaced, known := map[string]bool{
 		"v1 ServiceAccount": true, "v1 Secret": true, "v1 ConfigMap": true, "v1 Service": true, "v1 Namespace": false,

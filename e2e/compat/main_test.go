@@ -1,0 +1,27 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCountsTopLevelTestsAndPackagesThatDoNotBuild(t *testing.T) {
+	t.Parallel()
+	got, err := count(strings.NewReader(`{"Action":"pass","Package":"a","Test":"TestA"}
+{"Action":"fail","Package":"a","Test":"TestB/sub"}
+{"Action":"fail","Package":"a","Test":"TestB"}
+{"Action":"skip","Package":"a","Test":"TestC"}
+{"Action":"fail","Package":"a"}
+no JSON
+{"Action":"fail","Package":"b"}
+{"Action":"pass","Package":"c"}
+`))
+	if diff := cmp.Diff(map[string]int{"pass": 1, "fail": 2, "skip": 1}, got); err != nil || diff != "" {
+		t.Errorf("(-want +got)\n%s%v", diff, err)
+	}
+}
