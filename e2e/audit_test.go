@@ -74,7 +74,7 @@ func ofGuard(event auditEvent) map[string]string {
 	annotations := map[string]string{}
 	for key, value := range event.Annotations {
 		webhook, key, _ := strings.Cut(key, "/")
-		if strings.HasSuffix(webhook, ".apigw-guardian.io") {
+		if strings.HasSuffix(webhook, ".apigw-guardian.io") || strings.HasPrefix(webhook, "apigw-guardian-") { // a webhook or a policy
 			annotations[key] = value
 		}
 	}

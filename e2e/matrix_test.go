@@ -249,15 +249,7 @@ func TestEveryWriteFormByEveryIdentity(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
 	harness.StartGuard(t)
-	cells := matrix(t, world)
-	for _, c := range cells {
-		answer, err := c.client.Do(t.Context(), c.write)
-		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
-		c.answer = answer
-		removeGenerated(t, world, c)
-	}
+	cells := playMatrix(t, world)
 	said := annotationsByAuditID(t)
 	denied := 0
 	for _, c := range cells {
@@ -272,6 +264,21 @@ func TestEveryWriteFormByEveryIdentity(t *testing.T) {
 	}
 	report.Line(t, "R1: %d cells asserted (%d denied, %d allowed) on Kubernetes %s",
 		len(cells), denied, len(cells)-denied, harness.Of(t).Cluster.Version())
+}
+
+// playMatrix sends every write of the matrix.
+func playMatrix(t *testing.T, world *scenario.World) []*cell {
+	t.Helper()
+	cells := matrix(t, world)
+	for _, c := range cells {
+		answer, err := c.client.Do(t.Context(), c.write)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		c.answer = answer
+		removeGenerated(t, world, c)
+	}
+	return cells
 }
 
 func requireCell(t *testing.T, c *cell, said map[string]string) {

@@ -29,6 +29,10 @@ var layers = []layer{
 		reason:   "the decision depends on the review, the reserved set and the answer to its lookup only, so a test can state every case",
 	},
 	{
+		packages: []string{"pkg/policies"},
+		reason:   "it writes the rules of policy in CEL, with its identities of the control plane; registration uses its match conditions",
+	},
+	{
 		packages: []string{"pkg/audit"},
 		reason:   "a record holds an event; the packages that store, count and show records import this one",
 	},
@@ -47,12 +51,14 @@ var layers = []layer{
 	{
 		packages: []string{
 			"certs",
+			"pkg/audit/otlp",
 			"pkg/audit/report",
 			"pkg/audit/web",
 			"pkg/lookup",
 			"pkg/audit/recorder",
 			"pkg/audit/store",
 			"pkg/registration",
+			"pkg/tke",
 			"pkg/unlock",
 			"pkg/webhook",
 		},
@@ -116,6 +122,12 @@ var rules = []rule{
 		packages: []string{"pkg/audit/export"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
 		reason:   "the standard library encodes JSON and CSV",
+	},
+	{
+		packages: []string{"pkg/audit/otlp"},
+		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
+		through:  true,
+		reason:   "it sends records to a receiver outside the cluster, and holds no credential of the cluster",
 	},
 	{
 		packages: []string{"pkg/audit/terminal"},
@@ -191,10 +203,10 @@ var rules = []rule{
 		packages: []string{"cmd/apigw-guardian"},
 		never: []string{
 			"testing/...", "k8s.io/kubernetes/...", "k8s.io/client-go/kubernetes/fake", "github.com/chromedp/...",
-			module + "/corpus/...", module + "/e2e/...",
+			module + "/corpus/...", module + "/e2e/...", "github.com/spf13/cobra/doc/...", "google.golang.org/grpc/...",
 		},
 		through: true,
-		reason:  "the binary contains no test code and no code of the control plane",
+		reason:  "the binary contains no test code, no code of the control plane, no generator of man pages and no gRPC",
 	},
 }
 

@@ -173,7 +173,7 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 // reasons are those of decisions, floods, tampering, retirement, rotation and audit import.
 func reasons() []string {
 	return slices.Concat(texts(policy.RecordedReasons()), audit.LeaderReasons(),
-		[]string{audit.Retirement, audit.Rotation, audit.FloodReason, apilog.NotAsked, apilog.NotReached})
+		[]string{audit.Retirement, audit.Rotation, audit.FloodReason, audit.DeniedByPolicy, apilog.NotAsked, apilog.NotReached})
 }
 
 func texts[T ~string](list []T) []string {

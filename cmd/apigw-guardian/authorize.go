@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -158,12 +157,11 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}
 	options.Checked = func(checks authorize.Checks) { warn(cmd.ErrOrStderr(), checks) }
-	result, err := authorize.New(cluster).Authorize(cmd.Context(), options)
-	// A guard that has just started may not be reachable yet.
-	for end := time.Now().Add(options.Wait); flags.awaitProtection && isUnreachable(err) && time.Now().Before(end); {
-		time.Sleep(reachPause)
-		result, err = authorize.New(cluster).Authorize(cmd.Context(), options)
+	run := authorize.New(cluster).Authorize
+	if flags.awaitProtection {
+		run = authorize.New(cluster).AuthorizeReachable
 	}
+	result, err := run(cmd.Context(), options)
 	if err != nil {
 		return err
 	}
@@ -173,15 +171,6 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 		}
 	}
 	return flags.output.print(cmd.OutOrStdout(), result, func(p *printer) { p.line("Authorized " + ownersOf(cluster.Set)) })
-}
-
-// reachPause is the time between two looks at a guard that is not reachable.
-const reachPause = 2 * time.Second
-
-// isUnreachable reports whether the API server's way to the guard is all that the preflight complains about.
-func isUnreachable(err error) bool {
-	failed, ok := errors.AsType[*authorize.PreflightError](err)
-	return ok && len(failed.Failed) == 1 && failed.Failed[0].ID == authorize.WebhookReachable
 }
 
 // warn prints each unknown check that has a remedy.

@@ -34,6 +34,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/terminal"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -153,11 +154,7 @@ func installedSet(ctx context.Context, cluster live.Cluster) (*reserved.Set, err
 	if err != nil {
 		return cluster.Set, nil //nolint:nilerr // see above
 	}
-	set, err := reserved.LoadFiles(fmt.Sprintf("configmap %s/%s", namespace, name), files.Data)
-	if err != nil {
-		return nil, fmt.Errorf("load the reservations: %w", err)
-	}
-	return set, nil
+	return checked(reserved.LoadFiles(fmt.Sprintf("configmap %s/%s", namespace, name), files.Data))
 }
 
 // clusterName names the cluster: "prod (https://10.0.0.1:6443)"; the address if there is no context, as in a Pod.
@@ -173,7 +170,14 @@ func (f *sharedFlags) clusterName(config *rest.Config) string {
 }
 
 func (f *sharedFlags) set() (*reserved.Set, error) {
-	set, err := reserved.Load(f.reservations)
+	return checked(reserved.Load(f.reservations))
+}
+
+// checked returns an error for a set that cannot be loaded, or that needs a webhook configuration that is too large.
+func checked(set *reserved.Set, err error) (*reserved.Set, error) {
+	if err == nil {
+		err = registration.Check(set)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load the reservations: %w", err)
 	}

@@ -45,9 +45,10 @@ func newUninstall(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Remove the webhook configuration and keep the reserved resources",
-		Long: `uninstall stops the guard, which would restore the webhook configuration, and removes the webhook configuration.
-API Gateway still needs the reserved resources: they stay, without protection. You can run uninstall again, and after the
-guard is gone.
+		Long: `uninstall stops the guard, which would restore the webhook configuration, and removes the webhook configuration. Before
+that, it deletes the ValidatingAdmissionPolicyBinding apigw-guardian-registration if you may: the chart's policy denies you the
+removal. The next helm upgrade creates the binding again. API Gateway still needs the reserved resources: they stay, without
+protection. You can run uninstall again, and after the guard is gone.
 
 With --deployment, it also removes what the guard made in that namespace: its CA, its lease, the list of its replicas, and
 the finished Job and test Pod of the chart. The audit records stay, and the ConfigMaps apigw-guardian-credentials and

@@ -60,6 +60,7 @@ func TestUninstall(t *testing.T) {
 	t.Parallel()
 	owned := map[string]string{"meta.helm.sh/release-name": "guard"}
 	everything := []string{
+		"validatingadmissionpolicybindings/apigw-guardian-registration",
 		"validatingwebhookconfigurations/apigw-guardian", "secrets/apigw-guardian-ca", "leases/apigw-guardian",
 		"configmaps/apigw-guardian-replicas", "jobs/apigw-guardian-authorize", "pods/apigw-guardian-verify",
 	}
@@ -79,7 +80,7 @@ func TestUninstall(t *testing.T) {
 		"no helm release":                  {client: installation(nil), name: guardName, want: errNotReleased},
 		"no helm release, but forced":      {client: installation(nil), flags: uninstallFlags{force: true}, name: guardName, deleted: everything},
 		"another name":                     {client: installation(owned), name: "other", deleted: everything, warns: "not found"},
-		"no Deployment is named":           {client: installation(nil), deleted: everything[:1]},
+		"no Deployment is named":           {client: installation(nil), deleted: everything[:2]},
 		"the Deployment cannot be read":    {client: refusing("get", "deployments"), name: guardName, want: errRefused},
 		"the webhook configuration stays":  {client: refusing("delete", "validatingwebhookconfigurations"), name: guardName, want: errRefused},
 		"a leftover cannot be deleted":     {client: refusing("delete", "leases"), name: guardName, deleted: everything, warns: "lease"},

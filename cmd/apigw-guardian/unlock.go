@@ -54,8 +54,13 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	flags.StringSliceVar(&f.operations, "operation", []string{string(admissionv1.Update)}, "operations: CREATE, UPDATE or DELETE")
 	// No list: a comma may be part of a name.
 	flags.StringArrayVar(&f.spec.Users, "user", nil, "exact name of a user who may write, can be repeated (default you)")
+	flags.StringVar((*string)(&f.spec.OnEnd), "on-end", string(v1alpha1.OnEndReport),
+		"what the leader does with the changes when the unlock ends: report, or restore the manifests")
 	complete(cmd, "operation", texts(reserved.Operations())...)
+	_ = cmd.RegisterFlagCompletionFunc("resource", f.reserved)
+	completeFrom(cmd, shared, "user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
 	complete(cmd, "for", "5m", "10m", "30m", "1h")
+	complete(cmd, "on-end", string(v1alpha1.OnEndReport), string(v1alpha1.OnEndRestore))
 	f.addTo(cmd)
 	cmd.AddCommand(newApprove(shared))
 	return cmd
@@ -93,6 +98,23 @@ func newLock(shared *sharedFlags) *cobra.Command {
 	}
 	f.addTo(cmd)
 	return cmd
+}
+
+// reserved completes the name of a reserved resource.
+func (f *unlockFlags) reserved(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	set, err := f.shared.set()
+	if cluster, failed := f.shared.cluster(ctx, f.namespace); failed == nil {
+		set = cluster.Set
+	} else if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, resource := range set.Resources() {
+		names = append(names, resource.String())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // names completes the name of an unlock that is not over.
@@ -160,6 +182,8 @@ func (f *unlockFlags) check() error {
 		return errors.New("--reason: must have 10 to 500 characters")
 	case f.duration < time.Second:
 		return fmt.Errorf("--for %s: must be at least 1s", f.duration)
+	case f.spec.OnEnd != v1alpha1.OnEndReport && f.spec.OnEnd != v1alpha1.OnEndRestore:
+		return fmt.Errorf("--on-end %q: must be report or restore", f.spec.OnEnd)
 	}
 	for _, operation := range f.operations {
 		if operation := admissionv1.Operation(strings.ToUpper(operation)); slices.Contains(reserved.Operations(), operation) {
@@ -229,5 +253,8 @@ func printUnlock(p *printer, u *v1alpha1.Unlock) {
 	p.row("  Resources:", strings.Join(resources, ", "))
 	p.row("  Operations:", strings.Join(operations, ", "))
 	p.row("  Reason:", spec.Reason)
+	if spec.OnEnd == v1alpha1.OnEndRestore {
+		p.row("  On end:", "the leader restores the manifests")
+	}
 	p.line("To close it: apigw-guardian lock " + u.Name)
 }

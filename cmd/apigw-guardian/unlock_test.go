@@ -26,10 +26,13 @@ func TestUnlockFlagsAreChecked(t *testing.T) {
 		"a reason of 501 characters": {func(f *unlockFlags) { f.spec.Reason = strings.Repeat("a", 501) }, "--reason: must have"},
 		"no time":                    {func(f *unlockFlags) { f.duration = 0 }, "--for 0s: must be at least 1s"},
 		"a negative time":            {func(f *unlockFlags) { f.duration = -time.Hour }, "--for -1h0m0s: must be"},
+		"restored at the end":        {func(f *unlockFlags) { f.spec.OnEnd = "restore" }, ""},
+		"an unknown end":             {func(f *unlockFlags) { f.spec.OnEnd = "revert" }, `--on-end "revert": must be report or restore`},
+		"no end":                     {func(f *unlockFlags) { f.spec.OnEnd = "" }, `--on-end "": must be`},
 		"an unknown operation":       {func(f *unlockFlags) { f.operations = []string{"UPDATE", "CONNECT"} }, `--operation "CONNECT": must be`},
 	} {
 		flags := &unlockFlags{shared: &sharedFlags{}, duration: time.Minute}
-		flags.spec.Reason = "ticket 4711"
+		flags.spec.Reason, flags.spec.OnEnd = "ticket 4711", "report"
 		test.change(flags)
 		err := flags.check()
 		if (err == nil) != (test.say == "") || err != nil && !strings.Contains(err.Error(), test.say) {
@@ -41,6 +44,7 @@ func TestUnlockFlagsAreChecked(t *testing.T) {
 func TestUnlockFlagsAreCompleted(t *testing.T) {
 	t.Parallel()
 	flags := &unlockFlags{shared: &sharedFlags{}, duration: time.Minute, operations: []string{"update", "Delete"}}
+	flags.spec.OnEnd = "report"
 	flags.spec.Reason, flags.spec.Resources = "ticket 4711", []string{"clusterrole/apigw-ingress-clusterrole", "secrets/kube-system/other"}
 	if err := flags.check(); err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func (b *bench) countDenials(ctx context.Context) error {
 	}
 	fmt.Printf("\n| P9: %d denials, %d clients, %d users | denials/s | counted | records | writes of records |\n|---|---|---|---|---|\n",
 		flood().Max, flood().Clients, flood().Users)
-	for _, mode := range []string{"blocking", "batch"} {
+	for _, mode := range []string{"blocking", "durable", "batch"} {
 		if err := b.countDenialsIn(ctx, mode); err != nil {
 			return fmt.Errorf("audit mode %s: %w", mode, err)
 		}

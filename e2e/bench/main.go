@@ -67,11 +67,14 @@ type part struct {
 
 func parts() []part {
 	return []part{
+		{"P1", (*bench).deniedWrites}, // and P2
 		{"P5", (*bench).unrelatedWrites},
 		{"P8", (*bench).firstDenial},
 		{"P9", (*bench).countDenials},
 		{"P10", (*bench).listRecords},
+		{"P11", (*bench).repairs},
 		{"P13", (*bench).besiege},
+		{"P15", (*bench).manyReservations},
 	}
 }
 
@@ -85,7 +88,7 @@ func choose(names string) ([]part, error) {
 	for name := range strings.FieldsSeq(names) {
 		at := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P5 P8 P9 P10 P13", name)
+			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P1 P5 P8 P9 P10 P11 P13 P15", name)
 		}
 		chosen = append(chosen, all[at])
 	}
@@ -96,7 +99,7 @@ func choose(names string) ([]part, error) {
 const rounds = 7
 
 func median(of []time.Duration) time.Duration {
-	slices.Sort(of)
+	of = slices.Sorted(slices.Values(of))
 	return of[len(of)/2]
 }
 

@@ -4,6 +4,7 @@
 package chart
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 )
 
@@ -246,4 +248,47 @@ func copyChart(t *testing.T, replaced map[string]string) string {
 		}
 	}
 	return chart
+}
+
+// names are legal names of releases and namespaces: those that YAML takes for numbers, and the longest.
+var names = [][2]string{{"123", "456"}, {"1e3", "0x1f"}, {strings.Repeat("r", 53), strings.Repeat("n", 63)}}
+
+// YAML takes some names for numbers, and label values have limits.
+func TestAPIServerAcceptsEveryName(t *testing.T) {
+	for _, name := range names {
+		createNamespaces(t, name[1])
+		for _, args := range [][]string{{"--set", "hooks.enabled=false"}, {"--values", directory + "/ci/reservations-values.yaml"}} {
+			args = append([]string{"template", name[0], directory, "--namespace", name[1]}, args...)
+			rendering, err := exec.Command(helms["helm"], args...).Output()
+			if err != nil {
+				t.Fatal(stderrOf(err))
+			}
+			kept := slices.DeleteFunc(parse(t, rendering), func(object unstructured.Unstructured) bool {
+				return object.GetKind() == "Pod" || strings.HasPrefix(object.GetNamespace(), "edge-") // their account or namespace is missing
+			})
+			data, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": kept})
+			if err != nil {
+				t.Fatal(err)
+			}
+			kubectl(t, "apply", "--dry-run=server", "--filename", writeFile(t, string(data)))
+		}
+	}
+}
+
+// Nulls remove fields of a dependency, too. helm 4 ignores those in the values.yaml of the parent.
+func TestNullsForADependency(t *testing.T) {
+	t.Parallel()
+	values := map[string]any{
+		"podSecurityContext": map[string]any{"runAsUser": nil, "runAsGroup": nil}, "nodeSelector": map[string]any{"kubernetes.io/os": nil},
+	}
+	for name := range helms {
+		want := parse(t, template(t, name, directory, "--values", valuesFile(t, values)))
+		got := template(t, name, parent(t, map[string]any{}), "--values", valuesFile(t, map[string]any{"apigw-guardian": values}))
+		if diff := cmp.Diff(want, parse(t, got)); diff != "" {
+			t.Errorf("%s: -alone +dependency:\n%s", name, diff)
+		}
+		if strings.Contains(string(got), "runAsUser") {
+			t.Errorf("%s keeps runAsUser", name)
+		}
+	}
 }

@@ -273,9 +273,7 @@ func TestAWriteUnderAnUnlockStays(t *testing.T) {
 	harness.Run(t, "unlock", "--reason", "a test changes it on purpose", "--resource=clusterroles/"+world.Role.Name, "-o", "json").
 		Require(t, 0).Into(t, unlock)
 	change := scenario.Merge(world.Role, `{"metadata":{"labels":{"`+stranger+`":"on-purpose"}}}`)
-	if answer, err := world.Guarded.Do(t.Context(), change); err != nil || answer.Code != http.StatusOK {
-		t.Fatalf("got %d %s %v", answer.Code, answer.Body, err)
-	}
+	guardedly(t, world, change)
 	awaitFinding(t, world.Role, "heal waits for the unlock", func(f drift.Finding) bool {
 		return f.Unlock == unlock.Name && strings.Contains(f.Held, "is open")
 	})
@@ -289,6 +287,46 @@ func TestAWriteUnderAnUnlockStays(t *testing.T) {
 	time.Sleep(2 * time.Second) // managedFields have whole seconds
 	tamper(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"`+stranger+`":"behind-its-back"}}}`))
 	harness.Eventually(t, "another change of the same field is restored", inSync(t, world, world.Role))
+}
+
+// An Unlock that restores at its end leaves nothing of what it allowed.
+func TestAnUnlockMayRestoreAtItsEnd(t *testing.T) {
+	world, _ := start(t, drift.Heal)
+	began, unlock := time.Now().Add(-time.Second), &v1alpha1.Unlock{}
+	harness.Run(t, "unlock", "--reason", "a test changes it for a while", "--on-end=restore", "-o", "json").Require(t, 0).Into(t, unlock)
+	guardedly(t, world, scenario.Merge(world.Role, `{"metadata":{"labels":{"`+stranger+`":"for-a-while"}}}`))
+	awaitFinding(t, world.Role, "heal waits for the unlock", func(f drift.Finding) bool { return strings.Contains(f.Held, "is open") })
+	harness.Run(t, "lock", unlock.Name).Require(t, 0)
+	harness.Eventually(t, "the change is undone", inSync(t, world, world.Role))
+	harness.Eventually(t, "the drift has a record", func() (bool, any) {
+		found := records(t, v1alpha1.Drift, world.Role, began)
+		return slices.ContainsFunc(found, func(r v1alpha1.AuditRecord) bool { return r.Spec.Unlock == unlock.Name }), found
+	})
+}
+
+// A removed field has no owner. That somebody else wrote the object before a permitted write does not make the removal permitted.
+func TestARemovalAfterAnUnlockIsRestored(t *testing.T) {
+	world, _ := start(t, drift.Heal)
+	bystander := scenario.Apply(world.Binding, toJSON(world.Binding.Object().Object))
+	bystander.Query = map[string][]string{"fieldManager": {"bystander"}, "force": {"true"}}
+	guardedly(t, world, bystander)
+	unlock := &v1alpha1.Unlock{}
+	harness.Run(t, "unlock", "--reason", "a test changes it for a while", "-o", "json").Require(t, 0).Into(t, unlock)
+	for _, value := range []string{`"x"`, "null"} {
+		guardedly(t, world, scenario.Merge(world.Binding, `{"metadata":{"labels":{"`+stranger+`":`+value+`}}}`))
+	}
+	harness.Run(t, "lock", unlock.Name).Require(t, 0)
+	harness.Eventually(t, "no drift is left", func() (bool, any) { return len(state(t).Report.Drift) == 0, state(t).Report })
+	tamper(t, world, scenario.Merge(world.Binding, `{"subjects":null}`))
+	harness.Eventually(t, "the subjects are back", inSync(t, world, world.Binding))
+}
+
+// guardedly makes a write that the guard allows.
+func guardedly(t *testing.T, world *scenario.World, write scenario.Write) {
+	t.Helper()
+	if answer, err := world.Guarded.Do(t.Context(), write); err != nil || answer.Code != http.StatusOK {
+		t.Fatalf("%s %s: %d %s %v", write.Method, write.Path, answer.Code, answer.Body, err)
+	}
 }
 
 // Without a job, the leader authorizes a missing set; it leaves a set alone that was there before and differs.

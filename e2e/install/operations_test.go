@@ -30,13 +30,20 @@ func liveByTheDocument(t *testing.T, n *node.Node) {
 		requireUnlocked(t, n)
 	}
 
-	run(t, n, "helm", install("--wait")...)
+	for range 2 { // an install, and an upgrade
+		for _, command := range underHeading(t, "Install and upgrade") {
+			if strings.Contains(command, "upgrade") {
+				command += " " + strings.Join(settings(), " ")
+			}
+			run(t, n, "sh", "-c", shell+"cd ../.. && "+command)
+		}
+	}
 	if printed := follow("The guard is down"); strings.Count(printed, "Running") != 2 {
 		t.Errorf("two replicas run, and the page's commands print: %s", printed)
 	}
 	follow("The certificate has expired")
 	run(t, n, "kubectl", "-n", namespace, "rollout", "status", "deployment/apigw-guardian", "--timeout=2m")
-	run(t, n, "kubectl", "annotate", "validatingwebhookconfiguration", "apigw-guardian", "--overwrite", "a=b")
+	refuse(t, n, "apigw-guardian-registration", "kubectl", "annotate", "validatingwebhookconfiguration", "apigw-guardian", "--overwrite", "a=b")
 	follow("Who changed the webhook configuration?")
 
 	// No terminal is here that could ask for a confirmation.
@@ -52,8 +59,9 @@ func liveByTheDocument(t *testing.T, n *node.Node) {
 	awaitProtection(t, n)
 	switchOff("installed by a GitOps tool")
 
-	// The Deployment of the release is gone, and its registration is not.
+	// The guard is gone, and its registration is not. The upgrade has created the binding of the policy again.
 	run(t, n, "helm", upgrade("--wait")...)
+	run(t, n, "kubectl", "get", "validatingadmissionpolicybinding", "apigw-guardian-registration")
 	stopGuard(t, n)
 	switchOff("the guard is down")
 	run(t, n, "helm", uninstall()...)

@@ -42,7 +42,7 @@ type server struct {
 	generic bool
 }
 
-func builtIn(t *testing.T) *reserved.Set {
+func builtIn(t testing.TB) *reserved.Set {
 	t.Helper()
 	set, err := reserved.BuiltIn()
 	if err != nil {
@@ -51,21 +51,30 @@ func builtIn(t *testing.T) *reserved.Set {
 	return set
 }
 
+// webhooksOf returns the webhooks of a resource.
+func webhooksOf(set *reserved.Set, resource string) []*admissionregistrationv1.ValidatingWebhook {
+	var found []*admissionregistrationv1.ValidatingWebhook
+	webhooks := registration.Build(set, registration.Options{FailurePolicy: admissionregistrationv1.Fail}).Webhooks
+	for i := range webhooks {
+		if slices.Contains(webhooks[i].Rules[0].Resources, resource) {
+			found = append(found, &webhooks[i])
+		}
+	}
+	return found
+}
+
 // webhookOf returns the built-in webhook of a resource.
 func webhookOf(t *testing.T, resource string) *admissionregistrationv1.ValidatingWebhook {
 	t.Helper()
-	webhooks := registration.Build(builtIn(t), registration.Options{FailurePolicy: admissionregistrationv1.Fail}).Webhooks
-	i := slices.IndexFunc(webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
-		return slices.Contains(w.Rules[0].Resources, resource)
-	})
-	if i < 0 {
-		t.Fatalf("no webhook for %s", resource)
+	webhooks := webhooksOf(builtIn(t), resource)
+	if len(webhooks) != 1 {
+		t.Fatalf("%d webhooks for %s, want 1", len(webhooks), resource)
 	}
-	return &webhooks[i]
+	return webhooks[0]
 }
 
 // conditions compiles the match conditions of a webhook as an API server does for one that is written now.
-func (s server) conditions(t *testing.T, webhook *admissionregistrationv1.ValidatingWebhook) plugincel.ConditionEvaluator {
+func (s server) conditions(t testing.TB, webhook *admissionregistrationv1.ValidatingWebhook) plugincel.ConditionEvaluator {
 	t.Helper()
 	var expressions []plugincel.ExpressionAccessor
 	for _, condition := range webhook.MatchConditions {
@@ -83,16 +92,24 @@ func (s server) conditions(t *testing.T, webhook *admissionregistrationv1.Valida
 // would refuse the write in the name of no webhook.
 func (s server) skips(t *testing.T, request *admissionv1.AdmissionRequest) bool {
 	t.Helper()
-	webhook := webhookOf(t, request.Resource.Resource)
-	matcher := matchconditions.NewMatcher(s.conditions(t, webhook), webhook.FailurePolicy, "webhook", "validate", webhook.Name)
-	result := matcher.Match(t.Context(), s.attributes(t, request), nil, nil)
-	if result.Error != nil {
-		t.Fatalf("%s: %v", webhook.Name, result.Error)
-	}
-	return !result.Matches
+	return !matches(t, s.matcher(t, webhookOf(t, request.Resource.Resource)), s.attributes(t, request))
 }
 
-func (s server) attributes(t *testing.T, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
+func (s server) matcher(t testing.TB, webhook *admissionregistrationv1.ValidatingWebhook) matchconditions.Matcher {
+	t.Helper()
+	return matchconditions.NewMatcher(s.conditions(t, webhook), webhook.FailurePolicy, "webhook", "validate", webhook.Name)
+}
+
+func matches(t testing.TB, matcher matchconditions.Matcher, attributes *admission.VersionedAttributes) bool {
+	t.Helper()
+	result := matcher.Match(t.Context(), attributes, nil, nil)
+	if result.Error != nil {
+		t.Fatal(result.Error)
+	}
+	return result.Matches
+}
+
+func (s server) attributes(t testing.TB, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
 	t.Helper()
 	kind := schema.GroupVersionKind(request.Kind)
 	object, old := s.object(t, kind, request.Object.Raw), s.object(t, kind, request.OldObject.Raw)
@@ -111,7 +128,7 @@ func (s server) attributes(t *testing.T, request *admissionv1.AdmissionRequest) 
 	return attributes
 }
 
-func (s server) object(t *testing.T, kind schema.GroupVersionKind, raw []byte) runtime.Object {
+func (s server) object(t testing.TB, kind schema.GroupVersionKind, raw []byte) runtime.Object {
 	t.Helper()
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -133,6 +150,11 @@ func (s server) object(t *testing.T, kind schema.GroupVersionKind, raw []byte) r
 // judged returns what the policy says to a request. No lookup holds.
 func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	t.Helper()
+	return reasonOf(t, &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}, request)
+}
+
+func reasonOf(t *testing.T, p *policy.Policy, request *admissionv1.AdmissionRequest) policy.Reason {
+	t.Helper()
 	body, err := json.Marshal(&admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request,
 	})
@@ -143,7 +165,6 @@ func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}
 	return p.Review(decoded).Decide(policy.Facts{}).Reason
 }
 

@@ -30,6 +30,12 @@ type replica struct {
 // startReplicas starts guards behind one front, and waits until reviews reach them.
 func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	t.Helper()
+	return startReplicasWith(t, count, func() []string { return flags })
+}
+
+// startReplicasWith is startReplicas with flags for each replica.
+func startReplicasWith(t *testing.T, count int, flags func() []string) []*replica {
+	t.Helper()
 	front, err := testbed.StartFront()
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +46,7 @@ func startReplicas(t *testing.T, count int, flags ...string) []*replica {
 	for i := range replicas {
 		replicas[i] = &replica{t: t, front: front, flags: append([]string{
 			"--url=" + front.URL(), "--leader-elect", "--spool-dir=" + filepath.Join(t.TempDir(), "spool"),
-		}, flags...)}
+		}, flags()...)}
 		replicas[i].start()
 		t.Cleanup(replicas[i].stop)
 	}

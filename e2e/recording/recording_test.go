@@ -84,7 +84,7 @@ func TestNoDenialIsLostWhileTheStoreIsDown(t *testing.T) {
 		return count
 	}
 	before := spooled()
-	requireOutage(t, replicas, 0, func() {
+	requireOutage(t, replicas, 0, func(*flood) {
 		harness.Of(t).Cluster.StopUnguarded()
 		time.Sleep(outage())
 		harness.Eventually(t, "100 denials are in the spool", func() (bool, any) {
@@ -99,7 +99,7 @@ func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1)
 	// Each client has one call in progress when the API server ends, which may not log it.
-	requireOutage(t, replicas, outageClients, func() {
+	requireOutage(t, replicas, outageClients, func(*flood) {
 		harness.Of(t).Cluster.StopAPIServer()
 		time.Sleep(outage())
 		must(t, harness.Of(t).Cluster.StartAPIServer(t.Context()))
@@ -109,7 +109,7 @@ func TestNoDenialIsLostWhileTheAPIServerIsDown(t *testing.T) {
 func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 1)
-	requireOutage(t, replicas, 0, func() {
+	requireOutage(t, replicas, 0, func(*flood) {
 		harness.Of(t).Cluster.StopEtcd()
 		time.Sleep(outage())
 		must(t, harness.Of(t).Cluster.StartEtcd(t.Context()))
@@ -119,7 +119,7 @@ func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
 // A guard that is killed during an outage of the store leaves its spool to the next guard.
 func TestTheSpoolSurvivesItsGuard(t *testing.T) {
 	harness.Take(t)
-	for _, mode := range []string{"blocking", "batch"} {
+	for _, mode := range []string{"blocking", "durable", "batch"} {
 		t.Run(mode, func(t *testing.T) {
 			replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t), "--audit-mode="+mode)
 			before, from := counts(t), startOfLog(t)
@@ -179,12 +179,12 @@ func (f *flood) end() scenario.Tally {
 
 // requireOutage fails the test unless the records count every denial in the audit log before, during and after an outage.
 // unlogged is the number of calls that the audit log may lack.
-func requireOutage(t *testing.T, replicas []*replica, unlogged int64, outage func()) {
+func requireOutage(t *testing.T, replicas []*replica, unlogged int64, outage func(*flood)) {
 	t.Helper()
 	before, from := counts(t), startOfLog(t)
 	flood := startFlood(t)
 	flood.awaitMore(outageClients)
-	outage()
+	outage(flood)
 	flood.awaitMore(outageClients)
 	flood.end()
 	awaitStored(t, replicas)

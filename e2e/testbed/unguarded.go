@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// StartUnguarded starts a second kube-apiserver on the same etcd. It calls no validating webhook, so that tests can write states
+// StartUnguarded starts a second kube-apiserver on the same etcd. It calls no validating webhook and evaluates no policy, so that tests can write states
 // that the guard denies. It ends with the cluster.
 func (c *Cluster) StartUnguarded(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(c.AdminConfig())
@@ -33,7 +33,7 @@ func (c *Cluster) startUnguarded(ctx context.Context, client *http.Client) error
 	return c.start(ctx, &c.unguarded, func() (launch, error) {
 		l, err := c.apiServerLaunch([]string{
 			"--secure-port=" + strconv.Itoa(c.unguardedPort),
-			"--disable-admission-plugins=ValidatingAdmissionWebhook",
+			"--disable-admission-plugins=ValidatingAdmissionWebhook,ValidatingAdmissionPolicy",
 			"--audit-log-path=" + filepath.Join(c.dir, "logs", "audit-unguarded.log"),
 		})
 		l.log = "kube-apiserver-unguarded"

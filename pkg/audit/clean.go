@@ -53,7 +53,7 @@ func CleanUnlock(unlock *v1alpha1.Unlock) {
 		}
 	}
 	spec := &unlock.Spec
-	cleanEach(maxName, &spec.Reservation, &spec.RequestedBy, &unlock.Status.ApprovedBy)
+	cleanEach(maxName, &spec.Reservation, &spec.RequestedBy, &unlock.Status.ApprovedBy, (*string)(&spec.OnEnd))
 	cleanEach(maxJustification, &spec.Reason)
 	cleanAll(spec.Users, maxName)
 	cleanAll(spec.Resources, maxResource)

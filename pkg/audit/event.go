@@ -223,6 +223,9 @@ const (
 	LeaseHeld = "LeaseHeld"
 )
 
+// DeniedByPolicy is the reason of an imported record: a ValidatingAdmissionPolicy of the chart denied a write to an object of the guard.
+const DeniedByPolicy = "DeniedByPolicy"
+
 // Reasons of a record whose outcome is Drift or Gap. No decision has them.
 const (
 	// Differs: the resource differs from its manifest.

@@ -4,8 +4,12 @@
 package authorize
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -13,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	fakediscovery "k8s.io/client-go/discovery/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
@@ -72,4 +78,70 @@ func TestCheckReachable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unreachable returns an Authorizer whose webhook answers from the given attempt on, and the count of the attempts.
+func unreachable(t *testing.T, reachedAt int) (a *Authorizer, attempts *int) {
+	t.Helper()
+	endpoint, err := registration.ServiceEndpoint("guard/apigw-guardian:443", "/validate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, client := newAuthorized(t, "", shop.TokenSecret("clerk-token-own"), registration.Build(shop.Set(t, shop.Reservation),
+		registration.Options{Endpoint: endpoint, ProbeNamespace: "guard", FailurePolicy: admissionregistrationv1.Ignore}))
+	a.connect = connectTo(t, acceptor(clerkUser, shop.AllowAll))
+	attempts = new(int)
+	client.PrependReactor("patch", "configmaps", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if action.GetNamespace() != "guard" {
+			return false, nil, nil
+		}
+		if *attempts++; *attempts < reachedAt {
+			return true, nil, &apierrors.StatusError{ErrStatus: metav1.Status{Code: 500, Message: `failed calling webhook "unlocks.apigw-guardian.io": refused`}}
+		}
+		return true, nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Code: 403, Message: `admission webhook "unlocks.apigw-guardian.io" denied the request: it is reached`,
+		}}
+	})
+	return a, attempts
+}
+
+func TestAuthorizeReachable(t *testing.T) {
+	t.Run("waits for a guard that starts", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, attempts := unreachable(t, 4)
+			result, err := a.AuthorizeReachable(t.Context(), Options{})
+			if err != nil || *attempts != 4 || len(result.Proofs) != 1 {
+				t.Errorf("%d attempts: %v, %+v", *attempts, err, result)
+			}
+		})
+	})
+	t.Run("gives up at the end of the wait, with the check", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, attempts := unreachable(t, 1000)
+			_, err := a.AuthorizeReachable(t.Context(), Options{Wait: 9 * time.Second})
+			failed, ok := errors.AsType[*PreflightError](err)
+			if !ok || failed.Failed[0].ID != WebhookReachable || *attempts != 5 {
+				t.Errorf("%d attempts: %v", *attempts, err)
+			}
+		})
+	})
+	t.Run("ends with its context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, attempts := unreachable(t, 1000)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := a.AuthorizeReachable(ctx, Options{}); err == nil || *attempts != 1 {
+				t.Errorf("%d attempts: %v", *attempts, err)
+			}
+		})
+	})
+	t.Run("does not repeat what another check fails", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a, attempts := unreachable(t, 1000)
+			a.cluster.Client.Discovery().(*fakediscovery.FakeDiscovery).FakedServerVersion = &version.Info{GitVersion: "v1.27.4"}
+			if _, err := a.AuthorizeReachable(t.Context(), Options{}); err == nil || *attempts != 1 {
+				t.Errorf("%d attempts: %v", *attempts, err)
+			}
+		})
+	})
 }

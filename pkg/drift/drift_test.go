@@ -88,9 +88,12 @@ func unlockOf(role *subject, edit func(*v1alpha1.Unlock)) unlocks {
 	return unlocks{u}
 }
 
-func recordOf(role *subject, outcome v1alpha1.Outcome, operation admissionv1.Operation, ago time.Duration) records {
+func recordOf(role *subject, outcome v1alpha1.Outcome, operation admissionv1.Operation, ago time.Duration, changed ...string) records {
+	if len(changed) == 0 {
+		changed = []string{"rules"}
+	}
 	event := audit.Event{
-		Time: time.Now().Add(-ago), Outcome: outcome, Operation: operation, Object: role.object(), Unlock: "u1", Changed: []string{"rules"},
+		Time: time.Now().Add(-ago), Outcome: outcome, Operation: operation, Object: role.object(), Unlock: "u1", Changed: changed,
 	}
 	return records{*event.Record("r", 1)}
 }
@@ -133,6 +136,55 @@ func TestHold(t *testing.T) {
 		"another write came after that under the unlock": {options: func(o *Options, s *subject) {
 			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 2*time.Minute)
 		}},
+		"a removed field, which only an earlier writer of others explains": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 0)
+		}, edit: func(_ *Watcher, s *subject) {
+			s.finding.Paths, s.finding.IsGuess = []string{"metadata.labels[a]"}, true
+		}},
+		"a removed field, which the unlock allowed to remove": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 2*time.Minute)
+		}, edit: func(_ *Watcher, s *subject) { s.finding.IsGuess = true }, held: "under unlock u1"},
+		"a field that no writer owns, next to one that an unlock allowed": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 0)
+		}, edit: func(_ *Watcher, s *subject) { s.finding.Paths = []string{"metadata.labels[a]", "rules"} }},
+		"another label than the one that an unlock allowed": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 0, "metadata.labels[b]")
+		}, edit: func(_ *Watcher, s *subject) { s.finding.Paths = []string{"metadata.labels[a]"} }},
+		"two writes under an unlock changed a field each": {options: func(o *Options, s *subject) {
+			o.Records = append(recordOf(s, v1alpha1.Unlocked, admissionv1.Update, 2*time.Minute, "metadata.labels[a]"),
+				recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute, "rules[7].verbs")...)
+		}, edit: func(_ *Watcher, s *subject) { s.finding.Paths = []string{"metadata.labels[a]", "rules[2].verbs"} }, held: "under unlock u1"},
+		"the record is an imported one": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute)
+			o.Records.(records)[0].Spec.Source = v1alpha1.SourceImport
+		}},
+		"the unlock created the object": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Create, time.Minute)
+			o.Records.(records)[0].Spec.Changed = nil
+		}, held: "under unlock u1"},
+		"the unlock that allowed it restores at its end": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute)
+			o.Unlocks = unlockOf(s, func(u *v1alpha1.Unlock) {
+				u.Spec.OnEnd, u.Spec.ExpiresAt = v1alpha1.OnEndRestore, metav1.NewTime(time.Now().Add(-time.Second))
+			})
+		}},
+		"the unlock that restores at its end is open": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute)
+			o.Unlocks = unlockOf(s, func(u *v1alpha1.Unlock) { u.Spec.OnEnd = v1alpha1.OnEndRestore })
+		}, held: "u1 is open"},
+		"another unlock restores at its end": {options: func(o *Options, s *subject) {
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute)
+			o.Unlocks = unlockOf(s, func(u *v1alpha1.Unlock) {
+				u.Name, u.Spec.OnEnd, u.Spec.ExpiresAt = "u0", v1alpha1.OnEndRestore, metav1.NewTime(time.Now().Add(-time.Second))
+			})
+		}, held: "under unlock u1"},
+		"the unlock restores at its end, but the guard only reports": {options: func(o *Options, s *subject) {
+			o.Mode = ReportOnly
+			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Update, time.Minute)
+			o.Unlocks = unlockOf(s, func(u *v1alpha1.Unlock) {
+				u.Spec.OnEnd, u.Spec.ExpiresAt = v1alpha1.OnEndRestore, metav1.NewTime(time.Now().Add(-time.Second))
+			})
+		}, held: "only reports"},
 		"only a deletion was under an unlock": {options: func(o *Options, s *subject) {
 			o.Records = recordOf(s, v1alpha1.Unlocked, admissionv1.Delete, 0)
 		}},

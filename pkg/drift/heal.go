@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -81,11 +82,14 @@ func (f *fight) pause(now time.Time) time.Duration {
 func (w *Watcher) hold(ctx context.Context, s *subject) (again time.Duration, err error) {
 	f, now := s.finding, time.Now()
 	s.fight.isOver = false
-	again, err = w.holdForUnlocks(ctx, s, now)
-	if err != nil || f.Held != "" {
-		return again, err
+	unlocks, err := w.options.Unlocks.List(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look for unlocks before a repair: %w", err)
 	}
-	if err := w.holdForRecords(ctx, s); err != nil || f.Held != "" {
+	if again = w.holdForUnlocks(s, unlocks, now); f.Held != "" {
+		return again, nil
+	}
+	if err := w.holdForRecords(ctx, s, unlocks); err != nil || f.Held != "" {
 		return 0, err
 	}
 	switch {
@@ -135,28 +139,25 @@ func (w *Watcher) lacksAccount(s *subject) bool {
 	})
 }
 
-// holdForUnlocks holds while an Unlock covers the resource, and shortly after.
-func (w *Watcher) holdForUnlocks(ctx context.Context, s *subject, now time.Time) (again time.Duration, err error) {
-	unlocks, err := w.options.Unlocks.List(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("look for unlocks before a repair: %w", err)
-	}
+// holdForUnlocks holds while an Unlock covers the resource, and shortly after, unless the Unlock wants the manifest then.
+func (w *Watcher) holdForUnlocks(s *subject, unlocks []v1alpha1.Unlock, now time.Time) (again time.Duration) {
 	for i := range unlocks {
 		u := &unlocks[i]
 		if !policy.CoversResource(u, s.Resource, s.finding.Object) {
 			continue
 		}
-		switch state := w.options.Rules.StateOf(u, metav1.NewTime(now)); {
+		state := w.options.Rules.StateOf(u, metav1.NewTime(now))
+		switch restores := u.Spec.OnEnd == v1alpha1.OnEndRestore; {
 		case state == v1alpha1.UnlockOpen:
 			s.finding.Held, s.finding.Unlock = "unlock "+u.Name+" is open", u.Name
-			return unlockInterval, nil
-		case state == v1alpha1.UnlockExpired && now.Sub(u.Spec.ExpiresAt.Time) < afterUnlock,
-			state == v1alpha1.UnlockClosed && now.Sub(lastChange(u)) < afterUnlock:
+			return unlockInterval
+		case !restores && state == v1alpha1.UnlockExpired && now.Sub(u.Spec.ExpiresAt.Time) < afterUnlock,
+			!restores && state == v1alpha1.UnlockClosed && now.Sub(lastChange(u)) < afterUnlock:
 			s.finding.Held, s.finding.Unlock = "unlock "+u.Name+" has just ended", u.Name
-			return unlockInterval, nil
+			return unlockInterval
 		}
 	}
-	return 0, nil
+	return 0
 }
 
 // lastChange is when the replicas acknowledged the last state of an Unlock.
@@ -170,28 +171,41 @@ func lastChange(u *v1alpha1.Unlock) time.Time {
 	return last
 }
 
-// holdForRecords holds if the drift was permitted: an Unlock or an exemption allowed the last write.
-func (w *Watcher) holdForRecords(ctx context.Context, s *subject) error {
+// holdForRecords holds if the drift was permitted: an Unlock or an exemption allowed the last write, and such writes changed each field.
+func (w *Watcher) holdForRecords(ctx context.Context, s *subject, unlocks []v1alpha1.Unlock) error {
 	f := s.finding
 	records, err := w.options.Records.List(ctx, audit.Filter{Resource: `"` + f.Object + `"`})
 	if err != nil {
 		return fmt.Errorf("look for permitted writes before a repair: %w", err)
 	}
+	var last *v1alpha1.AuditRecordSpec
+	unexplained := slices.Clone(f.Paths)
 	for i := range records {
 		spec := &records[i].Spec
-		switch {
-		case spec.Outcome != v1alpha1.Unlocked && spec.Outcome != v1alpha1.Exempted || !s.explains(spec):
-		case spec.Outcome == v1alpha1.Unlocked:
-			f.Unlock = spec.Unlock
-			f.Held = "it was changed under unlock " + spec.Unlock + ": to keep it, change the manifest; to undo it: " + repairCommand
-		default:
-			f.Held = "an exemption allowed the change: to keep it, change the manifest; to undo it: " + repairCommand
+		isPermitted := spec.Outcome == v1alpha1.Unlocked || spec.Outcome == v1alpha1.Exempted
+		if !isPermitted || spec.Source == v1alpha1.SourceImport { // the chart's policy lets administrators create imported records
+			continue
+		}
+		if s.explains(spec) {
+			last = spec
+		}
+		unexplained = slices.DeleteFunc(unexplained, func(path string) bool { return mayChange(spec, path) })
+	}
+	switch {
+	case last == nil || len(unexplained) > 0:
+	case last.Outcome == v1alpha1.Exempted:
+		f.Held = "an exemption allowed the change: to keep it, change the manifest; to undo it: " + repairCommand
+	default:
+		f.Unlock = last.Unlock
+		if !slices.ContainsFunc(unlocks, func(u v1alpha1.Unlock) bool { return u.Name == last.Unlock && u.Spec.OnEnd == v1alpha1.OnEndRestore }) {
+			f.Held = "it was changed under unlock " + last.Unlock + ": to keep it, change the manifest; to undo it: " + repairCommand
 		}
 	}
 	return nil
 }
 
-// explains reports whether the finding is the result of a recorded write. A later write of the fields is not.
+// explains reports whether the finding may be the result of a recorded write. A later write of the fields is not. The time of a writer
+// who is a guess is not that of the removal of a field.
 func (s *subject) explains(spec *v1alpha1.AuditRecordSpec) bool {
 	f, last := s.finding, spec.LastTime.Time
 	switch {
@@ -199,10 +213,40 @@ func (s *subject) explains(spec *v1alpha1.AuditRecordSpec) bool {
 		return spec.Operation == admissionv1.Delete && (s.seen.UID == "" || !last.Before(s.seen.Since.Time))
 	case spec.Operation == admissionv1.Delete:
 		return false
-	case f.At.IsZero():
-		return slices.ContainsFunc(f.Paths, func(path string) bool { return slices.Contains(spec.Changed, path) })
+	case f.At.IsZero() || f.IsGuess:
+		return slices.ContainsFunc(f.Paths, func(path string) bool { return mayChange(spec, path) })
 	}
 	return !f.At.After(last.Add(time.Second))
+}
+
+// maxChanged is how many paths a record holds at most.
+const maxChanged = 32
+
+// mayChange reports whether a recorded write may have changed the field. A record that creates the object names no fields, and one with
+// many leaves some out.
+func mayChange(spec *v1alpha1.AuditRecordSpec, path string) bool {
+	if spec.Operation == admissionv1.Delete {
+		return false
+	}
+	field := fieldOf(path)
+	return len(spec.Changed) == 0 || len(spec.Changed) >= maxChanged || slices.ContainsFunc(spec.Changed, func(changed string) bool {
+		other := fieldOf(changed)
+		return field == other || isIn(field, other) || isIn(other, field)
+	})
+}
+
+func isIn(path, parent string) bool {
+	return strings.HasPrefix(path, parent+".") || strings.HasPrefix(path, parent+"[")
+}
+
+// fieldOf shortens a path to the list that it leads into: a comparison with the manifest counts the elements of a list in another order
+// than a comparison with the old object. The keys of labels, annotations and data stay.
+func fieldOf(path string) string {
+	field, _, isInside := strings.Cut(path, "[")
+	if !isInside || field == "data" || field == "metadata.labels" || field == "metadata.annotations" {
+		return path
+	}
+	return field
 }
 
 // restore makes the object equal its manifest. It returns when to look again.

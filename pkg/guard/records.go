@@ -20,7 +20,7 @@ import (
 // Records say how the guard records events.
 type Records struct {
 	Mode recorder.Mode
-	// SpoolDir is a directory of this replica alone; "" for no spool, which recorder.Batch does not allow.
+	// SpoolDir is a directory of this replica alone; "" for no spool, which only recorder.Blocking allows.
 	SpoolDir string
 	// ExtraKeys are the keys of userInfo.extra that records keep, as of audit.KeptExtra.
 	ExtraKeys []string

@@ -415,6 +415,7 @@ func TestOnlyItsClosingChangesAnUnlock(t *testing.T) {
 		"one operation more":            immutable(func(s *v1alpha1.UnlockSpec) { s.Operations = []admissionv1.Operation{"DELETE", "UPDATE"} }),
 		"a later end":                   immutable(func(s *v1alpha1.UnlockSpec) { s.ExpiresAt = after(11 * time.Minute) }),
 		"an earlier end":                immutable(func(s *v1alpha1.UnlockSpec) { s.ExpiresAt = after(time.Minute) }),
+		"another end":                   immutable(func(s *v1alpha1.UnlockSpec) { s.OnEnd = v1alpha1.OnEndRestore }),
 		"no end":                        immutable(func(s *v1alpha1.UnlockSpec) { s.ExpiresAt = metav1.Time{} }),
 		"a later end with the closing":  immutable(func(s *v1alpha1.UnlockSpec) { s.Closed, s.ExpiresAt = true, after(11*time.Minute) }),
 		"a later end as the guard":      updated(guardUser, "immutable", nil, func(u *v1alpha1.Unlock) { u.Spec.ExpiresAt = after(time.Hour) }),

@@ -20,6 +20,7 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
 )
 
@@ -44,8 +45,8 @@ func addProbe(webhook *admissionregistrationv1.ValidatingWebhook, namespace stri
 	})
 	webhook.MatchConditions = []admissionregistrationv1.MatchCondition{{
 		Name: "unlock-or-probe", Expression: "request.resource.group != '' || (has(request.dryRun) && request.dryRun && object != null" +
-			" && object.metadata.name == " + quote(guardian.Replicas) +
-			" && has(object.metadata.annotations) && " + quote(guardian.ProbeAnnotation) + " in object.metadata.annotations)",
+			" && object.metadata.name == " + policies.Quote(guardian.Replicas) +
+			" && has(object.metadata.annotations) && " + policies.Quote(guardian.ProbeAnnotation) + " in object.metadata.annotations)",
 	}}
 }
 
@@ -95,14 +96,15 @@ func ProbeNamespace(live *admissionregistrationv1.ValidatingWebhookConfiguration
 	return ""
 }
 
-// FailsClosed reports whether each webhook of live calls the address of the endpoint, as any version does, and fails closed.
+// FailsClosed reports whether each webhook of live calls the address of the endpoint, as any version does, and fails closed. Those of side
+// doors need not.
 func FailsClosed(live *admissionregistrationv1.ValidatingWebhookConfiguration, endpoint Endpoint) bool {
 	if live == nil || len(live.Webhooks) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(live.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
 		fails := w.FailurePolicy != nil && *w.FailurePolicy == admissionregistrationv1.Fail
-		return !fails || addressOf(w.ClientConfig) != addressOf(endpoint.clientConfig(nil))
+		return !fails && !isSideDoor(&w) || addressOf(w.ClientConfig) != addressOf(endpoint.clientConfig(nil))
 	})
 }
 

@@ -27,6 +27,7 @@ import (
 	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -104,6 +105,8 @@ type Options struct {
 	Owner *metav1.OwnerReference
 	// FailurePolicy is Fail for a guard that enforces, and Ignore for one that observes.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// SideDoors is the failure policy of the webhooks of side doors; "" for no such webhook.
+	SideDoors admissionregistrationv1.FailurePolicyType
 }
 
 // Build returns the webhook configuration. Every field is set as the API server would default it, so that the live one can be compared
@@ -128,12 +131,14 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 	if options.Owner != nil {
 		configuration.OwnerReferences = []metav1.OwnerReference{*options.Owner}
 	}
-	for _, reservation := range set.Reservations() {
-		for _, group := range groupByResource(reservation) {
-			configuration.Webhooks = append(configuration.Webhooks, webhookFor(reservation, group, options))
-		}
+	for _, group := range groups(set) {
+		webhook := newWebhook(group.name, options)
+		webhook.Rules = []admissionregistrationv1.RuleWithOperations{policies.Rule(group.resources)}
+		webhook.MatchConditions = policies.MatchConditions(group.resources)
+		configuration.Webhooks = append(configuration.Webhooks, webhook)
 	}
 	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options), recordsWebhook(options))
+	configuration.Webhooks = append(configuration.Webhooks, sideDoorWebhooks(set, options)...)
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }
@@ -148,31 +153,6 @@ func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguratio
 		bundle = webhook.ClientConfig.CABundle
 	}
 	return bundle
-}
-
-// groupByResource groups the resources that share one webhook: those of one kind that are guarded against the same operations.
-func groupByResource(reservation *reserved.Reservation) [][]*reserved.Resource {
-	var groups [][]*reserved.Resource
-	for _, resource := range reservation.Resources {
-		i := slices.IndexFunc(groups, func(group []*reserved.Resource) bool {
-			return group[0].GVR == resource.GVR && isExistence(group[0]) == isExistence(resource)
-		})
-		if i < 0 {
-			groups = append(groups, nil)
-			i = len(groups) - 1
-		}
-		groups[i] = append(groups[i], resource)
-	}
-	return groups
-}
-
-func isExistence(resource *reserved.Resource) bool { return resource.Guard == reserved.GuardExistence }
-
-func webhookFor(reservation *reserved.Reservation, group []*reserved.Resource, options Options) admissionregistrationv1.ValidatingWebhook {
-	webhook := newWebhook(webhookName(reservation, group[0]), options)
-	webhook.Rules = []admissionregistrationv1.RuleWithOperations{rule(group)}
-	webhook.MatchConditions = matchConditions(group)
-	return webhook
 }
 
 // The webhooks that always fail closed.
@@ -230,56 +210,6 @@ func newWebhook(name string, options Options) admissionregistrationv1.Validating
 	}
 }
 
-// webhookName returns "clusterroles.apigw-guardian.io" for the built-in reservation, and adds the name of any other reservation. If a
-// reservation has a resource of the same name in two groups, or guards one kind in two ways, the name tells which.
-func webhookName(reservation *reserved.Reservation, resource *reserved.Resource) string {
-	parts := []string{resource.GVR.Resource}
-	isNamesake := func(r *reserved.Resource) bool {
-		return r.GVR.Resource == resource.GVR.Resource && r.GVR != resource.GVR
-	}
-	if resource.GVR.Group != "" && slices.ContainsFunc(reservation.Resources, isNamesake) {
-		parts = append(parts, resource.GVR.Version, resource.GVR.Group)
-	}
-	if isExistence(resource) {
-		parts = append(parts, "deletion")
-	}
-	if !reservation.BuiltIn {
-		parts = append(parts, reservation.Name)
-	}
-	return strings.Join(append(parts, guardian.WebhookDomain), ".")
-}
-
-func rule(group []*reserved.Resource) admissionregistrationv1.RuleWithOperations {
-	operations := []admissionregistrationv1.OperationType{
-		admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
-	}
-	if isExistence(group[0]) {
-		operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}
-	}
-	scope := admissionregistrationv1.ClusterScope
-	if group[0].Namespace != "" {
-		scope = admissionregistrationv1.NamespacedScope
-	}
-	return admissionregistrationv1.RuleWithOperations{
-		Operations: operations,
-		Rule: admissionregistrationv1.Rule{
-			APIGroups:   []string{group[0].GVR.Group},
-			APIVersions: []string{group[0].GVR.Version},
-			Resources:   resources(group),
-			Scope:       new(scope),
-		},
-	}
-}
-
-// resources adds the subresource that edits a spec under another name. If a kind has none, the rule matches nothing.
-func resources(group []*reserved.Resource) []string {
-	names := []string{group[0].GVR.Resource}
-	if slices.ContainsFunc(group, func(r *reserved.Resource) bool { return r.Manifest().Get("spec").IsObject() }) {
-		names = append(names, group[0].GVR.Resource+"/scale")
-	}
-	return names
-}
-
 // A running guard restores the webhook configuration within a second, so that a removal counts only if it lasts.
 const (
 	removalLasts    = 2 * time.Second
@@ -289,22 +219,39 @@ const (
 var errRestored = errors.New("a running guard restores the webhook configuration: stop the guard first: " +
 	"scale its Deployment to 0 or end its process")
 
-// Remove deletes the webhook configuration and reports whether there was one. It returns an error if a running guard restores it.
-func Remove(ctx context.Context, client admissionregistrationv1client.ValidatingWebhookConfigurationsGetter) (removed bool, err error) {
+// Remove deletes the webhook configuration and reports whether there was one. It returns an error if a running guard restores it. First
+// it deletes the binding of the policy that guards the webhook configuration, if the caller may: that policy denies most callers.
+func Remove(ctx context.Context, client admissionregistrationv1client.AdmissionregistrationV1Interface) (removed bool, err error) {
+	err = client.ValidatingAdmissionPolicyBindings().Delete(ctx, guardian.RegistrationPolicy, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+		return false, fmt.Errorf("delete validatingadmissionpolicybinding %q: %w", guardian.RegistrationPolicy, err)
+	}
+	last := errRestored
 	for range removalAttempts {
 		err := client.ValidatingWebhookConfigurations().Delete(ctx, guardian.WebhookConfiguration, metav1.DeleteOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 			return removed, nil
+		case isByPolicy(err):
+			last = fmt.Errorf("%w: %w", errPolicy, err)
 		case err != nil:
 			return removed, fmt.Errorf("delete validatingwebhookconfiguration %q: %w", guardian.WebhookConfiguration, err)
+		default:
+			removed, last = true, errRestored
 		}
-		removed = true
 		select {
 		case <-ctx.Done():
 			return removed, ctx.Err()
 		case <-time.After(removalLasts):
 		}
 	}
-	return removed, errRestored
+	return removed, last
+}
+
+var errPolicy = errors.New("a policy denies the deletion of the webhook configuration: delete its binding first: " +
+	"kubectl delete validatingadmissionpolicybinding " + guardian.RegistrationPolicy)
+
+// isByPolicy reports whether the guard's policy denied a deletion. An API server that has just lost the binding denies for a second.
+func isByPolicy(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "ValidatingAdmissionPolicy '"+guardian.RegistrationPolicy+"'")
 }

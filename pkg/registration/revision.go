@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 )
 
 // revision returns the digest of webhooks. The CA bundle does not count: it rotates.
@@ -101,9 +103,13 @@ func holdsAll(all, some []byte) bool {
 	return true
 }
 
-// protectsAsMuch reports whether for each wanted webhook there is a live one that sends the guard at least the same requests.
+// protectsAsMuch reports whether for each wanted webhook there is a live one that sends the guard at least the same requests. Side
+// doors do not count.
 func protectsAsMuch(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) bool {
 	return !slices.ContainsFunc(want.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
+		if isSideDoor(&w) {
+			return false // another version may judge other ones, and only the leader keeps them exact
+		}
 		return !slices.ContainsFunc(live.Webhooks, func(l admissionregistrationv1.ValidatingWebhook) bool { return covers(&l, &w) })
 	})
 }
@@ -116,7 +122,40 @@ func covers(live, want *admissionregistrationv1.ValidatingWebhook) bool {
 		equality.Semantic.DeepEqual(live.NamespaceSelector, want.NamespaceSelector) &&
 		equality.Semantic.DeepEqual(live.ObjectSelector, want.ObjectSelector) &&
 		equality.Semantic.DeepEqual(live.MatchPolicy, want.MatchPolicy) &&
-		coverRules(live.Rules, want.Rules) && isSubset(live.MatchConditions, want.MatchConditions)
+		coverRules(live.Rules, want.Rules) && coverConditions(live.MatchConditions, want.MatchConditions)
+}
+
+// coverConditions reports whether each live condition is a wanted one, or holds for more names than the wanted one: reservations were
+// added.
+func coverConditions(live, want []admissionregistrationv1.MatchCondition) bool {
+	return !slices.ContainsFunc(live, func(l admissionregistrationv1.MatchCondition) bool {
+		return !slices.ContainsFunc(want, func(w admissionregistrationv1.MatchCondition) bool {
+			return l == w || l.Name == policies.ReservedObject && w.Name == policies.ReservedObject && holdsForMore(l.Expression, w.Expression)
+		})
+	})
+}
+
+// literal matches a number, and a CEL string literal as pkg/policies writes it; literals matches a list of them.
+var (
+	literal  = regexp.MustCompile(literalPattern)
+	literals = regexp.MustCompile(`\[(?:` + literalPattern + `(?:, ` + literalPattern + `)*)?\]`)
+)
+
+const literalPattern = `(?:'(?:[^'\\]|\\.)*'|[0-9]+)`
+
+// holdsForMore reports whether two expressions differ only in their lists, and each live list has all that the wanted one has. A name in
+// a list of a match condition never makes it hold for less.
+func holdsForMore(live, want string) bool {
+	more, some := literals.FindAllString(live, -1), literals.FindAllString(want, -1)
+	if literals.ReplaceAllLiteralString(live, "[]") != literals.ReplaceAllLiteralString(want, "[]") {
+		return false
+	}
+	for i := range some { // equal texts have as many lists
+		if !isSubset(literal.FindAllString(some[i], -1), literal.FindAllString(more[i], -1)) {
+			return false
+		}
+	}
+	return true
 }
 
 // coverRules reports whether each wanted rule is within one live rule. The guard itself never writes a wildcard.

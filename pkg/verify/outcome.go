@@ -27,7 +27,10 @@ const (
 // The API server's messages when a webhook denies or its call fails: k8s.io/apiserver/pkg/admission/plugin/webhook/{errors,generic}.
 var (
 	deniedByGuard = regexp.MustCompile(`^admission webhook "[a-z0-9.-]+\.apigw-guardian\.io" denied the request`)
-	guardFailed   = regexp.MustCompile(`failed calling webhook "[a-z0-9.-]+\.apigw-guardian\.io"`)
+	// The policies of pkg/policies: k8s.io/apiserver/pkg/admission/plugin/policy/validating/dispatcher.go.
+	deniedByPolicy = regexp.MustCompile(`^[a-z0-9./-]+ "[^"]*" is forbidden: ValidatingAdmissionPolicy 'apigw-guardian-[a-z0-9.-]+' with ` +
+		`binding '[a-z0-9.-]+' denied request: `)
+	guardFailed = regexp.MustCompile(`failed calling webhook "[a-z0-9.-]+\.apigw-guardian\.io"`)
 )
 
 // The API server's message when RBAC refuses, which it does before it calls a webhook: k8s.io/apiserver,
@@ -41,7 +44,8 @@ func isRefusedByRBAC(err error) bool {
 	return errors.As(err, &status) && status.Status().Code == http.StatusForbidden && rbacRefused.MatchString(status.Status().Message)
 }
 
-// resultOf returns what happened to a write. Only the guard's webhook makes it "denied": a refusal by RBAC or a failed call does not.
+// resultOf returns what happened to a write. Only the guard's webhook or policy makes it "denied": a refusal by RBAC or a failed call
+// does not.
 func resultOf(err error) string {
 	if err == nil {
 		return allowed
@@ -52,7 +56,7 @@ func resultOf(err error) string {
 	}
 	s := status.Status()
 	switch {
-	case s.Code == http.StatusForbidden && deniedByGuard.MatchString(s.Message):
+	case s.Code == http.StatusForbidden && (deniedByGuard.MatchString(s.Message) || deniedByPolicy.MatchString(s.Message)):
 		return denied
 	case guardFailed.MatchString(s.Message):
 		return "failed: the guard did not answer: " + s.Message
@@ -78,11 +82,16 @@ func withoutValues(s metav1.Status) string {
 }
 
 // try runs an attack with a nonce. If the attack's object has the mark, a denial counts only with the proof of a replica.
-// PermittedWrites accepts a denial without proof if the caller may not read the keys.
+// PermittedWrites accepts a denial without proof if the caller may not read the keys. A policy needs none: the API server evaluates it.
 func (v Verifier) try(ctx context.Context, a attack, t target) (got string, err error) {
 	t.nonce = probe.NewNonce()
 	err = a.run(ctx, t)
 	if got = resultOf(err); got != denied || a.marked == "" {
+		return got, err
+	}
+	var status apierrors.APIStatus
+	errors.As(err, &status) // resultOf has found it
+	if deniedByPolicy.MatchString(status.Status().Message) {
 		return got, err
 	}
 	// The keys are read after the denial, so that a replica that has just started is known.
@@ -91,8 +100,6 @@ func (v Verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	if registration != nil {
 		keys = probe.KeysOf(registration.Annotations)
 	}
-	var status apierrors.APIStatus
-	errors.As(err, &status) // resultOf has found it
 	subject := probe.Subject{
 		Nonce: t.nonce, Operation: a.marked, Resource: t.resource.GVR.GroupResource().String(), Namespace: t.resource.Namespace,
 	}

@@ -2,6 +2,9 @@
        that keeps its values of an older chart (helm upgrade --reuse-values) lacks the blocks that came later. */}}
 {{- define "guardian.defaults" -}}
 {{- include "guardian.fill" (dict "into" .Values "from" (.Files.Get "files/values.yaml" | fromYaml)) }}
+{{- range $name, $spec := .Values.reservations }}
+{{- if kindIs "invalid" $spec }}{{ $_ := unset $.Values.reservations $name }}{{ end }}
+{{- end }}
 {{- include "guardian.check" . }}
 {{- end }}
 
@@ -20,6 +23,20 @@
 
 {{- /* Values that would have no effect with the others. */}}
 {{- define "guardian.check" -}}
+{{- if ne .Values.engine "webhook" }}
+{{- if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version }}
+{{- fail (printf "engine %s needs ValidatingAdmissionPolicies, and Kubernetes %s serves none before 1.30: set engine to webhook" .Values.engine .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if hasKey (.Values.reservations | default dict) "apigw-ingress" }}
+{{- fail (printf "reservations.apigw-ingress has no effect with engine %s, whose policies are those of the built-in reservation: set engine to webhook" .Values.engine) }}
+{{- end }}
+{{- if and .Values.reservations (eq .Values.engine "policy") }}
+{{- fail "reservations have no effect with engine policy: set engine to webhook or both, or remove them and run: apigw-guardian policy --reservations DIRECTORY | kubectl apply -f -" }}
+{{- end }}
+{{- if and .Values.authorize.retired (eq .Values.engine "policy") }}
+{{- fail "authorize.retired has no effect with engine policy, which honours no unlock: set engine to webhook first" }}
+{{- end }}
+{{- end }}
 {{- with .Values.certs }}
 {{- if and .secretName (ne .mode "provided") }}
 {{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
@@ -29,6 +46,11 @@
 {{- end }}
 {{- if and (not .clientAuth.secretName) (or (ne .clientAuth.mode "require") (ne .clientAuth.key "ca.crt")) }}
 {{- fail "certs.clientAuth.mode and certs.clientAuth.key have no effect without certs.clientAuth.secretName: set it, or remove them" }}
+{{- end }}
+{{- end }}
+{{- with .Values.audit.otlp }}
+{{- if and (not .endpoint) (or .clusterName .secretName) }}
+{{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
@@ -48,7 +70,18 @@
 {{- define "guardian.strings" -}}
 {{- $all := dict }}
 {{- range $key, $value := . }}
-{{- $_ := set $all $key (include "guardian.string" $value) }}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $all $key (include "guardian.string" $value) }}{{ end }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{- /* A list of maps whose field value is text: environment variables, tolerations. */}}
+{{- define "guardian.texts" -}}
+{{- $all := list }}
+{{- range . }}
+{{- $text := dict }}
+{{- if not (kindIs "invalid" .value) }}{{ $text = dict "value" (include "guardian.string" .value) }}{{ end }}
+{{- $all = append $all (merge $text (omit . "value")) }}
 {{- end }}
 {{- toYaml $all }}
 {{- end }}
@@ -73,10 +106,15 @@
 {{- end }}
 {{- end }}
 
+{{- /* The labels of a PrometheusRule. Parameters: root; labels, a map of the values for this object. */}}
+{{- define "guardian.alertLabels" -}}
+{{- include "guardian.moreLabels" (dict "root" .root "labels" (merge (deepCopy .labels) .root.Values.alerts.labels)) }}
+{{- end }}
+
 {{- /* What all Pods of the release have in common. */}}
 {{- define "guardian.instance" -}}
-app.kubernetes.io/name: {{ .Values.nameOverride | default "apigw-guardian" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Values.nameOverride | default "apigw-guardian" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* The labels of a replica, by which the Service and others select it. */}}
@@ -119,8 +157,11 @@ ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
 {{- define "guardian.image" -}}
+{{- $registry := (.Values.global).imageRegistry | default "" | trimSuffix "/" }}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
+{{- /* A repository that begins with a host keeps it. */}}
+{{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .repository)) }}{{ $registry }}/{{ end }}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
 {{- end }}
 {{- end }}
 
@@ -180,7 +221,7 @@ kind: {{ $prefix }}Role
 metadata:
   name: {{ $.role }}
   {{- with $namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels: {{- include "guardian.labels" $root | nindent 4 }}
   {{- with $.annotations }}
@@ -214,7 +255,7 @@ kind: {{ $prefix }}RoleBinding
 metadata:
   name: {{ $.role }}
   {{- with $namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels: {{- include "guardian.labels" $root | nindent 4 }}
   {{- with $.annotations }}
@@ -226,7 +267,7 @@ roleRef:
   name: {{ $.role }}
 subjects:
 - kind: ServiceAccount
-  namespace: {{ $root.Release.Namespace }}
+  namespace: {{ $root.Release.Namespace | quote }}
   name: {{ $.account | default $.role }}
 {{- end }}
 {{- end }}
@@ -261,7 +302,7 @@ metadata:
   {{- end }}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .account }}-cluster-ca}
 subjects:
-- {kind: ServiceAccount, namespace: {{ .root.Release.Namespace }}, name: {{ .account }}}
+- {kind: ServiceAccount, namespace: {{ .root.Release.Namespace | quote }}, name: {{ .account }}}
 {{- end }}
 
 {{- /* The security context of every Pod. OpenShift assigns users and groups itself, and refuses others. */}}
@@ -275,6 +316,16 @@ subjects:
 {{- toYaml $context }}
 {{- end }}
 
+{{- /* That of a replica. A port below 1024 needs a capability, or this sysctl, which Kubernetes and its policy "restricted" take for safe. */}}
+{{- define "guardian.replicaSecurity" -}}
+{{- $ports := include "guardian.ports" . | fromJson }}
+{{- $context := include "guardian.podSecurity" . | fromYaml }}
+{{- if lt (min $ports.webhook $ports.probes $ports.metrics | int) 1024 }}
+{{- $context = merge (dict) $context (dict "sysctls" (list (dict "name" "net.ipv4.ip_unprivileged_port_start" "value" "0"))) }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}
+
 {{- define "guardian.containerSecurity" -}}
 {{- toYaml .Values.containerSecurityContext }}
 {{- end }}
@@ -282,19 +333,23 @@ subjects:
 {{- /* Where a Pod runs, and what its image needs. Parameters: root; affinity; tolerations, besides those of the values. */}}
 {{- define "guardian.placement" -}}
 {{- $values := .root.Values -}}
-{{- with concat ($values.image.pullSecrets | default list) (($values.global).imagePullSecrets | default list) }}
+{{- $names := list }}
+{{- range concat ($values.image.pullSecrets | default list) (($values.global).imagePullSecrets | default list) }}
+{{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- with $names | uniq }}
 imagePullSecrets:
 {{- range . }}
-- name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+- name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector: {{- include "guardian.strings" . | nindent 2 }}
 {{- end }}
-{{- with concat $values.tolerations (.tolerations | default list) }}
+{{- with concat (include "guardian.texts" $values.tolerations | fromYamlArray) (.tolerations | default list) }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .affinity }}
@@ -391,12 +446,24 @@ volumes: {{- . }}
 {{- define "guardian.certVolume" -}}
 {{- with include "guardian.certSecret" . }}
 - name: certs
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . | quote }}}
 {{- end }}
 {{- with .Values.certs.clientAuth }}
 {{- if .secretName }}
 - name: client-ca
-  secret: {secretName: {{ .secretName }}, items: [{key: {{ .key }}, path: {{ .key }}}]}
+  secret: {secretName: {{ .secretName | quote }}, items: [{key: {{ .key | quote }}, path: {{ .key | quote }}}]}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.cloudArgs" -}}
+{{- with .Values.tencentCloud }}
+{{- if .credentialsSecret }}
+- --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
+- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
+- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
+- --tencent-cloud-endpoint={{ .endpoint }}
+- --tencent-cloud-interval={{ .interval }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -413,6 +480,9 @@ volumes: {{- . }}
 {{- $ports := dict "webhook" (int ($webhook.port | default 9443)) "probes" (int ($webhook.probesPort | default 8081)) "metrics" (int ($webhook.metricsPort | default 8080)) }}
 {{- if lt (values $ports | uniq | len) 3 }}
 {{- fail "webhook.port, webhook.probesPort and webhook.metricsPort must differ" }}
+{{- end }}
+{{- if and .Values.hostNetwork (or (has 10250 (values $ports)) (lt (min $ports.webhook $ports.probes $ports.metrics) 1024)) }}
+{{- fail "with hostNetwork, webhook.port, webhook.probesPort and webhook.metricsPort must be 1024 or higher, and not the kubelet's 10250" }}
 {{- end }}
 {{- toJson $ports }}
 {{- end }}

@@ -19,6 +19,11 @@ const (
 	Reservation = "apigw-ingress"
 	// Replicas is the ConfigMap in the guard's namespace in which each replica notes when it last read the unlocks.
 	Replicas = Name + "-replicas"
+	// RegistrationPolicy, RecordsPolicy and InstallationPolicy are the names of the chart's ValidatingAdmissionPolicies, and of their
+	// bindings. The first guards the webhook configuration.
+	RegistrationPolicy = Name + "-registration"
+	RecordsPolicy      = Name + "-records"
+	InstallationPolicy = Name + "-installation"
 	// WebhookDomain ends the name of each webhook.
 	WebhookDomain = "apigw-guardian.io"
 )

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,6 +167,18 @@ func decision(webhook, verb, reason, outcome, record string) edit {
 	return e
 }
 
+// byPolicy returns the annotations of a denial by a policy, with the edits.
+func byPolicy(operation string, edits edit) edit {
+	e := edit{}
+	for key, value := range map[string]string{
+		"decision": "deny", "reason": "ReservedUpdate", "outcome": "Denied", "operation": operation, "resource": role, "message": "No.",
+	} {
+		e["annotations>apigw-guardian-clusterroles/"+key] = value
+	}
+	maps.Copy(e, edits)
+	return e
+}
+
 // operation returns the guard's annotation of the operation.
 func operation(operation string) edit {
 	return edit{"annotations>clusterroles.apigw-guardian.io/operation": operation}
@@ -177,6 +190,21 @@ func secret(verb, name string) edit {
 		"verb": verb, "requestURI": "/api/v1/namespaces/kube-system/secrets",
 		"objectRef": map[string]any{"resource": "secrets", "namespace": "kube-system", "name": name, "apiVersion": "v1"},
 	}
+}
+
+const registration = "validatingwebhookconfigurations.admissionregistration.k8s.io/apigw-guardian"
+
+// registrationWrite returns an edit that makes a webhook configuration the object of the event.
+func registrationWrite(verb, name string) edit {
+	return edit{"verb": verb, "objectRef": map[string]any{
+		"resource": "validatingwebhookconfigurations", "name": name, "apiGroup": "admissionregistration.k8s.io", "apiVersion": "v1",
+	}}
+}
+
+// policyDenial is what kube-apiserver 1.37.2 says when a policy denies.
+func policyDenial(policy string) string {
+	return `validatingwebhookconfigurations.admissionregistration.k8s.io "apigw-guardian" is forbidden: ValidatingAdmissionPolicy '` + policy +
+		`' with binding '` + policy + `' denied request: Only the guard may change its webhook configuration.`
 }
 
 func code(code int, message string) edit {
@@ -197,18 +225,51 @@ func TestJudgments(t *testing.T) {
 		want  []string
 	}{
 		"a write that the guard was not asked about": {nil, []string{unguarded}},
-		"a read":                           {[]edit{{"verb": "get"}}, nil},
-		"an earlier stage":                 {[]edit{{"stage": "RequestReceived"}}, nil},
-		"a refused write":                  {[]edit{code(403, "forbidden: RBAC")}, nil},
-		"a conflict":                       {[]edit{code(409, "")}, nil},
-		"an aborted write":                 {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
-		"a write that panics":              {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
-		"a write to another name":          {[]edit{{"objectRef>name": "other"}}, nil},
-		"an aborted write to another name": {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
-		"another group's resource":         {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
-		"an unknown subresource":           {[]edit{{"objectRef>subresource": "status"}}, nil},
-		"an event about no object":         {[]edit{{"objectRef": nil}}, nil},
-		"a dry run that is not denied":     {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
+		"a denial by a policy": {
+			[]edit{code(403, `is forbidden: ValidatingAdmissionPolicy`), byPolicy("UPDATE", nil)},
+			[]string{"Decided Denied UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"a deletion that a policy denies": {
+			[]edit{{"verb": "delete"}, code(403, ""), byPolicy("DELETE", nil)},
+			[]string{"Decided Denied DELETE " + role + " ReservedUpdate alice"},
+		},
+		"a dry run of a deletion that a policy denies": {
+			[]edit{{"verb": "delete"}, code(403, ""), byPolicy("DELETE", edit{"annotations>apigw-guardian-clusterroles/dryRun": "true"})},
+			[]string{"DryRun DELETE " + role + " ReservedUpdate alice"},
+		},
+		"an update that a policy observes": {
+			[]edit{byPolicy("UPDATE", edit{
+				"annotations>apigw-guardian-clusterroles/decision": "allow", "annotations>apigw-guardian-clusterroles/outcome": "WouldDeny",
+			})},
+			[]string{"Decided WouldDeny UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"a read":           {[]edit{{"verb": "get"}}, nil},
+		"an earlier stage": {[]edit{{"stage": "RequestReceived"}}, nil},
+		"a refused write":  {[]edit{code(403, "forbidden: RBAC")}, nil},
+		"a conflict":       {[]edit{code(409, "")}, nil},
+		"a policy denies a change of the webhook configuration": {
+			[]edit{registrationWrite("patch", "apigw-guardian"), code(403, policyDenial("apigw-guardian-registration"))},
+			[]string{"Decided Denied UPDATE " + registration + " DeniedByPolicy alice"},
+		},
+		"a policy denies the deletion of its collection": {
+			[]edit{registrationWrite("deletecollection", ""), code(403, policyDenial("apigw-guardian-registration"))},
+			[]string{"Decided Denied DELETE " + registration + " DeniedByPolicy alice"},
+		},
+		"a policy denies a dry run": {
+			[]edit{registrationWrite("delete", "apigw-guardian"), {"requestURI": "/x?dryRun=All"}, code(403, policyDenial("apigw-guardian-registration"))},
+			[]string{"DryRun DELETE " + registration + " alice"},
+		},
+		"another policy denies":                                     {[]edit{registrationWrite("patch", "apigw-guardian"), code(403, policyDenial("apigw-guardian-other"))}, nil},
+		"a rejected field quotes a policy":                          {[]edit{registrationWrite("patch", "apigw-guardian"), code(422, policyDenial("apigw-guardian-records"))}, nil},
+		"a change of the webhook configuration that nothing denies": {[]edit{registrationWrite("patch", "apigw-guardian")}, nil},
+		"an aborted write":                                          {[]edit{code(504, "timeout")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write that panics":                                       {[]edit{{"stage": "Panic"}, code(500, "")}, []string{"Unclear UPDATE " + role + " alice"}},
+		"a write to another name":                                   {[]edit{{"objectRef>name": "other"}}, nil},
+		"an aborted write to another name":                          {[]edit{{"objectRef>name": "other"}, code(500, "")}, nil},
+		"another group's resource":                                  {[]edit{{"objectRef>apiGroup": "example.com"}}, nil},
+		"an unknown subresource":                                    {[]edit{{"objectRef>subresource": "status"}}, nil},
+		"an event about no object":                                  {[]edit{{"objectRef": nil}}, nil},
+		"a dry run that is not denied":                              {[]edit{{"requestURI": "/x?fieldManager=a&dryRun=All"}}, []string{"DryRun UPDATE " + role + " alice"}},
 		"a probe of the way to the guard": {[]edit{
 			{
 				"requestURI": "/x?dryRun=All", "objectRef>apiGroup": "", "objectRef>resource": "configmaps", "objectRef>namespace": "guard",

@@ -5,6 +5,7 @@ package apilog
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -67,11 +68,13 @@ type Event struct {
 	// Denier is the webhook of the guard that the API server's message names as the one that denied the write. Sentence is the
 	// sentence of the guard's message.
 	Denier, Sentence string
+	// Policy is the ValidatingAdmissionPolicy of the chart that denied the write, and Sentence then its message.
+	Policy string
 }
 
-// Decision is the decision of one webhook of the guard, from its annotations of the audit event.
+// Decision is the decision of one webhook or policy of the guard, from its annotations of the audit event.
 type Decision struct {
-	// Webhook is the name of the webhook.
+	// Webhook is the name of the webhook or policy.
 	Webhook string
 	// Decision is "allow" or "deny".
 	Decision string
@@ -83,9 +86,15 @@ type Decision struct {
 	Outcome v1alpha1.Outcome
 	// Object is zero if the guard could not read it.
 	Object v1alpha1.ObjectReference
-	// Record is the name of the audit record; empty if the guard made none.
+	// Record is the name of the audit record; empty if the guard made none. A policy makes none.
 	Record string
+	// DryRun and Message are of a policy: the write was a dry run, and the sentence of its denial.
+	DryRun  bool
+	Message string
 }
+
+// isPolicy reports whether a ValidatingAdmissionPolicy decided.
+func (d Decision) isPolicy() bool { return isPolicy(d.Webhook) }
 
 // decode reads an event. It returns ErrNotEvent for a document of another kind.
 func decode(document rawjson.Value) (*Event, error) {
@@ -195,6 +204,10 @@ const (
 	callFailed = `Internal error occurred: failed calling webhook "`
 	denied     = `admission webhook "`
 	deniedSays = `" denied the request: `
+	// forbidden follows the type and the name of the object (k8s.io/apiserver/pkg/admission/plugin/policy/validating). A rejected field
+	// may hold any text, but its code is 422.
+	forbidden  = ` is forbidden: ValidatingAdmissionPolicy '`
+	policySays = ` denied request: `
 )
 
 // readStatus keeps only the guard's own text of the message. Other texts may contain values of the object: validation errors
@@ -214,8 +227,19 @@ func (e *Event) readStatus(status rawjson.Value) {
 			line, _, _ := strings.Cut(message, "\n")
 			e.Sentence = policy.SentenceOf(line)
 		}
+		return
+	}
+	if _, rest, found := strings.Cut(message, forbidden); found && e.Code == http.StatusForbidden {
+		name, rest, _ := strings.Cut(rest, "'")
+		if slices.Contains([]string{guardian.RegistrationPolicy, guardian.RecordsPolicy, guardian.InstallationPolicy}, name) {
+			e.Policy = name
+			_, e.Sentence, _ = strings.Cut(rest, policySays)
+		}
 	}
 }
+
+// isPolicy reports whether the name is that of a policy of the guard, as pkg/policies makes it.
+func isPolicy(name string) bool { return strings.HasPrefix(name, guardian.Name+"-") }
 
 // isOfGuard reports whether a webhook of this name belongs to the guard.
 func isOfGuard(webhook string) bool { return strings.HasSuffix(webhook, "."+guardian.WebhookDomain) }
@@ -229,7 +253,7 @@ func (e *Event) readAnnotations(annotations rawjson.Value) {
 			continue
 		}
 		webhook, name, _ := strings.Cut(string(key), "/")
-		if !isOfGuard(webhook) {
+		if !isOfGuard(webhook) && !isPolicy(webhook) {
 			continue
 		}
 		if byWebhook[webhook] == nil {
@@ -260,6 +284,10 @@ func (d *Decision) set(name, text string) {
 		d.Object = v1alpha1.ParseObjectReference(text)
 	case "record":
 		d.Record = text
+	case "dryRun":
+		d.DryRun = d.isPolicy()
+	case "message":
+		d.Message = text
 	}
 }
 

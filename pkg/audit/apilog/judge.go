@@ -72,7 +72,10 @@ func Judge(set *reserved.Set, event *Event) []Judgment {
 		return nil
 	}
 	judgments := event.asked()
-	if len(judgments) == 0 {
+	switch {
+	case event.Policy != "":
+		judgments = []Judgment{event.deniedByPolicy()}
+	case len(judgments) == 0:
 		judgments = event.unasked(set)
 	}
 	if event.DryRun && len(judgments) > 0 {
@@ -141,6 +144,8 @@ func (e *Event) decided(d Decision) Judgment {
 	}
 	if e.Denier == d.Webhook {
 		judgment.Event.Message = e.Sentence
+	} else if d.isPolicy() {
+		judgment.Event.Message = d.Message
 	}
 	isDenied := e.isDenied(d)
 	if isDenied && d.Decision == "allow" {
@@ -154,11 +159,23 @@ func (e *Event) decided(d Decision) Judgment {
 		judgment.Kind = Refused
 	case !slices.Contains(v1alpha1.Outcomes(), d.Outcome):
 		judgment.Kind = Passed
-	case d.Record == "" && e.isDeletion():
+	case d.Record == "" && e.isDeletion() && (d.DryRun || !d.isPolicy()):
 		judgment.Kind = DryRun // every other dry run says so in its query
 	default:
 		judgment.Event.Outcome, judgment.Refused = d.Outcome, isRefused
 	}
+	return judgment
+}
+
+// deniedByPolicy judges a write to an object of the guard itself. The policy of the webhook configuration knows one object only, which the
+// deletion of a collection does not name.
+func (e *Event) deniedByPolicy() Judgment {
+	object := e.object()
+	if e.Policy == guardian.RegistrationPolicy {
+		object.Name = guardian.WebhookConfiguration
+	}
+	judgment := e.judgment(Decided, object)
+	judgment.Event.Outcome, judgment.Event.Reason, judgment.Event.Message = v1alpha1.Denied, audit.DeniedByPolicy, e.Sentence
 	return judgment
 }
 

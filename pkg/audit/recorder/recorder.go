@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -26,17 +27,22 @@ import (
 type Mode string
 
 const (
-	// Blocking waits until the record is stored in the API server. After blockingTimeout, it does what Batch does.
+	// Blocking waits until the record is stored in the API server. After blockingTimeout, it does what Durable does.
 	Blocking Mode = "blocking"
-	// Batch waits for the spool only. A record is stored about once in a batchInterval.
+	// Durable waits until the record is on the disk. A record is stored about once in a batchInterval.
+	Durable Mode = "durable"
+	// Batch waits until the record is written to the spool, which outlives the process. A node that dies loses what was written
+	// since the last sync, at most a syncInterval before. A record is stored about once in a batchInterval.
 	Batch Mode = "batch"
 )
 
 const (
 	// blockingTimeout bounds how long an answer waits for the API server.
 	blockingTimeout = 500 * time.Millisecond
-	// batchInterval is how long Batch gathers events before it stores them.
+	// batchInterval is how long Durable and Batch gather events before they store them.
 	batchInterval = time.Second
+	// syncInterval is how often Batch syncs the spool.
+	syncInterval = 100 * time.Millisecond
 	// attemptTimeout bounds one attempt to store a record.
 	attemptTimeout = 5 * time.Second
 	// workers is how many records are stored at the same time: 32 callers with a record each wait for two rounds at most.
@@ -62,7 +68,7 @@ type Store interface {
 type Options struct {
 	Store Store
 	Mode  Mode
-	// SpoolDir is a directory that no other process uses. If it is empty there is no spool, which Batch does not allow.
+	// SpoolDir is a directory that no other process uses. If it is empty there is no spool, which only Blocking allows.
 	SpoolDir string
 	// SpoolVolume is the size of the volume of SpoolDir, in bytes. The spool fills half of it, and while it is compacted three
 	// quarters. Zero means 64 MiB.
@@ -74,6 +80,12 @@ type Options struct {
 	Registry prometheus.Registerer
 	Log      *slog.Logger
 }
+
+// Modes are the modes, the safest first.
+func Modes() []Mode { return []Mode{Blocking, Durable, Batch} }
+
+// NeedsSpool reports whether an answer waits for the spool.
+func (m Mode) NeedsSpool() bool { return m != Blocking }
 
 // Recorder records events. It stores records while Run runs. It is safe for concurrent use.
 type Recorder struct {
@@ -96,10 +108,10 @@ type Recorder struct {
 // New opens and locks the spool until Run ends, and reads the records that an earlier process has left in it.
 func New(options Options) (*Recorder, error) {
 	switch {
-	case options.Mode != Blocking && options.Mode != Batch:
-		return nil, fmt.Errorf("recorder mode %q: must be blocking or batch", options.Mode)
-	case options.Mode == Batch && options.SpoolDir == "":
-		return nil, errors.New("recorder mode batch needs a spool directory")
+	case !slices.Contains(Modes(), options.Mode):
+		return nil, fmt.Errorf("recorder mode %q: must be one of %q", options.Mode, Modes())
+	case options.Mode.NeedsSpool() && options.SpoolDir == "":
+		return nil, fmt.Errorf("recorder mode %s needs a spool directory", options.Mode)
 	}
 	r := &Recorder{
 		options: options,
@@ -146,7 +158,7 @@ func (r *Recorder) restore(record *v1alpha1.AuditRecord) {
 }
 
 // Record counts the event and returns the name of its record. It returns once the event is stored or spooled, or neither is
-// possible: then only the log has it. It takes at most blockingTimeout and a write to the disk.
+// possible: then only the log has it. It takes at most blockingTimeout and a write to the spool.
 func (r *Recorder) Record(ctx context.Context, event audit.Event) string {
 	p, number := r.count(&event)
 	r.metrics.events.WithLabelValues(r.makeSafe(ctx, p, number)).Inc()
@@ -272,14 +284,17 @@ func (r *Recorder) awaitStored(ctx context.Context, p *pending, number int64) bo
 	}
 }
 
-// addToSpool writes the record with all counts that it has now.
+// addToSpool writes the record with all counts that it has now. Only Batch does not wait for the disk.
 func (r *Recorder) addToSpool(p *pending) error {
 	r.mu.Lock()
 	record, counted := p.record.DeepCopy(), p.counted
 	r.mu.Unlock()
-	err := r.spool.add(record)
+	line, err := r.spool.add(record)
 	if errors.Is(err, errSpoolFull) {
 		return r.compactSpool()
+	}
+	if err == nil && r.options.Mode != Batch {
+		err = r.spool.sync(line)
 	}
 	if err == nil {
 		r.setSpooled(map[*pending]int64{p: counted})

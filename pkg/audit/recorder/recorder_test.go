@@ -382,6 +382,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 	}{
 		"no mode":                            {Options{}, nil},
 		"batch without a spool":              {Options{Mode: Batch}, nil},
+		"durable without a spool":            {Options{Mode: Durable}, nil},
 		"a spool that another process holds": {Options{Mode: Batch, SpoolDir: directory}, errSpoolInUse},
 		"a spool directory that is a file":   {Options{Mode: Batch, SpoolDir: file}, syscall.ENOTDIR},
 		"a spool directory below a file":     {Options{Mode: Batch, SpoolDir: filepath.Join(file, "x")}, syscall.ENOTDIR},

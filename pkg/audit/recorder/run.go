@@ -34,6 +34,9 @@ func (r *Recorder) Run(ctx context.Context) {
 	for range workers {
 		group.Go(func() { r.work(storing) })
 	}
+	if r.options.Mode == Batch {
+		group.Go(func() { r.keepSynced(ctx) })
+	}
 	wait.UntilWithContext(ctx, func(context.Context) {
 		r.evict(time.Now())
 		r.emptySpool()
@@ -43,6 +46,18 @@ func (r *Recorder) Run(ctx context.Context) {
 	stop()
 	group.Wait()
 	r.end()
+}
+
+// keepSynced syncs the spool again and again until ctx ends. It logs the first of several failures.
+func (r *Recorder) keepSynced(ctx context.Context) {
+	failing := false
+	wait.UntilWithContext(ctx, func(context.Context) {
+		err := r.spool.syncAll()
+		if err != nil && !failing {
+			r.options.Log.Error("failed to sync the spool: events that are not stored yet are lost if the node dies", slog.Any("err", err))
+		}
+		failing = err != nil
+	}, syncInterval)
 }
 
 // work stores records until the queue is shut down. The queue never hands out one record twice at the same time.
@@ -232,8 +247,9 @@ func (r *Recorder) end() {
 	if r.spool != nil {
 		if err := r.compactSpool(); err != nil {
 			r.options.Log.Warn("failed to compact the spool", slog.Any("err", err))
+			_ = r.spool.syncAll() // keepSynced has logged what fails
 		}
-		_ = r.spool.close() // every line is on the disk
+		_ = r.spool.close()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -273,7 +289,7 @@ func newMetrics(registry prometheus.Registerer, r *Recorder) *metrics {
 		Name: "apigw_guardian_audit_spool_bytes",
 		Help: "Size of the local spool.",
 	}, func() float64 { return float64(r.spoolBytes()) })
-	return &metrics{
+	m := &metrics{
 		events: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_facts_total",
 			Help: "Events counted into audit records, by where they were safe when the guard answered (apiserver, spool, memory).",
@@ -295,4 +311,11 @@ func newMetrics(registry prometheus.Registerer, r *Recorder) *metrics {
 			Help: "Audit records that another client altered, deleted or prepared, and that were stored again under another name.",
 		}),
 	}
+	for _, place := range []string{placeStore, placeSpool, placeMemory} {
+		m.events.WithLabelValues(place) // from zero on, so that the first event is an increase
+	}
+	for _, result := range []string{resultStored, resultFailed} {
+		m.writes.WithLabelValues(result)
+	}
+	return m
 }

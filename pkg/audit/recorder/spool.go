@@ -97,17 +97,13 @@ func (s *spool) load() (records []*v1alpha1.AuditRecord, broken int, err error) 
 	return records, broken, lines.Err()
 }
 
-// add writes records and returns when they are on the disk. The error may be errSpoolFull.
-func (s *spool) add(records ...*v1alpha1.AuditRecord) error {
+// add writes records and returns the number of the last line. The error may be errSpoolFull.
+func (s *spool) add(records ...*v1alpha1.AuditRecord) (uint64, error) {
 	lines, err := encode(records)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	line, err := s.write(lines, len(records))
-	if err != nil {
-		return err
-	}
-	return s.sync(line)
+	return s.write(lines, len(records))
 }
 
 func encode(records []*v1alpha1.AuditRecord) ([]byte, error) {
@@ -152,6 +148,14 @@ func (s *spool) sync(line uint64) error {
 	}
 	s.synced = written
 	return nil
+}
+
+// syncAll returns when all lines so far are on the disk.
+func (s *spool) syncAll() error {
+	s.mu.Lock()
+	written := s.written
+	s.mu.Unlock()
+	return s.sync(written)
 }
 
 // emptyIf removes every line if all records are stored. Lines that return after a crash are stored again, which changes nothing.

@@ -63,6 +63,7 @@ func (s Screen) unlockFields(name string, unlock *v1alpha1.Unlock) []field {
 			{"Operations", strings.Join(operations, ", ")},
 			{"Created", s.moment(unlock.CreationTimestamp.Time)},
 			{"Ends", s.moment(spec.ExpiresAt.Time)},
+			{"On end", string(spec.OnEnd)},
 		},
 	)
 }

@@ -35,6 +35,7 @@ type Unlock struct {
 // +kubebuilder:validation:XValidation:rule="has(self.users) == has(oldSelf.users)",message="users are immutable"
 // +kubebuilder:validation:XValidation:rule="has(self.resources) == has(oldSelf.resources)",message="resources are immutable"
 // +kubebuilder:validation:XValidation:rule="has(self.operations) == has(oldSelf.operations)",message="operations are immutable"
+// +kubebuilder:validation:XValidation:rule="has(self.onEnd) == has(oldSelf.onEnd)",message="onEnd is immutable"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.closed) || !oldSelf.closed || has(self.closed) && self.closed",message="final"
 type UnlockSpec struct {
 	// Reservation is the name of the reservation, such as apigw-ingress.
@@ -79,10 +80,28 @@ type UnlockSpec struct {
 	// ExpiresAt is when the Unlock ends. The guard limits the time from its creation.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
 	ExpiresAt metav1.Time `json:"expiresAt"`
+	// OnEnd is what the leader does when the Unlock is over and a resource differs from its manifest because of a write under it: report
+	// the difference, or restore the manifest. The default is report.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="immutable: close the unlock and create another one"
+	OnEnd OnEnd `json:"onEnd,omitempty"`
 	// Closed ends the Unlock early. It cannot become false again.
 	// +optional
 	Closed bool `json:"closed,omitempty"`
 }
+
+// OnEnd is what the leader does at the end of an Unlock. The zero value is OnEndReport.
+//
+// +kubebuilder:validation:Enum=report;restore
+type OnEnd string
+
+// What the leader does.
+const (
+	// OnEndReport leaves what was changed under the Unlock, and reports it as drift.
+	OnEndReport OnEnd = "report"
+	// OnEndRestore restores the manifest.
+	OnEndRestore OnEnd = "restore"
+)
 
 // Subjects returns the names of the users who may write.
 func (s *UnlockSpec) Subjects() []string {
