@@ -157,7 +157,8 @@ func (l *listing) ofFleet(cmd *cobra.Command, shared *sharedFlags) error {
 func recordName(text string) string {
 	kind, name, isTyped := strings.Cut(text, "/")
 	kind, group, _ := strings.Cut(strings.ToLower(kind), ".")
-	if isTyped && (group == "" || group == v1alpha1.Group) && slices.Contains([]string{"auditrecord", "auditrecords", "denial", "denials"}, kind) {
+	isRecord := slices.Contains([]string{"auditrecord", "auditrecords", "denial", "denials"}, kind)
+	if isTyped && isRecord && (group == "" || group == v1alpha1.Group) {
 		return name
 	}
 	return text
