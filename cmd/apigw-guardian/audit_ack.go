@@ -144,7 +144,7 @@ func (f *ackFlags) chosen(ctx context.Context, shared *sharedFlags, names []stri
 	}
 	var records []v1alpha1.AuditRecord
 	for _, name := range names {
-		name = strings.TrimPrefix(name, nameOf(&v1alpha1.AuditRecord{})) // as -o name prints it
+		name = recordName(name)
 		record, err := stored.Get(ctx, name)
 		if errors.Is(err, store.ErrNotFound) {
 			record, err = findPart(ctx, stored, name, err)

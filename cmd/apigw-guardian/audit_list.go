@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -39,8 +41,9 @@ type listing struct {
 func newAuditList(shared *sharedFlags) *cobra.Command {
 	list := &listing{output: outputFlag{more: []string{formatWide, formatCSV, formatName}}}
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List denied requests, and those allowed with a record, newest first",
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List denied requests, and those allowed with a record, newest first",
 		Long: `list prints a row for each record, newest first. Equal requests within ten minutes share a record, which counts them. On a
 terminal, the table fits its width, a ✗ marks what was denied or has passed the guard, and audit show accepts the shortened names.
 Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Denied`,
@@ -70,6 +73,9 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 	list.addTo(cmd, shared)
 	list.output.addTo(cmd)
 	list.fleet.addTo(cmd, shared, fleetLimit)
+	// kubectl accepts it for objects without a namespace too.
+	cmd.Flags().BoolP("all-namespaces", "A", false, "no effect: records have no namespace")
+	_ = cmd.Flags().MarkHidden("all-namespaces")
 	cmd.Flags().IntVar(&list.limit, "limit", 0, "max number of records, the newest first (default 0, all)")
 	cmd.Flags().BoolVarP(&list.watch, "watch", "w", false,
 		"continue with each record that is new or counts more, oldest first, until Ctrl-C; as JSON, one record per line")
@@ -145,6 +151,17 @@ func (l *listing) ofFleet(cmd *cobra.Command, shared *sharedFlags) error {
 		layout := terminal.Layout{Wide: l.output.format == formatWide, Contexts: true}
 		p.err = errors.Join(p.err, terminal.NewTable(screenOf(cmd.OutOrStdout()), layout, audit.Newest(all, 0)).Write(cmd.OutOrStdout()))
 	})
+}
+
+// recordName returns NAME of TYPE/NAME, as nameOf and users of kubectl write it.
+func recordName(text string) string {
+	kind, name, isTyped := strings.Cut(text, "/")
+	kind, group, _ := strings.Cut(strings.ToLower(kind), ".")
+	isRecord := slices.Contains([]string{"auditrecord", "auditrecords", "denial", "denials"}, kind)
+	if isTyped && isRecord && (group == "" || group == v1alpha1.Group) {
+		return name
+	}
+	return text
 }
 
 // nameOf is what kubectl get -o name prints.

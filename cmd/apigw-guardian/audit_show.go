@@ -34,7 +34,7 @@ of the writes under it.`,
   apigw-guardian audit show unlock-x7k2p`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(cmd, shared, &output, args[0])
+			return show(cmd, shared, &output, recordName(args[0]))
 		},
 	}
 	output.addTo(cmd)

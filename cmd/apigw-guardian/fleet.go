@@ -151,7 +151,8 @@ func (f *sharedFlags) of(name string) *sharedFlags {
 func readMember[T any](
 	ctx context.Context, shared *sharedFlags, limit time.Duration, read func(context.Context, *sharedFlags) (T, error),
 ) member[T] {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s: raise --context-timeout, or check the network", limit))
+	late := fmt.Errorf("no answer within %s: raise --context-timeout, or check the network", limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	done := make(chan member[T], 1)
 	go func() {

@@ -7,18 +7,23 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/klog/v2"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // startRecords starts an API server that has two records, and returns its kubeconfig. Each request calls seen.
@@ -40,6 +45,20 @@ func startRecords(t *testing.T, user string, seen func(*http.Request)) string {
 			_, _ = w.Write([]byte(`{"gitVersion":"v1.37.2"}`))
 		case strings.HasSuffix(r.URL.Path, "/auditrecords"):
 			_ = json.NewEncoder(w).Encode(list)
+		case strings.HasSuffix(r.URL.Path, "/selfsubjectreviews"):
+			_, _ = w.Write([]byte(`{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1","status":{"userInfo":{"username":"alice"}}}`))
+		case strings.HasSuffix(r.URL.Path, "/status"):
+			_, _ = io.Copy(w, r.Body)
+		case strings.Contains(r.URL.Path, "/auditrecords/"):
+			name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+			if at := slices.IndexFunc(list.Items, func(r v1alpha1.AuditRecord) bool { return r.Name == name }); at >= 0 {
+				_ = json.NewEncoder(w).Encode(list.Items[at])
+				return
+			}
+			w.WriteHeader(http.StatusNotFound)
+			status := apierrors.NewNotFound(policy.RecordResource().GroupResource(), name).Status()
+			status.Kind, status.APIVersion = "Status", "v1"
+			_ = json.NewEncoder(w).Encode(status)
 		case strings.HasSuffix(r.URL.Path, "/unlocks"):
 			_, _ = w.Write([]byte(`{"kind":"UnlockList","apiVersion":"guardian.apigw.io/v1alpha1","metadata":{},"items":[
 {"metadata":{"name":"unlock-open"},"spec":{"reason":"ticket 4711"},"status":{"state":"Open"}},
@@ -59,6 +78,7 @@ func startRecords(t *testing.T, user string, seen func(*http.Request)) string {
 }
 
 func TestCommandLinesOfKubectlUsers(t *testing.T) {
+	const alice = "20261125t0820-delete-82ff3f59d40947117613" // alice's record
 	var header http.Header
 	kubeconfig := startRecords(t, `{"token":"mine"}`, func(r *http.Request) { header = r.Header })
 	for line, test := range map[string]struct {
@@ -84,39 +104,73 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list --context absent":                             {1, "absent", ""},
 		"audit list --cluster absent":                             {1, "absent", ""},
 		"audit list -o go-template":                               {2, "--output", ""},
-		"audit list -n kube-system":                               {2, "-n", ""},
-		"audit list --since 1w -o csv":                            {0, "name,outcome", "mine"},
-		"audit list --resource sa/apigw-ingress":                  {0, "alice", "mine"},
-		"audit list --resource deploy/x":                          {2, "neither reserved", "mine"},
-		"audit list --resource clusterolebinding":                 {2, "neither reserved", "mine"},
-		"audit list --resource sa,secret":                         {2, "neither reserved", "mine"},
-		"audit list --resource ingress-token":                     {0, "No record fits", "mine"},
-		"audit list --resource secret":                            {0, "No record fits", "mine"},
-		"audit summary --resource clusterolebinding":              {2, "neither reserved", "mine"},
-		"audit show 20261125t0820":                                {1, "", "mine"},
-		"audit export --format jsonl":                             {0, `"kind":"AuditRecord"`, "mine"},
-		"audit export --format cloudevents":                       {0, `"source":"/clusters/c/apis/`, "mine"},
-		"audit export --format ocsf --cluster-name prod-1":        {0, `"tenant_uid":"prod-1"`, "mine"},
-		"audit export --format csv --cluster-name prod-1":         {0, ",prod-1,false,\n", "mine"},
-		"audit export --cluster-name prod-1":                      {0, `"cluster":"prod-1"`, "mine"},
-		"audit summary -o jsonpath={.writes}":                     {0, "2", "mine"},
-		"--version":                                               {0, "apigw-guardian version " + version, ""},
-		"version":                                                 {0, "apigw-guardian " + version, ""},
-		"__complete audit list --outcome ":                        {0, "WouldDeny", ""},
-		"__complete audit list --reason ":                         {0, "TokenMint", ""},
-		"__complete audit list --operation ":                      {0, "DELETE", ""},
-		"__complete audit list -o ":                               {0, "jsonpath=", ""},
-		"__complete audit export --format ":                       {0, "ocsf", ""},
-		"__complete audit list --by-user ":                        {0, "alice\n", "mine"},
-		"__complete audit list --resource ":                       {0, "serviceaccounts/kube-system/apigw-ingress", "mine"},
-		"__complete lock ":                                        {0, "unlock-open\tticket 4711\n:4\n", "mine"},
-		"__complete unlock approve ":                              {0, "unlock-open", "mine"},
-		"__complete unlock --user ":                               {0, "alice\n", "mine"},
-		"__complete unlock --resource ":                           {0, "serviceaccounts/kube-system/apigw-ingress\n", "mine"},
-		"__complete audit list --context ":                        {0, "x\n:4\n", ""},
-		"__complete audit list --cluster ":                        {0, "c\n:4\n", ""},
-		"__complete status --user ":                               {0, "other\nu\n:4\n", ""},
-		"__complete audit show ":                                  {0, "20261125t0820-delete-", "mine"},
+		"audit list -A":                                           {0, "alice", "mine"},
+		"audit list --all-namespaces -o name":                     {0, "auditrecord", "mine"},
+		"audit ls":                                                {0, "alice", "mine"},
+		"audit list -v=6":                                         {0, "alice", "mine"},
+		"audit list -v x":                                         {2, "-v", ""},
+		"audit list -o custom-columns=A:.spec":                    {2, "--output", ""},
+		"audit list --resource clusterrole.rbac.authorization.k8s.io/apigw-ingress-clusterrole": {0, "No record fits", "mine"},
+		"audit list extra":                                       {2, "takes no argument", ""},
+		"audit list --unacknowledged -o name":                    {0, "auditrecord", "mine"},
+		"audit show " + alice:                                    {0, "alice", "mine"},
+		"audit show auditrecord.guardian.apigw.io/" + alice:      {0, "alice", "mine"},
+		"audit show denial/" + alice + " -o name":                {0, alice, "mine"},
+		"audit show secret/" + alice:                             {1, "no such audit record", "mine"},
+		"audit show absent":                                      {1, "absent", "mine"},
+		"audit show":                                             {2, "NAME", ""},
+		"audit ack":                                              {2, "--note", ""},
+		"audit ack " + alice:                                     {2, "--note", ""},
+		"audit ack --note x":                                     {2, "--unacknowledged", ""},
+		"audit ack " + alice + " --note x":                       {0, "auditrecord.guardian.apigw.io/" + alice + " acknowledged\n", "mine"},
+		"audit ack denials/" + alice + " 4da92 --note x -o name": {0, alice, "mine"},
+		"audit ack " + alice + " --note x -o jsonpath={.items[*].status.acknowledgements[0].by}": {0, "alice", "mine"},
+		"audit ack " + alice + " --note x --dry-run":                                             {0, "(server dry run)", "mine"},
+		"audit ack " + alice + " --note x --dry-run=client":                                      {0, "(dry run)", "mine"},
+		"audit ack " + alice + " --note x --dry-run=all":                                         {2, "client", ""},
+		"audit ack " + alice + " --note x --by-user a":                                           {2, "not both", ""},
+		"audit ack --by-user bob --note x":                                                       {0, "4da92", "mine"},
+		"audit ack --by-user carol --note x":                                                     {0, "No record fits", "mine"},
+		"audit ack absent " + alice + " --note x":                                                {1, "absent", "mine"},
+		"audit ack 2026 --note x":                                                                {1, "2 records", "mine"},
+		"audit report -o pdf":                                                                    {2, "html", ""},
+		"audit report --since 2026-11-01":                                                        {0, "<!doctype html>", "mine"},
+		"audit report -o md --cluster-name prod-1":                                               {0, "prod-1", "mine"},
+		"audit report -o json --since 2026-11-01":                                                {0, `"records": 2`, "mine"},
+		"audit report --audit-log /nonexistent/log":                                              {1, "/nonexistent/log", ""},
+		"audit list -n kube-system":                                                              {2, "-n", ""},
+		"audit list --since 1w -o csv":                                                           {0, "name,outcome", "mine"},
+		"audit list --resource sa/apigw-ingress":                                                 {0, "alice", "mine"},
+		"audit list --resource deploy/x":                                                         {2, "neither reserved", "mine"},
+		"audit list --resource clusterolebinding":                                                {2, "neither reserved", "mine"},
+		"audit list --resource sa,secret":                                                        {2, "neither reserved", "mine"},
+		"audit list --resource ingress-token":                                                    {0, "No record fits", "mine"},
+		"audit list --resource secret":                                                           {0, "No record fits", "mine"},
+		"audit summary --resource clusterolebinding":                                             {2, "neither reserved", "mine"},
+		"audit show 20261125t0820":                                                               {1, "", "mine"},
+		"audit export --format jsonl":                                                            {0, `"kind":"AuditRecord"`, "mine"},
+		"audit export --format cloudevents":                                                      {0, `"source":"/clusters/c/apis/`, "mine"},
+		"audit export --format ocsf --cluster-name prod-1":                                       {0, `"tenant_uid":"prod-1"`, "mine"},
+		"audit export --format csv --cluster-name prod-1":                                        {0, ",prod-1,false,\n", "mine"},
+		"audit export --cluster-name prod-1":                                                     {0, `"cluster":"prod-1"`, "mine"},
+		"audit summary -o jsonpath={.writes}":                                                    {0, "2", "mine"},
+		"--version":                                                                              {0, "apigw-guardian version " + version, ""},
+		"version":                                                                                {0, "apigw-guardian " + version, ""},
+		"__complete audit list --outcome ":                                                       {0, "WouldDeny", ""},
+		"__complete audit list --reason ":                                                        {0, "TokenMint", ""},
+		"__complete audit list --operation ":                                                     {0, "DELETE", ""},
+		"__complete audit list -o ":                                                              {0, "jsonpath=", ""},
+		"__complete audit export --format ":                                                      {0, "ocsf", ""},
+		"__complete audit list --by-user ":                                                       {0, "alice\n", "mine"},
+		"__complete audit list --resource ":                                                      {0, "serviceaccounts/kube-system/apigw-ingress", "mine"},
+		"__complete lock ":                                                                       {0, "unlock-open\tticket 4711\n:4\n", "mine"},
+		"__complete unlock approve ":                                                             {0, "unlock-open", "mine"},
+		"__complete audit show ":                                                                 {0, "20261125t0820-delete-", "mine"},
+		"__complete unlock --user ":                                                              {0, "alice\n", "mine"},
+		"__complete unlock --resource ":                                                          {0, "serviceaccounts/kube-system/apigw-ingress\n", "mine"},
+		"__complete audit list --context ":                                                       {0, "x\n:4\n", ""},
+		"__complete audit list --cluster ":                                                       {0, "c\n:4\n", ""},
+		"__complete status --user ":                                                              {0, "other\nu\n:4\n", ""},
 	} {
 		header = nil
 		args := strings.Split(line, " ")
@@ -126,6 +180,7 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 			args = append(args, "--kubeconfig="+kubeconfig)
 		}
 		code, stdout, stderr := runAway(t, args...)
+		_ = new(klog.Level).Set("0") // the level is the process's
 		if code != test.code || !strings.Contains(stdout+stderr, test.says) {
 			t.Errorf("%s: exit code %d, want %d; want %q in\n%s%s", line, code, test.code, test.says, stdout, stderr)
 		}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	goflag "flag"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/jsonpath"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/yaml"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -61,6 +63,9 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 	names.ClusterOverrideFlags.APIServer.ShortName = "s"
 	names.Timeout.Description = "time limit for each request to the API server, such as 5s; 0 for none, but 10s for the first"
 	clientcmd.BindOverrideFlags(&f.overrides, flags, names)
+	verbosity := goflag.NewFlagSet("", goflag.ContinueOnError)
+	klog.InitFlags(verbosity)
+	flags.AddGoFlag(verbosity.Lookup("v")) // -v=6 shows the requests, as in kubectl
 	flags.StringVar(&f.reservations, "reservations", "", "directory of further reservation files (default those of the installed chart)")
 }
 

@@ -93,8 +93,7 @@ type Decision struct {
 	Outcome v1alpha1.Outcome
 	// Resource is the reserved resource that the write concerns; nil if there is none, or if the request is unreadable.
 	Resource *reserved.Resource
-	// Object is the written object, with its name shortened; zero if it is neither a reserved resource, a side door, an Unlock nor a
-	// record.
+	// Object is the written object, with its name shortened; zero if it is no reserved resource, side door, Unlock or record.
 	Object v1alpha1.ObjectReference
 	// Via says how the write uses Resource as a side door, such as "Pod "x" runs as"; empty for a write to Resource itself.
 	Via string

@@ -45,7 +45,8 @@ func (r *Report) sections() []section {
 		t := &sections[i].table
 		if more := len(t.rows) - maxRows; more > 0 {
 			t.rows = t.rows[:maxRows]
-			sections[i].texts = append(sections[i].texts, fmt.Sprintf("The first %d rows are shown, and %d are not: -o json has all.", maxRows, more))
+			note := fmt.Sprintf("The first %d rows are shown, and %d are not: -o json has all.", maxRows, more)
+			sections[i].texts = append(sections[i].texts, note)
 		}
 	}
 	return sections
@@ -152,7 +153,8 @@ func (r *Report) acknowledged() section {
 }
 
 func (r *Report) unseen() section {
-	s := section{title: "Not acknowledged", table: table{head: []string{"Last", "Outcome", "Resource", "User", "Record", "Writes"}, numbers: 1}}
+	s := section{title: "Not acknowledged"}
+	s.table = table{head: []string{"Last", "Outcome", "Resource", "User", "Record", "Writes"}, numbers: 1}
 	for _, u := range r.Unacknowledged {
 		s.table.rows = append(s.table.rows, []string{
 			r.clock(u.LastTime.Time), string(u.Outcome), u.Resource, u.User, u.Record, strconv.FormatInt(u.Count, 10),
@@ -171,8 +173,8 @@ func (r *Report) complete() section {
 	if c.Events > 0 {
 		s.texts = append(s.texts, fmt.Sprintf("The log has %d events, %s to %s.", c.Events, r.clock(c.From.Time), r.clock(c.To.Time)))
 	}
-	s.texts = append(s.texts, fmt.Sprintf("In the log, %d writes were denied and %d allowed with a record. In no record are %d denials, of %d missing writes. "+
-		"%d writes succeeded without the guard, and %d may have concerned a reserved resource.",
+	s.texts = append(s.texts, fmt.Sprintf("In the log, %d writes were denied and %d allowed with a record. "+
+		"In no record are %d denials, of %d missing writes. %d writes succeeded without the guard, and %d may have concerned a reserved resource.",
 		c.Writes.Denied, c.Writes.LetThrough, c.MissingDenials, c.MissingWrites, c.Writes.Unguarded, c.Writes.Unclear))
 	for _, away := range c.Away {
 		s.texts = append(s.texts, fmt.Sprintf("The guard did not answer from %s to %s: %d writes were refused, and %d passed.",

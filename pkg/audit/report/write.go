@@ -64,7 +64,8 @@ func (r *Report) page() string {
 	policy := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'"
 	b.WriteString("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
 	element(&b, "meta", "", "http-equiv", "Content-Security-Policy", "content", policy)
-	b.WriteString("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n")
+	element(&b, "meta", "", "name", "viewport", "content", "width=device-width, initial-scale=1")
+	element(&b, "meta", "", "name", "color-scheme", "content", "light dark")
 	element(&b, "title", strings.TrimSuffix(title+", "+r.Cluster, ", "))
 	b.WriteString("<style>" + style + "</style>\n</head>\n<body>\n<main>\n")
 	element(&b, "h1", title)
