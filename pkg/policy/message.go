@@ -72,7 +72,11 @@ func (d Decision) Hint(hint string, r *Request) string {
 	if d.Resource == nil || !strings.Contains(hint, UnlockPlaceholder) {
 		return hint
 	}
-	reason := fmt.Sprintf("%s %s %s", strings.ToLower(string(r.Operation)), d.Resource.Kind, d.Object.Name)
+	kind := d.Resource.Kind
+	if d.Via != "" {
+		kind = text.Printable(r.Kind, maxName)
+	}
+	reason := fmt.Sprintf("%s %s %s", strings.ToLower(string(r.Operation)), kind, d.Object.Name)
 	quoted := `"` + reason + `"`
 	if strings.ContainsAny(reason, "\"$`\\!") {
 		quoted = text.Quote(reason)
@@ -99,10 +103,15 @@ func (d Decision) Sentence() string {
 		return "The guard is overloaded and denied the request unread, because it may concern a reserved resource. Try again."
 	case d.Reason == UnlockRejected:
 		return fmt.Sprintf("Unlock %q is denied: %s.", d.Object.Name, d.Problem)
+	case d.Reason == AckRejected:
+		return fmt.Sprintf("The acknowledgement of record %q is denied: %s.", d.Object.Name, d.Problem)
 	case d.Resource == nil:
 		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}
 	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(d.Object.Name))
+	if d.Via != "" {
+		object = fmt.Sprintf("%s %s %s, which", d.Via, d.Resource.Kind, strconv.Quote(d.Resource.Name))
+	}
 	switch d.Outcome {
 	case v1alpha1.Authorized:
 		return fmt.Sprintf("%s is reserved by %s. The request creates it as its manifest says.", object, d.Resource.Owner)
@@ -122,6 +131,8 @@ func (d Decision) Sentence() string {
 		return fmt.Sprintf("%s is reserved by %s. An exemption allows the write: %s", object, d.Resource.Owner, d.Justification)
 	case SystemDelete:
 		return fmt.Sprintf("%s was deleted by the control plane: its ServiceAccount no longer exists.", object)
+	case SideDoor:
+		return fmt.Sprintf("%s is reserved by %s.", object, d.Resource.Owner)
 	case TokenMint:
 		return fmt.Sprintf("%s would hold a token of ServiceAccount %q, which is reserved by %s.",
 			object, d.Resource.Account, d.Resource.Owner)

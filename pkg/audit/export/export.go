@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/url"
 	"strconv"
 	"strings"
@@ -77,9 +78,13 @@ func writeLines(w io.Writer, records []v1alpha1.AuditRecord, event func(*v1alpha
 	return nil
 }
 
-// eventID changes when the record counts more. Records of two clusters may have the same name, but not the same uid.
-func eventID(record *v1alpha1.AuditRecord) string {
-	return fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
+// EventID changes when the record counts more or is acknowledged. Records of two clusters may have the same name, but not the same uid.
+func EventID(record *v1alpha1.AuditRecord) string {
+	id := fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
+	if acks := len(record.Status.Acknowledgements); acks > 0 {
+		id += "." + strconv.Itoa(acks)
+	}
+	return id
 }
 
 // newCloudEvent returns an event of https://github.com/cloudevents/spec, version 1.0, in its JSON format.
@@ -90,15 +95,31 @@ func newCloudEvent(record *v1alpha1.AuditRecord, origin Origin) fields {
 	}
 	return fields{
 		"specversion": "1.0",
-		"id":          eventID(record),
+		"id":          EventID(record),
 		// The cluster, and where its API server serves records. The reference is relative because a cluster does not know its address.
 		"source":          source,
-		"type":            "io.apigw.guardian.audit." + strings.ToLower(string(record.Spec.Outcome)),
+		"type":            EventType(record),
 		"subject":         record.Spec.Resource,
 		"time":            timestamp(record.Spec.LastTime),
 		"datacontenttype": "application/json",
 		"data":            record,
 	}.compact()
+}
+
+// EventType names what the record states, such as io.apigw.guardian.audit.denied.
+func EventType(record *v1alpha1.AuditRecord) string {
+	return "io.apigw.guardian.audit." + strings.ToLower(string(record.Spec.Outcome))
+}
+
+// Cells returns the fields of a record by the names of the columns of CSV.
+func Cells(record *v1alpha1.AuditRecord) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, c := range columns() {
+			if !yield(c.name, c.cell(record)) {
+				return
+			}
+		}
+	}
 }
 
 // column is one column of the CSV format. Scripts depend on names and order: add new columns at the end.
@@ -132,9 +153,17 @@ func columns() []column {
 	}
 }
 
+func acknowledgements() []column {
+	return []column{
+		{"acknowledged", func(r *v1alpha1.AuditRecord) string { return strconv.FormatBool(r.Acknowledged() != nil) }},
+		{"acknowledgements", func(r *v1alpha1.AuditRecord) string { return strings.Join(audit.Acknowledgements(r), "; ") }},
+	}
+}
+
 func writeCSV(w io.Writer, origin Origin, records []v1alpha1.AuditRecord) error {
 	writer := csv.NewWriter(w)
 	all := append(columns(), column{"cluster", func(*v1alpha1.AuditRecord) string { return origin.Cluster }})
+	all = append(all, acknowledgements()...)
 	row := make([]string, len(all))
 	for i := range all {
 		row[i] = all[i].name
