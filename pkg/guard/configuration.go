@@ -25,7 +25,7 @@ import (
 
 // addRepairer makes the Repairer with a separate client and rate limit: reads of the certificates must not delay a repair.
 func (g *Guard) addRepairer() error {
-	client, err := newClient(g.config)
+	client, err := newClient(brisk(g.config))
 	if err != nil {
 		return err
 	}

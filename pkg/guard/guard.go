@@ -122,7 +122,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 		return nil, fmt.Errorf("name this replica: %w", err)
 	}
 	g := &Guard{options: options, config: config, name: host + "-" + rand.String(8), changes: registration.NewChanges()}
-	if g.client, err = newClient(config); err != nil {
+	if g.client, err = newClient(brisk(config)); err != nil {
 		return nil, err
 	}
 	g.publisher = &registration.Publisher{
@@ -147,6 +147,14 @@ func newClient(config *rest.Config) (*kubernetes.Clientset, error) {
 		return nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
 	return client, nil
+}
+
+// brisk returns a configuration for a repair of the webhook configuration, which takes four requests: client-go's default of five a second
+// makes the second repair in a row wait.
+func brisk(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = 20, 40
+	return config
 }
 
 // unlimited returns a configuration without a rate limit on the client's side.

@@ -16,7 +16,7 @@ const (
 	// freeRepairs is how many repairs in a row follow another client's edit at once. Then there is a pause between two: two controllers
 	// that undo each other's writes at full speed fill the audit log of the API server. An edit must not last for a second.
 	freeRepairs = 5
-	editPause   = 750 * time.Millisecond
+	editPause   = 500 * time.Millisecond
 	// firstPause doubles up to lastPause after each write that the API server stores with changes: the next one will not last either.
 	firstPause = time.Second
 	lastPause  = 30 * time.Second

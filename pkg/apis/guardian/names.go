@@ -19,10 +19,11 @@ const (
 	Reservation = "apigw-ingress"
 	// Replicas is the ConfigMap in the guard's namespace in which each replica notes when it last read the unlocks.
 	Replicas = Name + "-replicas"
-	// RegistrationPolicy, RecordsPolicy and InstallationPolicy are the names of the chart's ValidatingAdmissionPolicies, and of their
-	// bindings. The first guards the webhook configuration.
+	// RegistrationPolicy is the ValidatingAdmissionPolicy of the chart that guards the webhook configuration, and its binding.
 	RegistrationPolicy = Name + "-registration"
-	RecordsPolicy      = Name + "-records"
+	// RecordsPolicy is the one that guards the audit records.
+	RecordsPolicy = Name + "-records"
+	// InstallationPolicy is the one that guards the guard's namespace and its definitions.
 	InstallationPolicy = Name + "-installation"
 	// WebhookDomain ends the name of each webhook.
 	WebhookDomain = "apigw-guardian.io"
