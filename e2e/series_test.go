@@ -20,7 +20,7 @@ import (
 func TestAGuardHasEverySeriesOfAlertsAndDashboard(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
-	guard := harness.StartGuard(t)
+	guard := harness.StartGuard(t, "--drift=report", "--proof-interval=1s", "--otlp-endpoint=http://127.0.0.1:1")
 	if answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role)); err != nil || answer.Code != http.StatusForbidden {
 		t.Fatalf("got %d %s (%v), want a denial", answer.Code, answer.Body, err)
 	}

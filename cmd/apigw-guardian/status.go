@@ -94,7 +94,8 @@ func printStatus(p *printer, report status.Report, owners string) {
 	}
 	printGap(p, report.Gap)
 	printPermissions(p, report)
-	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork, report.PrivateNetworkMessage))
+	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork,
+		text.Printable(report.PrivateNetworkMessage, maxNote)))
 	denials := "unknown (" + report.DenialsProblem + ")"
 	if report.Denials24h != nil {
 		denials = strconv.FormatInt(*report.Denials24h, 10)

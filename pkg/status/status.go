@@ -33,8 +33,8 @@ import (
 type Report struct {
 	// Authorized: each object with a manifest is present without drift, and each token Secret holds a token of its live account.
 	Authorized bool `json:"authorized"`
-	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource. Replicas proved
-	// these denials, except deletions, which cannot have a nonce.
+	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource, or policies did. Replicas
+	// proved the denials of the guard, except deletions, which cannot have a nonce.
 	Protected bool `json:"protected"`
 	// Protection tells why not: Open (writes pass), Locked (every write fails), Unknown (the caller may not look), or Observed (the guard
 	// only observes).
@@ -139,12 +139,7 @@ func Read(ctx context.Context, cluster live.Cluster, records Records, unlocks Un
 	}
 	network := authorize.CheckPrivateNetwork(ctx, cluster.Client)
 	r.PrivateNetwork, r.PrivateNetworkMessage = answerOf(network.Status), network.Message
-	retired := 0
-	for _, reservation := range cluster.Set.Reservations() {
-		if r.addReservation(ctx, cluster, reservation) {
-			retired++
-		}
-	}
+	retired := r.addReservations(ctx, cluster)
 	r.addUnlocks(ctx, records, unlocks)
 	r.addDenials(ctx, records)
 	if retired < len(cluster.Set.Reservations()) || len(r.Reasons) > 0 {
@@ -171,8 +166,23 @@ func answerOf(status authorize.Status) string {
 	}
 }
 
-// addReservation adds why a reservation is neither authorized nor retired, and reports whether it is retired.
-func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) bool {
+// addReservations adds the reservations in their order, reads several at the same time, and returns how many are retired.
+func (r *Report) addReservations(ctx context.Context, cluster live.Cluster) (retired int) {
+	reservations := cluster.Set.Reservations()
+	parts := make([]Report, len(reservations))
+	live.Each(len(parts), func(i int) { parts[i].addReservation(ctx, cluster, reservations[i]) })
+	for i := range parts {
+		r.Reasons, r.Drift = append(r.Reasons, parts[i].Reasons...), append(r.Drift, parts[i].Drift...)
+		if parts[i].Retired != nil {
+			r.Retired = parts[i].Retired
+			retired++
+		}
+	}
+	return retired
+}
+
+// addReservation adds why a reservation is neither authorized nor retired, or that it is retired.
+func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) {
 	marks := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}
 	retirement, err := marks.Retirement(ctx, reservation.Name)
 	switch {
@@ -192,11 +202,9 @@ func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reser
 			r.addRemains(ctx, cluster, resource)
 		}
 	}
-	if retirement == nil || retirement.State != lookup.Retired {
-		return false
+	if retirement != nil && retirement.State == lookup.Retired {
+		r.Retired = &Retirement{Since: retirement.Since, By: retirement.By}
 	}
-	r.Retired = &Retirement{Since: retirement.Since, By: retirement.By}
-	return true
 }
 
 // addRemains adds that a resource of a retired reservation exists.
@@ -359,6 +367,12 @@ func isProtectedByPolicies(ctx context.Context, cluster live.Cluster) bool {
 // addNotes adds what the replicas have noted. A caller who may not read that gets none.
 func (r *Report) addNotes(ctx context.Context, cluster live.Cluster) {
 	state, err := drift.ReadState(ctx, cluster.Client, cluster.Namespace)
+	if err == nil && state.Network.IsCurrent(time.Now()) {
+		r.PrivateNetwork, r.PrivateNetworkMessage = state.Network.PrivateNetwork(), state.Network.Message
+		if remedy := state.Network.Remedy; remedy != "" {
+			r.PrivateNetworkMessage += "; " + remedy
+		}
+	}
 	if err != nil || state.Report == nil {
 		return
 	}

@@ -48,6 +48,11 @@
 {{- fail "certs.clientAuth.mode and certs.clientAuth.key have no effect without certs.clientAuth.secretName: set it, or remove them" }}
 {{- end }}
 {{- end }}
+{{- with .Values.audit.otlp }}
+{{- if and (not .endpoint) (or .clusterName .secretName) }}
+{{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
 {{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
 {{- end }}
@@ -447,6 +452,18 @@ volumes: {{- . }}
 {{- if .secretName }}
 - name: client-ca
   secret: {secretName: {{ .secretName | quote }}, items: [{key: {{ .key | quote }}, path: {{ .key | quote }}}]}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.cloudArgs" -}}
+{{- with .Values.tencentCloud }}
+{{- if .credentialsSecret }}
+- --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
+- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
+- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
+- --tencent-cloud-endpoint={{ .endpoint }}
+- --tencent-cloud-interval={{ .interval }}
 {{- end }}
 {{- end }}
 {{- end }}
