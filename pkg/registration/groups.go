@@ -116,7 +116,7 @@ func freeName(taken []group, resource *reserved.Resource) string {
 	}
 	name := strings.Join(append(parts, guardian.WebhookDomain), ".")
 	isTaken := func() bool {
-		return name == unlocksWebhookName || slices.ContainsFunc(taken, func(g group) bool { return g.name == name })
+		return name == unlocksWebhookName || name == recordsWebhookName || slices.ContainsFunc(taken, func(g group) bool { return g.name == name })
 	}
 	for n := 2; isTaken(); n++ {
 		name = strings.Join(append(parts, strconv.Itoa(n), guardian.WebhookDomain), ".")

@@ -68,6 +68,7 @@ func TestFiftyReservationsShareTheWebhooks(t *testing.T) {
 	want := []string{
 		"serviceaccounts.apigw-guardian.io", "clusterroles.apigw-guardian.io", "clusterrolebindings.apigw-guardian.io",
 		"secrets.apigw-guardian.io", "namespaces.deletion.apigw-guardian.io", "unlocks.apigw-guardian.io",
+		"auditrecords.apigw-guardian.io",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got webhooks %q, want %q", names, want)
@@ -134,7 +135,8 @@ func TestNamesakesHaveOtherNames(t *testing.T) {
 	set, err := reserved.LoadFiles("test", map[string]string{"a.yaml": `{"apiVersion":"guardian.apigw.io/v1alpha1","kind":"Reservation",
 		"metadata":{"name":"a"},"spec":{"owner":"a","resources":[
 		{"manifest":{"apiVersion":"example.org/v1","kind":"ClusterRole","metadata":{"name":"a"}}},
-		{"manifest":{"apiVersion":"example.org/v1","kind":"Unlock","metadata":{"name":"a"}}}]}}`})
+		{"manifest":{"apiVersion":"example.org/v1","kind":"Unlock","metadata":{"name":"a"}}},
+		{"manifest":{"apiVersion":"example.org/v1","kind":"AuditRecord","metadata":{"name":"a"}}}]}}`})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +147,7 @@ func TestNamesakesHaveOtherNames(t *testing.T) {
 	want := []string{
 		"serviceaccounts.apigw-guardian.io", "clusterroles.apigw-guardian.io", "clusterrolebindings.apigw-guardian.io",
 		"secrets.apigw-guardian.io", "clusterroles.v1.example.org.apigw-guardian.io", "unlocks.2.apigw-guardian.io",
-		"unlocks.apigw-guardian.io",
+		"auditrecords.2.apigw-guardian.io", "unlocks.apigw-guardian.io", "auditrecords.apigw-guardian.io",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
