@@ -35,6 +35,8 @@ type Ledger struct {
 	// Ready is closed when the guard answers reviews.
 	Ready <-chan struct{}
 	Log   *slog.Logger
+	// Lost is called when the webhook configuration begins to let writes pass, after this replica decided; nil for nothing.
+	Lost func()
 
 	mu sync.Mutex
 	// decided is when this replica last saw that the guard decides; zero before that.
@@ -91,8 +93,12 @@ func (l *Ledger) lookBefore(ctx context.Context) {
 func (l *Ledger) find(configuration *admissionregistrationv1.ValidatingWebhookConfiguration) registration.Defect {
 	defect, text := registration.DefectOf(configuration)
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	isNew := l.defect == "" && text != "" && !l.decided.IsZero()
 	l.defect = cmp.Or(text, l.defect)
+	l.mu.Unlock()
+	if isNew && l.Lost != nil {
+		l.Lost()
+	}
 	return defect
 }
 

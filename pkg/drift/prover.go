@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
@@ -39,7 +38,11 @@ type Prover struct {
 	// latest are the results of the last round; nil before the first one. news tells the Publisher.
 	latest atomic.Pointer[[]verify.Protection]
 	news   chan struct{}
+	hurry  chan struct{}
 }
+
+// Hurry starts the next round now.
+func (p *Prover) Hurry() { tell(p.hurry) }
 
 func (p *Prover) results() []verify.Protection {
 	if latest := p.latest.Load(); latest != nil {
@@ -50,7 +53,7 @@ func (p *Prover) results() []verify.Protection {
 
 // NewProver registers the metric; the error is the registry's.
 func NewProver(options ProverOptions) (*Prover, error) {
-	p := &Prover{options: options, news: make(chan struct{}, 1), protected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	p := &Prover{options: options, news: make(chan struct{}, 1), hurry: make(chan struct{}, 1), protected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apigw_guardian_protected",
 		Help: "1 if the last forbidden write to the reserved resource, a server dry-run, was denied with a replica's proof; 0 if not. The " +
 			"leader tries one resource per kind every 30 s. Only the leader has it.",
@@ -77,16 +80,21 @@ func (p *Prover) Lead(ctx context.Context) {
 	defer p.protected.Reset()
 	defer p.latest.Store(nil)
 	said := ""
-	wait.UntilWithContext(ctx, func(ctx context.Context) {
+	for ctx.Err() == nil {
 		bounded, cancel := context.WithTimeout(ctx, proofTimeout)
-		defer cancel()
 		results := verify.New(p.options.Cluster, verify.PermittedWrites).Protections(bounded, verify.PerKind(p.options.Cluster.Set))
 		if ctx.Err() == nil {
 			said = p.tell(results, said)
 			p.latest.Store(&results)
 			tell(p.news)
 		}
-	}, p.options.Interval)
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(p.options.Interval):
+		case <-p.hurry:
+		}
+	}
 }
 
 // maxNote is less than the API server accepts in an Event: 1024 bytes.

@@ -4,10 +4,13 @@
 package drift
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -136,5 +139,31 @@ func TestDenialsCountForTheirReservation(t *testing.T) {
 	}
 	if got := reservationOf(set, v1alpha1.ObjectReference{Resource: "unlocks", Name: "u"}); got != set.Reservations()[0].Name {
 		t.Errorf("got %q for another object", got)
+	}
+}
+
+// The next proof starts at once, so that a loss is shown before the interval is over; not while the guard has not registered yet.
+func TestALossHurriesTheProof(t *testing.T) {
+	t.Parallel()
+	lost := 0
+	l := &Ledger{Lost: func() { lost++ }}
+	l.find(nil)
+	if lost != 0 {
+		t.Error("the guard had not decided yet")
+	}
+	l.decided, l.defect = time.Now(), ""
+	l.find(nil)
+	l.find(nil)
+	if lost != 1 {
+		t.Errorf("told %d times", lost)
+	}
+	p, err := NewProver(ProverOptions{Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Hurry()
+	p.Hurry() // never blocks
+	if len(p.hurry) != 1 {
+		t.Errorf("%d rounds wait", len(p.hurry))
 	}
 }

@@ -53,6 +53,7 @@ func (g *Guard) addDrift() error {
 	if err != nil {
 		return err
 	}
+	g.ledger.Lost = g.prover.Hurry
 	g.drift, err = drift.New(drift.Options{
 		Cluster: cluster, Owner: g.owner, Metadata: objects, Mode: mode, Rules: g.options.Unlocks, Unlocks: unlocks, Records: g.records,
 		Record: func(ctx context.Context, event audit.Event) { g.recorder.Record(ctx, event) }, Registry: g.options.Registry, Log: g.options.Log,
