@@ -51,6 +51,7 @@ var layers = []layer{
 	{
 		packages: []string{
 			"certs",
+			"pkg/audit/otlp",
 			"pkg/audit/web",
 			"pkg/lookup",
 			"pkg/audit/recorder",
@@ -122,6 +123,12 @@ var rules = []rule{
 		reason:   "the standard library encodes JSON and CSV",
 	},
 	{
+		packages: []string{"pkg/audit/otlp"},
+		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
+		through:  true,
+		reason:   "it sends records to a receiver outside the cluster, and holds no credential of the cluster",
+	},
+	{
 		packages: []string{"pkg/audit/terminal"},
 		only:     []string{"k8s.io/apimachinery/...", "golang.org/x/text/width"},
 		reason:   "x/text/width gives the width of a character; the caller passes the size and colours of the terminal",
@@ -188,10 +195,10 @@ var rules = []rule{
 		packages: []string{"cmd/apigw-guardian"},
 		never: []string{
 			"testing/...", "k8s.io/kubernetes/...", "k8s.io/client-go/kubernetes/fake", "github.com/chromedp/...",
-			module + "/corpus/...", module + "/e2e/...",
+			module + "/corpus/...", module + "/e2e/...", "github.com/spf13/cobra/doc/...", "google.golang.org/grpc/...",
 		},
 		through: true,
-		reason:  "the binary contains no test code and no code of the control plane",
+		reason:  "the binary contains no test code, no code of the control plane, no generator of man pages and no gRPC",
 	},
 }
 

@@ -101,6 +101,9 @@ func printStatus(p *printer, report status.Report, owners string) {
 		denials = strconv.FormatInt(*report.Denials24h, 10)
 	}
 	p.line("Denials in the last 24 h: " + denials)
+	for _, warning := range report.TokenCleanup {
+		p.line("Token: " + warning)
+	}
 	if end := report.Certificates.NotAfter; end != nil {
 		p.line("Certificate authority: until " + end.Format(time.RFC3339))
 	}

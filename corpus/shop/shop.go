@@ -94,16 +94,16 @@ func Fakes(typed, dynamic []runtime.Object) (*fake.Clientset, *dynamicfake.FakeD
 	client := fake.NewClientset(typed...)
 	client.Resources = []*metav1.APIResourceList{
 		{GroupVersion: "v1", APIResources: []metav1.APIResource{
-			{Name: "serviceaccounts", Kind: "ServiceAccount"},
-			{Name: "secrets", Kind: "Secret"},
-			{Name: "configmaps", Kind: "ConfigMap"},
+			{Name: "serviceaccounts", Kind: "ServiceAccount", Namespaced: true},
+			{Name: "secrets", Kind: "Secret", Namespaced: true},
+			{Name: "configmaps", Kind: "ConfigMap", Namespaced: true},
 			{Name: "namespaces", Kind: "Namespace"},
 		}},
 		{GroupVersion: "rbac.authorization.k8s.io/v1", APIResources: []metav1.APIResource{
 			{Name: "clusterroles", Kind: "ClusterRole"},
 			{Name: "clusterrolebindings", Kind: "ClusterRoleBinding"},
-			{Name: "roles", Kind: "Role"},
-			{Name: "rolebindings", Kind: "RoleBinding"},
+			{Name: "roles", Kind: "Role", Namespaced: true},
+			{Name: "rolebindings", Kind: "RoleBinding", Namespaced: true},
 		}},
 	}
 	return client, dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),

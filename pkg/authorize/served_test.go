@@ -16,7 +16,9 @@ func TestReservedKindsThatAreNotServed(t *testing.T) {
 	served := func(kinds ...string) []metav1.APIResource {
 		var resources []metav1.APIResource
 		for _, kind := range kinds {
-			resources = append(resources, metav1.APIResource{Name: strings.ToLower(kind) + "s", Kind: kind})
+			resources = append(resources, metav1.APIResource{
+				Name: strings.ToLower(kind) + "s", Kind: kind, Namespaced: !strings.HasPrefix(kind, "Cluster"),
+			})
 		}
 		return resources
 	}

@@ -30,6 +30,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
@@ -47,6 +48,8 @@ import (
 type Options struct {
 	Set  *reserved.Set
 	Mode policy.Mode
+	// SideDoors is Enforce, Observe or Off.
+	SideDoors policy.Mode
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -61,7 +64,7 @@ type Options struct {
 	LeaderElect bool
 	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
 	OwnerClusterRole string
-	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of audit records and unlocks.
+	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
@@ -73,7 +76,9 @@ type Options struct {
 	Records      Records
 	Drift        Drift
 	// Network is optional.
-	Network  Network
+	Network Network
+	// Push says where audit records are sent to; without an Endpoint, nowhere.
+	Push     otlp.Options
 	Registry metrics.RegistererGatherer
 	Log      *slog.Logger
 }
@@ -91,12 +96,14 @@ type Guard struct {
 	certificates *certificates
 	records      *store.Store
 	recorder     *recorder.Recorder
+	pusher       *pusher // nil for none
 	publisher    *registration.Publisher
 	unlocks      *unlock.Tracker
 	server       *server.Server
 	repairer     *registration.Repairer
 	drift        *drift.Watcher
 	prover       *drift.Prover
+	publications *drift.Publisher
 	ledger       *drift.Ledger
 	network      network
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
@@ -125,7 +132,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -294,7 +301,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	return webhook.NewHandler(webhook.Options{
-		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Unlocks: g.options.Unlocks, Writers: writers},
+		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers},
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,

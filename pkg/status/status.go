@@ -62,6 +62,8 @@ type Report struct {
 	DenialsProblem string `json:"-"`
 	// Recorded: a dry-run stored an audit record, and the guard reports no problem; nil if unknown.
 	Recorded *bool `json:"recorded,omitempty"`
+	// TokenCleanup says that kube-controller-manager has disabled a token as unused, or does so within 30 days; empty for neither.
+	TokenCleanup []string `json:"tokenCleanup,omitempty"`
 	// Certificates does not count for Authorized and Protected, but for the exit code.
 	Certificates Certificates `json:"certificates"`
 	// Reasons say why the cluster is not Authorized, Protected or Recorded; never nil.
@@ -228,7 +230,6 @@ func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource
 		return
 	case o.InUse() == "":
 		add("%s is absent", o)
-		return
 	case len(o.Drift) > 0:
 		found := Drift{Resource: resource.String(), Paths: o.Drift}
 		if o.Live != nil {
@@ -241,6 +242,13 @@ func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource
 		add("%s: %s", o, live.UnknownCA)
 	}
 	if !resource.IsTokenSecret() {
+		return
+	}
+	// Who may not read what this takes gets no warning: the condition of the Reservation says so too.
+	if cleanup, err := cluster.TokenCleanup(ctx, resource, time.Now()); err == nil && cleanup.Message != "" {
+		r.TokenCleanup = append(r.TokenCleanup, cleanup.Message)
+	}
+	if o.InUse() == "" {
 		return
 	}
 	token, problem, err := cluster.Token(ctx, resource, o.InUse())
