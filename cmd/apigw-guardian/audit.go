@@ -41,6 +41,8 @@ permissions.`,
 		newAuditSummary(shared),
 		newAuditExport(shared),
 		newAuditImport(shared),
+		newAuditAck(shared),
+		newAuditReport(shared),
 		newAuditWeb(shared),
 	)
 	return cmd
@@ -71,6 +73,7 @@ func (f *filterFlags) addTo(cmd *cobra.Command, shared *sharedFlags) {
 	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
 	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
 	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
+	flags.BoolVar(&f.Unacknowledged, "unacknowledged", false, "only records with writes that no user has acknowledged")
 	complete(cmd, "operation", texts(reserved.Operations())...)
 	complete(cmd, "outcome", texts(v1alpha1.Outcomes())...)
 	complete(cmd, "reason", reasons()...)
@@ -87,6 +90,11 @@ func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1
 	if err != nil {
 		return nil, err
 	}
+	return f.listFrom(ctx, shared, store)
+}
+
+// listFrom lists the records of a complete filter.
+func (f *filterFlags) listFrom(ctx context.Context, shared *sharedFlags, store *store.Store) ([]v1alpha1.AuditRecord, error) {
 	records, err := store.List(ctx, f.Filter)
 	if err != nil || len(records) > 0 || f.Resource == "" {
 		return records, err

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/go-logr/logr"
@@ -32,6 +33,7 @@ type listing struct {
 	limit  int
 	origin export.Origin
 	watch  bool
+	fleet  fleet
 }
 
 func newAuditList(shared *sharedFlags) *cobra.Command {
@@ -51,6 +53,9 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 			if err := list.check(); err != nil {
 				return err
 			}
+			if list.fleet.isSet() {
+				return list.ofFleet(cmd, shared)
+			}
 			if list.watch {
 				return list.follow(cmd, shared)
 			}
@@ -64,6 +69,7 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 	}
 	list.addTo(cmd, shared)
 	list.output.addTo(cmd)
+	list.fleet.addTo(cmd, shared, fleetLimit)
 	cmd.Flags().IntVar(&list.limit, "limit", 0, "max number of records, the newest first (default 0, all)")
 	cmd.Flags().BoolVarP(&list.watch, "watch", "w", false,
 		"continue with each record that is new or counts more, oldest first, until Ctrl-C; as JSON, one record per line")
@@ -74,6 +80,9 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 func (l *listing) check() error {
 	if l.limit < 0 {
 		return fmt.Errorf("%w: --limit %d: must be positive, or 0 for all", errUsage, l.limit)
+	}
+	if l.watch && l.fleet.isSet() {
+		return fmt.Errorf("%w: --watch goes with one context", errUsage)
 	}
 	if l.watch && l.output.format != formatTable && l.output.format != formatWide && l.output.format != formatJSON {
 		return fmt.Errorf("%w: --watch goes with -o table, wide or json, not with -o %s", errUsage, l.output.format)
@@ -99,12 +108,43 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 	case formatCSV:
 		return export.Write(out, export.CSV, l.origin, records)
 	}
+	return l.output.print(out, listOf(records), nil)
+}
+
+func listOf(records []v1alpha1.AuditRecord) recordList {
 	for i := range records {
 		records[i].TypeMeta = audit.TypeMeta()
 	}
-	return l.output.print(out, recordList{
-		TypeMeta: metav1.TypeMeta{Kind: "List", APIVersion: "v1"}, Items: append([]v1alpha1.AuditRecord{}, records...),
-	}, nil)
+	return recordList{TypeMeta: metav1.TypeMeta{Kind: "List", APIVersion: "v1"}, Items: append([]v1alpha1.AuditRecord{}, records...)}
+}
+
+// ofFleet lists the records of several contexts in one table. --limit is that of each.
+func (l *listing) ofFleet(cmd *cobra.Command, shared *sharedFlags) error {
+	read := func(ctx context.Context, shared *sharedFlags) (recordList, error) {
+		own := l.filterFlags // the filter is completed for each cluster
+		records, err := own.list(ctx, shared)
+		return listOf(audit.Newest(records, l.limit)), err
+	}
+	return ofFleet(cmd, shared, &l.fleet, &l.output, read, func(p *printer, members []member[recordList]) {
+		var all []v1alpha1.AuditRecord
+		for _, m := range members {
+			if m.Result == nil {
+				continue
+			}
+			for _, record := range m.Result.Items {
+				record.Namespace = m.Context // a record has no namespace
+				all = append(all, record)
+			}
+		}
+		if len(all) == 0 {
+			if worst(members) == nil { // else the absence of records says nothing
+				l.sayNone(cmd.ErrOrStderr())
+			}
+			return
+		}
+		layout := terminal.Layout{Wide: l.output.format == formatWide, Contexts: true}
+		p.err = errors.Join(p.err, terminal.NewTable(screenOf(cmd.OutOrStdout()), layout, audit.Newest(all, 0)).Write(cmd.OutOrStdout()))
+	})
 }
 
 // nameOf is what kubectl get -o name prints.

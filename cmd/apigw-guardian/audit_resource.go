@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/kubernetes/scheme"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -85,6 +84,7 @@ func recordedKinds(set *reserved.Set) []reserved.Type {
 	registration, lease := store.RegistrationObject(), store.LeaseObject("")
 	return append(set.Types(),
 		reserved.Type{GVR: policy.UnlockResource(), Kind: "Unlock"},
+		reserved.Type{GVR: policy.RecordResource(), Kind: "AuditRecord"},
 		reserved.Type{GVR: registration.GroupResource().WithVersion("v1"), Kind: "ValidatingWebhookConfiguration"},
 		reserved.Type{GVR: lease.GroupResource().WithVersion("v1"), Kind: "Lease"},
 	)
@@ -98,6 +98,5 @@ func isKnownKind(word string) bool {
 			return true
 		}
 	}
-	records := reserved.Type{GVR: v1alpha1.GroupVersion().WithResource("auditrecords"), Kind: "AuditRecord"}
-	return records.IsNamed(word) || slices.Contains([]string{"po", "no", "rs", "ev", "ep", "pv", "pvc", "hpa", "cj", "pdb", "quota"}, word)
+	return slices.Contains([]string{"po", "no", "rs", "ev", "ep", "pv", "pvc", "hpa", "cj", "pdb", "quota"}, word)
 }

@@ -97,7 +97,7 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit export --format jsonl":                             {0, `"kind":"AuditRecord"`, "mine"},
 		"audit export --format cloudevents":                       {0, `"source":"/clusters/c/apis/`, "mine"},
 		"audit export --format ocsf --cluster-name prod-1":        {0, `"tenant_uid":"prod-1"`, "mine"},
-		"audit export --format csv --cluster-name prod-1":         {0, ",prod-1\n", "mine"},
+		"audit export --format csv --cluster-name prod-1":         {0, ",prod-1,false,\n", "mine"},
 		"audit export --cluster-name prod-1":                      {0, `"cluster":"prod-1"`, "mine"},
 		"audit summary -o jsonpath={.writes}":                     {0, "2", "mine"},
 		"--version":                                               {0, "apigw-guardian version " + version, ""},

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,8 +25,11 @@ import (
 )
 
 func newStatus(shared *sharedFlags) *cobra.Command {
-	output := outputFlag{}
+	output, several := outputFlag{}, fleet{}
 	var namespace string
+	read := func(ctx context.Context, shared *sharedFlags) (clusterStatus, error) {
+		return readStatus(ctx, shared, namespace)
+	}
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Report whether API Gateway is authorized, and its resources are protected",
@@ -32,36 +37,83 @@ func newStatus(shared *sharedFlags) *cobra.Command {
 It exits 3 unless all are authorized, or all are retired, and protected, and denials can be recorded as far as the caller may know, and
 the certificates have no problem.`,
 		Example: `  apigw-guardian status
-  apigw-guardian status -o json`,
+  apigw-guardian status -o json
+  apigw-guardian status --all-contexts`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cluster, err := shared.cluster(cmd.Context(), namespace)
-			if err != nil {
+			if several.isSet() {
+				return ofFleet(cmd, shared, &several, &output, read, printStatuses)
+			}
+			found, err := read(cmd.Context(), shared)
+			if err != nil && !errors.Is(err, errNotAsItShould) {
 				return err
 			}
-			records, err := store.New(cluster.Config)
-			if err != nil {
-				return err
-			}
-			unlocks, err := unlock.NewClient(cluster.Config, namespace)
-			if err != nil {
-				return err
-			}
-			report, err := status.Read(cmd.Context(), cluster, records, unlocks)
-			if err != nil {
-				return err
-			}
-			err = output.print(cmd.OutOrStdout(), report, func(p *printer) { printStatus(p, report, ownersOf(cluster.Set)) })
-			if err == nil && !((report.Authorized || report.Retired != nil) && report.Protected && isRecorded(report) &&
-				len(report.Certificates.Problems) == 0) {
-				return errNotAsItShould
-			}
-			return err
+			return errors.Join(output.print(cmd.OutOrStdout(), found, func(p *printer) { printStatus(p, found.Report, found.owners) }), err)
 		},
 	}
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
 	output.addTo(cmd)
+	several.addTo(cmd, shared, fleetLimit)
 	return cmd
+}
+
+// clusterStatus is the status of one cluster, and the owners of its reservations.
+type clusterStatus struct {
+	status.Report
+
+	owners string
+}
+
+// readStatus returns errNotAsItShould with a status that is not as it should be.
+func readStatus(ctx context.Context, shared *sharedFlags, namespace string) (clusterStatus, error) {
+	cluster, err := shared.cluster(ctx, namespace)
+	if err != nil {
+		return clusterStatus{}, err
+	}
+	records, err := store.New(cluster.Config)
+	if err != nil {
+		return clusterStatus{}, err
+	}
+	unlocks, err := unlock.NewClient(cluster.Config, namespace)
+	if err != nil {
+		return clusterStatus{}, err
+	}
+	report, err := status.Read(ctx, cluster, records, unlocks)
+	if err == nil && !((report.Authorized || report.Retired != nil) && report.Protected && isRecorded(report) &&
+		len(report.Certificates.Problems) == 0) {
+		err = errNotAsItShould
+	}
+	return clusterStatus{report, ownersOf(cluster.Set)}, err
+}
+
+// printStatuses prints a row for each context that could be read.
+func printStatuses(p *printer, members []member[clusterStatus]) {
+	p.row("CONTEXT", "AUTHORIZED", "PROTECTED", "RECORDED", "DRIFT", "UNLOCKS", "DENIALS 24H", "FIRST REASON")
+	for _, m := range members {
+		if m.Result == nil {
+			continue
+		}
+		report := &m.Result.Report
+		authorized, denials, reason := yesNo(report.Authorized), "unknown", "-"
+		if report.Retired != nil {
+			authorized = "retired"
+		}
+		if report.Denials24h != nil {
+			denials = strconv.FormatInt(*report.Denials24h, 10)
+		}
+		if reasons := slices.Concat(report.Reasons, report.Certificates.Problems); len(reasons) > 0 {
+			reason = text.Printable(reasons[0], maxProblem)
+		}
+		p.row(m.Context, authorized, yesNo(report.Protected), yesNo(isRecorded(*report)), strconv.Itoa(len(report.Drift)),
+			strconv.Itoa(len(report.Unlocks)), denials, reason)
+	}
+}
+
+func yesNo(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "NO"
 }
 
 func printStatus(p *printer, report status.Report, owners string) {

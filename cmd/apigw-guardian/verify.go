@@ -4,13 +4,18 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
@@ -20,8 +25,25 @@ type attackList struct {
 }
 
 func newVerify(shared *sharedFlags) *cobra.Command {
-	output := outputFlag{}
+	output, several := outputFlag{}, fleet{}
 	var permittedOnly bool
+	read := func(say func(verify.Attack)) func(context.Context, *sharedFlags) (attackList, error) {
+		return func(ctx context.Context, shared *sharedFlags) (attackList, error) {
+			scope := verify.EveryWrite
+			if permittedOnly {
+				scope = verify.PermittedWrites
+			}
+			cluster, err := shared.cluster(ctx, "")
+			if err != nil {
+				return attackList{}, err
+			}
+			attacks, err := verify.New(cluster, scope).VerifyInOrder(ctx, say)
+			if good, leftOut := count(attacks); err == nil && good+leftOut < len(attacks) {
+				err = errNotAsItShould
+			}
+			return attackList{attacks}, err
+		}
+	}
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Attack the reserved resources with every kind of write, as server dry-runs",
@@ -36,29 +58,38 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
   apigw-guardian verify --permitted-only`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			scope := verify.EveryWrite
-			if permittedOnly {
-				scope = verify.PermittedWrites
+			if several.isSet() {
+				return ofFleet(cmd, shared, &several, &output, read(func(verify.Attack) {}), printVerified)
 			}
-			cluster, err := shared.cluster(cmd.Context(), "")
-			if err != nil {
+			result, err := read(progress(cmd.ErrOrStderr(), time.Now()))(cmd.Context(), shared)
+			if err != nil && !errors.Is(err, errNotAsItShould) {
 				return err
 			}
-			attacks, err := verify.New(cluster, scope).VerifyInOrder(cmd.Context(), progress(cmd.ErrOrStderr(), time.Now()))
-			if err != nil {
-				return err
-			}
-			err = output.print(cmd.OutOrStdout(), attackList{attacks}, func(p *printer) { printAttacks(p, attacks) })
-			if good, leftOut := count(attacks); err == nil && good+leftOut < len(attacks) {
-				return errNotAsItShould
-			}
-			return err
+			return errors.Join(output.print(cmd.OutOrStdout(), result, func(p *printer) { printAttacks(p, result.Attacks) }), err)
 		},
 	}
 	shared.retryFlag(cmd)
 	cmd.Flags().BoolVar(&permittedOnly, "permitted-only", false, "leave out, and count, the writes that RBAC refuses")
 	output.addTo(cmd)
+	several.addTo(cmd, shared, time.Minute) // it sends dozens of writes
 	return cmd
+}
+
+// printVerified prints a row for each context that could be read.
+func printVerified(p *printer, members []member[attackList]) {
+	p.row("CONTEXT", "WRITES", "AS EXPECTED", "LEFT OUT", "FIRST OTHER")
+	for _, m := range members {
+		if m.Result == nil {
+			continue
+		}
+		attacks := m.Result.Attacks
+		good, leftOut := count(attacks)
+		other := "-"
+		if at := slices.IndexFunc(attacks, func(a verify.Attack) bool { return !a.OK && !a.LeftOut }); at >= 0 {
+			other = fmt.Sprintf("%s: %s: %s", attacks[at].Resource, attacks[at].Write, text.Printable(attacks[at].Got, maxProblem))
+		}
+		p.row(m.Context, strconv.Itoa(len(attacks)-leftOut), strconv.Itoa(good), strconv.Itoa(leftOut), other)
+	}
 }
 
 // slow is the time after which verify shows its progress.

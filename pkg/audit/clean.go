@@ -36,6 +36,11 @@ func Clean(record *v1alpha1.AuditRecord) {
 	for i := range spec.Counts {
 		cleanEach(maxName, &spec.Counts[i].Replica)
 	}
+	for i := range record.Status.Acknowledgements {
+		ack := &record.Status.Acknowledgements[i]
+		cleanEach(maxName, &ack.By)
+		cleanEach(maxMessage, &ack.Note)
+	}
 }
 
 // CleanUnlock makes the texts of an Unlock printable: its requester chose them, and an approver reads them. It removes the managed

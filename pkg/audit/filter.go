@@ -5,6 +5,7 @@ package audit
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ type Filter struct {
 	Operation, Outcome, Reason string
 	// Unlock is the exact name of the Unlock that allowed the writes.
 	Unlock string
+	// Unacknowledged selects the records that have writes which no user has acknowledged.
+	Unacknowledged bool
 	// Text is a part of any text of the record, in any case.
 	Text string
 }
@@ -41,6 +44,7 @@ func (f Filter) Match(record *v1alpha1.AuditRecord) bool {
 		isWord(string(spec.Outcome), f.Outcome) &&
 		isWord(spec.Reason, f.Reason) &&
 		(f.Unlock == "" || spec.Unlock == f.Unlock) &&
+		(!f.Unacknowledged || record.Acknowledged() == nil) &&
 		(f.Text == "" || says(record, f.Text))
 }
 
@@ -66,8 +70,17 @@ func says(record *v1alpha1.AuditRecord, part string) bool {
 	texts := slices.Concat([]string{
 		record.Name, spec.Message, spec.User.Name, spec.User.UID, spec.Resource, spec.Reason, string(spec.Operation), string(spec.Outcome),
 		spec.LastRequestUID, spec.Unlock, spec.Justification,
-	}, spec.User.Groups, spec.Changed, ExtraLines(&spec.User))
+	}, spec.User.Groups, spec.Changed, ExtraLines(&spec.User), Acknowledgements(record))
 	return slices.ContainsFunc(texts, func(text string) bool { return contains(text, part) })
+}
+
+// Acknowledgements returns a line for each acknowledgement of the record, such as "alice at 2026-11-25T08:20:00Z (3 writes): a test".
+func Acknowledgements(record *v1alpha1.AuditRecord) []string {
+	var lines []string
+	for _, ack := range record.Status.Acknowledgements {
+		lines = append(lines, fmt.Sprintf("%s at %s (%d writes): %s", ack.By, ack.At.UTC().Format(time.RFC3339), ack.Count, ack.Note))
+	}
+	return lines
 }
 
 func contains(text, part string) bool {

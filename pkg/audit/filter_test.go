@@ -104,3 +104,45 @@ func TestOldestIsByTimeAndNotByName(t *testing.T) {
 		t.Errorf("got %q, want %q", names, want)
 	}
 }
+
+func TestARecordIsUnacknowledgedAgainOnceItCountsMore(t *testing.T) {
+	t.Parallel()
+	ack := func(count int64) v1alpha1.Acknowledgement {
+		return v1alpha1.Acknowledgement{By: "alice", Note: "a test", Count: count}
+	}
+	for name, test := range map[string]struct {
+		count int64
+		acks  []v1alpha1.Acknowledgement
+		want  bool
+	}{
+		"without an acknowledgement":                        {3, nil, true},
+		"acknowledged":                                      {3, []v1alpha1.Acknowledgement{ack(3)}, false},
+		"that counts more since then":                       {4, []v1alpha1.Acknowledgement{ack(3)}, true},
+		"acknowledged again":                                {4, []v1alpha1.Acknowledgement{ack(3), ack(4)}, false},
+		"acknowledged, and by another user who saw less":    {4, []v1alpha1.Acknowledgement{ack(4), ack(3)}, false},
+		"with an acknowledgement of writes that never were": {3, []v1alpha1.Acknowledgement{ack(99)}, true},
+	} {
+		record := &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Count: test.count}}
+		record.Status.Acknowledgements = test.acks
+		if got := (Filter{Unacknowledged: true}).Match(record); got != test.want {
+			t.Errorf("%s: got %t, want %t", name, got, test.want)
+		}
+		if !(Filter{}).Match(record) || (Filter{Text: "a TEST"}).Match(record) != (len(test.acks) > 0) {
+			t.Errorf("%s: the note is not found as a text", name)
+		}
+	}
+}
+
+func TestMergeKeepsAcknowledgements(t *testing.T) {
+	t.Parallel()
+	event := Event{Time: time.Date(2026, 11, 25, 8, 20, 0, 0, time.UTC), Outcome: v1alpha1.Denied}
+	record := event.Record("a", 1)
+	record.Status.Acknowledgements = []v1alpha1.Acknowledgement{{By: "alice", Note: "a test", Count: 1}}
+	want := slices.Clone(record.Status.Acknowledgements)
+	if !Merge(record, event.Counted("a", 2)) || record.Acknowledged() != nil {
+		t.Errorf("got %+v", record)
+	}
+	if diff := cmp.Diff(want, record.Status.Acknowledgements); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

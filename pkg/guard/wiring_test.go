@@ -65,7 +65,7 @@ func TestOnlyAGuardThatObservesFailsOpen(t *testing.T) {
 		}
 		for _, webhook := range configuration.Webhooks {
 			want := want
-			if webhook.Name == "unlocks.apigw-guardian.io" {
+			if webhook.Name == "unlocks.apigw-guardian.io" || webhook.Name == "auditrecords.apigw-guardian.io" {
 				want = admissionregistrationv1.Fail
 			}
 			if *webhook.FailurePolicy != want {

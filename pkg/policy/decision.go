@@ -36,6 +36,8 @@ const (
 	SideDoor Reason = "SideDoor"
 	// UnlockRejected: the write would forge, widen, prolong, reopen or delete an Unlock, or approve the user's own.
 	UnlockRejected Reason = "UnlockRejected"
+	// AckRejected: the write would forge, date back, change or remove an acknowledgement of an audit record.
+	AckRejected Reason = "AckRejected"
 )
 
 // Reasons of an allowed write.
@@ -59,6 +61,8 @@ const (
 	Exemption Reason = "Exemption"
 	// UnlockAccepted: the write to an Unlock follows the rules of unlocks.
 	UnlockAccepted Reason = "UnlockAccepted"
+	// AckAccepted: the write adds an acknowledgement of its user, or none.
+	AckAccepted Reason = "AckAccepted"
 	// NamespaceTerminating: the namespace is terminating, and a denial would block its deletion for ever.
 	NamespaceTerminating Reason = "NamespaceTerminating"
 )
@@ -67,7 +71,7 @@ const (
 // recorded.
 func RecordedReasons() []Reason {
 	return []Reason{
-		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, SideDoor, UnlockRejected, Unreadable, TooLarge, Overloaded,
+		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, SideDoor, UnlockRejected, AckRejected, Unreadable, TooLarge, Overloaded,
 		Unlocked, Exemption, Restoration, SystemDelete, NamespaceTerminating,
 	}
 }
@@ -89,7 +93,8 @@ type Decision struct {
 	Outcome v1alpha1.Outcome
 	// Resource is the reserved resource that the write concerns; nil if there is none, or if the request is unreadable.
 	Resource *reserved.Resource
-	// Object is the written object, with its name shortened; zero if it is neither a reserved resource, a side door nor an Unlock.
+	// Object is the written object, with its name shortened; zero if it is neither a reserved resource, a side door, an Unlock nor a
+	// record.
 	Object v1alpha1.ObjectReference
 	// Via says how the write uses Resource as a side door, such as "Pod "x" runs as"; empty for a write to Resource itself.
 	Via string
@@ -97,7 +102,7 @@ type Decision struct {
 	Changed []string
 	// Unlock is the name of the Unlock that allows the write, and Justification its reason, or that of the exemption.
 	Unlock, Justification string
-	// Problem says what is wrong with a write to an Unlock.
+	// Problem says what is wrong with a write to an Unlock, or with an acknowledgement.
 	Problem string
 }
 

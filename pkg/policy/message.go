@@ -103,6 +103,8 @@ func (d Decision) Sentence() string {
 		return "The guard is overloaded and denied the request unread, because it may concern a reserved resource. Try again."
 	case d.Reason == UnlockRejected:
 		return fmt.Sprintf("Unlock %q is denied: %s.", d.Object.Name, d.Problem)
+	case d.Reason == AckRejected:
+		return fmt.Sprintf("The acknowledgement of record %q is denied: %s.", d.Object.Name, d.Problem)
 	case d.Resource == nil:
 		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}

@@ -135,6 +135,8 @@ func (c *Case) Decide(facts Facts) Decision {
 	switch {
 	case c.policy.Set != nil && w.GVR.GroupResource() == UnlockResource().GroupResource():
 		return c.policy.decideUnlock(w, facts)
+	case c.policy.Set != nil && w.GVR.GroupResource() == RecordResource().GroupResource():
+		return decideAcknowledgement(w, facts)
 	case !c.readable:
 		return Deny(Unreadable)
 	case w.resource == nil:

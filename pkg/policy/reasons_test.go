@@ -15,7 +15,7 @@ import (
 // The help of --reason lists RecordedReasons, so every new reason must be sorted into one of the two groups.
 func TestEveryReasonIsKnownAsRecordedOrNot(t *testing.T) {
 	t.Parallel()
-	unrecorded := []Reason{NotReserved, NoChange, SystemWrite, Unconfirmed, UnlockAccepted}
+	unrecorded := []Reason{NotReserved, NoChange, SystemWrite, Unconfirmed, UnlockAccepted, AckAccepted}
 	for _, reason := range declaredReasons(t) {
 		if slices.Contains(RecordedReasons(), reason) == slices.Contains(unrecorded, reason) {
 			t.Errorf("%s: add it either to RecordedReasons or to the reasons here that leave no record", reason)

@@ -132,8 +132,8 @@ func (p *Policy) decideUnlock(w *write, facts Facts) Decision {
 func (p *Policy) unlockProblem(r *Request, facts Facts) string {
 	unlock, old := &v1alpha1.Unlock{}, &v1alpha1.Unlock{}
 	isSame := r.GVR == UnlockResource()
-	if !isSame || decodeUnlock(r.Object, unlock, r.Operation == admissionv1.Delete) != nil ||
-		decodeUnlock(r.OldObject, old, r.Operation == admissionv1.Create) != nil {
+	if !isSame || decodeResource(r.Object, unlock, r.Operation == admissionv1.Delete) != nil ||
+		decodeResource(r.OldObject, old, r.Operation == admissionv1.Create) != nil {
 		return "the request cannot be read"
 	}
 	switch {
@@ -150,8 +150,8 @@ func (p *Policy) unlockProblem(r *Request, facts Facts) string {
 	}
 }
 
-// decodeUnlock decodes an object that must be absent or present.
-func decodeUnlock(object []byte, unlock *v1alpha1.Unlock, absent bool) error {
+// decodeResource decodes an object that must be absent or present.
+func decodeResource(object []byte, into any, absent bool) error {
 	isAbsent := len(object) == 0 || string(object) == "null"
 	if isAbsent != absent {
 		return errors.New("an object is missing or superfluous")
@@ -159,7 +159,7 @@ func decodeUnlock(object []byte, unlock *v1alpha1.Unlock, absent bool) error {
 	if absent {
 		return nil
 	}
-	return json.Unmarshal(object, unlock)
+	return json.Unmarshal(object, into)
 }
 
 func (p *Policy) creationProblem(unlock *v1alpha1.Unlock, r *Request, facts Facts) string {

@@ -75,7 +75,7 @@ func Observes(live *admissionregistrationv1.ValidatingWebhookConfiguration) bool
 	}
 	for _, webhook := range live.Webhooks {
 		ignores := webhook.FailurePolicy != nil && *webhook.FailurePolicy == admissionregistrationv1.Ignore
-		if !ignores && webhook.Name != unlocksWebhookName {
+		if !ignores && webhook.Name != unlocksWebhookName && webhook.Name != recordsWebhookName {
 			return false
 		}
 	}

@@ -137,7 +137,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		webhook.MatchConditions = policies.MatchConditions(group.resources)
 		configuration.Webhooks = append(configuration.Webhooks, webhook)
 	}
-	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
+	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options), recordsWebhook(options))
 	configuration.Webhooks = append(configuration.Webhooks, sideDoorWebhooks(set, options)...)
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
@@ -155,7 +155,11 @@ func Bundle(configuration *admissionregistrationv1.ValidatingWebhookConfiguratio
 	return bundle
 }
 
-const unlocksWebhookName = "unlocks." + guardian.WebhookDomain
+// The webhooks that always fail closed.
+const (
+	unlocksWebhookName = "unlocks." + guardian.WebhookDomain
+	recordsWebhookName = "auditrecords." + guardian.WebhookDomain
+)
 
 // unlocksWebhook guards the unlocks. It fails closed even if the guard observes: an Unlock that the
 // guard did not judge must not count later.
@@ -174,6 +178,21 @@ func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	if options.ProbeNamespace != "" {
 		addProbe(&webhook, options.ProbeNamespace)
 	}
+	return webhook
+}
+
+// recordsWebhook guards the acknowledgements of audit records. It fails closed even if the guard observes: one that the guard did not
+// judge could bear any name. The guard stores records without the status, so that the webhook never delays it.
+func recordsWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
+	options.FailurePolicy = admissionregistrationv1.Fail
+	webhook := newWebhook(recordsWebhookName, options)
+	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
+		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update},
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{guardian.Group}, APIVersions: []string{"v1alpha1"}, Resources: []string{"auditrecords/status"},
+			Scope: new(admissionregistrationv1.ClusterScope),
+		},
+	}}
 	return webhook
 }
 

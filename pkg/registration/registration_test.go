@@ -102,7 +102,7 @@ func TestResourcesOfAKindShareAWebhook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if webhooks := Build(set, Options{}).Webhooks; len(webhooks) != 2 || webhooks[1].Name != "unlocks.apigw-guardian.io" {
+	if webhooks := Build(set, Options{}).Webhooks; len(webhooks) != 3 || webhooks[1].Name != "unlocks.apigw-guardian.io" {
 		t.Errorf("%d webhooks, want one, and that of the unlocks: %+v", len(webhooks), webhooks)
 	}
 }

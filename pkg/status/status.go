@@ -33,8 +33,8 @@ import (
 type Report struct {
 	// Authorized: each object with a manifest is present without drift, and each token Secret holds a token of its live account.
 	Authorized bool `json:"authorized"`
-	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource. Replicas proved
-	// these denials, except deletions, which cannot have a nonce.
+	// Protected: the guard is registered, and denied a dry-run of a forbidden write to each reserved resource, or policies did. Replicas
+	// proved the denials of the guard, except deletions, which cannot have a nonce.
 	Protected bool `json:"protected"`
 	// Protection tells why not: Open (writes pass), Locked (every write fails), Unknown (the caller may not look), or Observed (the guard
 	// only observes).

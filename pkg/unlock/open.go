@@ -43,7 +43,7 @@ type Client struct {
 	unlocks   client.Client
 	client    kubernetes.Interface
 	namespace string
-	clock     clock
+	clock     guardianclient.Clock
 }
 
 // NewClient returns a Client for the guard in the namespace. It does not call the API server.
@@ -51,7 +51,7 @@ func NewClient(config *rest.Config, namespace string) (*Client, error) {
 	c := &Client{namespace: namespace}
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the interval bounds the requests, and the limiter fails requests shortly before the end of a context
-	config.Wrap(c.clock.wrap)
+	config.Wrap(c.clock.Wrap)
 	var err error
 	if c.unlocks, err = guardianclient.New(config); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration ti
 	if err != nil {
 		return nil, err
 	}
-	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.server().Add(duration).Truncate(time.Second))
+	spec.RequestedBy, spec.ExpiresAt = user, metav1.NewTime(c.clock.Server().Add(duration).Truncate(time.Second))
 	unlock := &v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{GenerateName: "unlock-"}, Spec: spec}
 	if err := c.unlocks.Create(ctx, unlock, client.FieldOwner(guardian.FieldManager)); err != nil {
 		return nil, explain("create an unlock", err)
@@ -170,7 +170,7 @@ func (c *Client) replicas(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
 	}
-	return running(notes.Data, c.clock.server()), nil
+	return running(notes.Data, c.clock.Server()), nil
 }
 
 // Alive returns how many replicas of the guard have lately noted that they run. Its error says which right the user lacks.
@@ -179,7 +179,7 @@ func (c *Client) Alive(ctx context.Context) (int, error) {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return 0, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
 	}
-	return len(running(notes.Data, c.clock.server().Add(absence-aliveFor))), nil
+	return len(running(notes.Data, c.clock.Server().Add(absence-aliveFor))), nil
 }
 
 // user returns the user name that the API server sees.

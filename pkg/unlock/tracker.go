@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,7 +60,7 @@ type Tracker struct {
 	options  Options
 	unlocks  client.Client
 	client   kubernetes.Interface
-	clock    clock
+	clock    guardianclient.Clock
 	snapshot atomic.Pointer[snapshot]
 	guard    atomic.Pointer[string]
 	presence presence
@@ -81,7 +80,7 @@ func NewTracker(options Options) (*Tracker, error) {
 	t := &Tracker{options: options}
 	config := rest.CopyConfig(options.Config)
 	config.QPS = -1 // the interval bounds the requests
-	config.Wrap(t.clock.wrap)
+	config.Wrap(t.clock.Wrap)
 	var err error
 	if t.unlocks, err = guardianclient.New(config); err != nil {
 		return nil, err
@@ -97,7 +96,7 @@ func NewTracker(options Options) (*Tracker, error) {
 
 // Facts returns what a decision rests on. seen is false if the last successful list is older than 10 s: then there are no unlocks.
 func (t *Tracker) Facts() (facts policy.Facts, seen bool) {
-	facts.Now = metav1.NewTime(t.clock.now())
+	facts.Now = metav1.NewTime(t.clock.Now())
 	if guard := t.guard.Load(); guard != nil {
 		facts.Guard = *guard
 	}
@@ -144,7 +143,7 @@ func (t *Tracker) read(ctx context.Context) error {
 	for i := range list.Items {
 		t.acknowledge(ctx, &list.Items[i])
 	}
-	if err := t.presence.note(ctx, t.clock.server()); err != nil && ctx.Err() == nil {
+	if err := t.presence.note(ctx, t.clock.Server()); err != nil && ctx.Err() == nil {
 		t.options.Log.Warn("failed to note that this replica reads unlocks", slog.Any("err", err))
 	}
 	return nil
@@ -165,7 +164,7 @@ func (t *Tracker) identify(ctx context.Context) error {
 
 // acknowledge writes the state in which this replica sees an Unlock. The first replica that sees a new state also announces it.
 func (t *Tracker) acknowledge(ctx context.Context, unlock *v1alpha1.Unlock) {
-	state := t.options.Rules.StateOf(unlock, metav1.NewTime(t.clock.now()))
+	state := t.options.Rules.StateOf(unlock, metav1.NewTime(t.clock.Now()))
 	last, known := unlock.Status.Replicas[t.options.Replica]
 	own := map[string]any{t.options.Replica: state}
 	switch {
@@ -185,7 +184,7 @@ func (t *Tracker) announceUse(ctx context.Context, unlock *v1alpha1.Unlock) {
 	if !used || announced == true || unlock.Status.FirstUsed != nil {
 		return
 	}
-	first := metav1.NewTime(t.clock.server())
+	first := metav1.NewTime(t.clock.Server())
 	if t.patch(ctx, unlock, map[string]any{"firstUsed": first}, unlock.ResourceVersion) {
 		t.used.Store(unlock.Name, true)
 		t.options.Announce(unlock, "UnlockUsed", fmt.Sprintf("Unlock %s has allowed its first write. See: %s audit show %s",
@@ -241,46 +240,3 @@ func (t *Tracker) CleanUp(ctx context.Context, before time.Time) error {
 	}
 	return nil
 }
-
-// clock knows the time of the process, and that of the API server, as its last answer states it.
-type clock struct{ last atomic.Pointer[serverTime] }
-
-type serverTime struct{ server, local time.Time }
-
-// now returns the later one of both times: an Unlock must not outlive its end because the clock of a node is slow. With a fast clock,
-// it ends early.
-func (c *clock) now() time.Time {
-	local := time.Now()
-	if server := c.server(); server.After(local) {
-		return server
-	}
-	return local
-}
-
-// server returns the time of the API server, on which all replicas and administrators agree; that of the process before the first
-// answer.
-func (c *clock) server() time.Time {
-	local := time.Now()
-	if last := c.last.Load(); last != nil {
-		return last.server.Add(local.Sub(last.local))
-	}
-	return local
-}
-
-func (c *clock) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		response, err := next.RoundTrip(request)
-		if err != nil {
-			return response, err
-		}
-		if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
-			c.last.Store(&serverTime{server: date, local: time.Now()})
-		}
-		return response, nil
-	})
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-// RoundTrip calls the function.
-func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }

@@ -136,7 +136,7 @@ func TestFactsHaveTheLaterTime(t *testing.T) {
 					if got := time.Until(facts.Now.Time); got != test.want {
 						t.Errorf("the time is %s ahead of the node, want %s", got, test.want)
 					}
-					if got := time.Until(r.clock.server()); got != test.offset {
+					if got := time.Until(r.clock.Server()); got != test.offset {
 						t.Errorf("the time of the API server is %s ahead of the node, want %s", got, test.offset)
 					}
 					pass(time.Hour)

@@ -78,9 +78,13 @@ func writeLines(w io.Writer, records []v1alpha1.AuditRecord, event func(*v1alpha
 	return nil
 }
 
-// EventID changes when the record counts more. Records of two clusters may have the same name, but not the same uid.
+// EventID changes when the record counts more or is acknowledged. Records of two clusters may have the same name, but not the same uid.
 func EventID(record *v1alpha1.AuditRecord) string {
-	return fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
+	id := fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
+	if acks := len(record.Status.Acknowledgements); acks > 0 {
+		id += "." + strconv.Itoa(acks)
+	}
+	return id
 }
 
 // newCloudEvent returns an event of https://github.com/cloudevents/spec, version 1.0, in its JSON format.
@@ -149,9 +153,17 @@ func columns() []column {
 	}
 }
 
+func acknowledgements() []column {
+	return []column{
+		{"acknowledged", func(r *v1alpha1.AuditRecord) string { return strconv.FormatBool(r.Acknowledged() != nil) }},
+		{"acknowledgements", func(r *v1alpha1.AuditRecord) string { return strings.Join(audit.Acknowledgements(r), "; ") }},
+	}
+}
+
 func writeCSV(w io.Writer, origin Origin, records []v1alpha1.AuditRecord) error {
 	writer := csv.NewWriter(w)
 	all := append(columns(), column{"cluster", func(*v1alpha1.AuditRecord) string { return origin.Cluster }})
+	all = append(all, acknowledgements()...)
 	row := make([]string, len(all))
 	for i := range all {
 		row[i] = all[i].name

@@ -84,6 +84,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, origin Origin) fields {
 		"unmapped": fields{
 			"record": record.Name, "outcome": spec.Outcome, "changed": spec.Changed, "replica": spec.Replica, "source": spec.Source,
 			"caller": spec.Caller, "unlock": spec.Unlock, "justification": spec.Justification, "user_extra": spec.User.Extra,
+			"acknowledged": record.Acknowledged() != nil, "acknowledgements": record.Status.Acknowledgements,
 		},
 	}.compact()
 }

@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,15 +36,24 @@ var errNotInstalled = errors.New("the cluster does not know audit records: insta
 // Store reads and writes audit records with the caller's permissions. It is safe for concurrent use. Errors wrap the API server's.
 type Store struct {
 	client client.WithWatch
+	// users says who the client is. clock has read the time of its answers.
+	users kubernetes.Interface
+	clock *guardianclient.Clock
 	// lister returns lists undecoded.
 	lister rest.Interface
 }
 
 // New returns a store. It does not call the API server.
 func New(config *rest.Config) (*Store, error) {
+	config, clock := rest.CopyConfig(config), &guardianclient.Clock{}
+	config.Wrap(clock.Wrap)
 	c, err := guardianclient.New(config)
 	if err != nil {
 		return nil, err
+	}
+	users, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
 	config = rest.CopyConfig(config)
 	config.APIPath, config.GroupVersion = "/apis", new(v1alpha1.GroupVersion())
@@ -52,7 +62,7 @@ func New(config *rest.Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client of audit records: %w", err)
 	}
-	return &Store{client: c, lister: lister}, nil
+	return &Store{client: c, users: users, clock: clock, lister: lister}, nil
 }
 
 // List returns the records that match the filter, cleaned, in order of their names, which is the order of time.

@@ -174,6 +174,7 @@ func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 		},
 		list("Counted by", counts),
 		[]field{{"Source", string(spec.Source)}, {"Caller", callerOf(spec)}},
+		list("Acknowledged", append(audit.Acknowledgements(record), unseen(record)...)),
 	)
 }
 
@@ -186,6 +187,15 @@ func callerOf(spec *v1alpha1.AuditRecordSpec) string {
 		return "Not asked for a client certificate"
 	}
 	return string(spec.Caller)
+}
+
+// unseen says how many writes came after the last acknowledgement.
+func unseen(record *v1alpha1.AuditRecord) []string {
+	acks := record.Status.Acknowledgements
+	if len(acks) == 0 || record.Acknowledged() != nil {
+		return nil
+	}
+	return []string{"not since then: the record counts " + plural(record.Spec.Count, "write")}
 }
 
 // list is one field of several lines.

@@ -49,6 +49,7 @@ func records() []v1alpha1.AuditRecord {
 	full.Spec.Counts = []v1alpha1.ReplicaCount{{Replica: "guard-0.x", Count: 1000}, {Replica: "guard-1.y", Count: 234}}
 	full.Spec.LastRequestUID, full.Spec.Replica = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "guard-1.y"
 	full.Spec.Source, full.Spec.Caller = v1alpha1.SourceGuard, v1alpha1.CallerVerified
+	full.Status.Acknowledgements = []v1alpha1.Acknowledgement{{By: "bob", At: metav1.NewTime(noon()), Note: "a test", Count: 1234}}
 	old := recordOf(v1alpha1.Restored, "CREATE", "serviceaccounts/kube-system/apigw-ingress", "system:serviceaccount:argocd:argocd-application-controller")
 	old.Spec.LastTime = metav1.NewMicroTime(noon().AddDate(0, 0, -7))
 	unread := recordOf(v1alpha1.Denied, "", "", "")

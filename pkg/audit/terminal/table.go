@@ -26,6 +26,8 @@ type Layout struct {
 	Wide bool
 	// Live is for a table that gets more rows: it shows times instead of ages, and columns wide enough for later rows.
 	Live bool
+	// Contexts adds a column with the record's namespace, which the caller has set to the context of its cluster.
+	Contexts bool
 }
 
 // Table prints records, one per row, in columns that fit the screen.
@@ -92,6 +94,11 @@ func columnsOf(layout Layout) [][]column {
 	if layout.Wide {
 		choices = [][]column{append(full, wideColumns()...)}
 	}
+	if layout.Contexts {
+		for i := range choices {
+			choices[i] = append([]column{{"CONTEXT", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return r.Namespace }}}, choices[i]...)
+		}
+	}
 	if layout.Live {
 		for _, columns := range choices {
 			columns[0] = column{"TIME", 0, func(s Screen, r *v1alpha1.AuditRecord) string { return s.clock(r.Spec.LastTime.Time) }}
@@ -109,6 +116,7 @@ func wideColumns() []column {
 		{"SOURCE", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Source) }},
 		{"CALLER", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return string(r.Spec.Caller) }},
 		{"GROUPS", 0, func(_ Screen, r *v1alpha1.AuditRecord) string { return strings.Join(r.Spec.User.Groups, ",") }},
+		{"ACKNOWLEDGED BY", 0, acknowledgedBy},
 	}
 }
 
@@ -120,6 +128,13 @@ func reason(_ Screen, r *v1alpha1.AuditRecord) string    { return r.Spec.Reason 
 func count(_ Screen, r *v1alpha1.AuditRecord) string     { return strconv.FormatInt(r.Spec.Count, 10) }
 func name(_ Screen, r *v1alpha1.AuditRecord) string      { return r.Name }
 func resource(_ Screen, r *v1alpha1.AuditRecord) string  { return r.Spec.Resource }
+
+func acknowledgedBy(_ Screen, r *v1alpha1.AuditRecord) string {
+	if ack := r.Acknowledged(); ack != nil {
+		return ack.By
+	}
+	return ""
+}
 
 // outcome marks the writes that a reviewer looks for, on a terminal: it may have no colours.
 func outcome(s Screen, r *v1alpha1.AuditRecord) string {

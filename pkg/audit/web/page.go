@@ -92,7 +92,8 @@ func (p *Page) serveRecord(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	advice := audit.Advice(&record.Spec)
-	writeJSON(w, http.StatusOK, map[string]any{"name": record.Name, "spec": record.Spec, "advice": advice, "parts": partsOf(advice)})
+	writeJSON(w, http.StatusOK, map[string]any{"name": record.Name, "spec": record.Spec, "advice": advice, "parts": partsOf(advice),
+		"acknowledged": record.Acknowledged() != nil, "acknowledgements": record.Status.Acknowledgements})
 }
 
 // part is a part of an advice. The page lets the reader copy a command.
@@ -234,6 +235,8 @@ func (q *query) set(name, value string) (err error) {
 		if place, err := time.LoadLocation(value); err == nil {
 			q.place = place
 		}
+	case "seen":
+		f.Unacknowledged = value == "no"
 	default:
 		return fmt.Errorf("there is no parameter %q", name)
 	}

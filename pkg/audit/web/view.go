@@ -59,6 +59,8 @@ type row struct {
 	// Person is the User with its extra, which names the person behind a shared User; "" without extra.
 	Person string `json:"person,omitempty"`
 	Reason string `json:"reason"`
+	// AcknowledgedBy is the last user who has acknowledged all writes of the record; "" if nobody has.
+	AcknowledgedBy string `json:"acknowledgedBy,omitempty"`
 	// Caller lets the page mark an unverified caller.
 	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
 	Count    int64            `json:"count"`
@@ -114,8 +116,13 @@ func rows(records []v1alpha1.AuditRecord) []row {
 	for i := range records {
 		spec := &records[i].Spec
 		_, person, _ := strings.Cut(strings.TrimPrefix(audit.UserName(&spec.User), spec.User.Name), " ")
+		acknowledgedBy := ""
+		if ack := records[i].Acknowledged(); ack != nil {
+			acknowledgedBy = ack.By
+		}
 		rows = append(rows, row{
-			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
+			AcknowledgedBy: acknowledgedBy,
+			Name:           records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
 			User: spec.User.Name, Person: person, Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}

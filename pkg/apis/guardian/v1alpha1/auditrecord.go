@@ -4,6 +4,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -87,6 +89,7 @@ const (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=denials;denial,categories=guardian
+// +kubebuilder:subresource:status
 // +kubebuilder:selectablefield:JSONPath=`.spec.outcome`
 // +kubebuilder:selectablefield:JSONPath=`.spec.resource`
 // +kubebuilder:selectablefield:JSONPath=`.spec.user.name`
@@ -99,11 +102,14 @@ const (
 // +kubebuilder:printcolumn:name="Last seen",type=date,JSONPath=`.spec.lastTime`
 // +kubebuilder:printcolumn:name="Caller",type=string,priority=1,JSONPath=`.spec.caller`
 // +kubebuilder:printcolumn:name="Changed",type=string,priority=1,JSONPath=`.spec.changed`
+// +kubebuilder:printcolumn:name="Acknowledged by",type=string,priority=1,JSONPath=`.status.acknowledgements[*].by`
 type AuditRecord struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	Spec AuditRecordSpec `json:"spec"`
+	// +optional
+	Status AuditRecordStatus `json:"status,omitzero"`
 }
 
 // AuditRecordSpec is who did what, when, and what came of it. Every text of it is bounded and printable.
@@ -170,6 +176,43 @@ type AuditRecordSpec struct {
 	// Caller says whether the API server that asked was verified by its client certificate.
 	// +optional
 	Caller Caller `json:"caller,omitempty"`
+}
+
+// AuditRecordStatus is what people say of a record. The guard counts into the spec only, so that it keeps the status.
+type AuditRecordStatus struct {
+	// Acknowledgements are those of the people who have looked at the record, the last one last. The guard lets each user add one in
+	// their own name, and lets no user change or remove one.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Acknowledgements []Acknowledgement `json:"acknowledgements,omitempty"`
+}
+
+// Acknowledgement is the word of a user who has looked at a record.
+type Acknowledgement struct {
+	// By is the user who wrote it, as the API server authenticated or impersonated them.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	By string `json:"by"`
+	// At is when it was written.
+	At metav1.Time `json:"at"`
+	// Note is what the user found out.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Note string `json:"note"`
+	// Count is the record's count that the user has seen. A record that counts more since then is not acknowledged.
+	// +kubebuilder:validation:Minimum=1
+	Count int64 `json:"count"`
+}
+
+// Acknowledged returns the last acknowledgement of all writes of the record; nil if there is none.
+func (r *AuditRecord) Acknowledged() *Acknowledgement {
+	for i := range slices.Backward(r.Status.Acknowledgements) {
+		if r.Status.Acknowledgements[i].Count == r.Spec.Count {
+			return &r.Status.Acknowledgements[i]
+		}
+	}
+	return nil
 }
 
 // User is an identity of the API server.

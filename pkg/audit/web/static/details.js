@@ -71,7 +71,7 @@ export async function show(name) {
   dialog.querySelector(focused ? `[data-step="${focused}"]` : ".close").focus();
 }
 
-function panel({ name, spec, parts }) {
+function panel({ name, spec, parts, acknowledged, acknowledgements }) {
   return [
     heading(badge(spec.outcome), spec.message || `${spec.operation} ${spec.resource}`),
     parts.length > 0 && element("section", { class: "advice" }, element("h3", {}, "What to do"), element("p", {}, ...parts.flatMap(({ text, command }) => (command ? copyable(text) : [text])))),
@@ -79,6 +79,10 @@ function panel({ name, spec, parts }) {
     group("Why", [
       ["Unlock", spec.unlock && element("code", {}, spec.unlock)],
       ["Justification", spec.justification],
+    ]),
+    group("Acknowledged", [
+      ...(acknowledgements ?? []).map(({ by, at, note, count }) => [by, element("span", {}, note, element("br", {}), time(at), `, ${plural(count, "write", "writes")}`)]),
+      ["Not yet", !acknowledged && element("span", {}, "Acknowledge it: ", ...copyable(`apigw-guardian audit ack ${name} --note "..."`))],
     ]),
     group("Who", [
       ["User", element("span", {}, userLabel(spec.user.name))],

@@ -72,6 +72,7 @@ export function show(state, view) {
   }
   showChoices(form.elements.operation, view.choices.operations, state.operation);
   showChoices(form.elements.reason, view.choices.reasons, state.reason);
+  form.elements.seen.value = state.seen;
   for (const button of form.querySelectorAll("[data-range]")) {
     const custom = state.since !== "" || state.until !== "";
     button.setAttribute("aria-pressed", !custom && button.dataset.range === state.range);

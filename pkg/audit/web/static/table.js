@@ -90,12 +90,12 @@ function row(record, isFresh) {
   const resource = objectLabel(record.object);
   const user = userParts(record.user);
   const operation = record.operation || "–";
-  const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}${record.caller === "Unverified" ? ", caller not verified" : ""}`;
+  const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}${record.caller === "Unverified" ? ", caller not verified" : ""}${record.acknowledgedBy ? `, acknowledged by ${record.acknowledgedBy}` : ""}`;
   return element(
     "tr",
     { "data-name": record.name, class: isFresh && "fresh" },
     element("td", { class: "when" }, timeLines(record.lastTime)),
-    element("td", { class: "what", "data-operation": operation }, badge(record.outcome)),
+    element("td", { class: "what", "data-operation": operation }, badge(record.outcome), record.acknowledgedBy && element("span", { class: "seen", title: `Acknowledged by ${record.acknowledgedBy}` }, "Acknowledged")),
     element("td", { class: "operation" }, operation),
     element(
       "td",

@@ -1,0 +1,141 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
+	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
+)
+
+type reportFlags struct {
+	filterFlags
+	format, clusterName string
+	auditLogs           []string
+}
+
+// reportAge is the default of --since.
+const reportAge = "30d"
+
+func newAuditReport(shared *sharedFlags) *cobra.Command {
+	flags := &reportFlags{}
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Write one document about the recorded requests, for an auditor",
+		Long: `report writes one document to standard output: totals, trend, users, resources, unlocks with their reasons, the use of
+exemptions, gaps in protection and acknowledgements. The HTML page needs no other file and no network, and can be printed.
+
+With --audit-log, it also says how many writes of the API server's audit log have no record, and exits 3 if there are any.`,
+		Example: `  apigw-guardian audit report > report.html
+  apigw-guardian audit report --since 2026-10-01 --until 2026-11-01 -o md
+  apigw-guardian audit report --audit-log /var/log/kubernetes/audit.log --cluster-name prod-1 > report.html`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(report.Formats(), report.Format(flags.format)) {
+				return fmt.Errorf("%w: --output %q: must be %s", errUsage, flags.format, oneOf(texts(report.Formats())))
+			}
+			return runReport(cmd, shared, flags)
+		},
+	}
+	flags.addTo(cmd, shared)
+	since := cmd.Flags().Lookup("since")
+	flags.since, since.DefValue = reportAge, reportAge
+	cmd.Flags().StringVarP(&flags.format, "output", "o", string(report.HTML), oneOf(texts(report.Formats())))
+	cmd.Flags().StringVar(&flags.clusterName, "cluster-name", "", "name of the cluster in the report (default the kubeconfig's)")
+	cmd.Flags().StringArrayVar(&flags.auditLogs, "audit-log", nil,
+		"audit log of kube-apiserver to compare with, as audit import reads it; repeat it for the files of all API servers")
+	complete(cmd, "output", texts(report.Formats())...)
+	return cmd
+}
+
+func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) error {
+	ctx := cmd.Context()
+	if err := flags.complete(ctx, shared); err != nil {
+		return err
+	}
+	origin := shared.origin(flags.clusterName)
+	in := report.Input{
+		Cluster: origin.Cluster, Version: origin.Version, Since: flags.Since, Until: flags.Until, Made: time.Now(), Place: time.Local,
+	}
+	source, err := flags.readLogs(cmd, shared)
+	if err != nil {
+		return err
+	}
+	stored, err := shared.records(ctx)
+	if err != nil {
+		return err
+	}
+	// Read the records after the log: the guard records a write before the API server logs it.
+	all, err := stored.List(ctx, audit.Filter{})
+	if err != nil {
+		return err
+	}
+	if source != nil {
+		in.Log, in.BrokenLines = source.log.Compare(all), source.broken
+	}
+	for i := range all {
+		if flags.Match(&all[i]) {
+			in.Records = append(in.Records, all[i])
+		}
+	}
+	if in.Unlocks, err = allUnlocks(ctx, shared); err != nil {
+		in.UnlocksProblem = err.Error()
+	}
+	if err := report.New(in).Write(cmd.OutOrStdout(), report.Format(flags.format)); err != nil {
+		return err
+	}
+	switch {
+	case in.BrokenLines > 0:
+		return fmt.Errorf("%d lines of the audit log cannot be parsed, and may hide writes: the report says so", in.BrokenLines)
+	case in.Log != nil && len(in.Log.Missing) > 0:
+		return errNotAsItShould
+	}
+	return nil
+}
+
+// readLogs returns nil without --audit-log.
+func (f *reportFlags) readLogs(cmd *cobra.Command, shared *sharedFlags) (*logFiles, error) {
+	if len(f.auditLogs) == 0 {
+		return nil, nil //nolint:nilnil // see above
+	}
+	set, err := shared.set()
+	if err != nil {
+		return nil, err
+	}
+	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
+	err = source.read(cmd.Context(), f.auditLogs)
+	if err == nil && source.events == 0 {
+		err = errors.New("--audit-log: nothing was compared: the files have no event")
+	}
+	return source, cmp.Or(cmd.Context().Err(), err)
+}
+
+// allUnlocks returns the unlocks of the cluster, cleaned.
+func allUnlocks(ctx context.Context, shared *sharedFlags) ([]v1alpha1.Unlock, error) {
+	config, err := shared.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	client, err := unlock.NewClient(config, guardian.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	unlocks, err := client.List(ctx)
+	for i := range unlocks {
+		audit.CleanUnlock(&unlocks[i])
+	}
+	return unlocks, err
+}
