@@ -253,7 +253,7 @@ func (c Client) remedy(reason Reason) string {
 	case WrongRegion:
 		return "correct the chart's tencentCloud.region: it is " + c.Region
 	case Throttled:
-		return "nothing: the guard tries again; if it lasts, raise the chart's tencentCloud.interval, or find the other callers of this account"
+		return "nothing: the guard tries again; if it lasts, raise the chart's tencentCloud.interval, or find other callers of this account"
 	case TimedOut, Unreachable:
 		return "allow the guard's Pods DNS and TCP port 443 to the API, or set the chart's tencentCloud.endpoint to the one of the private network"
 	case Unexpected:
