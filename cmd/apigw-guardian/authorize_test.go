@@ -46,8 +46,8 @@ func authorizedCluster(t *testing.T, user string) *httptest.Server {
 		cluster.Objects[path] = string(data)
 	}
 	cluster.Objects["/version"] = `{"gitVersion":"v1.30.0-tke.4"}`
-	cluster.Objects["/api/v1"] = `{"groupVersion":"v1","resources":[
-		{"name":"secrets","kind":"Secret","namespaced":true},{"name":"serviceaccounts","kind":"ServiceAccount","namespaced":true}]}`
+	cluster.Objects["/api/v1"] = `{"groupVersion":"v1","resources":[{"name":"secrets","kind":"Secret","namespaced":true},
+		{"name":"serviceaccounts","kind":"ServiceAccount","namespaced":true}]}`
 	cluster.Objects["/apis/rbac.authorization.k8s.io/v1"] = `{"groupVersion":"rbac.authorization.k8s.io/v1","resources":[
 		{"name":"clusterroles","kind":"ClusterRole"},{"name":"clusterrolebindings","kind":"ClusterRoleBinding"}]}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -102,7 +102,7 @@ func upgradeOlder(t *testing.T, n *node.Node) {
 	}
 	run(t, n, "kubectl", "create", "namespace", elsewhere)
 	// The older chart cannot go back from today's definitions.
-	run(t, n, "kubectl", "delete", "customresourcedefinition", "auditrecords.guardian.apigw.io", "unlocks.guardian.apigw.io", "--ignore-not-found")
+	run(t, n, "kubectl", "delete", "--ignore-not-found", "crd/auditrecords.guardian.apigw.io", "crd/unlocks.guardian.apigw.io")
 	older("install", filepath.Join(sources, "charts", "apigw-guardian"), olderTag)
 	older("upgrade", chart, tag, "--reuse-values")
 	run(t, n, "helm", "rollback", elsewhere, "1", "--namespace", elsewhere, "--wait", "--timeout", "4m")

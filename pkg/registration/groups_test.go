@@ -67,7 +67,8 @@ func TestFiftyReservationsShareTheWebhooks(t *testing.T) {
 	}
 	want := []string{
 		"serviceaccounts.apigw-guardian.io", "clusterroles.apigw-guardian.io", "clusterrolebindings.apigw-guardian.io",
-		"secrets.apigw-guardian.io", "namespaces.deletion.apigw-guardian.io", "unlocks.apigw-guardian.io", "auditrecords.apigw-guardian.io",
+		"secrets.apigw-guardian.io", "namespaces.deletion.apigw-guardian.io", "unlocks.apigw-guardian.io",
+		"auditrecords.apigw-guardian.io",
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("got webhooks %q, want %q", names, want)
