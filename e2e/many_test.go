@@ -76,8 +76,8 @@ func TestFiftyReservations(t *testing.T) {
 		t.Fatal(err)
 	}
 	live.ManagedFields = nil
-	if size := live.Size(); len(live.Webhooks) != 5 || size > 64<<10 {
-		t.Errorf("%d webhooks and %d bytes, want 5 and at most %d", len(live.Webhooks), size, 64<<10)
+	if size := live.Size(); len(live.Webhooks) != 10 || size > 64<<10 {
+		t.Errorf("%d webhooks and %d bytes, want 10 and at most %d", len(live.Webhooks), size, 64<<10)
 	}
 
 	before := countRequests(t, guard)

@@ -20,7 +20,8 @@ import (
 func TestAGuardHasEverySeriesOfAlertsAndDashboard(t *testing.T) {
 	harness.Take(t)
 	world := harness.World(t)
-	guard := harness.StartGuard(t, "--drift=report", "--proof-interval=1s", "--otlp-endpoint=http://127.0.0.1:1")
+	guard := harness.StartGuard(t, "--drift=report", "--proof-interval=1s", "--otlp-endpoint=http://127.0.0.1:1",
+		"--tencent-cloud-credentials", t.TempDir(), "--tencent-cloud-region", "x", "--tencent-cloud-cluster", "x")
 	if answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role)); err != nil || answer.Code != http.StatusForbidden {
 		t.Fatalf("got %d %s (%v), want a denial", answer.Code, answer.Body, err)
 	}

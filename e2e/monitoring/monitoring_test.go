@@ -44,7 +44,8 @@ func rendering(t *testing.T) []unstructured.Unstructured {
 		t.Fatal(err)
 	}
 	output, err := exec.CommandContext(t.Context(), helm["helm"], "template", "apigw-guardian", chart, "--namespace", namespace,
-		"--set", "alerts.enabled=true,dashboard.enabled=true,serviceMonitor.enabled=true,audit.otlp.endpoint=http://collector:4318").Output()
+		"--set", "alerts.enabled=true,dashboard.enabled=true,serviceMonitor.enabled=true,audit.otlp.endpoint=http://collector:4318",
+		"--set", "tencentCloud.credentialsSecret=x,tencentCloud.region=x,tencentCloud.clusterId=x").Output()
 	if err != nil {
 		t.Fatal(err, string(output))
 	}

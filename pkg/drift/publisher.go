@@ -155,7 +155,8 @@ func (p *Publisher) status(
 	retired := p.retired(ctx, reservation)
 	conditions := []metav1.Condition{retired, p.protected(reservation)}
 	conditions = append(conditions, p.synced(reservation, retired.Status == metav1.ConditionTrue)...)
-	conditions = append(conditions, networkReady(authorize.CheckPrivateNetwork(ctx, p.Watcher.options.Cluster.Client)))
+	cluster := p.Watcher.options.Cluster
+	conditions = append(conditions, networkReady(authorize.CheckPrivateNetwork(ctx, cluster.Client), current(ctx, cluster, now)))
 	if cleanup, known := p.slow.cleanup[reservation.Name]; known {
 		conditions = append(conditions, cleanup)
 	}
@@ -272,16 +273,25 @@ func (p *Publisher) synced(reservation *reserved.Reservation, isRetired bool) []
 	return []metav1.Condition{authorized, inSync}
 }
 
-func networkReady(check authorize.Check) metav1.Condition {
-	status := metav1.ConditionUnknown
-	switch check.Status {
-	case authorize.Pass:
-		status = metav1.ConditionTrue
-	case authorize.Fail:
-		status = metav1.ConditionFalse
+// networkReady says what the cluster shows; or what Tencent Cloud has answered, nil if the leader does not ask.
+func networkReady(check authorize.Check, noted *Network) metav1.Condition {
+	reason, message, remedy := cmp.Or(string(check.Status), "Unknown"), check.Message, check.Remedy
+	answer := map[authorize.Status]string{authorize.Pass: "Yes", authorize.Fail: "No"}[check.Status]
+	if noted != nil {
+		reason, message, remedy, answer = cmp.Or(string(noted.Reason), "Unknown"), noted.Message, noted.Remedy, noted.PrivateNetwork()
 	}
-	return condition(v1alpha1.ConditionPrivateNetworkReady, status, cmp.Or(string(check.Status), "Unknown"),
-		strings.Trim(check.Message+". "+check.Remedy, ". "))
+	statuses := map[string]metav1.ConditionStatus{"Yes": metav1.ConditionTrue, "No": metav1.ConditionFalse}
+	return condition(v1alpha1.ConditionPrivateNetworkReady, cmp.Or(statuses[answer], metav1.ConditionUnknown), reason,
+		strings.Trim(message+". "+remedy, ". "))
+}
+
+// current returns what Tencent Cloud has answered, nil if the leader does not ask.
+func current(ctx context.Context, cluster live.Cluster, now time.Time) *Network {
+	state, err := ReadState(ctx, cluster.Client, cluster.Namespace)
+	if err != nil || !state.Network.IsCurrent(now) {
+		return nil
+	}
+	return state.Network
 }
 
 // lookSlowly never fails: what it cannot read is unknown.

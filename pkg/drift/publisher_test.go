@@ -15,6 +15,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
@@ -122,7 +123,7 @@ func TestPrivateNetworkReady(t *testing.T) {
 	for status, want := range map[authorize.Status]metav1.ConditionStatus{
 		authorize.Pass: metav1.ConditionTrue, authorize.Fail: metav1.ConditionFalse, authorize.Unknown: metav1.ConditionUnknown,
 	} {
-		got := networkReady(authorize.Check{Status: status, Message: "m", Remedy: "r"})
+		got := networkReady(authorize.Check{Status: status, Message: "m", Remedy: "r"}, nil)
 		if got.Status != want || got.Reason != string(status) || got.Message != "m. r" {
 			t.Errorf("%s: got %+v", status, got)
 		}
@@ -165,5 +166,19 @@ func TestALossHurriesTheProof(t *testing.T) {
 	p.Hurry() // never blocks
 	if len(p.hurry) != 1 {
 		t.Errorf("%d rounds wait", len(p.hurry))
+	}
+}
+
+// Tencent Cloud's answer counts for more than the signs in the cluster.
+func TestPrivateNetworkReadyByTencentCloud(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[tke.Reason]metav1.ConditionStatus{
+		tke.Enabled: metav1.ConditionTrue, tke.Disabled: metav1.ConditionFalse, tke.Throttled: metav1.ConditionUnknown, "": metav1.ConditionUnknown,
+	} {
+		noted := &Network{Answer: tke.Answer{Reason: reason, Message: "m", Remedy: "r"}}
+		got := networkReady(authorize.Check{Status: authorize.Pass}, noted)
+		if got.Status != want || got.Reason == "" || got.Message != "m. r" {
+			t.Errorf("%q: got %+v, want %s", reason, got, want)
+		}
 	}
 }

@@ -30,7 +30,7 @@ func (n Network) isOff() bool { return n.Credentials == "" }
 
 // network is what the leader knows of private network access.
 type network struct {
-	reasons *prometheus.GaugeVec
+	enabled *prometheus.GaugeVec
 	said    tke.Reason
 }
 
@@ -38,11 +38,11 @@ func (g *Guard) addNetwork() error {
 	if g.options.Network.isOff() {
 		return nil
 	}
-	g.network.reasons = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	g.network.enabled = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apigw_guardian_private_network",
-		Help: "1 for the last answer of Tencent Cloud about private network access, or for the reason why there is none. Only the leader has it.",
-	}, []string{"reason"})
-	if err := g.options.Registry.Register(g.network.reasons); err != nil {
+		Help: "1 for what the leader last learnt from Tencent Cloud about private network access (Yes, No, Unknown), 0 for the others.",
+	}, []string{"enabled"})
+	if err := g.options.Registry.Register(g.network.enabled); err != nil {
 		return fmt.Errorf("register metrics of private network access: %w", err)
 	}
 	return nil
@@ -53,7 +53,7 @@ func (g *Guard) watchNetwork(ctx context.Context) {
 	if g.options.Network.isOff() {
 		return
 	}
-	defer g.network.reasons.Reset()
+	defer g.network.enabled.Reset()
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		answer := g.options.Network.PrivateNetwork(ctx)
 		if ctx.Err() != nil {
@@ -69,8 +69,10 @@ func (g *Guard) watchNetwork(ctx context.Context) {
 
 // tellNetwork sets the metric, and tells administrators of an answer that differs from the last one.
 func (g *Guard) tellNetwork(answer tke.Answer) {
-	g.network.reasons.Reset()
-	g.network.reasons.WithLabelValues(string(answer.Reason)).Set(1)
+	for _, enabled := range []string{"Yes", "No", "Unknown"} {
+		g.network.enabled.WithLabelValues(enabled).Set(0)
+	}
+	g.network.enabled.WithLabelValues(answer.PrivateNetwork()).Set(1)
 	before := g.network.said
 	g.network.said = answer.Reason
 	switch {

@@ -41,12 +41,12 @@ func TestTheLeaderNotesTheAnswerOfTencentCloud(t *testing.T) {
 	if state.Network.Reason != tke.NoCredentials || !state.Network.IsCurrent(time.Now()) || state.Network.IsCurrent(time.Now().Add(3*time.Hour)) {
 		t.Errorf("noted: %+v", state.Network)
 	}
-	if got := testutil.ToFloat64(g.network.reasons.WithLabelValues(string(tke.NoCredentials))); got != 1 {
+	if got := testutil.ToFloat64(g.network.enabled.WithLabelValues("Unknown")); got != 1 {
 		t.Errorf("metric: got %v, want 1", got)
 	}
 	cancel()
 	<-ended
-	if got := testutil.CollectAndCount(g.network.reasons); got != 0 {
+	if got := testutil.CollectAndCount(g.network.enabled); got != 0 {
 		t.Errorf("%d series of a replica that does not lead", got)
 	}
 }
@@ -60,8 +60,9 @@ func TestAChangeOfTheNetworkIsToldOnce(t *testing.T) {
 	}
 	for _, reason := range []tke.Reason{tke.Enabled, tke.Disabled, tke.Disabled, tke.Throttled} {
 		g.tellNetwork(tke.Answer{Reason: reason})
-		if got := testutil.CollectAndCount(g.network.reasons); got != 1 || g.network.said != reason {
-			t.Errorf("%s: %d series, said %s", reason, got, g.network.said)
+		no := testutil.ToFloat64(g.network.enabled.WithLabelValues("No"))
+		if (no == 1) != (reason == tke.Disabled) || g.network.said != reason {
+			t.Errorf("%s: disabled is %v, said %s", reason, no, g.network.said)
 		}
 	}
 }

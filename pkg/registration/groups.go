@@ -85,7 +85,8 @@ func groups(set *reserved.Set) []group {
 
 func (g *group) isOf(resource *reserved.Resource) bool {
 	first := g.resources[0]
-	return first.GVR == resource.GVR && policies.IsExistence(first) == policies.IsExistence(resource) && (first.Namespace == "") == (resource.Namespace == "")
+	return first.GVR == resource.GVR && policies.IsExistence(first) == policies.IsExistence(resource) &&
+		(first.Namespace == "") == (resource.Namespace == "")
 }
 
 // sizeOf returns the max length that the resource adds to an expression.
@@ -116,7 +117,8 @@ func freeName(taken []group, resource *reserved.Resource) string {
 	}
 	name := strings.Join(append(parts, guardian.WebhookDomain), ".")
 	isTaken := func() bool {
-		return name == unlocksWebhookName || name == recordsWebhookName || slices.ContainsFunc(taken, func(g group) bool { return g.name == name })
+		return name == unlocksWebhookName || name == recordsWebhookName ||
+			slices.ContainsFunc(taken, func(g group) bool { return g.name == name })
 	}
 	for n := 2; isTaken(); n++ {
 		name = strings.Join(append(parts, strconv.Itoa(n), guardian.WebhookDomain), ".")

@@ -120,7 +120,14 @@ func (h *harness) dial(t *testing.T) *tls.Conn {
 // dialSilently opens a TCP connection, closed with the test.
 func (h *harness) dialSilently(t *testing.T) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", h.Addr().String())
+	return h.dialFrom(t, "127.0.0.1")
+}
+
+// dialFrom is dialSilently from another address of this machine.
+func (h *harness) dialFrom(t *testing.T, address string) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", h.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

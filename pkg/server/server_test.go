@@ -4,6 +4,7 @@
 package server
 
 import (
+	"bufio"
 	"cmp"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -214,6 +216,33 @@ func TestAnyNumberOfSlowClientsLeavesRoomForANewConnection(t *testing.T) {
 				t.Errorf("%d connections were closed to make room, want at least %d", h.Closed(), slow/2)
 			}
 		})
+	}
+}
+
+// A connection that is slow itself is closed for no flood from another address.
+func TestAFloodFromOneAddressClosesNoConnectionOfAnother(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has all of 127.0.0.0/8")
+	}
+	h := start(t, patientElse(limits{connections: 8}), http.HandlerFunc(ok))
+	silent := h.dialFrom(t, "127.0.0.1")
+	half := h.dial(t)
+	if _, err := io.WriteString(half, "GET /review HTTP/1.1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		h.dialFrom(t, "127.0.0.2")
+	}
+	secure := tls.Client(silent, h.tlsConfig())
+	for name, conn := range map[string]net.Conn{"before its handshake": secure, "within a head": half} {
+		request := "GET /review HTTP/1.1\r\nHost: x\r\n\r\n"
+		if conn == half {
+			request = "Host: x\r\n\r\n"
+		}
+		_, err := io.WriteString(conn, request)
+		if answer, readErr := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "HTTP/1.1 200 OK\r\n" {
+			t.Errorf("a connection %s: %v, %q, %v, want 200", name, err, answer, readErr)
+		}
 	}
 }
 

@@ -253,9 +253,9 @@ func (c Client) remedy(reason Reason) string {
 	case WrongRegion:
 		return "correct the chart's tencentCloud.region: it is " + c.Region
 	case Throttled:
-		return "nothing: the guard tries again; if it lasts, raise the chart's tencentCloud.interval, or find the other callers of this account"
+		return "nothing: the guard tries again; if it lasts, raise the chart's tencentCloud.interval, or find other callers of this account"
 	case TimedOut, Unreachable:
-		return "allow the guard's Pods DNS and TCP port 443 to the API, or set the chart's tencentCloud.endpoint to the one of the private network"
+		return "allow the guard's Pods DNS and TCP port 443 to the API, or set the chart's tencentCloud.endpoint to that of the private network"
 	case Unexpected:
 		return "read the message; if it names a state of the cluster, look at the TKE console"
 	}
