@@ -57,6 +57,7 @@ var layers = []layer{
 			"pkg/audit/recorder",
 			"pkg/audit/store",
 			"pkg/registration",
+			"pkg/tke",
 			"pkg/unlock",
 			"pkg/webhook",
 		},

@@ -5,14 +5,17 @@ package matchconditions
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
@@ -20,6 +23,7 @@ import (
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
@@ -226,4 +230,144 @@ func decodeRequest(t testing.TB, request *admissionv1.AdmissionRequest) *policy.
 		t.Fatal(err)
 	}
 	return decoded
+}
+
+// fields and values are what the fuzz target changes in reviews.
+var fields = [][]string{
+	{"rules"}, {"roleRef"}, {"subjects"}, {"type"}, {"immutable"}, {"secrets"}, {"imagePullSecrets"}, {"automountServiceAccountToken"},
+	{"aggregationRule"}, {"data"}, {"data", "token"}, {"data", "ca.crt"}, {"data", "namespace"}, {"data", "more"},
+	{"metadata", "labels"}, {"metadata", "labels", "a"}, {"metadata", "labels", lastUsed}, {"metadata", "annotations"},
+	{"metadata", "annotations", "kubernetes.io/service-account.name"}, {"metadata", "annotations", "kubernetes.io/service-account.uid"},
+	{"metadata", "annotations", corev1.LastAppliedConfigAnnotation}, {"metadata", "annotations", "a"},
+	{"metadata", "finalizers"}, {"metadata", "ownerReferences"}, {"metadata", "deletionTimestamp"}, {"metadata", "managedFields"},
+	{"metadata", "resourceVersion"}, {"metadata", "generateName"},
+}
+
+var values = []string{
+	`null`, `""`, `"a"`, `"2026-11-27"`, `"apigw-ingress"`, `"YQ=="`, `"a3ViZS1zeXN0ZW0="`, `true`, `false`, `{}`, `[]`,
+	`"kubernetes.io/service-account-token"`, `"2026-11-27T00:00:00Z"`, `["a"]`, `{"a":"b"}`, `[{"name":"a"}]`, `[{"name":"a"},{"name":"b"}]`,
+	`[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]`, `[{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}]`,
+	`[{"kind":"ServiceAccount","name":"apigw-ingress","namespace":"kube-system"}]`,
+	`{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"apigw-ingress-clusterrole"}`,
+	`{"clusterRoleSelectors":[{"matchLabels":{"a":"b"}}]}`, `[{"apiVersion":"v1","kind":"ConfigMap","name":"a","uid":"b"}]`,
+	`[{"manager":"kubectl","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:token":{}}}}]`,
+	`[{"manager":"kube-controller-manager","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:secrets":{}}}]`,
+}
+
+var users = []authenticationv1.UserInfo{
+	{Username: "alice", Groups: []string{"system:authenticated"}}, {Username: "system:kube-controller-manager"}, apiServer(),
+}
+
+// FuzzPoliciesAgreeWithTheWebhook changes the reviews of the corpus, and wants the same verdict of both engines. What a policy cannot know
+// may differ one way: it denies, as a lookup that does not hold would, or it allows what package policy allows if its lookups hold.
+func FuzzPoliciesAgreeWithTheWebhook(f *testing.F) {
+	cases, err := corpus.Cases()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i := range cases {
+		f.Add(uint8(i), []byte{})
+		for j := range fields {
+			f.Add(uint8(i), []byte{byte(j), byte(7 * j), 1, byte(j + 1), byte(3 * j), 0})
+		}
+	}
+	engines := map[string]*engine{}
+	for name, server := range policyServers() {
+		engines[name] = newEngine(f, server, builtIn(f), policies.Options{Writers: policy.DefaultWriters()})
+	}
+	set := builtIn(f)
+	f.Fuzz(func(t *testing.T, which uint8, script []byte) {
+		c := cases[int(which)%len(cases)]
+		var review admissionv1.AdmissionReview
+		if err := json.Unmarshal(c.Review, &review); err != nil {
+			t.Fatal(err)
+		}
+		request := review.Request
+		for ; len(script) >= 3; script = script[3:] {
+			mutate(t, request, script[0], script[1], script[2])
+		}
+		if !isPossible(request) {
+			t.Skip()
+		}
+		judged := (&policy.Policy{Set: set, Writers: policy.DefaultWriters()}).Review(decodeRequest(t, request))
+		holds := make([]bool, len(judged.Lookups()))
+		without := judged.Decide(policy.Facts{Holds: slices.Clone(holds)})
+		for i := range holds {
+			holds[i] = true
+		}
+		with := judged.Decide(policy.Facts{Holds: holds})
+		for name, e := range engines {
+			got := e.judge(t, request)
+			switch {
+			case got.failed != "":
+				t.Errorf("%s: %s on %s: an expression failed: %s", c.Name, request.Operation, name, got.failed)
+			case !got.denied && !with.Allowed && !fills(got, with):
+				t.Errorf("%s on %s: the policy allows (%s), and the webhook denies: %s %v", c.Name, name, got.reason, with.Reason, with.Changed)
+			case got.denied && without.Allowed && !isStricter(request):
+				t.Errorf("%s on %s: the policy denies (%s), and the webhook allows: %s %v", c.Name, name, got.message, without.Reason, without.Changed)
+			}
+		}
+	})
+}
+
+// mutate sets or removes a field of the new object, of the old one, or of both, or sets the user.
+func mutate(t *testing.T, request *admissionv1.AdmissionRequest, field, value, target byte) {
+	t.Helper()
+	if target%8 == 7 {
+		request.UserInfo = users[int(value)%len(users)]
+		return
+	}
+	for i, raw := range []*runtime.RawExtension{&request.Object, &request.OldObject} {
+		if (target%4+1)&byte(1<<i) == 0 || len(raw.Raw) == 0 {
+			continue
+		}
+		object := map[string]any{}
+		var member any
+		if err := errors.Join(json.Unmarshal(raw.Raw, &object), json.Unmarshal([]byte(values[int(value)%len(values)]), &member)); err != nil {
+			t.Fatal(err)
+		}
+		path := fields[int(field)%len(fields)]
+		if target&4 != 0 {
+			unstructured.RemoveNestedField(object, path...)
+		} else if unstructured.SetNestedField(object, member, path...) != nil {
+			continue
+		}
+		encoded, err := json.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Raw = encoded
+	}
+}
+
+// isPossible reports whether an API server could send the objects: it decodes them into their types, and encodes these. The request gets
+// the result.
+func isPossible(request *admissionv1.AdmissionRequest) bool {
+	kind := schema.GroupVersionKind(request.Kind)
+	for _, raw := range []*runtime.RawExtension{&request.Object, &request.OldObject} {
+		if len(raw.Raw) == 0 || string(raw.Raw) == "null" {
+			continue
+		}
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode(raw.Raw, &kind, nil)
+		if err != nil {
+			return false
+		}
+		if raw.Raw, err = json.Marshal(object); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// fills reports whether a policy is documented to allow more: it does not look into the values that fill an empty token Secret.
+func fills(got verdict, decision policy.Decision) bool {
+	filled := []string{"metadata.annotations[kubernetes.io/service-account.uid]", "data[ca.crt]", "data.namespace", "data.token"}
+	return got.reason == string(policy.SystemWrite) &&
+		!slices.ContainsFunc(decision.Changed, func(path string) bool { return !slices.Contains(filled, path) })
+}
+
+// isStricter reports whether a policy is documented to deny more: it does not look into the annotation last-applied-configuration.
+func isStricter(request *admissionv1.AdmissionRequest) bool {
+	var meta struct{ Metadata metav1.ObjectMeta }
+	return json.Unmarshal(request.Object.Raw, &meta) == nil && meta.Metadata.Annotations[corev1.LastAppliedConfigAnnotation] != ""
 }

@@ -81,7 +81,7 @@ func (c *compiler) declareReason() {
 	c.declareVariable("mints", "%s", c.mints())
 	c.declareVariable("completesDeletion", "oldObject[?'metadata'][?'deletionTimestamp'].hasValue() && %s && %s",
 		isEmpty("object[?'metadata'][?'finalizers']"), isEmpty("object[?'spec'][?'finalizers']"))
-	c.declareVariable("fillsToken", "%s", c.fillsToken())
+	c.declareVariable("writesAsSystem", "%s || %s", c.labelsLastUse(), c.fillsToken())
 	then := func(condition string, reason policy.Reason) string {
 		return condition + " ? " + Quote(string(reason)) + " : "
 	}
@@ -89,7 +89,7 @@ func (c *compiler) declareReason() {
 	onDelete := then(c.endsNamespace(), policy.NamespaceTerminating) + isExempt + Quote(string(policy.ReservedDelete))
 	onCreate := isExempt + then("variables.mints", policy.TokenMint) + Quote(string(policy.ReservedCreate))
 	onUpdate := then("variables.changed == [] && variables.newOwners == []", policy.NoChange) +
-		then("variables.fillsToken", policy.SystemWrite)
+		then("variables.writesAsSystem", policy.SystemWrite)
 	if c.resource.HasManifest() {
 		onCreate = then("object.metadata.name == "+Quote(c.resource.Name)+" && variables.changed == [] && variables.newOwners == []",
 			policy.Restoration) + onCreate
@@ -120,30 +120,43 @@ func (c *compiler) mints() string {
 		Quote(c.resource.Name), account, want)
 }
 
+// notByUser is changesOnly of package policy for an update with changes: no user becomes the owner of a field of the control plane.
+const notByUser = "variables.changed != [] && " +
+	"!variables.newOwners.exists(m, m[?'operation'].orValue('') != 'Update' || m[?'manager'].orValue('').startsWith('kubectl'))"
+
+// labelsLastUse is labelsLastUse of package policy. The match conditions skip most of these writes.
+func (c *compiler) labelsLastUse() string {
+	return c.changesOnly(map[string]string{"metadata.labels": "k == " + Quote(lastUsedLabel) + " && string(variables.new%[1]d[?k].orValue('')).matches(" +
+		Quote(datePattern) + ")"}, "request.userInfo.username == 'system:apiserver'",
+		"has(request.userInfo.groups) && 'system:masters' in request.userInfo.groups")
+}
+
 // fillsToken is fillsToken of package policy, as far as CEL knows: only empty fields are filled, with a token and a UID at least, and the
 // namespace is right. The CA, the token and the UID themselves are not examined.
 func (c *compiler) fillsToken() string {
+	const fills = " && variables.old%[1]d[?k].orValue('') == '' && variables.new%[1]d[?k].orValue('') != ''"
+	data := quoteAll([]string{corev1.ServiceAccountRootCAKey, corev1.ServiceAccountNamespaceKey, corev1.ServiceAccountTokenKey})
+	namespace := Quote(base64.StdEncoding.EncodeToString([]byte(c.resource.Namespace)))
+	return c.changesOnly(map[string]string{
+		"metadata.annotations": "k == " + Quote(corev1.ServiceAccountUIDKey) + fills,
+		"data":                 "k in " + data + fills + " && (k != 'namespace' || variables.new%[1]d[k] == " + namespace + ")",
+	}, "request.userInfo.username in variables."+VariableControllerManagers,
+		"object[?'metadata'][?'annotations'][?'"+corev1.ServiceAccountNameKey+"'].orValue('') == "+Quote(c.resource.Account),
+		"object[?'metadata'][?'annotations'][?'"+corev1.ServiceAccountUIDKey+"'].orValue('') != ''",
+		"object[?'data'][?'"+corev1.ServiceAccountTokenKey+"'].orValue('') != ''")
+}
+
+// changesOnly is an update of a token Secret under the conditions, whose changed members k satisfy the expression of their node. Members
+// of other nodes do not change.
+func (c *compiler) changesOnly(members map[string]string, conditions ...string) string {
 	if !c.resource.IsTokenSecret() {
 		return "false"
 	}
-	conditions := []string{
-		"request.userInfo.username in variables." + VariableControllerManagers,
-		"variables.changed != []",
-		"object[?'metadata'][?'annotations'][?'" + corev1.ServiceAccountNameKey + "'].orValue('') == " + Quote(c.resource.Account),
-		"object[?'metadata'][?'annotations'][?'" + corev1.ServiceAccountUIDKey + "'].orValue('') != ''",
-		"object[?'data'][?'" + corev1.ServiceAccountTokenKey + "'].orValue('') != ''",
-		"!variables.newOwners.exists(m, m[?'operation'].orValue('') != 'Update' || m[?'manager'].orValue('').startsWith('kubectl'))",
-	}
+	conditions = append(conditions, notByUser)
 	for i, n := range c.nodes {
-		fills := fmt.Sprintf("variables.old%d[?k].orValue('') == '' && variables.new%[1]d[?k].orValue('') != ''", i)
-		switch n.path() {
-		case "data":
-			conditions = append(conditions, fmt.Sprintf("variables.changed%d.all(k, k in %s && %s && (k != %s || variables.new%[1]d[k] == %[5]s))",
-				i, quoteAll([]string{corev1.ServiceAccountRootCAKey, corev1.ServiceAccountNamespaceKey, corev1.ServiceAccountTokenKey}), fills,
-				Quote(corev1.ServiceAccountNamespaceKey), Quote(base64.StdEncoding.EncodeToString([]byte(c.resource.Namespace)))))
-		case "metadata.annotations":
-			conditions = append(conditions, fmt.Sprintf("variables.changed%d.all(k, k == %s && %s)", i, Quote(corev1.ServiceAccountUIDKey), fills))
-		default:
+		if member := members[n.path()]; member != "" {
+			conditions = append(conditions, fmt.Sprintf("variables.changed%[1]d.all(k, "+member+")", i))
+		} else {
 			conditions = append(conditions, fmt.Sprintf("variables.changed%d == []", i))
 		}
 	}

@@ -22,21 +22,27 @@ func statusError(code int32, message string) error {
 
 func TestResult(t *testing.T) {
 	const denial = `admission webhook "secrets.apigw-guardian.io" denied the request: Secret "x" is reserved.`
+	const byPolicy = `secrets "x" is forbidden: ValidatingAdmissionPolicy 'apigw-guardian-secrets' with binding 'apigw-guardian-secrets' ` +
+		`denied request: Secret "x" is reserved.`
 	tests := map[string]struct {
 		err  error
 		want string
 	}{
-		"no error is allowed":                       {nil, allowed},
-		"the guard's denial is denied":              {statusError(403, denial), denied},
-		"a denial that is wrapped is denied":        {fmt.Errorf("write: %w", statusError(403, denial)), denied},
-		"another webhook's denial is not":           {statusError(403, strings.ReplaceAll(denial, "apigw-guardian.io", "example.com")), "failed: refused, but not by the guard"},
-		"a name that only ends like ours is not":    {statusError(403, strings.ReplaceAll(denial, "secrets.apigw", "secrets.notapigw")), "failed: refused, but not by the guard"},
-		"a name that goes on after ours is not":     {statusError(403, strings.ReplaceAll(denial, "guardian.io", "guardian.io.example.com")), "failed: refused, but not by the guard"},
-		"a quotation of a denial is not":            {statusError(403, "other: "+denial), "failed: refused, but not by the guard"},
-		"a denial with another code is not":         {statusError(422, denial), "failed: "},
-		"a refusal by RBAC is not":                  {statusError(403, `secrets is forbidden: User "x" cannot`), "failed: refused, but not by the guard"},
-		"a guard that does not answer is not":       {statusError(500, `Internal error occurred: failed calling webhook "secrets.apigw-guardian.io": timeout`), "failed: the guard did not answer"},
-		"an error that is none of the API server's": {errors.New("connection refused"), "failed: connection refused"},
+		"the denial of the guard's policy is denied": {statusError(403, byPolicy), denied},
+		"a static policy's denial is denied":         {statusError(403, strings.ReplaceAll(byPolicy, "n-secrets", "n-secrets.static.k8s.io")), denied},
+		"another policy's denial is not":             {statusError(403, strings.ReplaceAll(byPolicy, "'apigw", "'my-apigw")), "failed: refused, but not by the guard"},
+		"a policy that fails is not":                 {statusError(422, byPolicy), "failed: "},
+		"no error is allowed":                        {nil, allowed},
+		"the guard's denial is denied":               {statusError(403, denial), denied},
+		"a denial that is wrapped is denied":         {fmt.Errorf("write: %w", statusError(403, denial)), denied},
+		"another webhook's denial is not":            {statusError(403, strings.ReplaceAll(denial, "apigw-guardian.io", "example.com")), "failed: refused, but not by the guard"},
+		"a name that only ends like ours is not":     {statusError(403, strings.ReplaceAll(denial, "secrets.apigw", "secrets.notapigw")), "failed: refused, but not by the guard"},
+		"a name that goes on after ours is not":      {statusError(403, strings.ReplaceAll(denial, "guardian.io", "guardian.io.example.com")), "failed: refused, but not by the guard"},
+		"a quotation of a denial is not":             {statusError(403, "other: "+denial), "failed: refused, but not by the guard"},
+		"a denial with another code is not":          {statusError(422, denial), "failed: "},
+		"a refusal by RBAC is not":                   {statusError(403, `secrets is forbidden: User "x" cannot`), "failed: refused, but not by the guard"},
+		"a guard that does not answer is not":        {statusError(500, `Internal error occurred: failed calling webhook "secrets.apigw-guardian.io": timeout`), "failed: the guard did not answer"},
+		"an error that is none of the API server's":  {errors.New("connection refused"), "failed: connection refused"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,6 +167,18 @@ func decision(webhook, verb, reason, outcome, record string) edit {
 	return e
 }
 
+// byPolicy returns the annotations of a denial by a policy, with the edits.
+func byPolicy(operation string, edits edit) edit {
+	e := edit{}
+	for key, value := range map[string]string{
+		"decision": "deny", "reason": "ReservedUpdate", "outcome": "Denied", "operation": operation, "resource": role, "message": "No.",
+	} {
+		e["annotations>apigw-guardian-clusterroles/"+key] = value
+	}
+	maps.Copy(e, edits)
+	return e
+}
+
 // operation returns the guard's annotation of the operation.
 func operation(operation string) edit {
 	return edit{"annotations>clusterroles.apigw-guardian.io/operation": operation}
@@ -212,6 +225,24 @@ func TestJudgments(t *testing.T) {
 		want  []string
 	}{
 		"a write that the guard was not asked about": {nil, []string{unguarded}},
+		"a denial by a policy": {
+			[]edit{code(403, `is forbidden: ValidatingAdmissionPolicy`), byPolicy("UPDATE", nil)},
+			[]string{"Decided Denied UPDATE " + role + " ReservedUpdate alice"},
+		},
+		"a deletion that a policy denies": {
+			[]edit{{"verb": "delete"}, code(403, ""), byPolicy("DELETE", nil)},
+			[]string{"Decided Denied DELETE " + role + " ReservedUpdate alice"},
+		},
+		"a dry run of a deletion that a policy denies": {
+			[]edit{{"verb": "delete"}, code(403, ""), byPolicy("DELETE", edit{"annotations>apigw-guardian-clusterroles/dryRun": "true"})},
+			[]string{"DryRun DELETE " + role + " ReservedUpdate alice"},
+		},
+		"an update that a policy observes": {
+			[]edit{byPolicy("UPDATE", edit{
+				"annotations>apigw-guardian-clusterroles/decision": "allow", "annotations>apigw-guardian-clusterroles/outcome": "WouldDeny",
+			})},
+			[]string{"Decided WouldDeny UPDATE " + role + " ReservedUpdate alice"},
+		},
 		"a read":           {[]edit{{"verb": "get"}}, nil},
 		"an earlier stage": {[]edit{{"stage": "RequestReceived"}}, nil},
 		"a refused write":  {[]edit{code(403, "forbidden: RBAC")}, nil},
