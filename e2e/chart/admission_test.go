@@ -232,8 +232,11 @@ func requireAttempts(t *testing.T) {
 		t.Fatal(jsonErr, stderrOf(err))
 	}
 	for _, want := range []apilog.Difference{
-		{Operation: admissionv1.Create, User: "admin"}, {Operation: admissionv1.Update, User: "admin"}, {Operation: admissionv1.Delete, User: "admin"},
-		{Operation: admissionv1.Update, User: collector}, {Operation: admissionv1.Delete, User: "mallory"},
+		{Operation: admissionv1.Create, User: "admin"},
+		{Operation: admissionv1.Update, User: "admin"},
+		{Operation: admissionv1.Delete, User: "admin"},
+		{Operation: admissionv1.Update, User: collector},
+		{Operation: admissionv1.Delete, User: "mallory"},
 	} {
 		if !slices.ContainsFunc(report.Missing, func(d apilog.Difference) bool {
 			return d.Operation == want.Operation && d.User == want.User && d.Outcome == v1alpha1.Denied && d.Reason == audit.DeniedByPolicy &&
