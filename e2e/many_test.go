@@ -110,7 +110,8 @@ func removeTenants(t *testing.T) {
 	for _, gvr := range []schema.GroupVersionResource{
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"},
 		{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"},
-		{Version: "v1", Resource: "serviceaccounts"}, {Version: "v1", Resource: "secrets"},
+		{Version: "v1", Resource: "serviceaccounts"},
+		{Version: "v1", Resource: "secrets"},
 	} {
 		var objects dynamic.ResourceInterface = client.Resource(gvr)
 		if gvr.Group == "" {

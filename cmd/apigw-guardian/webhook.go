@@ -151,7 +151,7 @@ func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
 		"URL of an OpenTelemetry receiver, to which the leader sends records as logs over OTLP/HTTP: https://HOST:PORT (default none)")
 	flags.StringVar(&push.Dir, "otlp-dir", "",
 		"directory of files for --otlp-endpoint: headers (lines of NAME: VALUE), ca.crt, and tls.crt with tls.key; each is optional")
-	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name, which tells clusters apart")
+	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name in each log")
 }
 
 func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {

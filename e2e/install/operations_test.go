@@ -32,10 +32,11 @@ func liveByTheDocument(t *testing.T, n *node.Node) {
 
 	for range 2 { // an install, and an upgrade
 		for _, command := range underHeading(t, "Install and upgrade") {
-			if strings.Contains(command, "upgrade") {
-				command += " " + strings.Join(settings(), " ")
+			args := strings.Fields(strings.Replace(command, "charts/apigw-guardian", chart, 1))
+			if args[1] == "upgrade" {
+				args = append(args, settings()...)
 			}
-			run(t, n, "sh", "-c", shell+"cd ../.. && "+command)
+			run(t, n, args[0], args[1:]...)
 		}
 	}
 	if printed := follow("The guard is down"); strings.Count(printed, "Running") != 2 {

@@ -96,8 +96,10 @@ func upgradeOlder(t *testing.T, n *node.Node) {
 	const elsewhere = "older-guard"
 	older := func(command, chart, tag string, further ...string) {
 		t.Helper()
-		run(t, n, "helm", slices.Concat([]string{command, elsewhere, chart, "--namespace", elsewhere, "--wait", "--timeout", "4m",
-			"--set", "image.repository=" + image, "--set-string", "image.tag=" + tag, "--set", "image.pullPolicy=Never"}, further)...)
+		run(t, n, "helm", slices.Concat([]string{
+			command, elsewhere, chart, "--namespace", elsewhere, "--wait", "--timeout", "4m",
+			"--set", "image.repository=" + image, "--set-string", "image.tag=" + tag, "--set", "image.pullPolicy=Never",
+		}, further)...)
 		refuse(t, n, "reserved by", "kubectl", "delete", "clusterrole", role)
 	}
 	run(t, n, "kubectl", "create", "namespace", elsewhere)

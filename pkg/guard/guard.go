@@ -132,7 +132,9 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher} {
+	for _, add := range []func() error{
+		g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher,
+	} {
 		if err := add(); err != nil {
 			return nil, err
 		}

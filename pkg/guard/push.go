@@ -163,7 +163,7 @@ func (p *pusher) send(ctx context.Context, records []v1alpha1.AuditRecord) error
 		return p.send(ctx, records[half:])
 	case errors.Is(err, otlp.ErrRefused):
 		rejected = 1
-		p.guard.options.Log.Error("audit record was refused by the receiver", slog.String("record", records[0].Name), slog.Any("err", err))
+		p.guard.options.Log.Error("audit record was refused by the receiver", slog.String("name", records[0].Name), slog.Any("err", err))
 	case err != nil:
 		return err
 	case rejected > 0:

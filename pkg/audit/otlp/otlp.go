@@ -198,8 +198,8 @@ func (e *Exporter) Export(ctx context.Context, records []v1alpha1.AuditRecord) (
 		return 0, fmt.Errorf("read the answer of the receiver: %w", err)
 	}
 	result := &collectorv1.ExportLogsServiceResponse{}
-	if err := proto.Unmarshal(answer, result); err != nil {
-		return 0, nil //nolint:nilerr // some receivers answer 200 with JSON or a text
+	if err := proto.Unmarshal(answer, result); err != nil { // some receivers answer 200 with JSON or a text
+		return 0, nil
 	}
 	return result.GetPartialSuccess().GetRejectedLogRecords(), nil
 }
