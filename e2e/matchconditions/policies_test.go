@@ -6,6 +6,7 @@ package matchconditions
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -267,7 +268,7 @@ func FuzzPoliciesAgreeWithTheWebhook(f *testing.F) {
 	}
 	for i := range cases {
 		f.Add(uint8(i), []byte{})
-		for j := range fields {
+		for j := i % 4; j < len(fields); j += 4 {
 			f.Add(uint8(i), []byte{byte(j), byte(7 * j), 1, byte(j + 1), byte(3 * j), 0})
 		}
 	}
@@ -370,4 +371,56 @@ func fills(got verdict, decision policy.Decision) bool {
 func isStricter(request *admissionv1.AdmissionRequest) bool {
 	var meta struct{ Metadata metav1.ObjectMeta }
 	return json.Unmarshal(request.Object.Raw, &meta) == nil && meta.Metadata.Annotations[corev1.LastAppliedConfigAnnotation] != ""
+}
+
+// The API server limits the cost of an expression, and of a policy. A reservation has 50 resources with 50 keys each here.
+func TestPoliciesOfFiftyResourcesStayBelowTheCostLimits(t *testing.T) {
+	data := map[string]any{}
+	for i := range 50 {
+		data[fmt.Sprintf("key-%d", i)] = strings.Repeat("value", 20)
+	}
+	var resources []any
+	for i := range 50 {
+		resources = append(resources, map[string]any{"manifest": map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "data": data,
+			"metadata": map[string]any{"name": fmt.Sprintf("name-%d", i), "namespace": "shop"},
+		}})
+	}
+	file, err := json.Marshal(map[string]any{
+		"apiVersion": reserved.APIVersion, "kind": reserved.Kind, "metadata": map[string]any{"name": "shop"},
+		"spec": map[string]any{"owner": "Shop", "resources": resources},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := reserved.LoadFiles("test", map[string]string{"shop.json": string(file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := resources[49].(map[string]any)["manifest"]
+	for name, server := range policyServers() {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, server, set, policies.Options{Writers: policy.DefaultWriters()})
+			request := &admissionv1.AdmissionRequest{
+				UID: "1", Operation: admissionv1.Update, UserInfo: users[0], Name: "name-49", Namespace: "shop",
+				Kind:     metav1.GroupVersionKind{Version: "v1", Kind: "ConfigMap"},
+				Resource: metav1.GroupVersionResource{Version: "v1", Resource: "configmaps"},
+				Object:   raw(t, object), OldObject: raw(t, object),
+			}
+			if got := e.judge(t, request); got.denied || got.reason != string(policy.NoChange) || got.failed != "" {
+				t.Errorf("no change: got %+v", got)
+			}
+			data["key-7"] = "another"
+			request.Object = raw(t, object)
+			if got := e.judge(t, request); !got.denied || got.reason != string(policy.ReservedUpdate) || got.failed != "" ||
+				!strings.Contains(got.message, "(changed: data.key-7)") {
+				t.Errorf("a change: got %+v", got)
+			}
+			request.Object, request.OldObject = request.OldObject, request.Object
+			if got := e.judge(t, request); got.denied || got.reason != string(policy.Restoration) || got.failed != "" {
+				t.Errorf("a restoration: got %+v", got)
+			}
+			data["key-7"] = data["key-8"]
+		})
+	}
 }
