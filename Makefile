@@ -109,14 +109,14 @@ endif
 chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run its output on a real API server
 	@$(unittest-chart)
 	@$(build-e2e)
-	$(say) 'go test ./e2e/chart'
-	@$(gotest) -count=1 $(TEST_ARGS) -- ./e2e/chart
+	$(say) 'go test ./e2e/chart (with e2e/monitoring, a module of its own: alerts and dashboard)'
+	@$(gotest) -with=e2e/monitoring -count=1 $(TEST_ARGS) -- ./e2e/chart
 
 .PHONY: long
 long: require-go ## Run the tests of certificates, unlocks, drift and retiring, and others with floods, outages and lifetimes of full length
 	@$(build-e2e)
 	$(say) 'go test with all denials and records, long outages and long lifetimes'
-	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./certs
+	@export E2E_FULL=1 && $(gotest) -with=e2e/auditweb -with=e2e/monitoring -p 2 -count=1 -timeout 60m $(TEST_ARGS) -- ./e2e/recording $(long) ./certs
 
 # As root on Linux only, with the Debian packages of e2e/node/packages.txt.
 .PHONY: e2e
@@ -156,12 +156,14 @@ bench: build ## Run the Go benchmarks, then measure the guard through a real API
 .PHONY: lint
 lint: require-go ## Check style and common mistakes; LINT_ARGS=--fix repairs what it can
 	@tool=$$(GO='$(GO)' tools/install golangci-lint) && echo '==> golangci-lint run' && "$$tool" run $(LINT_ARGS) && \
-		for module in e2e/auditweb e2e/matchconditions; do \
+		for module in e2e/auditweb e2e/matchconditions e2e/monitoring; do \
 			echo "==> golangci-lint run ($$module)" && (cd $$module && "$$tool" run $(LINT_ARGS)) || exit; \
 		done
 
 .PHONY: verify
-verify: require-go ## Run generate, and fail if it changes a file
+verify: require-go ## Check the downloaded modules against go.sum, run generate, and fail if that changes a file
+	$(say) 'go mod verify'
+	@$(GO) mod verify
 	@MAKE='$(MAKE)' tools/verify
 
 .PHONY: vuln
@@ -181,11 +183,15 @@ generate: require-go ## Update generated files, go.mod, go.sum and formatting
 	@$(GO) -C tools/vuln mod tidy
 	@$(GO) -C e2e/auditweb mod tidy
 	@$(GO) -C e2e/certmanager mod tidy
+	@$(GO) -C e2e/argocd mod tidy
 	@$(GO) -C e2e/matchconditions mod tidy
+	@$(GO) -C e2e/monitoring mod tidy
 	@$(GO) generate ./...
 	@$(GO) fmt ./...
 	@$(GO) -C e2e/auditweb fmt ./...
 	@$(GO) -C e2e/matchconditions fmt ./...
+	@$(GO) -C e2e/monitoring fmt ./...
+	@$(GO) test -count=1 ./floors -run TestLicencesOfTheProgram -args -update
 	@sed '/^ *#/d; /^$$/d' charts/apigw-guardian/values.yaml >charts/apigw-guardian/files/values.yaml
 	@tool=$$(GO='$(GO)' tools/install helm-docs) && \
 		"$$tool" --chart-search-root=charts --sort-values-order=file --log-level=warning
@@ -196,6 +202,11 @@ corpus: build ## Capture the corpus of AdmissionReviews, which the tests share, 
 	@$(call run-e2e,capture)
 	$(say) 'write the answers to it: review their difference'
 	@$(GO) test -count=1 ./pkg/webhook -run TestAnswersOfTheCorpus -update
+
+.PHONY: man
+man: require-go ## Write the man pages of all commands into bin/man
+	@$(GO) test -count=1 ./cmd/apigw-guardian -run TestEachCommandHasAManPage -args -man=$(CURDIR)/$(BIN)/man
+	$(say) 'to read one: man $(BIN)/man/apigw-guardian.1'
 
 .PHONY: clean
 clean: ## Remove bin
@@ -209,7 +220,7 @@ clean: ## Remove bin
 #% E2E_SKIP_BROWSER = 1 skips the tests of audit web in a browser where chromium is missing
 #% E2E_LONG = 1 gives the test of CA rotations leaves of 30 s and CAs of 3 min: it takes 5 to 7 minutes
 #% FUZZ_TIME = how long fuzz spends on each target (default 10m)
-#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P13 (default all)
+#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P11 P13 P15 (default all)
 #% BENCH_ATTACK = part of an attack's name: P13 measures those attacks only
 #% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
 #% TEST_ARGS = more arguments for go test; likewise BENCH_ARGS, LINT_ARGS

@@ -117,7 +117,7 @@ func TestForeignLabelsOfTheRegistrationStay(t *testing.T) {
 	must(t)(registrations.Patch(t.Context(), guardian.WebhookConfiguration, "application/merge-patch+json", patch, metav1.PatchOptions{}))
 	harness.Eventually(t, "the webhooks are back", func() (bool, any) {
 		live, err := registrations.Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
-		return err == nil && len(live.Webhooks) == 5 && live.Labels["inventory"] == "x", live
+		return err == nil && len(live.Webhooks) == 9 && live.Labels["inventory"] == "x", live
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -33,6 +34,35 @@ func TestEveryTestThatADocumentNamesExists(t *testing.T) {
 	}
 	if named < 50 {
 		t.Errorf("the documents name %d tests, want 50 or more: is docs/security.md found?", named)
+	}
+}
+
+var threat = regexp.MustCompile(`(?m)^\| (\d+)\. .*\|$`)
+
+// The threat model of Kubernetes SIG Security has 18 threats. Each, and each section about an attack, names a test or says that nothing helps.
+func TestEveryThreatNamesATest(t *testing.T) {
+	content, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := threat.FindAllSubmatch(content, -1)
+	if len(rows) != 18 {
+		t.Errorf("docs/security.md has %d threats, want 18", len(rows))
+	}
+	for i, row := range rows {
+		if string(row[1]) != strconv.Itoa(i+1) || !testName.Match(row[0]) && !bytes.Contains(row[0], []byte("Nothing here can")) {
+			t.Errorf("threat %d: %s", i+1, row[0])
+		}
+	}
+	attacks := bytes.Split(content, []byte("- **Attack.**"))[1:]
+	for _, attack := range attacks {
+		tests := bytes.Index(attack, []byte("- **Tests.**"))
+		if next := bytes.Index(attack, []byte("\n### ")); tests < 0 || next >= 0 && tests > next {
+			t.Errorf("no test: %.80s", attack)
+		}
+	}
+	if len(attacks) < 15 {
+		t.Errorf("docs/security.md has %d attacks: are they found?", len(attacks))
 	}
 }
 

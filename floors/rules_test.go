@@ -51,11 +51,13 @@ var layers = []layer{
 	{
 		packages: []string{
 			"certs",
+			"pkg/audit/otlp",
 			"pkg/audit/web",
 			"pkg/lookup",
 			"pkg/audit/recorder",
 			"pkg/audit/store",
 			"pkg/registration",
+			"pkg/tke",
 			"pkg/unlock",
 			"pkg/webhook",
 		},
@@ -119,6 +121,12 @@ var rules = []rule{
 		packages: []string{"pkg/audit/export"},
 		only:     []string{"k8s.io/api/...", "k8s.io/apimachinery/..."},
 		reason:   "the standard library encodes JSON and CSV",
+	},
+	{
+		packages: []string{"pkg/audit/otlp"},
+		never:    []string{"k8s.io/client-go/...", "sigs.k8s.io/controller-runtime/..."},
+		through:  true,
+		reason:   "it sends records to a receiver outside the cluster, and holds no credential of the cluster",
 	},
 	{
 		packages: []string{"pkg/audit/terminal"},
@@ -187,10 +195,10 @@ var rules = []rule{
 		packages: []string{"cmd/apigw-guardian"},
 		never: []string{
 			"testing/...", "k8s.io/kubernetes/...", "k8s.io/client-go/kubernetes/fake", "github.com/chromedp/...",
-			module + "/corpus/...", module + "/e2e/...",
+			module + "/corpus/...", module + "/e2e/...", "github.com/spf13/cobra/doc/...", "google.golang.org/grpc/...",
 		},
 		through: true,
-		reason:  "the binary contains no test code and no code of the control plane",
+		reason:  "the binary contains no test code, no code of the control plane, no generator of man pages and no gRPC",
 	},
 }
 

@@ -5,10 +5,13 @@ package main
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -24,6 +27,23 @@ func completeFrom(cmd *cobra.Command, shared *sharedFlags, flag string, text fun
 	_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return recorded(cmd.Context(), shared, text)
 	})
+}
+
+// completeKubeconfig completes the flags that name an entry of the kubeconfig, as kubectl does.
+func completeKubeconfig(root *cobra.Command, shared *sharedFlags) {
+	for flag, names := range map[string]func(*api.Config) []string{
+		clientcmd.FlagContext:      func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.Contexts)) },
+		clientcmd.FlagClusterName:  func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.Clusters)) },
+		clientcmd.FlagAuthInfoName: func(c *api.Config) []string { return slices.Sorted(maps.Keys(c.AuthInfos)) },
+	} {
+		_ = root.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			config, err := shared.clientConfig().RawConfig()
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return names(&config), cobra.ShellCompDirectiveNoFileComp
+		})
+	}
 }
 
 const (

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 )
@@ -109,6 +111,11 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"__complete audit list --resource ":                       {0, "serviceaccounts/kube-system/apigw-ingress", "mine"},
 		"__complete lock ":                                        {0, "unlock-open\tticket 4711\n:4\n", "mine"},
 		"__complete unlock approve ":                              {0, "unlock-open", "mine"},
+		"__complete unlock --user ":                               {0, "alice\n", "mine"},
+		"__complete unlock --resource ":                           {0, "serviceaccounts/kube-system/apigw-ingress\n", "mine"},
+		"__complete audit list --context ":                        {0, "x\n:4\n", ""},
+		"__complete audit list --cluster ":                        {0, "c\n:4\n", ""},
+		"__complete status --user ":                               {0, "other\nu\n:4\n", ""},
 		"__complete audit show ":                                  {0, "20261125t0820-delete-", "mine"},
 	} {
 		header = nil
@@ -160,5 +167,19 @@ func TestAPluginCallsItselfByTheNameOfItsCaller(t *testing.T) {
 		if nameAs(root, program); root.CommandPath() != "apigw-guardian" {
 			t.Errorf("%s: %q", program, root.CommandPath())
 		}
+	}
+}
+
+// kubectl calls an executable of this name with the words after the plugin's.
+func TestKubectlCompletesThePlugin(t *testing.T) {
+	kubeconfig := startRecords(t, `{"token":"mine"}`, func(*http.Request) {})
+	for _, name := range []string{"kubectl_complete-apigw_guardian", "/usr/bin/kubectl_complete-apigw_guardian", "kubectl_complete-apigw_guardian.exe"} {
+		code, stdout, stderr := runAway(t, arguments([]string{name, "--kubeconfig=" + kubeconfig, "lock", ""})...)
+		if code != exitDone || stdout != "unlock-open\tticket 4711\n:4\n" {
+			t.Errorf("%s: exit code %d, %s%s", name, code, stdout, stderr)
+		}
+	}
+	if diff := cmp.Diff([]string{"lock", ""}, arguments([]string{"kubectl-apigw_guardian", "lock", ""})); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }

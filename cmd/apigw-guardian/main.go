@@ -24,7 +24,7 @@ func main() {
 	// A reader such as head may close the pipe. With a receiver of the signal, the write fails and the process does not end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, arguments(os.Args), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -90,6 +90,7 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 		return fmt.Errorf("%s: %w: %w", cmd.CommandPath(), errUsage, err)
 	})
 	shared.addTo(root.PersistentFlags())
+	completeKubeconfig(root, shared)
 	root.AddCommand(
 		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared),
 		newUnlock(shared), newLock(shared), newRotate(shared), newRetire(shared), newPolicy(shared), newUninstall(shared), newVersion(),
@@ -104,7 +105,18 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 const (
 	plugin        = "kubectl-apigw_guardian"
 	pluginCommand = "kubectl apigw-guardian"
+	// completer is the name by which kubectl calls a program for the words that fit the last argument of the plugin:
+	// https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins
+	completer = "kubectl_complete-apigw_guardian"
 )
+
+// arguments returns those of the command line that a process was started with.
+func arguments(process []string) []string {
+	if strings.TrimSuffix(filepath.Base(process[0]), ".exe") == completer {
+		return append([]string{cobra.ShellCompRequestCmd}, process[1:]...)
+	}
+	return process[1:]
+}
 
 // nameAs lets the help of all commands call the program as the user has called it.
 func nameAs(root *cobra.Command, program string) {

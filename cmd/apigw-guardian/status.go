@@ -94,12 +94,16 @@ func printStatus(p *printer, report status.Report, owners string) {
 	}
 	printGap(p, report.Gap)
 	printPermissions(p, report)
-	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork, report.PrivateNetworkMessage))
+	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork,
+		text.Printable(report.PrivateNetworkMessage, maxNote)))
 	denials := "unknown (" + report.DenialsProblem + ")"
 	if report.Denials24h != nil {
 		denials = strconv.FormatInt(*report.Denials24h, 10)
 	}
 	p.line("Denials in the last 24 h: " + denials)
+	for _, warning := range report.TokenCleanup {
+		p.line("Token: " + warning)
+	}
 	if end := report.Certificates.NotAfter; end != nil {
 		p.line("Certificate authority: until " + end.Format(time.RFC3339))
 	}

@@ -57,6 +57,8 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	flags.StringVar((*string)(&f.spec.OnEnd), "on-end", string(v1alpha1.OnEndReport),
 		"what the leader does with the changes when the unlock ends: report, or restore the manifests")
 	complete(cmd, "operation", texts(reserved.Operations())...)
+	_ = cmd.RegisterFlagCompletionFunc("resource", f.reserved)
+	completeFrom(cmd, shared, "user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
 	complete(cmd, "for", "5m", "10m", "30m", "1h")
 	complete(cmd, "on-end", string(v1alpha1.OnEndReport), string(v1alpha1.OnEndRestore))
 	f.addTo(cmd)
@@ -96,6 +98,23 @@ func newLock(shared *sharedFlags) *cobra.Command {
 	}
 	f.addTo(cmd)
 	return cmd
+}
+
+// reserved completes the name of a reserved resource.
+func (f *unlockFlags) reserved(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	set, err := f.shared.set()
+	if cluster, failed := f.shared.cluster(ctx, f.namespace); failed == nil {
+		set = cluster.Set
+	} else if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, resource := range set.Resources() {
+		names = append(names, resource.String())
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // names completes the name of an unlock that is not over.

@@ -22,12 +22,14 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/server"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
 
@@ -105,13 +107,16 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"namespace of the Secret that holds the CA, created if it does not exist")
 	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
 		"enforce denies writes to reserved resources; observe allows them with a warning")
+	flags.StringVar((*string)(&o.SideDoors), "side-doors", string(policy.Observe),
+		"writes to other objects that use a reserved ServiceAccount or role: enforce denies them; observe allows them with a warning and a "+
+			"record; off does not judge them")
 	flags.DurationVar(&o.DrainPeriod, "drain-period", server.DefaultDrainPeriod, "time to keep serving after SIGTERM")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false,
 		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
 	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
-		"apply the CustomResourceDefinitions of audit records and unlocks whenever this replica becomes the leader")
+		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
@@ -126,8 +131,27 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.Drift.ProofInterval, "proof-interval", 30*time.Second,
 		"time between two forbidden writes, server dry-runs, by which the leader proves that the guard denies; 0 for none")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	addNetworkTo(flags, &o.Network)
 	addRecordsTo(flags, &o.Records)
+	addPushTo(flags, &o.Push)
 	f.addCertificatesTo(flags)
+}
+
+func addNetworkTo(flags *pflag.FlagSet, network *guard.Network) {
+	flags.StringVar(&network.Credentials, "tencent-cloud-credentials", "", "directory of the files secretId and secretKey, with which the "+
+		"leader asks Tencent Cloud whether private network access is enabled (default none: it does not ask)")
+	flags.StringVar(&network.Region, "tencent-cloud-region", "", "region of the TKE cluster, such as ap-guangzhou")
+	flags.StringVar(&network.Cluster, "tencent-cloud-cluster", "", "ID of the TKE cluster, such as cls-abcd1234")
+	flags.StringVar(&network.Endpoint, "tencent-cloud-endpoint", tke.DefaultEndpoint, "host of the TKE API")
+	flags.DurationVar(&network.Interval, "tencent-cloud-interval", 10*time.Minute, "time between two calls of the TKE API")
+}
+
+func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
+	flags.StringVar(&push.Endpoint, "otlp-endpoint", "",
+		"URL of an OpenTelemetry receiver, to which the leader sends records as logs over OTLP/HTTP: https://HOST:PORT (default none)")
+	flags.StringVar(&push.Dir, "otlp-dir", "",
+		"directory of files for --otlp-endpoint: headers (lines of NAME: VALUE), ca.crt, and tls.crt with tls.key; each is optional")
+	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name, which tells clusters apart")
 }
 
 func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
@@ -169,10 +193,16 @@ func (f *webhookFlags) check(stderr io.Writer) error {
 	}
 	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	f.options.Registry = metrics.Registry
+	f.options.Push.Origin.Version = version
+	if f.options.Push.Endpoint != "" {
+		if _, err := otlp.Endpoint(f.options.Push.Endpoint); err != nil {
+			return fmt.Errorf("--otlp-endpoint %q: %w", f.options.Push.Endpoint, err)
+		}
+	}
 	f.options.Certificates.ClientCertOptional = f.clientAuth == clientAuthRequest
 	var err error
 	f.options.Endpoint, err = f.endpoint()
-	return cmp.Or(err, f.checkServing(), f.checkRecords(), f.checkCertificates())
+	return cmp.Or(err, f.checkServing(), checkNetwork(f.options.Network), f.checkRecords(), f.checkCertificates())
 }
 
 // maxHint bounds the hint: it is part of every denial.
@@ -186,6 +216,8 @@ func (f *webhookFlags) checkServing() error {
 		return errors.New("--listen: must not be empty")
 	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
 		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
+	case !slices.Contains([]policy.Mode{policy.Enforce, policy.Observe, policy.Off}, o.SideDoors):
+		return fmt.Errorf("--side-doors %q: must be enforce, observe or off", o.SideDoors)
 	case !slices.Contains([]drift.Mode{drift.Off, drift.ReportOnly, drift.Heal, drift.Authorize}, o.Drift.Mode):
 		return fmt.Errorf("--drift %q: must be off, report, heal or authorize", o.Drift.Mode)
 	case o.Drift.ProofInterval < 0:
@@ -196,6 +228,19 @@ func (f *webhookFlags) checkServing() error {
 		return fmt.Errorf("--drain-period %s: must not be negative", o.DrainPeriod)
 	case !isOneLine:
 		return fmt.Errorf("--message-hint %q: must be one printable line of at most %d bytes", o.MessageHint, maxHint)
+	}
+	return nil
+}
+
+func checkNetwork(network guard.Network) error {
+	switch {
+	case network.Credentials == "":
+	case network.Region == "":
+		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-region to the region of the cluster")
+	case network.Cluster == "":
+		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-cluster to the ID of the cluster")
+	case network.Interval < time.Minute:
+		return fmt.Errorf("--tencent-cloud-interval %s: must be at least 1m", network.Interval)
 	}
 	return nil
 }
@@ -211,6 +256,8 @@ func (f *webhookFlags) checkRecords() error {
 		return fmt.Errorf("--spool-size %s: must be at least 1Mi", records.SpoolVolume.String())
 	case records.Retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
+	case f.options.Push.Endpoint == "" && (f.options.Push.Dir != "" || f.options.Push.Origin.Cluster != ""):
+		return errors.New("--otlp-dir and --otlp-cluster-name: set --otlp-endpoint too")
 	case records.Retention.Max <= 0:
 		return fmt.Errorf("--audit-max-records %d: must be above zero", records.Retention.Max)
 	}

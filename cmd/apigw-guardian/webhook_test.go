@@ -32,6 +32,8 @@ func TestWebhookRefusesFlagsAndNamesThem(t *testing.T) {
 		"a tiny spool":                 {[]string{"--url=https://a:1", "--spool-size=1Ki"}, exitUsage, "--spool-size 1Ki"},
 		"no retention":                 {[]string{"--url=https://a:1", "--audit-retention=0s"}, exitUsage, "--audit-retention"},
 		"no records":                   {[]string{"--url=https://a:1", "--audit-max-records=0"}, exitUsage, "--audit-max-records"},
+		"a receiver without a scheme":  {[]string{"--url=https://a:1", "--otlp-endpoint=a:4318"}, exitUsage, "--otlp-endpoint"},
+		"a cluster without a receiver": {[]string{"--url=https://a:1", "--otlp-cluster-name=a"}, exitUsage, "set --otlp-endpoint"},
 		"an unknown source of certs":   {[]string{"--url=https://a:1", "--certs=magic"}, exitUsage, "--certs"},
 		"files without a directory":    {[]string{"--url=https://a:1", "--certs=files"}, exitUsage, "--cert-dir"},
 		"a directory without files":    {[]string{"--url=https://a:1", "--cert-dir=/etc"}, exitUsage, "--certs files"},

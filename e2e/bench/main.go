@@ -72,7 +72,9 @@ func parts() []part {
 		{"P8", (*bench).firstDenial},
 		{"P9", (*bench).countDenials},
 		{"P10", (*bench).listRecords},
+		{"P11", (*bench).repairs},
 		{"P13", (*bench).besiege},
+		{"P15", (*bench).manyReservations},
 	}
 }
 
@@ -86,7 +88,7 @@ func choose(names string) ([]part, error) {
 	for name := range strings.FieldsSeq(names) {
 		at := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P1 P5 P8 P9 P10 P13", name)
+			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P1 P5 P8 P9 P10 P11 P13 P15", name)
 		}
 		chosen = append(chosen, all[at])
 	}

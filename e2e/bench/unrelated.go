@@ -5,15 +5,21 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
 
 // writesPerRound is how many writes of each kind one round makes in each setting, in batches that take turns.
@@ -41,54 +47,105 @@ func unrelatedKinds() []unrelated {
 	}
 }
 
-// sample is what one round has measured of one kind.
-type sample struct{ without, with, ratio float64 }
+// sample is what one round has measured of one kind in two settings.
+type sample struct{ first, second, ratio float64 }
 
-// unrelatedWrites is P5: the p50 of writes to objects that are not reserved, with the guard and without. Each round measures a cluster
-// without a guard and one with. The second API server, which asks no webhook, takes turns with the guarded one in both, and
-// takes the machine's mood out of the ratio.
+// setting is a guard, or none.
+type setting struct {
+	name    string
+	noGuard bool
+	flags   []string
+}
+
+// unrelatedWrites is P5: the p50 of writes to objects that are not reserved, with the guard and without.
 func (b *bench) unrelatedWrites(ctx context.Context) error {
+	return b.compare(ctx, "P5", setting{name: "no guard", noGuard: true}, setting{name: "guard"})
+}
+
+// manyReservations is P15: the same with 50 further reservations, and without them.
+func (b *bench) manyReservations(ctx context.Context) error {
+	directory, err := os.MkdirTemp("", "apigw-guardian-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(directory) }()
+	if err := scenario.WriteTenants(directory); err != nil {
+		return err
+	}
+	many := setting{name: fmt.Sprintf("%d more", scenario.Tenants), flags: []string{"--reservations", directory}}
+	return b.compare(ctx, "P15", setting{name: "one reservation"}, many)
+}
+
+// compare measures each setting in each round. The second API server, which asks no webhook, takes turns with the guarded one in both,
+// and takes the machine's mood out of the ratio.
+func (b *bench) compare(ctx context.Context, title string, first, second setting) error {
 	kinds := unrelatedKinds()
 	samples := make([][]sample, len(kinds))
-	calls, resident := 0, 0
+	var seen seen
 	for range rounds {
-		without, err := b.measure(ctx, kinds)
+		before, err := b.measureIn(ctx, first, kinds, &seen)
 		if err != nil {
 			return err
 		}
-		guard, err := b.cluster.StartGuard(ctx, b.guardian)
+		after, err := b.measureIn(ctx, second, kinds, &seen)
 		if err != nil {
-			return err
-		}
-		with, err := b.measure(ctx, kinds)
-		if err == nil {
-			calls, resident, err = idle(ctx, guard, calls)
-		}
-		guard.Stop()
-		if err := errors.Join(err, b.forget(ctx)); err != nil {
 			return err
 		}
 		for i := range kinds {
 			samples[i] = append(samples[i], sample{
-				without: without[i].guarded, with: with[i].guarded,
-				ratio: with[i].guarded / with[i].beside / (without[i].guarded / without[i].beside),
+				first: before[i].guarded, second: after[i].guarded,
+				ratio: after[i].guarded / after[i].beside / (before[i].guarded / before[i].beside),
 			})
 		}
 	}
-	printUnrelated(kinds, samples)
-	fmt.Printf("\nWebhook calls for these %d writes: %d. P6, resident memory of the guard behind them: %.1f MB\n\n",
-		rounds*len(kinds)*writesPerRound, calls, float64(resident)/1e6)
+	fmt.Printf("| %s unrelated write | %s, p50 | %s, p50 | ratio |\n|---|---|---|---|\n", title, first.name, second.name)
+	for i, kind := range kinds {
+		fmt.Printf("| %s | %.2f ms | %.2f ms | %.3fx |\n", kind.name,
+			medianOf(samples[i], func(s sample) float64 { return s.first }),
+			medianOf(samples[i], func(s sample) float64 { return s.second }),
+			medianOf(samples[i], func(s sample) float64 { return s.ratio }))
+	}
+	fmt.Printf("\nWebhook calls for these writes: %d. P6, resident memory of the last guard: %.1f MB. Webhook configuration: %d bytes\n\n",
+		seen.calls, float64(seen.resident)/1e6, seen.configuration)
 	return nil
 }
 
-func printUnrelated(kinds []unrelated, samples [][]sample) {
-	fmt.Printf("| P5 unrelated write | no guard, p50 | guard, p50 | ratio |\n|---|---|---|---|\n")
-	for i, kind := range kinds {
-		fmt.Printf("| %s | %.2f ms | %.2f ms | %.3fx |\n", kind.name,
-			medianOf(samples[i], func(s sample) float64 { return s.without }),
-			medianOf(samples[i], func(s sample) float64 { return s.with }),
-			medianOf(samples[i], func(s sample) float64 { return s.ratio }))
+// seen is what the guards have been asked in all, what the last one holds, and the size of its webhook configuration.
+type seen struct{ calls, resident, configuration int }
+
+func (b *bench) measureIn(ctx context.Context, s setting, kinds []unrelated, seen *seen) ([]pair, error) {
+	if s.noGuard {
+		return b.measure(ctx, kinds)
 	}
+	guard, err := b.cluster.StartGuard(ctx, b.guardian, s.flags...)
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := b.measure(ctx, kinds)
+	if err == nil {
+		seen.calls, seen.resident, err = idle(ctx, guard, seen.calls)
+	}
+	if err == nil {
+		seen.configuration, err = b.configurationSize(ctx)
+	}
+	guard.Stop()
+	return pairs, errors.Join(err, b.forget(ctx))
+}
+
+// configurationSize returns the size of the webhook configuration as JSON, without its managedFields.
+func (b *bench) configurationSize(ctx context.Context) (int, error) {
+	clients, err := kubernetes.NewForConfig(b.cluster.AdminConfig())
+	if err != nil {
+		return 0, err
+	}
+	configuration, err := clients.AdmissionregistrationV1().ValidatingWebhookConfigurations().
+		Get(ctx, guardian.WebhookConfiguration, metav1.GetOptions{})
+	if err != nil {
+		return 0, err
+	}
+	configuration.ManagedFields = nil
+	data, err := json.Marshal(configuration)
+	return len(data), err
 }
 
 func medianOf(samples []sample, field func(sample) float64) float64 {

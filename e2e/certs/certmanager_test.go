@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -67,18 +66,6 @@ spec:
 `, lifetime, lifetime/2)
 }
 
-// cmd runs a command, which must succeed.
-func cmd(t *testing.T, dir, name string, args ...string) string {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), name, args...)
-	command.Dir, command.Env = dir, append(os.Environ(), "CGO_ENABLED=0")
-	output, err := command.Output()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
-	}
-	return strings.TrimSpace(string(output))
-}
-
 // applyFile applies manifests as the administrator.
 func applyFile(t *testing.T, world *scenario.World, path string) {
 	t.Helper()
@@ -87,28 +74,10 @@ func applyFile(t *testing.T, world *scenario.World, path string) {
 	}
 }
 
-// buildCertManager returns the program of cert-manager's controllers. It lies in the testbed's cache, where the go command sees that it
-// is up to date and does not link it again.
-func buildCertManager(t *testing.T) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := cmd(t, "../certmanager", "go", "list", "-m", "-f", "{{.Version}}", certManagerModule)
-	dir := filepath.Join(cache, "apigw-guardian", "bin", "cert-manager-"+version)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "certmanager")
-	cmd(t, "../certmanager", "env", "GOTMPDIR="+dir, "go", "build", "-ldflags=-s -w", "-o", path, ".") // a rename replaces it
-	return path
-}
-
 // startCertManager runs cert-manager's controllers until the test ends.
 func startCertManager(t *testing.T, world *scenario.World) {
 	t.Helper()
-	program := buildCertManager(t)
+	program := harness.BuildModule(t, "../certmanager", certManagerModule)
 	process, err := world.Cluster.StartProgram(t.Context(), testbed.Program{
 		Name: "certmanager", Path: program, Env: []string{"KUBECONFIG=" + world.Cluster.Kubeconfig()},
 	})
@@ -157,7 +126,7 @@ func deleteIssued(t *testing.T, name string) {
 // cert-manager issues the certificate, renews it, issues it again after its Secret was deleted, and changes its CA. No call fails.
 func TestCertManagerIssuesTheGuardsCertificate(t *testing.T) {
 	world := newWorld(t)
-	applyFile(t, world, filepath.Join(cmd(t, "../certmanager", "go", "list", "-m", "-f", "{{.Dir}}", certManagerModule), "deploy", "crds"))
+	applyFile(t, world, filepath.Join(harness.ModuleDir(t, "../certmanager", certManagerModule), "deploy", "crds"))
 	manifests := filepath.Join(t.TempDir(), "certificates.yaml")
 	if err := os.WriteFile(manifests, []byte(certificates(harness.Full(time.Minute, 30*time.Second))), 0o600); err != nil {
 		t.Fatal(err)

@@ -66,8 +66,8 @@ func (w writer) patch(resource schema.GroupVersionResource, name, patch string) 
 	return err
 }
 
-func (w writer) delete(resource schema.GroupVersionResource, name string) error {
-	return w.Resource(resource).Delete(context.Background(), name, metav1.DeleteOptions{})
+func (w writer) delete(resource schema.GroupVersionResource, name string, dryRun ...string) error {
+	return w.Resource(resource).Delete(context.Background(), name, metav1.DeleteOptions{DryRun: dryRun})
 }
 
 func (w writer) deleteCollection(resource schema.GroupVersionResource, name string) error {
@@ -107,10 +107,14 @@ spec: {`+further+`, message: m, user: {name: alice, groups: [a]}, count: 3, coun
 `)
 }
 
+func servesPolicies() bool {
+	return version.MustParseGeneric(cluster.Version()).AtLeast(version.MustParseGeneric("1.30.0"))
+}
+
 // requirePolicies skips where the API server does not serve policies, and puts the chart's into force, for the namespace policed.
 func requirePolicies(t *testing.T) {
 	t.Helper()
-	if !version.MustParseGeneric(cluster.Version()).AtLeast(version.MustParseGeneric("1.30.0")) {
+	if !servesPolicies() {
 		t.Skip("the API server does not serve ValidatingAdmissionPolicies")
 	}
 	for _, name := range []string{policed, "unrelated"} {
@@ -131,7 +135,7 @@ func requirePolicies(t *testing.T) {
 		for _, err := range []error{
 			as(t, "").create(webhookConfigurations, webhookConfiguration(t, "apigw-guardian"), metav1.DryRunAll),
 			as(t, "").create(auditRecords, auditRecord(t, "x", "outcome: Denied")),
-			as(t, "").delete(namespaces, policed),
+			as(t, "").delete(namespaces, policed, metav1.DryRunAll),
 		} {
 			if !apierrors.IsForbidden(err) {
 				return false, err
@@ -200,15 +204,23 @@ func TestPoliciesGuardTheRegistration(t *testing.T) {
 	// The real garbage collector, in the background and in the foreground, where it also removes a finalizer.
 	for _, cascade := range []string{"background", "foreground"} {
 		kubectl(t, "create", "clusterrole", "owner", "--verb=get", "--resource=pods")
-		uid := kubectl(t, "get", "clusterrole", "owner", "--output=jsonpath={.metadata.uid}")
-		allowed("the guard sets the owner", as(t, theGuard).patch(webhookConfigurations, "apigw-guardian", fmt.Sprintf(
-			`{"metadata":{"ownerReferences":[{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","name":"owner","uid":%q,"blockOwnerDeletion":true}]}}`, uid)))
+		own(t, "owner")
 		kubectl(t, "delete", "clusterrole", "owner", "--cascade="+cascade, "--timeout=1m")
 		kubectl(t, "wait", "--for=delete", "validatingwebhookconfiguration/apigw-guardian", "--timeout=1m")
 		allowed("the guard creates it", as(t, theGuard).create(webhookConfigurations, guards))
 	}
 	requireAttempts(t)
 	requireSwitch(t, guards)
+}
+
+// own makes a ClusterRole the owner of the webhook configuration, as the guard does.
+func own(t *testing.T, role string) {
+	t.Helper()
+	uid := kubectl(t, "get", "clusterrole", role, "--output=jsonpath={.metadata.uid}")
+	if err := as(t, theGuard).patch(webhookConfigurations, "apigw-guardian", fmt.Sprintf(`{"metadata":{"ownerReferences":[{`+
+		`"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","name":%q,"uid":%q,"blockOwnerDeletion":true}]}}`, role, uid)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // requireAttempts wants `audit import` to find the denied attempts, with their users, in the API server's audit log.
@@ -405,7 +417,13 @@ func TestPoliciesOfARelease(t *testing.T) {
 		requireCount(0)
 		helm(t, name, append([]string{"rollback", args[0], "1"}, args[1:]...)...)
 		requireCount(6)
+		// The guard is dead, and no hook runs.
+		if err := as(t, theGuard).create(webhookConfigurations, webhookConfiguration(t, "apigw-guardian")); err != nil {
+			t.Fatal(err)
+		}
+		own(t, "apigw-guardian")
 		helm(t, name, append([]string{"uninstall", args[0], "--wait"}, args[1:]...)...)
 		requireCount(0)
+		kubectl(t, "wait", "--for=delete", "validatingwebhookconfiguration/apigw-guardian", "--timeout=1m")
 	}
 }

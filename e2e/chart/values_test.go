@@ -258,7 +258,8 @@ func TestAPIServerAcceptsEveryName(t *testing.T) {
 	for _, name := range names {
 		createNamespaces(t, name[1])
 		for _, args := range [][]string{{"--set", "hooks.enabled=false"}, {"--values", directory + "/ci/reservations-values.yaml"}} {
-			rendering, err := exec.Command(helms["helm"], append([]string{"template", name[0], directory, "--namespace", name[1]}, args...)...).Output()
+			args = append([]string{"template", name[0], directory, "--namespace", name[1]}, args...)
+			rendering, err := exec.Command(helms["helm"], args...).Output()
 			if err != nil {
 				t.Fatal(stderrOf(err))
 			}

@@ -23,6 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
@@ -60,16 +61,24 @@ const root = "../.."
 
 // order says which document comes first: each continues on the cluster that the one before it left. A document that is not
 // listed comes last.
-var order = []string{"README.md", "docs/operations.md"}
+var order = []string{"README.md", "docs/operations.md", own}
+
+// translations show the console blocks of the document that they translate.
+var translations = map[string]string{"README.zh-CN.md": "README.md"}
+
+// own is the document whose reader gives a reservation to the guard after its third console block.
+const own = "docs/protect-your-own.md"
 
 // A console block holds commands, each after "$ ", and what they print. The commands run in a shell, with the kubeconfig of a
 // cluster on which the guard runs.
 func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
 	harness.Take(t)
-	harness.StartGuard(t)
+	guard := harness.StartGuard(t)
 	path := commands(t)
 	ran := map[string]int{}
 	for _, document := range documents(t) {
+		directory := t.TempDir()
+		blocks := consoleBlocks(t, translations[document])
 		content, err := os.ReadFile(filepath.Join(root, document))
 		if err != nil {
 			t.Fatal(err)
@@ -77,7 +86,18 @@ func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
 		replaced := consoleBlock.ReplaceAllFunc(content, func(block []byte) []byte {
 			ran[document]++
 			shown := string(consoleBlock.FindSubmatch(block)[1])
-			got := transcript(t, path, shown)
+			if n := ran[document]; n <= len(blocks) {
+				if diff := cmp.Diff(masked(blocks[n-1]), masked(shown)); diff != "" && !*update {
+					t.Errorf("%s (-original +translation)\n%s", document, diff)
+				}
+				return []byte("```console\n" + blocks[n-1] + "```\n")
+			}
+			if document == own && ran[document] == 4 {
+				requireValues(t, directory)
+				guard.Stop()
+				guard = harness.StartGuard(t, "--reservations", filepath.Join(directory, "reservations"))
+			}
+			got := transcript(t, path, directory, shown)
 			if diff := cmp.Diff(masked(shown), masked(got)); diff != "" && !*update {
 				t.Errorf("%s (-document +command)\n%s", document, diff)
 			}
@@ -89,6 +109,12 @@ func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
 			}
 		}
 	}
+	requireAlertCommands(t, path)
+	for translation, original := range translations {
+		if ran[translation] != ran[original] {
+			t.Errorf("%s has %d console blocks, %s has %d", translation, ran[translation], original, ran[original])
+		}
+	}
 	for _, document := range order {
 		if ran[document] == 0 {
 			t.Errorf("%s has no console block: are they found?", document)
@@ -97,7 +123,70 @@ func TestEveryConsoleBlockPrintsWhatTheDocumentShows(t *testing.T) {
 	t.Logf("console blocks: %v", ran)
 }
 
+// requireAlertCommands runs the commands of docs/alerts.md. There is nothing wrong, and no audit log: a command may say so.
+func requireAlertCommands(t *testing.T, path string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(root, "docs/alerts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for _, found := range inlineCommand.FindAllStringSubmatch(string(page), -1) {
+		commands++
+		line := strings.NewReplacer("FILE...", "/dev/null", "USER", "jane").Replace(strings.Join(strings.Fields(found[1]), " "))
+		command := harness.Of(t).Cluster.Command(t.Context(), "/bin/sh", "-c", line)
+		command.Env = append(command.Env, "PATH="+path+":"+os.Getenv("PATH"))
+		output, _ := command.CombinedOutput()
+		isKnown := command.ProcessState.ExitCode() == 0 || strings.HasPrefix(line, "apigw-guardian ") && command.ProcessState.ExitCode() != 2 ||
+			strings.Contains(line, " can-i ") && string(bytes.TrimSpace(output)) == "no"
+		if !isKnown {
+			t.Errorf("docs/alerts.md: %s: %v\n%s", line, command.ProcessState, output)
+		}
+	}
+	if commands < 15 {
+		t.Errorf("docs/alerts.md has %d commands: are they found?", commands)
+	}
+}
+
+var inlineCommand = regexp.MustCompile("`((?:apigw-guardian|kubectl)\\s[^`]+)`")
+
+// requireValues wants the values for the chart to have the spec of the reservation file.
+func requireValues(t *testing.T, directory string) {
+	t.Helper()
+	var file struct{ Spec any }
+	var values struct{ Reservations map[string]any }
+	for name, into := range map[string]any{"reservations/shop.yaml": &file, "reservations.yaml": &values} {
+		content, err := os.ReadFile(filepath.Join(directory, name))
+		if err == nil {
+			err = yaml.Unmarshal(content, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(map[string]any{"shop": file.Spec}, values.Reservations); file.Spec == nil || diff != "" {
+		t.Errorf("%s: the values (-spec of the file +values)\n%s", own, diff)
+	}
+}
+
 var consoleBlock = regexp.MustCompile("(?ms)^```console\n(.*?)^```\n")
+
+// consoleBlocks returns the content of a document's console blocks; none without a document.
+func consoleBlocks(t *testing.T, document string) []string {
+	t.Helper()
+	if document == "" {
+		return nil
+	}
+	content, err := os.ReadFile(filepath.Join(root, document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for _, match := range consoleBlock.FindAllSubmatch(content, -1) {
+		blocks = append(blocks, string(match[1]))
+	}
+	return blocks
+}
 
 // documents returns the paths of all Markdown files, below root, in the order in which they run.
 func documents(t *testing.T) []string {
@@ -136,9 +225,9 @@ func commands(t *testing.T) string {
 	return dir
 }
 
-// transcript runs each command of a block and returns the block as it should be. A line that starts with "> " continues the
+// transcript runs each command of a block in the directory, and returns the block as it should be. A line that starts with "> " continues the
 // command before it.
-func transcript(t *testing.T, path, block string) string {
+func transcript(t *testing.T, path, directory, block string) string {
 	t.Helper()
 	var got strings.Builder
 	for _, lines := range commandLines(block) {
@@ -148,6 +237,7 @@ func transcript(t *testing.T, path, block string) string {
 			lines[i+1] = strings.TrimPrefix(lines[i+1], "> ")
 		}
 		command := harness.Of(t).Cluster.Command(t.Context(), "/bin/sh", "-c", strings.Join(lines, "\n"))
+		command.Dir = directory
 		command.Env = append(command.Env, "PATH="+path+":"+os.Getenv("PATH"))
 		output, _ := command.CombinedOutput() // the document shows what a command that fails prints
 		if output = bytes.TrimRight(output, "\n"); len(output) > 0 {

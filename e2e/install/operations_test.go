@@ -30,7 +30,14 @@ func liveByTheDocument(t *testing.T, n *node.Node) {
 		requireUnlocked(t, n)
 	}
 
-	run(t, n, "helm", install("--wait")...)
+	for range 2 { // an install, and an upgrade
+		for _, command := range underHeading(t, "Install and upgrade") {
+			if strings.Contains(command, "upgrade") {
+				command += " " + strings.Join(settings(), " ")
+			}
+			run(t, n, "sh", "-c", shell+"cd ../.. && "+command)
+		}
+	}
 	if printed := follow("The guard is down"); strings.Count(printed, "Running") != 2 {
 		t.Errorf("two replicas run, and the page's commands print: %s", printed)
 	}

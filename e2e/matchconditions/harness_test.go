@@ -150,6 +150,11 @@ func (s server) object(t testing.TB, kind schema.GroupVersionKind, raw []byte) r
 // judged returns what the policy says to a request. No lookup holds.
 func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	t.Helper()
+	return reasonOf(t, &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}, request)
+}
+
+func reasonOf(t *testing.T, p *policy.Policy, request *admissionv1.AdmissionRequest) policy.Reason {
+	t.Helper()
 	body, err := json.Marshal(&admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request,
 	})
@@ -160,7 +165,6 @@ func judged(t *testing.T, request *admissionv1.AdmissionRequest) policy.Reason {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &policy.Policy{Set: builtIn(t), Writers: policy.DefaultWriters()}
 	return p.Review(decoded).Decide(policy.Facts{}).Reason
 }
 

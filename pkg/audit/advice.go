@@ -73,6 +73,10 @@ func adviceWouldDeny(spec *v1alpha1.AuditRecordSpec) string {
 		return "The namespace is being deleted, and a denial would have blocked that. If the deletion is a mistake, restore the " +
 			"reserved resources when the namespace is gone: apigw-guardian authorize"
 	}
+	if spec.Reason == string(policy.SideDoor) {
+		return "The guard only observes side doors, and allowed this write. With --side-doors enforce, it denies it. Treat it as a denial: " +
+			adviceDenied(spec)
+	}
 	return "The guard only observes, and allowed this write. See the drift: apigw-guardian status. With --mode enforce, the guard " +
 		"denies it. Treat it as a denial: " + adviceDenied(spec)
 }
@@ -85,6 +89,9 @@ func adviceDenied(spec *v1alpha1.AuditRecordSpec) string {
 	case policy.TokenMint:
 		return "Treat it as an attack: this would have created another credential of the reserved ServiceAccount. Find out who has " +
 			"the credentials of this user, and what else they tried: apigw-guardian audit list" + filtered("by-user", spec.User.Name)
+	case policy.SideDoor:
+		return "The write uses the reserved ServiceAccount or role past its reserved resources, or gives more to it. If it succeeded, look " +
+			"at what it made, and delete that. See what else this user tried: apigw-guardian audit list" + filtered("by-user", spec.User.Name)
 	case policy.Overloaded:
 		return "More large requests came than the guard keeps in memory at a time. Find who sends them in the guard's log and the API " +
 			"server's audit log; if it was this user, see what else they tried: apigw-guardian audit list" + filtered("by-user", spec.User.Name)

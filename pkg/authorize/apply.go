@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -216,12 +217,47 @@ func (a *Authorizer) lookups() lookup.Reader {
 	return lookup.Reader{Client: a.cluster.Client, Config: a.cluster.Config, Namespace: a.cluster.Namespace}
 }
 
-// note keeps the notes of other accounts. It fails with a conflict if another client changes the ConfigMap meanwhile.
+// notes are the notes of the token Secrets in use that wait to be written. They share a ConfigMap, so that one write at a time has all of
+// them.
+type notes struct {
+	writing sync.Mutex
+
+	mu      sync.Mutex
+	waiting []*note
+}
+
+// note is one of them; err is valid once written.
+type note struct {
+	lookup.Credential
+
+	written bool
+	err     error
+}
+
+// note returns when the note is written, maybe together with others.
 func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) error {
-	value, err := json.Marshal(credential)
-	if err != nil {
-		return fmt.Errorf("encode the token secret in use: %w", err)
+	n := &note{Credential: credential}
+	a.notes.mu.Lock()
+	a.notes.waiting = append(a.notes.waiting, n)
+	a.notes.mu.Unlock()
+	a.notes.writing.Lock()
+	defer a.notes.writing.Unlock()
+	if n.written {
+		return n.err
 	}
+	a.notes.mu.Lock()
+	batch := a.notes.waiting
+	a.notes.waiting = nil
+	a.notes.mu.Unlock()
+	err := a.writeNotes(ctx, batch)
+	for _, n := range batch {
+		n.written, n.err = true, err
+	}
+	return err
+}
+
+// writeNotes keeps the notes of other accounts. It fails with a conflict if another client changes the ConfigMap meanwhile.
+func (a *Authorizer) writeNotes(ctx context.Context, batch []*note) error {
 	configMaps := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace)
 	wanted := applycorev1.ConfigMap(lookup.CredentialsName, a.cluster.Namespace)
 	stored, err := configMaps.Get(ctx, lookup.CredentialsName, metav1.GetOptions{})
@@ -233,10 +269,20 @@ func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) err
 	default:
 		wanted.WithResourceVersion(stored.ResourceVersion)
 	}
-	if noted := stored.Data[credential.Key()]; noted == string(value) || !credential.Exists && isNotedAsThere(noted, credential) {
+	changed := map[string]string{}
+	for _, n := range batch {
+		value, err := json.Marshal(n.Credential)
+		if err != nil {
+			return fmt.Errorf("encode the token secret in use: %w", err)
+		}
+		if before := stored.Data[n.Key()]; before != string(value) && (n.Exists || !isNotedAsThere(before, n.Credential)) {
+			changed[n.Key()] = string(value)
+		}
+	}
+	if len(changed) == 0 {
 		return nil
 	}
-	wanted.WithData(maps.Clone(stored.Data)).WithData(map[string]string{credential.Key(): string(value)})
+	wanted.WithData(maps.Clone(stored.Data)).WithData(changed)
 	if _, err := configMaps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}); err != nil {
 		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
 	}

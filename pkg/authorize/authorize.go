@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -16,14 +18,16 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // DefaultWait is the zero value of Options.Wait.
 const DefaultWait = 60 * time.Second
 
-// Authorizer works on one cluster. It has no state and is safe for concurrent use, but two concurrent Authorize conflict.
+// Authorizer works on one cluster. It is safe for concurrent use, but two concurrent Authorize conflict.
 type Authorizer struct {
 	cluster live.Cluster
+	notes   notes
 	// connect makes the client that authenticates with the proved token.
 	connect func(*rest.Config) (kubernetes.Interface, error)
 }
@@ -43,7 +47,7 @@ type Options struct {
 	Again bool
 	// Wait is the time limit for each token and its permissions; 0 means DefaultWait.
 	Wait time.Duration
-	// Report receives each line when it happens; nil for none.
+	// Report receives each line when it happens, in the order of the files; nil for none.
 	Report func(Line)
 	// Checked receives the preflight's checks before the first write; nil for none.
 	Checked func(Checks)
@@ -74,13 +78,13 @@ func ParseNetworkMode(name string) (NetworkMode, error) {
 // Result is what one Authorize did.
 type Result struct {
 	Checks
-	// Lines are in the order of the writes.
+	// Lines are in the order of the files.
 	Lines []Line `json:"lines"`
 	// Proofs holds one for each proved credential.
 	Proofs []Proof `json:"proofs"`
 }
 
-// Authorize runs the preflight, applies each reserved manifest by server-side apply in the order of the files, waits until
+// Authorize runs the preflight, applies each reserved manifest by server-side apply, those of a file in their order, waits until
 // each token Secret is filled, and proves each token. It can be repeated: an object that equals its manifest is not written.
 //
 // The Result is valid with an error too. Errors: *PreflightError or ErrRetired (nothing was written), ErrDiffers,
@@ -107,12 +111,13 @@ func (a *Authorizer) Authorize(ctx context.Context, options Options) (Result, er
 	if err != nil {
 		return result, err
 	}
-	for _, c := range credentials {
-		proof, err := a.prove(ctx, c, options.Wait)
-		if err != nil {
-			return result, err
+	proofs, errs := make([]Proof, len(credentials)), make([]error, len(credentials))
+	live.Each(len(credentials), func(i int) { proofs[i], errs[i] = a.prove(ctx, credentials[i], options.Wait) })
+	for i := range proofs {
+		if errs[i] != nil {
+			return result, errs[i]
 		}
-		result.Proofs = append(result.Proofs, proof)
+		result.Proofs = append(result.Proofs, proofs[i])
 	}
 	return result, nil
 }
@@ -135,28 +140,50 @@ func (a *Authorizer) AuthorizeReachable(ctx context.Context, options Options) (R
 	return result, err
 }
 
-// applyAll applies every manifest and returns the credentials to prove.
+// applyAll applies the manifests of several reservations at the same time, and those of one in their order. It returns the credentials to
+// prove, or the first error in the order of the reservations. After an error, it begins with no further reservation.
 func (a *Authorizer) applyAll(ctx context.Context, options Options, result *Result) ([]credential, error) {
+	reservations := a.cluster.Set.Reservations()
+	lines := newOrdered(len(reservations), func(line Line) {
+		result.Lines = append(result.Lines, line)
+		if options.Report != nil {
+			options.Report(line)
+		}
+	})
+	credentials, errs := make([][]credential, len(reservations)), make([]error, len(reservations))
+	var failed atomic.Bool
+	live.Each(len(reservations), func(i int) {
+		defer lines.finish(i)
+		if failed.Load() {
+			return
+		}
+		credentials[i], errs[i] = a.applyReservation(ctx, reservations[i], options, func(line Line) { lines.add(i, line) })
+		if errs[i] != nil {
+			failed.Store(true)
+		}
+	})
+	return slices.Concat(credentials...), cmp.Or(errs...)
+}
+
+// applyReservation applies every manifest of a reservation, and returns the credentials to prove.
+func (a *Authorizer) applyReservation(ctx context.Context, reservation *reserved.Reservation, options Options, report func(Line)) (
+	[]credential, error,
+) {
 	var credentials []credential
-	for _, reservation := range a.cluster.Set.Reservations() {
-		for _, resource := range reservation.Resources {
-			if !resource.HasManifest() {
-				continue
-			}
-			line, err := a.put(ctx, resource, options)
-			if err != nil {
-				return nil, err
-			}
-			result.Lines = append(result.Lines, line)
-			if options.Report != nil {
-				options.Report(line)
-			}
-			if !resource.IsTokenSecret() || line.Unproved {
-				continue
-			}
-			if granted := grants(reservation, resource); len(granted) > 0 {
-				credentials = append(credentials, credential{resource: resource, secret: line.Name, grants: granted})
-			}
+	for _, resource := range reservation.Resources {
+		if !resource.HasManifest() {
+			continue
+		}
+		line, err := a.put(ctx, resource, options)
+		if err != nil {
+			return nil, err
+		}
+		report(line)
+		if !resource.IsTokenSecret() || line.Unproved {
+			continue
+		}
+		if granted := grants(reservation, resource); len(granted) > 0 {
+			credentials = append(credentials, credential{resource: resource, secret: line.Name, grants: granted})
 		}
 	}
 	return credentials, nil

@@ -122,13 +122,10 @@ const (
 )
 
 func (a *Authorizer) checkExisting(ctx context.Context, repair bool) Check {
-	checks := a.checkNamespaces(ctx)
-	for _, resource := range a.cluster.Set.Resources() {
-		if resource.HasManifest() {
-			checks = append(checks, a.checkResource(ctx, resource, repair))
-		}
-	}
-	return summarize(checks)
+	resources := slices.DeleteFunc(a.cluster.Set.Resources(), func(r *reserved.Resource) bool { return !r.HasManifest() })
+	checks := make([]Check, len(resources))
+	live.Each(len(resources), func(i int) { checks[i] = a.checkResource(ctx, resources[i], repair) })
+	return summarize(append(a.checkNamespaces(ctx), checks...))
 }
 
 // summarize joins checks to one: the worst status, each remedy once, and the messages of those that do not pass, or of all.
@@ -197,18 +194,16 @@ func describe(older live.Older) string {
 
 // checkNamespaces returns a check for each namespace that does not pass. The API server itself keeps some namespaces.
 func (a *Authorizer) checkNamespaces(ctx context.Context) []Check {
-	var checks []Check
-	seen := []string{"", metav1.NamespaceSystem, metav1.NamespacePublic, metav1.NamespaceDefault}
+	kept := []string{"", metav1.NamespaceSystem, metav1.NamespacePublic, metav1.NamespaceDefault}
+	var names []string
 	for _, resource := range a.cluster.Set.Resources() {
-		if slices.Contains(seen, resource.Namespace) {
-			continue
-		}
-		seen = append(seen, resource.Namespace)
-		if check := a.checkNamespace(ctx, resource.Namespace); check.Status != Pass {
-			checks = append(checks, check)
+		if !slices.Contains(kept, resource.Namespace) && !slices.Contains(names, resource.Namespace) {
+			names = append(names, resource.Namespace)
 		}
 	}
-	return checks
+	checks := make([]Check, len(names))
+	live.Each(len(names), func(i int) { checks[i] = a.checkNamespace(ctx, names[i]) })
+	return slices.DeleteFunc(checks, func(check Check) bool { return check.Status == Pass })
 }
 
 func (a *Authorizer) checkNamespace(ctx context.Context, name string) Check {

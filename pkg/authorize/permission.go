@@ -4,6 +4,7 @@
 package authorize
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -77,13 +79,22 @@ func (p permission) review() *authorizationv1.SelfSubjectAccessReview {
 
 // missing returns the permissions that the client's user lacks, in their order.
 func missing(ctx context.Context, client kubernetes.Interface, permissions []permission) ([]permission, error) {
-	var lacking []permission
-	for _, p := range permissions {
+	isAllowed, errs := make([]bool, len(permissions)), make([]error, len(permissions))
+	live.Each(len(permissions), func(i int) {
+		p := permissions[i]
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, p.review(), metav1.CreateOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("review the permission %q: %w", p, err)
+			errs[i] = fmt.Errorf("review the permission %q: %w", p, err)
+			return
 		}
-		if !review.Status.Allowed {
+		isAllowed[i] = review.Status.Allowed
+	})
+	if err := cmp.Or(errs...); err != nil {
+		return nil, err
+	}
+	var lacking []permission
+	for i, p := range permissions {
+		if !isAllowed[i] {
 			lacking = append(lacking, p)
 		}
 	}

@@ -79,7 +79,8 @@ func (r *run) reportAbsent(t target) {
 // revoke deletes the resources and proves that their tokens are refused.
 func (r *run) revoke(ctx context.Context, w *witness, isGone bool) (*lookup.Retirement, error) {
 	if !isGone {
-		if err := r.open(ctx, admissionv1.Delete); err != nil {
+		// The bound token of the proof is a side door.
+		if err := r.open(ctx, admissionv1.Create, admissionv1.Delete); err != nil {
 			return nil, err
 		}
 	}

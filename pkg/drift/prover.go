@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,11 +36,21 @@ type ProverOptions struct {
 type Prover struct {
 	options   ProverOptions
 	protected *prometheus.GaugeVec
+	// latest are the results of the last round; nil before the first one. news tells the Publisher.
+	latest atomic.Pointer[[]verify.Protection]
+	news   chan struct{}
+}
+
+func (p *Prover) results() []verify.Protection {
+	if latest := p.latest.Load(); latest != nil {
+		return *latest
+	}
+	return nil
 }
 
 // NewProver registers the metric; the error is the registry's.
 func NewProver(options ProverOptions) (*Prover, error) {
-	p := &Prover{options: options, protected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	p := &Prover{options: options, news: make(chan struct{}, 1), protected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apigw_guardian_protected",
 		Help: "1 if the last forbidden write to the reserved resource, a server dry-run, was denied with a replica's proof; 0 if not. The " +
 			"leader tries one resource per kind every 30 s. Only the leader has it.",
@@ -64,6 +75,7 @@ func (p *Prover) Lead(ctx context.Context) {
 		return
 	}
 	defer p.protected.Reset()
+	defer p.latest.Store(nil)
 	said := ""
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(ctx, proofTimeout)
@@ -71,6 +83,8 @@ func (p *Prover) Lead(ctx context.Context) {
 		results := verify.New(p.options.Cluster, verify.PermittedWrites).Protections(bounded, verify.PerKind(p.options.Cluster.Set))
 		if ctx.Err() == nil {
 			said = p.tell(results, said)
+			p.latest.Store(&results)
+			tell(p.news)
 		}
 	}, p.options.Interval)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 )
 
 // StateName is the name of the ConfigMap in the guard's namespace that holds the State.
@@ -32,6 +33,7 @@ const (
 	decidedKey = "decided"
 	gapKey     = "gap"
 	reportKey  = "report"
+	networkKey = "network"
 )
 
 // State is what the replicas have noted. Any client that may write ConfigMaps in the guard's namespace can change it: no decision reads it.
@@ -42,8 +44,29 @@ type State struct {
 	Gap *Span
 	// Report is nil before the first leader has written one.
 	Report *Report
+	// Network is the last answer of Tencent Cloud; nil if the leader does not ask.
+	Network *Network
 
 	version string
+}
+
+// Network is an answer of Tencent Cloud about private network access.
+type Network struct {
+	tke.Answer
+
+	At metav1.Time `json:"at"`
+	// Interval is the time until the next answer.
+	Interval metav1.Duration `json:"interval"`
+}
+
+// IsCurrent reports whether the leader still asks: the next answer is not long due.
+func (n *Network) IsCurrent(now time.Time) bool {
+	return n != nil && now.Sub(n.At.Time) < 2*n.Interval.Duration+time.Minute
+}
+
+// NoteNetwork writes the answer into the ConfigMap.
+func NoteNetwork(ctx context.Context, cluster live.Cluster, owner Owner, network Network) error {
+	return notes{cluster, owner}.write(ctx, "", map[string]*string{networkKey: encoded(network)})
 }
 
 // Span is a time in which the guard did not decide.
@@ -83,6 +106,14 @@ type Report struct {
 	Gap *Gap `json:"gap,omitempty"`
 	// Seen are the objects by the reserved resource, in the form of reserved.Resource.String.
 	Seen map[string]Seen `json:"seen,omitempty"`
+}
+
+// drift returns Drift; nil for no report.
+func (r *Report) drift() []Finding {
+	if r == nil {
+		return nil
+	}
+	return r.Drift
 }
 
 // Finding is a reserved resource that is not as its manifest says.
@@ -138,6 +169,9 @@ func ReadState(ctx context.Context, client kubernetes.Interface, namespace strin
 	}
 	if json.Unmarshal([]byte(stored.Data[reportKey]), &state.Report) != nil {
 		state.Report = nil
+	}
+	if json.Unmarshal([]byte(stored.Data[networkKey]), &state.Network) != nil {
+		state.Network = nil
 	}
 	return state, nil
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,6 +77,10 @@ type Watcher struct {
 	drift      *prometheus.GaugeVec
 	heals      *prometheus.CounterVec
 
+	// latest is the report of the last look; nil before the first one. news tells the Publisher.
+	latest atomic.Pointer[Report]
+	news   chan struct{}
+
 	// mu is held by Lead, and guards the fields below.
 	mu       sync.Mutex
 	subjects []*subject
@@ -103,6 +108,7 @@ type subject struct {
 func New(options Options) (*Watcher, error) {
 	w := &Watcher{
 		options:    options,
+		news:       make(chan struct{}, 1),
 		authorizer: authorize.New(options.Cluster),
 		drift: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apigw_guardian_drift",
@@ -169,6 +175,7 @@ func (w *Watcher) Lead(ctx context.Context) {
 // begin forgets what an earlier term knew, reads what other leaders have noted, and reports a gap. It returns false at the end of ctx.
 func (w *Watcher) begin(ctx context.Context) bool {
 	w.subjects, w.history, w.gap, w.written = nil, nil, nil, ""
+	w.latest.Store(nil)
 	for _, resource := range w.options.Cluster.Set.Resources() {
 		if resource.HasManifest() {
 			w.subjects = append(w.subjects, &subject{Resource: resource})
@@ -481,6 +488,14 @@ func (g *Gap) Sentence() string {
 	return text
 }
 
+// tell wakes up the reader of a channel with room for one.
+func tell(news chan struct{}) {
+	select {
+	case news <- struct{}{}:
+	default:
+	}
+}
+
 func (w *Watcher) report() *Report {
 	report := &Report{Mode: w.options.Mode, Gap: w.gap, Seen: map[string]Seen{}}
 	for _, s := range w.subjects {
@@ -496,10 +511,13 @@ func (w *Watcher) report() *Report {
 
 // publish writes the report if it has changed.
 func (w *Watcher) publish(ctx context.Context) {
-	report := encoded(w.report())
+	current := w.report()
+	report := encoded(current)
+	w.latest.Store(current)
 	if *report == w.written {
 		return
 	}
+	tell(w.news)
 	err := notes{w.options.Cluster, w.options.Owner}.write(ctx, "", map[string]*string{reportKey: report})
 	if err != nil && ctx.Err() == nil {
 		w.options.Log.Warn("failed to publish drift", slog.Any("err", err))

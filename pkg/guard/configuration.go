@@ -19,6 +19,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -49,10 +50,23 @@ func (g *Guard) wantedConfiguration(ctx context.Context, live *admissionregistra
 	}
 	return registration.Build(g.options.Set, registration.Options{
 		Endpoint: g.options.Endpoint, CABundle: g.trusted(bundle, live), Owner: owner, FailurePolicy: g.failurePolicy(live),
+		SideDoors:      g.sideDoorPolicy(live),
 		ProbeNamespace: g.options.Namespace, ReachabilityProblem: g.reach.currentProblem(),
 		CertificateProblem: g.certificates.state().Problem, RecordsProblem: g.recorder.Problem(),
 		Annotations: g.publisher.Annotations(),
 	}), nil
+}
+
+// sideDoorPolicy returns "" if the guard does not judge side doors.
+func (g *Guard) sideDoorPolicy(live *admissionregistrationv1.ValidatingWebhookConfiguration) admissionregistrationv1.FailurePolicyType {
+	switch g.options.SideDoors {
+	case policy.Off:
+		return ""
+	case policy.Observe:
+		return admissionregistrationv1.Ignore
+	default:
+		return g.failurePolicy(live)
+	}
 }
 
 // owner returns the reference to the ClusterRole that owns the webhook configuration; nil where none is named. It reads the

@@ -36,7 +36,7 @@ func (g *Guard) applyDefinitions(ctx context.Context) {
 	_ = wait.PollUntilContextCancel(ctx, checkInterval, true, func(ctx context.Context) (bool, error) {
 		err := g.applyEachDefinition(ctx, client.Resource(crds.Resource()))
 		if err != nil {
-			g.options.Log.Error("failed to apply the definitions of audit records and unlocks", slog.Any("err", err))
+			g.options.Log.Error("failed to apply the definitions of the custom resources", slog.Any("err", err))
 		}
 		return err == nil, nil
 	})

@@ -32,7 +32,7 @@ func TestDefinitionsFor(t *testing.T) {
 				t.Errorf("%s has the labels %v", definition.GetName(), definition.GetLabels())
 			}
 		}
-		if want := []string{"auditrecords.guardian.apigw.io", "unlocks.guardian.apigw.io"}; !slices.Equal(names, want) {
+		if want := []string{"auditrecords.guardian.apigw.io", "reservations.guardian.apigw.io", "unlocks.guardian.apigw.io"}; !slices.Equal(names, want) {
 			t.Errorf("got %q, want %q", names, want)
 		}
 		if found != selectable {

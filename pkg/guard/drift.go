@@ -57,6 +57,7 @@ func (g *Guard) addDrift() error {
 		Cluster: cluster, Owner: g.owner, Metadata: objects, Mode: mode, Rules: g.options.Unlocks, Unlocks: unlocks, Records: g.records,
 		Record: func(ctx context.Context, event audit.Event) { g.recorder.Record(ctx, event) }, Registry: g.options.Registry, Log: g.options.Log,
 	})
+	g.publications = &drift.Publisher{Watcher: g.drift, Prover: g.prover, Log: g.options.Log}
 	return err
 }
 

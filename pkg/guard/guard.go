@@ -30,6 +30,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/recorder"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
@@ -47,6 +48,8 @@ import (
 type Options struct {
 	Set  *reserved.Set
 	Mode policy.Mode
+	// SideDoors is Enforce, Observe or Off.
+	SideDoors policy.Mode
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -61,7 +64,7 @@ type Options struct {
 	LeaderElect bool
 	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
 	OwnerClusterRole string
-	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of audit records and unlocks.
+	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
 	// ControllerManagers are the user names of kube-controller-manager.
 	ControllerManagers []string
@@ -72,8 +75,12 @@ type Options struct {
 	Certificates Certificates
 	Records      Records
 	Drift        Drift
-	Registry     metrics.RegistererGatherer
-	Log          *slog.Logger
+	// Network is optional.
+	Network Network
+	// Push says where audit records are sent to; without an Endpoint, nowhere.
+	Push     otlp.Options
+	Registry metrics.RegistererGatherer
+	Log      *slog.Logger
 }
 
 // Guard is one replica. New makes one, and Run runs it once.
@@ -89,13 +96,16 @@ type Guard struct {
 	certificates *certificates
 	records      *store.Store
 	recorder     *recorder.Recorder
+	pusher       *pusher // nil for none
 	publisher    *registration.Publisher
 	unlocks      *unlock.Tracker
 	server       *server.Server
 	repairer     *registration.Repairer
 	drift        *drift.Watcher
 	prover       *drift.Prover
+	publications *drift.Publisher
 	ledger       *drift.Ledger
+	network      network
 	// changes tells the Keeper that wantedConfiguration may return another result than before.
 	changes registration.Changes
 	reach   reach
@@ -122,7 +132,7 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 	if g.certificates, err = newCertificates(options.Certificates.ClientCA, options.Registry, options.Log); err != nil {
 		return nil, err
 	}
-	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift} {
+	for _, add := range []func() error{g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher} {
 		if err := add(); err != nil {
 			return nil, err
 		}
@@ -256,11 +266,24 @@ func (g *Guard) addServer() error {
 		Log:                g.options.Log,
 		DrainPeriod:        g.options.DrainPeriod,
 	})
-	if err := g.options.Registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "apigw_guardian_connections_closed_total",
-		Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest.",
-	}, func() float64 { return float64(g.server.Closed()) })); err != nil {
-		return fmt.Errorf("register metrics of the server: %w", err)
+	for _, counter := range []struct {
+		options prometheus.CounterOpts
+		count   func() int
+	}{
+		{prometheus.CounterOpts{
+			Name: "apigw_guardian_connections_closed_total",
+			Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest, of the source " +
+				"address with most of them.",
+		}, g.server.Closed},
+		{prometheus.CounterOpts{
+			Name: "apigw_guardian_requests_refused_total",
+			Help: "Requests answered with 503 because too many were in flight. The API server refuses the write, unless the guard observes.",
+		}, g.server.Refused},
+	} {
+		err := g.options.Registry.Register(prometheus.NewCounterFunc(counter.options, func() float64 { return float64(counter.count()) }))
+		if err != nil {
+			return fmt.Errorf("register metrics of the server: %w", err)
+		}
 	}
 	return nil
 }
@@ -278,7 +301,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
 	return webhook.NewHandler(webhook.Options{
-		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, Unlocks: g.options.Unlocks, Writers: writers},
+		Policy:      &policy.Policy{Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers},
 		Lookup:      answers,
 		Unlocks:     g.unlocks,
 		Recorder:    g.recorder,

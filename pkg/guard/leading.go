@@ -54,6 +54,7 @@ func (g *Guard) leadOnce(ctx context.Context) error {
 	}
 	for _, run := range []func(context.Context){
 		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs, g.drift.Lead, g.prover.Lead,
+		g.publications.Lead, g.watchNetwork, g.push,
 	} {
 		if err := manager.Add(ctrlmanager.RunnableFunc(endless(run))); err != nil {
 			return fmt.Errorf("set up the leader: %w", err)

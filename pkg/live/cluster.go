@@ -40,11 +40,11 @@ type Cluster struct {
 	Namespace string
 }
 
-// Connect makes clients from a copy of config, with a higher rate limit: one command can send a hundred short requests.
+// Connect makes clients from a copy of config, with a higher rate limit: one command sends about 50 short requests for each reservation.
 func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster, error) {
 	config = rest.CopyConfig(config)
 	if config.QPS == 0 && config.RateLimiter == nil {
-		config.QPS, config.Burst = 100, 200
+		config.QPS, config.Burst = 500, 1000
 	}
 	client, err := kubernetes.NewForConfig(config)
 	dynamicClient, dynamicErr := dynamic.NewForConfig(config)

@@ -32,6 +32,8 @@ const (
 	ReservedCreate Reason = "ReservedCreate"
 	// TokenMint: the Secret would hold an additional credential of a reserved ServiceAccount.
 	TokenMint Reason = "TokenMint"
+	// SideDoor: the write to another object uses a reserved ServiceAccount or role, or gives more to it.
+	SideDoor Reason = "SideDoor"
 	// UnlockRejected: the write would forge, widen, prolong, reopen or delete an Unlock, or approve the user's own.
 	UnlockRejected Reason = "UnlockRejected"
 )
@@ -65,7 +67,7 @@ const (
 // recorded.
 func RecordedReasons() []Reason {
 	return []Reason{
-		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, UnlockRejected, Unreadable, TooLarge, Overloaded,
+		ReservedUpdate, ReservedDelete, ReservedCreate, TokenMint, SideDoor, UnlockRejected, Unreadable, TooLarge, Overloaded,
 		Unlocked, Exemption, Restoration, SystemDelete, NamespaceTerminating,
 	}
 }
@@ -87,8 +89,10 @@ type Decision struct {
 	Outcome v1alpha1.Outcome
 	// Resource is the reserved resource that the write concerns; nil if there is none, or if the request is unreadable.
 	Resource *reserved.Resource
-	// Object is the written object, with its name shortened; zero if it is neither a reserved resource nor an Unlock.
+	// Object is the written object, with its name shortened; zero if it is neither a reserved resource, a side door nor an Unlock.
 	Object v1alpha1.ObjectReference
+	// Via says how the write uses Resource as a side door, such as "Pod "x" runs as"; empty for a write to Resource itself.
+	Via string
 	// Changed has the paths of the fields that the write changes, never a value.
 	Changed []string
 	// Unlock is the name of the Unlock that allows the write, and Justification its reason, or that of the exemption.

@@ -72,7 +72,11 @@ func (d Decision) Hint(hint string, r *Request) string {
 	if d.Resource == nil || !strings.Contains(hint, UnlockPlaceholder) {
 		return hint
 	}
-	reason := fmt.Sprintf("%s %s %s", strings.ToLower(string(r.Operation)), d.Resource.Kind, d.Object.Name)
+	kind := d.Resource.Kind
+	if d.Via != "" {
+		kind = text.Printable(r.Kind, maxName)
+	}
+	reason := fmt.Sprintf("%s %s %s", strings.ToLower(string(r.Operation)), kind, d.Object.Name)
 	quoted := `"` + reason + `"`
 	if strings.ContainsAny(reason, "\"$`\\!") {
 		quoted = text.Quote(reason)
@@ -103,6 +107,9 @@ func (d Decision) Sentence() string {
 		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}
 	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(d.Object.Name))
+	if d.Via != "" {
+		object = fmt.Sprintf("%s %s %s, which", d.Via, d.Resource.Kind, strconv.Quote(d.Resource.Name))
+	}
 	switch d.Outcome {
 	case v1alpha1.Authorized:
 		return fmt.Sprintf("%s is reserved by %s. The request creates it as its manifest says.", object, d.Resource.Owner)
@@ -122,6 +129,8 @@ func (d Decision) Sentence() string {
 		return fmt.Sprintf("%s is reserved by %s. An exemption allows the write: %s", object, d.Resource.Owner, d.Justification)
 	case SystemDelete:
 		return fmt.Sprintf("%s was deleted by the control plane: its ServiceAccount no longer exists.", object)
+	case SideDoor:
+		return fmt.Sprintf("%s is reserved by %s.", object, d.Resource.Owner)
 	case TokenMint:
 		return fmt.Sprintf("%s would hold a token of ServiceAccount %q, which is reserved by %s.",
 			object, d.Resource.Account, d.Resource.Owner)

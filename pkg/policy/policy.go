@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -20,6 +21,8 @@ type Policy struct {
 	Set *reserved.Set
 	// Mode applies to the whole set.
 	Mode Mode
+	// SideDoors applies to side doors where Mode is Enforce.
+	SideDoors Mode
 	// Unlocks are the settings of unlocks.
 	Unlocks UnlockRules
 	// Writers are the identities of the control plane.
@@ -30,6 +33,8 @@ type Policy struct {
 type write struct {
 	*Request
 	resource *reserved.Resource
+	// via says how the write uses the resource as a side door; empty for a write to the resource itself.
+	via string
 	// old and new identify the object before and after the write; zero if there is no such object.
 	old, new reserved.Identity
 	changes  []change
@@ -83,12 +88,19 @@ type Case struct {
 func (p *Policy) Review(request *Request) *Case {
 	w := newWrite(request)
 	c := &Case{policy: p, write: w, readable: p.isReadable(w)}
-	if !c.readable {
-		return c
+	if c.readable {
+		w.resource = p.Set.FindGuarded(w.Operation, w.GVR, w.old, w.new)
 	}
-	if w.resource = p.Set.FindGuarded(w.Operation, w.GVR, w.old, w.new); w.resource != nil {
+	if w.resource != nil {
 		w.compare()
 		c.permit = p.permit(w)
+		return c
+	}
+	if d := doorOf(w); d != noDoor && p.Set != nil {
+		c.readable = true
+		if p.SideDoors != Off {
+			w.resource, w.via = p.reach(w, d)
+		}
 	}
 	return c
 }
@@ -136,7 +148,7 @@ func (c *Case) Decide(facts Facts) Decision {
 	if decision, granted := c.policy.grant(w, facts); granted {
 		return decision
 	}
-	if c.policy.Mode == Observe {
+	if c.policy.Mode == Observe || w.via != "" && c.policy.SideDoors == Observe {
 		return w.allow(c.denialReason(facts), v1alpha1.WouldDeny)
 	}
 	return w.decide(Decision{Reason: c.denialReason(facts), Outcome: v1alpha1.Denied})
@@ -246,6 +258,8 @@ func (w *write) completesDeletion() bool {
 
 func (w *write) denialReason() Reason {
 	switch {
+	case w.via != "":
+		return SideDoor
 	case w.Operation == admissionv1.Delete:
 		return ReservedDelete
 	case w.mints(), w.asksForToken() && w.isRestoration():
@@ -264,7 +278,7 @@ func (w *write) allow(reason Reason, outcome v1alpha1.Outcome) Decision {
 }
 
 func (w *write) decide(d Decision) Decision {
-	d.Resource, d.Changed, d.Object = w.resource, w.changedPaths(), w.reference()
+	d.Resource, d.Changed, d.Object, d.Via = w.resource, w.changedPaths(), w.reference(), w.via
 	d.Object.Name = text.Printable(d.Object.Name, maxName)
 	return d
 }
@@ -272,6 +286,11 @@ func (w *write) decide(d Decision) Decision {
 // reference identifies the written object.
 func (w *write) reference() v1alpha1.ObjectReference {
 	id := w.new
+	if w.via != "" {
+		return v1alpha1.ObjectReference{
+			Group: w.GVR.Group, Resource: w.GVR.Resource, Namespace: w.Namespace, Name: cmp.Or(id.Name, w.Name),
+		}
+	}
 	if w.Operation == admissionv1.Delete {
 		id = w.old
 	}

@@ -21,7 +21,7 @@ type Request struct {
 	// Subresource is empty for the resource itself.
 	Subresource string
 	Operation   admissionv1.Operation
-	// Namespace and Name are for logs. Either may be empty: a decision reads them from the objects.
+	// Namespace and Name are for logs, and for side doors. Either may be empty: any other decision reads them from the objects.
 	Namespace, Name string
 	User            v1alpha1.User
 	DryRun          bool

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -37,6 +39,11 @@ func Check(set *reserved.Set) error {
 	size := 0
 	for _, group := range groups(set) {
 		for _, condition := range policies.MatchConditions(group.resources) {
+			size += len(condition.Expression)
+		}
+	}
+	for _, webhook := range sideDoorWebhooks(set, Options{SideDoors: admissionregistrationv1.Fail}) {
+		for _, condition := range webhook.MatchConditions {
 			size += len(condition.Expression)
 		}
 	}

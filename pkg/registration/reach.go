@@ -96,14 +96,15 @@ func ProbeNamespace(live *admissionregistrationv1.ValidatingWebhookConfiguration
 	return ""
 }
 
-// FailsClosed reports whether each webhook of live calls the address of the endpoint, as any version does, and fails closed.
+// FailsClosed reports whether each webhook of live calls the address of the endpoint, as any version does, and fails closed. Those of side
+// doors need not.
 func FailsClosed(live *admissionregistrationv1.ValidatingWebhookConfiguration, endpoint Endpoint) bool {
 	if live == nil || len(live.Webhooks) == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(live.Webhooks, func(w admissionregistrationv1.ValidatingWebhook) bool {
 		fails := w.FailurePolicy != nil && *w.FailurePolicy == admissionregistrationv1.Fail
-		return !fails || addressOf(w.ClientConfig) != addressOf(endpoint.clientConfig(nil))
+		return !fails && !isSideDoor(&w) || addressOf(w.ClientConfig) != addressOf(endpoint.clientConfig(nil))
 	})
 }
 

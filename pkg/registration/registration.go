@@ -105,6 +105,8 @@ type Options struct {
 	Owner *metav1.OwnerReference
 	// FailurePolicy is Fail for a guard that enforces, and Ignore for one that observes.
 	FailurePolicy admissionregistrationv1.FailurePolicyType
+	// SideDoors is the failure policy of the webhooks of side doors; "" for no such webhook.
+	SideDoors admissionregistrationv1.FailurePolicyType
 }
 
 // Build returns the webhook configuration. Every field is set as the API server would default it, so that the live one can be compared
@@ -136,6 +138,7 @@ func Build(set *reserved.Set, options Options) *admissionregistrationv1.Validati
 		configuration.Webhooks = append(configuration.Webhooks, webhook)
 	}
 	configuration.Webhooks = append(configuration.Webhooks, unlocksWebhook(options))
+	configuration.Webhooks = append(configuration.Webhooks, sideDoorWebhooks(set, options)...)
 	configuration.Annotations[guardian.RevisionAnnotation] = revision(configuration.Webhooks)
 	return configuration
 }

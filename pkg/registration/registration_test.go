@@ -37,8 +37,11 @@ func TestBuild(t *testing.T) {
 		"built-in": {"", Options{Endpoint: byURL, CABundle: []byte("bundle"), FailurePolicy: admissionregistrationv1.Fail}},
 		"by-service": {"", Options{
 			Endpoint: byService, CABundle: []byte("bundle"), FailurePolicy: admissionregistrationv1.Ignore, ProbeNamespace: "apigw-guardian",
+			SideDoors: admissionregistrationv1.Ignore,
 		}},
-		"second-set": {"testdata/reservations", Options{Endpoint: byURL, FailurePolicy: admissionregistrationv1.Fail}},
+		"second-set": {"testdata/reservations", Options{
+			Endpoint: byURL, FailurePolicy: admissionregistrationv1.Fail, SideDoors: admissionregistrationv1.Fail,
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,13 +4,17 @@
 package reserved
 
 import (
+	"bufio"
+	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
@@ -85,7 +90,7 @@ func Load(dir string) (*Set, error) {
 	}
 	files, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read reservations: %w", err)
+		return nil, fmt.Errorf("read the directory of reservations: %w", err)
 	}
 	var reservations []*Reservation
 	for _, item := range files {
@@ -176,12 +181,15 @@ func loadFile(path string) (*Reservation, error) {
 
 // Parse reads one reservation. Its errors are ErrInvalid and start with source, the path of the file.
 func Parse(source string, data []byte) (*Reservation, error) {
-	f, err := decode(data)
+	f, mistakes, err := decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, err)
 	}
-	if errs := validate(f); len(errs) > 0 {
-		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, errs.ToAggregate())
+	for _, mistake := range validate(f) {
+		mistakes = append(mistakes, mistake)
+	}
+	if len(mistakes) > 0 {
+		return nil, fmt.Errorf("%s: %w: %w", source, ErrInvalid, errors.Join(mistakes...)) // one line for each
 	}
 	reservation := &Reservation{Name: f.Metadata.Name, Owner: f.Spec.Owner, Source: source, Exemptions: f.Spec.Exemptions}
 	for i, r := range f.Spec.Resources {
@@ -194,15 +202,53 @@ func Parse(source string, data []byte) (*Reservation, error) {
 	return reservation, nil
 }
 
-// decode returns an error for an unknown or repeated field: a misspelled field could leave a resource unprotected.
-func decode(data []byte) (*file, error) {
-	document, err := yaml.YAMLToJSONStrict(data)
+// fields says which fields a file may have.
+const fields = "a file has apiVersion, kind, metadata.name, spec.owner, spec.resources and spec.exemptions; a resource has resource, " +
+	"namePrefix and manifest, and its object is the manifest; " +
+	"an exemption has user, serviceAccount or group, and operations, reason and until"
+
+// decode also returns unknown and repeated fields: a misspelled field could leave a resource unprotected.
+func decode(data []byte) (f *file, mistakes []error, err error) {
+	document, err := onlyDocument(data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	f := &file{}
-	mistakes, err := json.UnmarshalStrict(document, f)
-	return f, errors.Join(append(mistakes, err)...)
+	f = &file{}
+	mistakes, err = json.UnmarshalStrict(document, f)
+	if len(mistakes) > 0 {
+		mistakes = append(mistakes, errors.New(fields))
+	}
+	return f, mistakes, err
+}
+
+// endOfDocument is the other mark that ends a YAML document.
+var endOfDocument = regexp.MustCompile(`(?m)^\.\.\.\s*$`)
+
+// onlyDocument returns the YAML document as JSON. A YAML decoder ignores every document after the first, so their resources would be
+// unprotected.
+func onlyDocument(data []byte) ([]byte, error) {
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(endOfDocument.ReplaceAll(data, []byte("---")))))
+	var documents [][]byte
+	for {
+		part, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		document, err := yaml.YAMLToJSONStrict(part)
+		if err != nil {
+			return nil, err
+		}
+		if string(document) != "null" {
+			documents = append(documents, document)
+		}
+	}
+	if len(documents) != 1 {
+		return nil, fmt.Errorf("it has %d YAML documents: write each reservation into a file of its own", len(documents))
+	}
+	return documents[0], nil
 }
 
 func newResource(f *file, r fileResource) (*Resource, error) {

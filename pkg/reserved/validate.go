@@ -67,6 +67,9 @@ func validateResource(r fileResource, at *field.Path) field.ErrorList {
 		return field.ErrorList{field.Required(manifest, "must be the manifest of the resource")}
 	}
 	object := unstructured.Unstructured{Object: r.Manifest}
+	if object.IsList() {
+		return field.ErrorList{field.Invalid(manifest.Child("kind"), object.GetKind(), "must be one object: write a resource for each item of the list")}
+	}
 	errs := validateType(object, manifest)
 	errs = append(errs, validateMetadata(object, manifest.Child("metadata"))...)
 	if !strings.HasPrefix(object.GetName(), r.NamePrefix) {
@@ -78,8 +81,11 @@ func validateResource(r fileResource, at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("resource"), r.Resource, message))
 		}
 	}
-	if isTokenSecret(object) {
+	switch _, hasText := r.Manifest["stringData"]; {
+	case isTokenSecret(object):
 		errs = append(errs, validateTokenSecret(object, manifest)...)
+	case hasText && object.GetAPIVersion() == "v1" && object.GetKind() == "Secret":
+		errs = append(errs, field.Forbidden(manifest.Child("stringData"), "the API server stores it in base64: write it as data"))
 	}
 	if _, found := r.Manifest["status"]; found {
 		errs = append(errs, field.Forbidden(manifest.Child("status"), "the control plane writes it: remove it"))
@@ -115,16 +121,36 @@ func validateMetadata(object unstructured.Unstructured, at *field.Path) field.Er
 	for _, message := range content.IsPathSegmentName(object.GetName()) {
 		errs = append(errs, field.Invalid(at.Child("name"), object.GetName(), message))
 	}
-	if object.GetNamespace() == "" {
-		if object.GetAPIVersion() == "v1" && slices.Contains([]string{"ServiceAccount", "Secret", "ConfigMap"}, object.GetKind()) {
-			errs = append(errs, field.Required(at.Child("namespace"), "a "+object.GetKind()+" must have a namespace"))
+	for _, key := range []string{"labels", "annotations"} {
+		if _, _, err := unstructured.NestedStringMap(metadata, key); err != nil {
+			errs = append(errs, field.TypeInvalid(at.Child(key), metadata[key], "must have text as values: quote numbers, true and false"))
+		}
+	}
+	return append(errs, validateNamespace(object, at.Child("namespace"))...)
+}
+
+// validateNamespace checks that a resource of a well-known kind has a namespace if, and only if, its kind is namespaced. For the other
+// kinds, CheckServed does so.
+func validateNamespace(object unstructured.Unstructured, at *field.Path) field.ErrorList {
+	namespaced, known := map[string]bool{
+		"v1 ServiceAccount": true, "v1 Secret": true, "v1 ConfigMap": true, "v1 Service": true, "v1 Namespace": false,
+		"rbac.authorization.k8s.io/v1 Role": true, "rbac.authorization.k8s.io/v1 RoleBinding": true,
+		"rbac.authorization.k8s.io/v1 ClusterRole": false, "rbac.authorization.k8s.io/v1 ClusterRoleBinding": false,
+	}[object.GetAPIVersion()+" "+object.GetKind()]
+	switch namespace := object.GetNamespace(); {
+	case known && namespaced && namespace == "":
+		return field.ErrorList{field.Required(at, "a "+object.GetKind()+" must have a namespace")}
+	case known && !namespaced && namespace != "":
+		return field.ErrorList{field.Forbidden(at, "a "+object.GetKind()+" has no namespace: remove it")}
+	case namespace == "":
+		return nil
+	default:
+		var errs field.ErrorList
+		for _, message := range validation.IsDNS1123Label(namespace) {
+			errs = append(errs, field.Invalid(at, namespace, message))
 		}
 		return errs
 	}
-	for _, message := range validation.IsDNS1123Label(object.GetNamespace()) {
-		errs = append(errs, field.Invalid(at.Child("namespace"), object.GetNamespace(), message))
-	}
-	return errs
 }
 
 // validateTokenSecret forbids credentials in reservation files: kube-controller-manager fills the Secret.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
@@ -28,11 +29,13 @@ type conn struct {
 	secure   *tls.Conn // nil for a connection without TLS
 	raw      *hello
 	table    *connections
+	source   netip.Prefix
 
 	// Guarded by table.mu.
 	isOpen bool
-	queue  *list.List
+	queue  *queue
 	place  *list.Element
+	turn   uint64 // in the queue
 
 	mu   sync.Mutex
 	head head
@@ -43,7 +46,7 @@ func newConn(raw net.Conn, config *tls.Config, table *connections) *conn {
 	if tcp, ok := raw.(*net.TCPConn); ok {
 		_ = tcp.SetReadBuffer(receiveBuffer) // else the kernel's own bound holds
 	}
-	c := &conn{table: table}
+	c := &conn{table: table, source: sourceOf(raw.RemoteAddr())}
 	c.raw = &hello{Conn: raw, left: maxHelloBytes, heard: func() { table.heard(c) }}
 	if config == nil {
 		c.raw.done = true

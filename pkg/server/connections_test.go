@@ -5,6 +5,7 @@ package server
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -26,11 +27,22 @@ func (p *pipe) Close() error {
 type crowd struct {
 	*connections
 	members []*conn
+	// source is the address of those that are added next.
+	source string
+}
+
+// from sets the address of those that are added next.
+func (c *crowd) from(address string) *crowd {
+	c.source = address
+	return c
 }
 
 func (c *crowd) add(n int) {
 	for range n {
 		member := &conn{raw: &hello{Conn: &pipe{}}, table: c.connections}
+		if c.source != "" {
+			member.source = sourceOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.source)))
+		}
 		if !c.connections.add(member) {
 			member.cut()
 		}
@@ -114,6 +126,36 @@ func TestWhichConnectionMakesRoom(t *testing.T) {
 			c.remove(c.members[0])
 			c.add(1)
 		}, []int{0, 1}},
+		"one of the address with most, though another has waited longer": {func(c *crowd) {
+			c.max = 8
+			c.from("10.0.0.1:1").add(1)
+			c.from("10.0.0.2:1").add(6)
+			c.from("10.0.0.1:2").add(1)
+		}, []int{1, 2, 3, 4}},
+		"of a new address that has more": {func(c *crowd) {
+			c.max = 8
+			c.from("10.0.0.1:1").add(1)
+			c.from("10.0.0.1:2").add(1)
+			c.from("[2001:db8::1]:1").add(1)
+			c.from("[2001:db8::2]:1").add(1)
+			c.from("[2001:db8:0:1::1]:1").add(1)
+			c.from("[2001:db8::3]:1").add(1)
+		}, []int{0, 2}},
+		"the idle one of the address with most": {func(c *crowd) {
+			c.from("10.0.0.1:1").add(1)
+			c.answered(c.members[0])
+			for i := range 3 {
+				c.from("[::ffff:10.0.0.2]:1").add(1)
+				c.answered(c.members[i+1])
+			}
+			c.from("10.0.0.1:2").add(1)
+		}, []int{1}},
+		"the one that has waited longest, of many addresses with one each": {func(c *crowd) {
+			c.max = 8
+			for _, address := range []string{"10.0.0.4:1", "10.0.0.3:1", "10.0.0.2:1", "10.0.0.1:1", "10.0.0.5:1"} {
+				c.from(address).add(1)
+			}
+		}, []int{0}},
 		"for want of a file descriptor, as for want of room": {func(c *crowd) {
 			c.add(2)
 			c.makeRoom()

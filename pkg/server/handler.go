@@ -92,6 +92,7 @@ func (s *Server) acquire(ctx context.Context, patience time.Duration) bool {
 
 // refuse answers that the server is busy. The API server takes that for a failed call, and applies the failurePolicy.
 func (s *Server) refuse(w http.ResponseWriter) {
+	s.refused.Add(1)
 	s.noise.warn("request refused: too many in flight", slog.Int("limit", s.limits.inFlight))
 	w.Header().Set("Retry-After", "1")
 	http.Error(w, fmt.Sprintf("busy: %d requests are in flight, try again", s.limits.inFlight), http.StatusServiceUnavailable)

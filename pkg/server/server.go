@@ -37,6 +37,7 @@ type Server struct {
 	noise       *boundedLog
 	listening   chan struct{} // closed once run is set
 	stopped     atomic.Bool
+	refused     atomic.Int64
 	run         atomic.Pointer[run]
 
 	// after stands for time.After, so that a test can end a drain period.
@@ -82,6 +83,9 @@ func (s *Server) Closed() int {
 	defer s.connections.mu.Unlock()
 	return s.connections.closed
 }
+
+// Refused returns how many requests were answered so far with 503, as too many were in flight.
+func (s *Server) Refused() int { return int(s.refused.Load()) }
 
 // Ready is a check for /readyz. It returns nil from the moment that the address is bound until the context of Start ends. It
 // never blocks, so that a flood of connections cannot make the guard unready. It does not use the request.

@@ -263,6 +263,9 @@ func TestNoMoreRequestsThanTheBoundAreHandled(t *testing.T) {
 	if got := h.post(h.client(t), "?timeout=100ms", ""); got.status != http.StatusServiceUnavailable || got.body == "" {
 		t.Errorf("with no slot free: %+v, want 503 and a text", got)
 	}
+	if got := h.Refused(); got != 1 {
+		t.Errorf("%d requests refused, want 1", got)
+	}
 	second := h.postAsync(h.client(t))
 	release <- struct{}{}
 	await(t, entered, "the second request, once the first is done")

@@ -62,6 +62,8 @@ type Report struct {
 	DenialsProblem string `json:"-"`
 	// Recorded: a dry-run stored an audit record, and the guard reports no problem; nil if unknown.
 	Recorded *bool `json:"recorded,omitempty"`
+	// TokenCleanup says that kube-controller-manager has disabled a token as unused, or does so within 30 days; empty for neither.
+	TokenCleanup []string `json:"tokenCleanup,omitempty"`
 	// Certificates does not count for Authorized and Protected, but for the exit code.
 	Certificates Certificates `json:"certificates"`
 	// Reasons say why the cluster is not Authorized, Protected or Recorded; never nil.
@@ -137,12 +139,7 @@ func Read(ctx context.Context, cluster live.Cluster, records Records, unlocks Un
 	}
 	network := authorize.CheckPrivateNetwork(ctx, cluster.Client)
 	r.PrivateNetwork, r.PrivateNetworkMessage = answerOf(network.Status), network.Message
-	retired := 0
-	for _, reservation := range cluster.Set.Reservations() {
-		if r.addReservation(ctx, cluster, reservation) {
-			retired++
-		}
-	}
+	retired := r.addReservations(ctx, cluster)
 	r.addUnlocks(ctx, records, unlocks)
 	r.addDenials(ctx, records)
 	if retired < len(cluster.Set.Reservations()) || len(r.Reasons) > 0 {
@@ -169,8 +166,23 @@ func answerOf(status authorize.Status) string {
 	}
 }
 
-// addReservation adds why a reservation is neither authorized nor retired, and reports whether it is retired.
-func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) bool {
+// addReservations adds the reservations in their order, reads several at the same time, and returns how many are retired.
+func (r *Report) addReservations(ctx context.Context, cluster live.Cluster) (retired int) {
+	reservations := cluster.Set.Reservations()
+	parts := make([]Report, len(reservations))
+	live.Each(len(parts), func(i int) { parts[i].addReservation(ctx, cluster, reservations[i]) })
+	for i := range parts {
+		r.Reasons, r.Drift = append(r.Reasons, parts[i].Reasons...), append(r.Drift, parts[i].Drift...)
+		if parts[i].Retired != nil {
+			r.Retired = parts[i].Retired
+			retired++
+		}
+	}
+	return retired
+}
+
+// addReservation adds why a reservation is neither authorized nor retired, or that it is retired.
+func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) {
 	marks := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}
 	retirement, err := marks.Retirement(ctx, reservation.Name)
 	switch {
@@ -190,11 +202,9 @@ func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reser
 			r.addRemains(ctx, cluster, resource)
 		}
 	}
-	if retirement == nil || retirement.State != lookup.Retired {
-		return false
+	if retirement != nil && retirement.State == lookup.Retired {
+		r.Retired = &Retirement{Since: retirement.Since, By: retirement.By}
 	}
-	r.Retired = &Retirement{Since: retirement.Since, By: retirement.By}
-	return true
 }
 
 // addRemains adds that a resource of a retired reservation exists.
@@ -220,7 +230,6 @@ func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource
 		return
 	case o.InUse() == "":
 		add("%s is absent", o)
-		return
 	case len(o.Drift) > 0:
 		found := Drift{Resource: resource.String(), Paths: o.Drift}
 		if o.Live != nil {
@@ -233,6 +242,13 @@ func (r *Report) addResource(ctx context.Context, cluster live.Cluster, resource
 		add("%s: %s", o, live.UnknownCA)
 	}
 	if !resource.IsTokenSecret() {
+		return
+	}
+	// Who may not read what this takes gets no warning: the condition of the Reservation says so too.
+	if cleanup, err := cluster.TokenCleanup(ctx, resource, time.Now()); err == nil && cleanup.Message != "" {
+		r.TokenCleanup = append(r.TokenCleanup, cleanup.Message)
+	}
+	if o.InUse() == "" {
 		return
 	}
 	token, problem, err := cluster.Token(ctx, resource, o.InUse())
@@ -351,6 +367,12 @@ func isProtectedByPolicies(ctx context.Context, cluster live.Cluster) bool {
 // addNotes adds what the replicas have noted. A caller who may not read that gets none.
 func (r *Report) addNotes(ctx context.Context, cluster live.Cluster) {
 	state, err := drift.ReadState(ctx, cluster.Client, cluster.Namespace)
+	if err == nil && state.Network.IsCurrent(time.Now()) {
+		r.PrivateNetwork, r.PrivateNetworkMessage = state.Network.PrivateNetwork(), state.Network.Message
+		if remedy := state.Network.Remedy; remedy != "" {
+			r.PrivateNetworkMessage += "; " + remedy
+		}
+	}
 	if err != nil || state.Report == nil {
 		return
 	}

@@ -241,7 +241,7 @@ func verdict(decision policy.Decision) string {
 
 // prove returns the last line of a denied probe's message: the proof that this replica denied it; "" for every other request.
 func (h *Handler) prove(request *policy.Request, decision policy.Decision) string {
-	if h.Replica == nil || decision.Allowed || decision.Resource == nil || !request.DryRun {
+	if h.Replica == nil || decision.Allowed || decision.Resource == nil || decision.Via != "" || !request.DryRun {
 		return ""
 	}
 	nonce := request.Object.Get("metadata", "annotations", guardian.ProbeAnnotation).Text()

@@ -173,6 +173,9 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 			Help: "Denied dry-runs of status, verify and authorize to which this replica added its proof.",
 		}),
 	}
+	for _, decision := range []policy.Decision{{}, {Allowed: true}} {
+		m.duration.WithLabelValues(verdict(decision)) // from zero on, so that the first denial is an increase
+	}
 	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.probes} {
 		if err := registry.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics of the webhook: %w", err)

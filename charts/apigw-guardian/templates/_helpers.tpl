@@ -48,6 +48,11 @@
 {{- fail "certs.clientAuth.mode and certs.clientAuth.key have no effect without certs.clientAuth.secretName: set it, or remove them" }}
 {{- end }}
 {{- end }}
+{{- with .Values.audit.otlp }}
+{{- if and (not .endpoint) (or .clusterName .secretName) }}
+{{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
 {{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
 {{- end }}
@@ -99,6 +104,11 @@
   "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
 {{- merge $own (include "guardian.instance" . | fromYaml) $more (include "guardian.commonLabels" . | fromYaml) | toYaml }}
 {{- end }}
+{{- end }}
+
+{{- /* The labels of a PrometheusRule. Parameters: root; labels, a map of the values for this object. */}}
+{{- define "guardian.alertLabels" -}}
+{{- include "guardian.moreLabels" (dict "root" .root "labels" (merge (deepCopy .labels) .root.Values.alerts.labels)) }}
 {{- end }}
 
 {{- /* What all Pods of the release have in common. */}}
@@ -306,6 +316,16 @@ subjects:
 {{- toYaml $context }}
 {{- end }}
 
+{{- /* That of a replica. A port below 1024 needs a capability, or this sysctl, which Kubernetes and its policy "restricted" take for safe. */}}
+{{- define "guardian.replicaSecurity" -}}
+{{- $ports := include "guardian.ports" . | fromJson }}
+{{- $context := include "guardian.podSecurity" . | fromYaml }}
+{{- if lt (min $ports.webhook $ports.probes $ports.metrics | int) 1024 }}
+{{- $context = merge (dict) $context (dict "sysctls" (list (dict "name" "net.ipv4.ip_unprivileged_port_start" "value" "0"))) }}
+{{- end }}
+{{- toYaml $context }}
+{{- end }}
+
 {{- define "guardian.containerSecurity" -}}
 {{- toYaml .Values.containerSecurityContext }}
 {{- end }}
@@ -436,6 +456,18 @@ volumes: {{- . }}
 {{- end }}
 {{- end }}
 
+{{- define "guardian.cloudArgs" -}}
+{{- with .Values.tencentCloud }}
+{{- if .credentialsSecret }}
+- --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
+- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
+- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
+- --tencent-cloud-endpoint={{ .endpoint }}
+- --tencent-cloud-interval={{ .interval }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* A duration such as 36h in seconds. */}}
 {{- define "guardian.seconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 }}
@@ -448,6 +480,9 @@ volumes: {{- . }}
 {{- $ports := dict "webhook" (int ($webhook.port | default 9443)) "probes" (int ($webhook.probesPort | default 8081)) "metrics" (int ($webhook.metricsPort | default 8080)) }}
 {{- if lt (values $ports | uniq | len) 3 }}
 {{- fail "webhook.port, webhook.probesPort and webhook.metricsPort must differ" }}
+{{- end }}
+{{- if and .Values.hostNetwork (or (has 10250 (values $ports)) (lt (min $ports.webhook $ports.probes $ports.metrics) 1024)) }}
+{{- fail "with hostNetwork, webhook.port, webhook.probesPort and webhook.metricsPort must be 1024 or higher, and not the kubelet's 10250" }}
 {{- end }}
 {{- toJson $ports }}
 {{- end }}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/url"
 	"strconv"
 	"strings"
@@ -77,8 +78,8 @@ func writeLines(w io.Writer, records []v1alpha1.AuditRecord, event func(*v1alpha
 	return nil
 }
 
-// eventID changes when the record counts more. Records of two clusters may have the same name, but not the same uid.
-func eventID(record *v1alpha1.AuditRecord) string {
+// EventID changes when the record counts more. Records of two clusters may have the same name, but not the same uid.
+func EventID(record *v1alpha1.AuditRecord) string {
 	return fmt.Sprintf("%s.%d", cmp.Or(string(record.UID), record.Name), record.Spec.Count)
 }
 
@@ -90,15 +91,31 @@ func newCloudEvent(record *v1alpha1.AuditRecord, origin Origin) fields {
 	}
 	return fields{
 		"specversion": "1.0",
-		"id":          eventID(record),
+		"id":          EventID(record),
 		// The cluster, and where its API server serves records. The reference is relative because a cluster does not know its address.
 		"source":          source,
-		"type":            "io.apigw.guardian.audit." + strings.ToLower(string(record.Spec.Outcome)),
+		"type":            EventType(record),
 		"subject":         record.Spec.Resource,
 		"time":            timestamp(record.Spec.LastTime),
 		"datacontenttype": "application/json",
 		"data":            record,
 	}.compact()
+}
+
+// EventType names what the record states, such as io.apigw.guardian.audit.denied.
+func EventType(record *v1alpha1.AuditRecord) string {
+	return "io.apigw.guardian.audit." + strings.ToLower(string(record.Spec.Outcome))
+}
+
+// Cells returns the fields of a record by the names of the columns of CSV.
+func Cells(record *v1alpha1.AuditRecord) iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, c := range columns() {
+			if !yield(c.name, c.cell(record)) {
+				return
+			}
+		}
+	}
 }
 
 // column is one column of the CSV format. Scripts depend on names and order: add new columns at the end.

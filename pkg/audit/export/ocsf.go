@@ -73,7 +73,7 @@ func newAPIActivity(record *v1alpha1.AuditRecord, origin Origin) fields {
 			"version":  ocsfVersion,
 			"product":  fields{"name": guardian.Name, "vendor_name": "The apigw-guardian Authors", "version": origin.Version},
 			"profiles": []string{"security_control"}, "tenant_uid": origin.Cluster,
-			"uid": eventID(record), "event_code": spec.Reason, "log_name": "auditrecords." + v1alpha1.Group,
+			"uid": EventID(record), "event_code": spec.Reason, "log_name": "auditrecords." + v1alpha1.Group,
 		},
 		"actor":     fields{"user": userOf(spec.User)},
 		"api":       apiOf(spec),

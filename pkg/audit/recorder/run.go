@@ -289,7 +289,7 @@ func newMetrics(registry prometheus.Registerer, r *Recorder) *metrics {
 		Name: "apigw_guardian_audit_spool_bytes",
 		Help: "Size of the local spool.",
 	}, func() float64 { return float64(r.spoolBytes()) })
-	return &metrics{
+	m := &metrics{
 		events: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_audit_facts_total",
 			Help: "Events counted into audit records, by where they were safe when the guard answered (apiserver, spool, memory).",
@@ -311,4 +311,11 @@ func newMetrics(registry prometheus.Registerer, r *Recorder) *metrics {
 			Help: "Audit records that another client altered, deleted or prepared, and that were stored again under another name.",
 		}),
 	}
+	for _, place := range []string{placeStore, placeSpool, placeMemory} {
+		m.events.WithLabelValues(place) // from zero on, so that the first event is an increase
+	}
+	for _, result := range []string{resultStored, resultFailed} {
+		m.writes.WithLabelValues(result)
+	}
+	return m
 }

@@ -73,7 +73,7 @@ func GroupVersion() schema.GroupVersion {
 
 // AddToScheme makes the types of this package known to a scheme. It never fails; the error is what callers expect.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{}, &Unlock{}, &UnlockList{})
+	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{}, &Unlock{}, &UnlockList{}, &Reservation{}, &ReservationList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion())
 	return nil
 }

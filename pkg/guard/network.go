@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package guard
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
+)
+
+// Network says how the leader asks Tencent Cloud about private network access.
+type Network struct {
+	// Client is the zero Client to ask nothing.
+	tke.Client
+
+	// Interval is the time between two calls.
+	Interval time.Duration
+}
+
+func (n Network) isOff() bool { return n.Credentials == "" }
+
+// network is what the leader knows of private network access.
+type network struct {
+	reasons *prometheus.GaugeVec
+	said    tke.Reason
+}
+
+func (g *Guard) addNetwork() error {
+	if g.options.Network.isOff() {
+		return nil
+	}
+	g.network.reasons = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "apigw_guardian_private_network",
+		Help: "1 for the last answer of Tencent Cloud about private network access, or for the reason why there is none. Only the leader has it.",
+	}, []string{"reason"})
+	if err := g.options.Registry.Register(g.network.reasons); err != nil {
+		return fmt.Errorf("register metrics of private network access: %w", err)
+	}
+	return nil
+}
+
+// watchNetwork asks until ctx ends.
+func (g *Guard) watchNetwork(ctx context.Context) {
+	if g.options.Network.isOff() {
+		return
+	}
+	defer g.network.reasons.Reset()
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		answer := g.options.Network.PrivateNetwork(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		g.tellNetwork(answer)
+		note := drift.Network{Answer: answer, At: metav1.Now(), Interval: metav1.Duration{Duration: g.options.Network.Interval}}
+		if err := drift.NoteNetwork(ctx, g.ledger.Cluster, g.owner, note); err != nil {
+			g.options.Log.Warn("failed to note the answer about private network access", slog.Any("err", err))
+		}
+	}, g.options.Network.Interval)
+}
+
+// tellNetwork sets the metric, and tells administrators of an answer that differs from the last one.
+func (g *Guard) tellNetwork(answer tke.Answer) {
+	g.network.reasons.Reset()
+	g.network.reasons.WithLabelValues(string(answer.Reason)).Set(1)
+	before := g.network.said
+	g.network.said = answer.Reason
+	switch {
+	case answer.Reason == before:
+	case answer.Reason != tke.Enabled:
+		g.options.Log.Warn("private network access is not confirmed", slog.String("reason", string(answer.Reason)),
+			slog.String("message", answer.Message), slog.String("remedy", answer.Remedy))
+		g.warn("PrivateNetwork"+string(answer.Reason), answer.Message+"; "+answer.Remedy)
+	default:
+		g.options.Log.Info("private network access is enabled")
+	}
+}
