@@ -85,7 +85,8 @@ func groups(set *reserved.Set) []group {
 
 func (g *group) isOf(resource *reserved.Resource) bool {
 	first := g.resources[0]
-	return first.GVR == resource.GVR && policies.IsExistence(first) == policies.IsExistence(resource) && (first.Namespace == "") == (resource.Namespace == "")
+	return first.GVR == resource.GVR && policies.IsExistence(first) == policies.IsExistence(resource) &&
+		(first.Namespace == "") == (resource.Namespace == "")
 }
 
 // sizeOf returns the max length that the resource adds to an expression.
