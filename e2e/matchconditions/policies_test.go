@@ -29,6 +29,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
@@ -43,6 +44,8 @@ type engine struct {
 	server     server
 	policies   []*admissionregistrationv1.ValidatingAdmissionPolicy
 	validators []validating.Validator
+	// params is the parameter of each policy; nil for none.
+	params runtime.Object
 }
 
 func newEngine(t testing.TB, s server, set *reserved.Set, options policies.Options) *engine {
@@ -117,7 +120,7 @@ func (e *engine) judge(t testing.TB, request *admissionv1.AdmissionRequest) verd
 			namespace = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: request.Namespace}}
 		}
 		result := e.validators[i].Validate(t.Context(), schema.GroupVersionResource(request.Resource), e.server.attributes(t, request),
-			runtime.Object(nil), namespace, celconfig.RuntimeCELCostBudget, nil)
+			e.params, namespace, celconfig.RuntimeCELCostBudget, nil)
 		for _, decision := range result.Decisions {
 			if decision.Evaluation == validating.EvalError {
 				v.failed += decision.Message
@@ -422,5 +425,49 @@ func TestPoliciesOfFiftyResourcesStayBelowTheCostLimits(t *testing.T) {
 			}
 			data["key-7"] = data["key-8"]
 		})
+	}
+}
+
+func TestABackstopDecidesOnlyWithoutAnIntactWebhook(t *testing.T) {
+	cases, err := corpus.Cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(cases, func(c corpus.Case) bool { return c.Name == "delete-token" })
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(cases[i].Review, &review); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		edit  func(*admissionregistrationv1.ValidatingWebhook)
+		isOff bool
+	}{
+		"as the guard builds it": {func(*admissionregistrationv1.ValidatingWebhook) {}, true},
+		"with failurePolicy Ignore": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.FailurePolicy = new(admissionregistrationv1.Ignore)
+		}, false},
+		"with a selector": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+		}, false},
+		"without DELETE": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.Rules[0].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Create}
+		}, false},
+		"for other names": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "reserved-object", Expression: "false"}}
+		}, false},
+	} {
+		registered := registration.Build(builtIn(t), registration.Options{FailurePolicy: admissionregistrationv1.Fail})
+		for i := range registered.Webhooks {
+			test.edit(&registered.Webhooks[i])
+		}
+		for release, server := range policyServers() {
+			t.Run(name+" on "+release, func(t *testing.T) {
+				e := newEngine(t, server, builtIn(t), policies.Options{Writers: policy.DefaultWriters(), Backstop: true})
+				e.params = registered
+				if got := e.judge(t, review.Request); got.failed != "" || got.denied == test.isOff {
+					t.Errorf("got %+v, want denied: %t", got, !test.isOff)
+				}
+			})
+		}
 	}
 }
