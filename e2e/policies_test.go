@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,8 +27,24 @@ import (
 // startPolicies applies what `apigw-guardian policy` prints until the test ends, and waits for the last policy to deny.
 func startPolicies(t *testing.T, world *scenario.World) {
 	t.Helper()
+	applyPolicies(t)
+	for _, object := range world.Objects() {
+		awaitPolicy(t, world, object)
+	}
+}
+
+func awaitPolicy(t *testing.T, world *scenario.World, object *scenario.Object) {
+	t.Helper()
+	harness.Eventually(t, object.String()+" is protected by its policy", func() (bool, any) {
+		answer, err := world.Guarded.Do(t.Context(), scenario.Delete(object).DryRun())
+		return err == nil && isDeniedByPolicy(object, answer), string(answer.Body)
+	})
+}
+
+func applyPolicies(t *testing.T, flags ...string) {
+	t.Helper()
 	var list unstructured.UnstructuredList
-	harness.Run(t, "policy", "-o", "json").Require(t, 0).Into(t, &list)
+	harness.Run(t, append([]string{"policy", "-o", "json"}, flags...)...).Require(t, 0).Into(t, &list)
 	client, err := dynamic.NewForConfig(harness.Of(t).Cluster.AdminConfig())
 	if err != nil {
 		t.Fatal(err)
@@ -43,12 +60,6 @@ func startPolicies(t *testing.T, world *scenario.World) {
 			}
 		})
 		must(t)(kinds.Create(t.Context(), &object, metav1.CreateOptions{}))
-	}
-	for _, object := range world.Objects() {
-		harness.Eventually(t, object.String()+" is protected by its policy", func() (bool, any) {
-			answer, err := world.Guarded.Do(t.Context(), scenario.Delete(object).DryRun())
-			return err == nil && isDeniedByPolicy(object, answer), answer.Code
-		})
 	}
 }
 
@@ -126,4 +137,38 @@ func requireImported(t *testing.T) {
 			t.Errorf("%d imported denials for %s, want %d: %v", reasons[reason], reason, atLeast, reasons)
 		}
 	}
+}
+
+// TestABackstopDecidesWhileTheWebhookIsWeak also shows what a backstop cannot: without a webhook configuration there is no parameter.
+func TestABackstopDecidesWhileTheWebhookIsWeak(t *testing.T) {
+	bed := harness.Take(t)
+	if bed.Cluster.Version() == "1.28.15" {
+		t.Skip("Kubernetes has policies since 1.30")
+	}
+	world := harness.World(t)
+	applyPolicies(t, "--backstop")
+	guard := harness.StartGuard(t)
+	harness.Eventually(t, "the guard denies", harness.Denies(t, world))
+	answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role).DryRun())
+	if err != nil || !strings.Contains(answer.Status().Message, `"clusterroles.apigw-guardian.io" denied the request`) {
+		t.Errorf("got %v %s, want the denial of the webhook", err, answer.Body)
+	}
+	guard.Kill() // it would restore its webhook configuration
+	webhooks := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	live, err := webhooks.Get(t.Context(), "apigw-guardian", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range live.Webhooks {
+		live.Webhooks[i].FailurePolicy = new(admissionregistrationv1.Ignore)
+	}
+	must(t)(webhooks.Update(t.Context(), live, metav1.UpdateOptions{}))
+	for _, object := range world.Objects() {
+		awaitPolicy(t, world, object)
+	}
+	harness.RemoveRegistration(t)
+	harness.Eventually(t, "nothing denies", func() (bool, any) {
+		answer, err := world.Guarded.Do(t.Context(), scenario.Delete(world.Role).DryRun())
+		return err == nil && answer.Code == http.StatusOK, string(answer.Body)
+	})
 }

@@ -61,50 +61,53 @@ the API server's audit log. To change a reserved resource, delete the binding th
   # for the disk of the control plane
   apigw-guardian policy --static > apigw-guardian.yaml`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if options.Mode != policy.Enforce && options.Mode != policy.Observe {
-				return fmt.Errorf("%w: --mode %q: must be enforce or observe", errUsage, options.Mode)
-			}
-			if options.Static && options.Backstop {
-				return fmt.Errorf("%w: --static and --backstop: a static policy has no parameter", errUsage)
-			}
-			if options.Static && !cmd.Flags().Changed("message-hint") {
-				options.Hint = "" // no command changes a file of the control plane
-			}
-			set, err := shared.set()
-			if err != nil {
-				return err
-			}
-			warnOfEnds(cmd.ErrOrStderr(), set)
-			list, err := policyList(set, options)
-			if err != nil {
-				return err
-			}
-			if output.format == formatTable {
-				output.format = formatYAML
-			}
-			if options.Static && output.format == formatYAML {
-				if _, err := io.WriteString(cmd.OutOrStdout(), staticHelp); err != nil {
-					return fmt.Errorf("write the result: %w", err)
-				}
-			}
-			return output.print(cmd.OutOrStdout(), list, nil)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return runPolicy(cmd, shared, options, output) },
 	}
 	output.addTo(cmd)
 	flags := cmd.Flags()
-	flags.Lookup("output").DefValue, flags.Lookup("output").Usage = formatYAML, "output format: "+oneOf([]string{formatYAML, formatJSON, jsonPathPrefix + "TEMPLATE"})
+	flags.Lookup("output").DefValue = formatYAML
+	flags.Lookup("output").Usage = "output format: " + oneOf([]string{formatYAML, formatJSON, jsonPathPrefix + "TEMPLATE"})
 	flags.StringVar((*string)(&options.Mode), "mode", string(policy.Enforce), "enforce denies; observe allows with a warning")
 	flags.BoolVar(&options.Static, "static", false, "print the variant for the disk of the control plane, with instructions")
 	flags.BoolVar(&options.Backstop, "backstop", false,
 		"decide only while the guard's webhook configuration exists and has no intact webhook for the resource")
-	writers := policy.DefaultWriters()
-	flags.StringSliceVar(&options.Writers.ControllerManager, "controller-manager-user", writers.ControllerManager,
+	flags.StringSliceVar(&options.Writers.ControllerManager, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
-	options.Writers.NamespaceController = writers.NamespaceController
 	flags.StringVar(&options.Hint, "message-hint", policies.DefaultHint,
 		"end of each denial; "+policies.BindingPlaceholder+" becomes the name of the binding; empty for none")
 	return cmd
+}
+
+func runPolicy(cmd *cobra.Command, shared *sharedFlags, options policies.Options, output outputFlag) error {
+	if options.Mode != policy.Enforce && options.Mode != policy.Observe {
+		return fmt.Errorf("%w: --mode %q: must be enforce or observe", errUsage, options.Mode)
+	}
+	if options.Static && options.Backstop {
+		return fmt.Errorf("%w: --static and --backstop: a static policy has no parameter", errUsage)
+	}
+	if options.Static && !cmd.Flags().Changed("message-hint") {
+		options.Hint = "" // no command changes a file of the control plane
+	}
+	// Without --use-service-account-credentials, the namespace controller writes as the controller manager.
+	options.Writers.NamespaceController = append([]string{policy.DefaultNamespaceController}, options.Writers.ControllerManager...)
+	set, err := shared.set()
+	if err != nil {
+		return err
+	}
+	warnOfEnds(cmd.ErrOrStderr(), set)
+	list, err := policyList(set, options)
+	if err != nil {
+		return err
+	}
+	if output.format == formatTable {
+		output.format = formatYAML
+	}
+	if options.Static && output.format == formatYAML {
+		if _, err := io.WriteString(cmd.OutOrStdout(), staticHelp); err != nil {
+			return fmt.Errorf("write the result: %w", err)
+		}
+	}
+	return output.print(cmd.OutOrStdout(), list, nil)
 }
 
 // warnOfEnds says which exemptions the policies do not have.

@@ -6,6 +6,7 @@ package matchconditions
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/corpus"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 	"github.com/apigw-guardian/apigw-guardian/pkg/webhook"
 )
@@ -42,6 +44,8 @@ type engine struct {
 	server     server
 	policies   []*admissionregistrationv1.ValidatingAdmissionPolicy
 	validators []validating.Validator
+	// params is the parameter of each policy; nil for none.
+	params runtime.Object
 }
 
 func newEngine(t testing.TB, s server, set *reserved.Set, options policies.Options) *engine {
@@ -116,7 +120,7 @@ func (e *engine) judge(t testing.TB, request *admissionv1.AdmissionRequest) verd
 			namespace = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: request.Namespace}}
 		}
 		result := e.validators[i].Validate(t.Context(), schema.GroupVersionResource(request.Resource), e.server.attributes(t, request),
-			runtime.Object(nil), namespace, celconfig.RuntimeCELCostBudget, nil)
+			e.params, namespace, celconfig.RuntimeCELCostBudget, nil)
 		for _, decision := range result.Decisions {
 			if decision.Evaluation == validating.EvalError {
 				v.failed += decision.Message
@@ -267,7 +271,7 @@ func FuzzPoliciesAgreeWithTheWebhook(f *testing.F) {
 	}
 	for i := range cases {
 		f.Add(uint8(i), []byte{})
-		for j := range fields {
+		for j := i % 4; j < len(fields); j += 4 {
 			f.Add(uint8(i), []byte{byte(j), byte(7 * j), 1, byte(j + 1), byte(3 * j), 0})
 		}
 	}
@@ -370,4 +374,100 @@ func fills(got verdict, decision policy.Decision) bool {
 func isStricter(request *admissionv1.AdmissionRequest) bool {
 	var meta struct{ Metadata metav1.ObjectMeta }
 	return json.Unmarshal(request.Object.Raw, &meta) == nil && meta.Metadata.Annotations[corev1.LastAppliedConfigAnnotation] != ""
+}
+
+// The API server limits the cost of an expression, and of a policy. A reservation has 50 resources with 50 keys each here.
+func TestPoliciesOfFiftyResourcesStayBelowTheCostLimits(t *testing.T) {
+	data := map[string]any{}
+	for i := range 50 {
+		data[fmt.Sprintf("key-%d", i)] = strings.Repeat("value", 20)
+	}
+	var resources []any
+	for i := range 50 {
+		resources = append(resources, map[string]any{"manifest": map[string]any{
+			"apiVersion": "v1", "kind": "ConfigMap", "data": data,
+			"metadata": map[string]any{"name": fmt.Sprintf("name-%d", i), "namespace": "shop"},
+		}})
+	}
+	file, err := json.Marshal(map[string]any{
+		"apiVersion": reserved.APIVersion, "kind": reserved.Kind, "metadata": map[string]any{"name": "shop"},
+		"spec": map[string]any{"owner": "Shop", "resources": resources},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := reserved.LoadFiles("test", map[string]string{"shop.json": string(file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := resources[49].(map[string]any)["manifest"]
+	for name, server := range policyServers() {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t, server, set, policies.Options{Writers: policy.DefaultWriters()})
+			request := &admissionv1.AdmissionRequest{
+				UID: "1", Operation: admissionv1.Update, UserInfo: users[0], Name: "name-49", Namespace: "shop",
+				Kind:     metav1.GroupVersionKind{Version: "v1", Kind: "ConfigMap"},
+				Resource: metav1.GroupVersionResource{Version: "v1", Resource: "configmaps"},
+				Object:   raw(t, object), OldObject: raw(t, object),
+			}
+			if got := e.judge(t, request); got.denied || got.reason != string(policy.NoChange) || got.failed != "" {
+				t.Errorf("no change: got %+v", got)
+			}
+			data["key-7"] = "another"
+			request.Object = raw(t, object)
+			if got := e.judge(t, request); !got.denied || got.reason != string(policy.ReservedUpdate) || got.failed != "" ||
+				!strings.Contains(got.message, "(changed: data.key-7)") {
+				t.Errorf("a change: got %+v", got)
+			}
+			request.Object, request.OldObject = request.OldObject, request.Object
+			if got := e.judge(t, request); got.denied || got.reason != string(policy.Restoration) || got.failed != "" {
+				t.Errorf("a restoration: got %+v", got)
+			}
+			data["key-7"] = data["key-8"]
+		})
+	}
+}
+
+func TestABackstopDecidesOnlyWithoutAnIntactWebhook(t *testing.T) {
+	cases, err := corpus.Cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(cases, func(c corpus.Case) bool { return c.Name == "delete-token" })
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(cases[i].Review, &review); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		edit  func(*admissionregistrationv1.ValidatingWebhook)
+		isOff bool
+	}{
+		"as the guard builds it": {func(*admissionregistrationv1.ValidatingWebhook) {}, true},
+		"with failurePolicy Ignore": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.FailurePolicy = new(admissionregistrationv1.Ignore)
+		}, false},
+		"with a selector": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}
+		}, false},
+		"without DELETE": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.Rules[0].Operations = []admissionregistrationv1.OperationType{admissionregistrationv1.Create}
+		}, false},
+		"for other names": {func(w *admissionregistrationv1.ValidatingWebhook) {
+			w.MatchConditions = []admissionregistrationv1.MatchCondition{{Name: "reserved-object", Expression: "false"}}
+		}, false},
+	} {
+		registered := registration.Build(builtIn(t), registration.Options{FailurePolicy: admissionregistrationv1.Fail})
+		for i := range registered.Webhooks {
+			test.edit(&registered.Webhooks[i])
+		}
+		for release, server := range policyServers() {
+			t.Run(name+" on "+release, func(t *testing.T) {
+				e := newEngine(t, server, builtIn(t), policies.Options{Writers: policy.DefaultWriters(), Backstop: true})
+				e.params = registered
+				if got := e.judge(t, review.Request); got.failed != "" || got.denied == test.isOff {
+					t.Errorf("got %+v, want denied: %t", got, !test.isOff)
+				}
+			})
+		}
+	}
 }

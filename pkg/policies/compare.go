@@ -230,7 +230,8 @@ func (c *compiler) declareOwners() {
 	}
 	owns := "(" + strings.Join(fields, " || ") +
 		") && !(%[1]s[?'manager'].orValue('') == 'before-first-apply' && %[1]s[?'operation'].orValue('') == 'Update')"
-	c.declareVariable("newOwners", "%s.filter(m, %s && !%s.exists(o, o[?'manager'] == m[?'manager'] && o[?'operation'] == m[?'operation'] && %s))",
+	const isSame = "o[?'manager'] == m[?'manager'] && o[?'operation'] == m[?'operation']"
+	c.declareVariable("newOwners", "%s.filter(m, %s && !%s.exists(o, "+isSame+" && %s))",
 		managedFields("object"), fmt.Sprintf(owns, "m"), managedFields("variables.before"), fmt.Sprintf(owns, "o"))
 }
 

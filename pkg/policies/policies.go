@@ -39,7 +39,8 @@ const maxExpression = 100_000
 const BindingPlaceholder = "{binding}"
 
 // DefaultHint is the end of a denial. A policy cannot honour an Unlock.
-const DefaultHint = "To change it on purpose, a cluster administrator runs: kubectl delete validatingadmissionpolicybinding " + BindingPlaceholder
+const DefaultHint = "To change it on purpose, a cluster administrator runs: kubectl delete validatingadmissionpolicybinding " +
+	BindingPlaceholder
 
 // staticSuffix ends the names of policies that the API server reads from its disk (KEP-5793).
 const staticSuffix = ".static.k8s.io"
