@@ -271,8 +271,8 @@ func TestUninstallInAnyOrder(t *testing.T) {
 				continue
 			}
 			token := strings.TrimSpace(kubectl(t, "--namespace", namespace, "create", "token", "apigw-guardian-uninstall"))
-			running = exec.CommandContext(t.Context(), "sh", "-c", // as the Job does, which has 3 Pods
-				`for i in 1 2 3; do "$0" "$@" && exit; sleep 2; done; exit 1`, guard, "uninstall", "--deployment", namespace+"/apigw-guardian",
+			running = exec.CommandContext(t.Context(), "sh", "-c", // as the Job does, with shorter pauses
+				`for i in $(seq 60); do "$0" "$@" && exit; sleep 1; done; exit 1`, guard, "uninstall", "--deployment", namespace+"/apigw-guardian",
 				"--kubeconfig", cluster.Kubeconfig(), "--token", token)
 			running.Stdout, running.Stderr = &says, &says
 			if err := running.Start(); err != nil {
