@@ -184,7 +184,6 @@ generate: require-go ## Update generated files, go.mod, go.sum and formatting
 	@$(GO) -C tools/vuln mod tidy
 	@$(GO) -C e2e/auditweb mod tidy
 	@$(GO) -C e2e/certmanager mod tidy
-	@$(GO) -C e2e/argocd mod tidy
 	@$(GO) -C e2e/matchconditions mod tidy
 	@$(GO) -C e2e/monitoring mod tidy
 	@$(GO) generate ./...
