@@ -247,8 +247,9 @@ clean: ## Remove bin and dist
 #% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
 #% RELEASE_VERSION = version of release (default the git tag, or v0.0.0-gCOMMIT)
 #% RELEASE_REGISTRY = registry of the image that the chart of the release names, such as ghcr.io/apigw-guardian
-#% RELEASE_PLATFORMS = platforms of release, such as "linux/amd64 linux/arm64" (default those, darwin and windows)
-#% RELEASE_KEY = private SSH key that signs the release; RELEASE_PUBLIC_KEY = its public key, for release-verify
+#% RELEASE_PLATFORMS = platforms, such as "linux/amd64 linux/arm64" (default those, darwin and windows)
+#% RELEASE_KEY = private SSH key that signs the release (default: not signed)
+#% RELEASE_PUBLIC_KEY = public key that release-verify checks the signature with (default: checksums only)
 #% COMPAT_VERSIONS = Kubernetes releases of compat
 #% TEST_ARGS = more arguments for go test; likewise BENCH_ARGS, LINT_ARGS
 
