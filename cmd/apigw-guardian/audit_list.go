@@ -57,7 +57,7 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 				return err
 			}
 			if list.fleet.isSet() {
-				return list.ofFleet(cmd, shared)
+				return list.ofFleet(cmd)
 			}
 			if list.watch {
 				return list.follow(cmd, shared)
@@ -72,7 +72,7 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 	}
 	list.addTo(cmd, shared)
 	list.output.addTo(cmd)
-	list.fleet.addTo(cmd, shared, fleetLimit)
+	list.fleet.addTo(cmd, shared, &list.output, fleetLimit)
 	// kubectl accepts it for objects without a namespace too.
 	cmd.Flags().BoolP("all-namespaces", "A", false, "no effect: records have no namespace")
 	_ = cmd.Flags().MarkHidden("all-namespaces")
@@ -125,13 +125,13 @@ func listOf(records []v1alpha1.AuditRecord) recordList {
 }
 
 // ofFleet lists the records of several contexts in one table. --limit is that of each.
-func (l *listing) ofFleet(cmd *cobra.Command, shared *sharedFlags) error {
+func (l *listing) ofFleet(cmd *cobra.Command) error {
 	read := func(ctx context.Context, shared *sharedFlags) (recordList, error) {
 		own := l.filterFlags // the filter is completed for each cluster
 		records, err := own.list(ctx, shared)
 		return listOf(audit.Newest(records, l.limit)), err
 	}
-	return ofFleet(cmd, shared, &l.fleet, &l.output, read, func(p *printer, members []member[recordList]) {
+	return ofFleet(cmd, &l.fleet, read, func(p *printer, members []member[recordList]) {
 		var all []v1alpha1.AuditRecord
 		for _, m := range members {
 			if m.Result == nil {

@@ -28,7 +28,7 @@ of the last one.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if several.isSet() {
-				return ofFleet(cmd, shared, &several, &output, func(ctx context.Context, shared *sharedFlags) (audit.Summary, error) {
+				return ofFleet(cmd, &several, func(ctx context.Context, shared *sharedFlags) (audit.Summary, error) {
 					own := *flags // the filter is completed for each cluster
 					records, err := own.list(ctx, shared)
 					return audit.Summarize(records, time.Local), err
@@ -51,7 +51,7 @@ of the last one.`,
 	}
 	flags.addTo(cmd, shared)
 	output.addTo(cmd)
-	several.addTo(cmd, shared, fleetLimit)
+	several.addTo(cmd, shared, &output, fleetLimit)
 	return cmd
 }
 

@@ -24,6 +24,9 @@ type fleet struct {
 	all      bool
 	// limit is the time for each context.
 	limit time.Duration
+
+	shared *sharedFlags
+	output *outputFlag
 }
 
 const (
@@ -34,7 +37,8 @@ const (
 	maxProblem = 300
 )
 
-func (f *fleet) addTo(cmd *cobra.Command, shared *sharedFlags, limit time.Duration) {
+func (f *fleet) addTo(cmd *cobra.Command, shared *sharedFlags, output *outputFlag, limit time.Duration) {
+	f.shared, f.output = shared, output
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.contexts, "contexts", nil, "contexts of the kubeconfig to read side by side; the exit code is the highest one")
 	flags.BoolVar(&f.all, "all-contexts", false, "read all contexts of the kubeconfig side by side")
@@ -56,8 +60,8 @@ func (f *sharedFlags) allContexts() ([]string, error) {
 }
 
 // names returns the contexts, each once. The error may wrap errUsage.
-func (f *fleet) names(shared *sharedFlags, output *outputFlag) ([]string, error) {
-	o := &shared.overrides
+func (f *fleet) names() ([]string, error) {
+	o := &f.shared.overrides
 	switch {
 	case f.all && f.contexts != nil:
 		return nil, fmt.Errorf("%w: give --contexts or --all-contexts, not both", errUsage)
@@ -65,8 +69,8 @@ func (f *fleet) names(shared *sharedFlags, output *outputFlag) ([]string, error)
 		return nil, fmt.Errorf("%w: --context, --cluster and --server choose one cluster, and --contexts several: give one of them", errUsage)
 	case f.limit <= 0:
 		return nil, fmt.Errorf("%w: --context-timeout %s: must be positive", errUsage, f.limit)
-	case output.format == formatCSV || output.format == formatName:
-		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml or jsonpath, not with -o %s", errUsage, output.format)
+	case f.output.format == formatCSV || f.output.format == formatName:
+		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml or jsonpath, not with -o %s", errUsage, f.output.format)
 	case slices.Contains(f.contexts, "") || !f.all && len(f.contexts) == 0:
 		return nil, fmt.Errorf("%w: --contexts needs names of contexts: see kubectl config get-contexts", errUsage)
 	}
@@ -79,7 +83,7 @@ func (f *fleet) names(shared *sharedFlags, output *outputFlag) ([]string, error)
 		}
 		return names, nil
 	}
-	names, err := shared.allContexts()
+	names, err := f.shared.allContexts()
 	if err == nil && len(names) == 0 {
 		err = errors.New("the kubeconfig has no context: set --kubeconfig or $KUBECONFIG")
 	}
@@ -104,10 +108,9 @@ type memberList[T any] struct {
 // ofFleet reads each context and prints all results: by table what could be read, and a row for each context that could not. The
 // error stands for the highest exit code.
 func ofFleet[T any](
-	cmd *cobra.Command, shared *sharedFlags, f *fleet, output *outputFlag,
-	read func(context.Context, *sharedFlags) (T, error), table func(*printer, []member[T]),
+	cmd *cobra.Command, f *fleet, read func(context.Context, *sharedFlags) (T, error), table func(*printer, []member[T]),
 ) error {
-	names, err := f.names(shared, output)
+	names, err := f.names()
 	if err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func ofFleet[T any](
 		group.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			members[i] = readMember(cmd.Context(), shared.of(name), f.limit, read)
+			members[i] = readMember(cmd.Context(), f.shared.of(name), f.limit, read)
 			members[i].Context = name
 		})
 	}
@@ -129,7 +132,7 @@ func ofFleet[T any](
 	if !slices.ContainsFunc(members, func(m member[T]) bool { return m.ExitCode != exitUsage }) {
 		return members[0].err // the flags are the same for all
 	}
-	err = output.print(cmd.OutOrStdout(), memberList[T]{members}, func(p *printer) {
+	err = f.output.print(cmd.OutOrStdout(), memberList[T]{members}, func(p *printer) {
 		table(p, members)
 		for i := range members {
 			if members[i].Error != "" {

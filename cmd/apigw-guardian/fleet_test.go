@@ -8,14 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-
-	"net/http"
 )
 
 // startFleet returns a kubeconfig with contexts that answer, good-NN, that hang, hung-N, and that refuse, gone-N.

@@ -42,7 +42,7 @@ the certificates have no problem.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if several.isSet() {
-				return ofFleet(cmd, shared, &several, &output, read, printStatuses)
+				return ofFleet(cmd, &several, read, printStatuses)
 			}
 			found, err := read(cmd.Context(), shared)
 			if err != nil && !errors.Is(err, errNotAsItShould) {
@@ -53,7 +53,7 @@ the certificates have no problem.`,
 	}
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
 	output.addTo(cmd)
-	several.addTo(cmd, shared, fleetLimit)
+	several.addTo(cmd, shared, &output, fleetLimit)
 	return cmd
 }
 

@@ -59,7 +59,7 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if several.isSet() {
-				return ofFleet(cmd, shared, &several, &output, read(func(verify.Attack) {}), printVerified)
+				return ofFleet(cmd, &several, read(func(verify.Attack) {}), printVerified)
 			}
 			result, err := read(progress(cmd.ErrOrStderr(), time.Now()))(cmd.Context(), shared)
 			if err != nil && !errors.Is(err, errNotAsItShould) {
@@ -71,7 +71,7 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
 	shared.retryFlag(cmd)
 	cmd.Flags().BoolVar(&permittedOnly, "permitted-only", false, "leave out, and count, the writes that RBAC refuses")
 	output.addTo(cmd)
-	several.addTo(cmd, shared, time.Minute) // it sends dozens of writes
+	several.addTo(cmd, shared, &output, time.Minute) // it sends dozens of writes
 	return cmd
 }
 

@@ -33,7 +33,9 @@ func rows() []row {
 		{"R3", "mints, and tampering that looks innocent", []string{".TestNoTokenIsMinted", ".TestAnUnfilledTokenSecretCannotBeForged"}},
 		{"R4", "the control plane's own writes", []string{".TestControllerManagerKeepsTheToken", ".TestLastUseIsNotedPastAHungGuard"}},
 		{"R5", "guards killed under load", []string{"recording.TestNoDenialIsLostWhenGuardsAreKilled", "recording.TestTheSpoolSurvivesItsGuard"}},
-		{"R7", "all replicas hang", []string{".TestReservedWritesFailClosedPastAHungGuard", "drift.TestAHungGuardIsLockedAndDoesNotHoldUpVerify"}},
+		{"R7", "all replicas hang", []string{
+			".TestReservedWritesFailClosedPastAHungGuard", "drift.TestAHungGuardIsLockedAndDoesNotHoldUpVerify",
+		}},
 		{"R8", "API server restarted, etcd stopped", []string{
 			"recording.TestNoDenialIsLostWhileTheAPIServerIsDown", "recording.TestNoDenialIsLostWhileEtcdIsDown",
 		}},

@@ -33,6 +33,7 @@ func TestNoDenialIsLostOverABadNetwork(t *testing.T) {
 			links[0].Delay(0)
 		}},
 		"connections are dropped": {1, func(t *testing.T, links []*testbed.Link, flood *flood) {
+			t.Helper()
 			before := flood.denials.Load()
 			harness.Eventually(t, "writes are denied", func() (bool, any) {
 				links[0].Drop()
@@ -40,6 +41,7 @@ func TestNoDenialIsLostOverABadNetwork(t *testing.T) {
 			})
 		}},
 		"the leader is cut off": {2, func(t *testing.T, links []*testbed.Link, flood *flood) {
+			t.Helper()
 			leader := holder(t)
 			links[0].Cut() // the first replica leads: it was ready before the second started
 			harness.Eventually(t, "another replica leads", func() (bool, any) { now := holder(t); return now != leader, now })

@@ -13,7 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// StartUnguarded starts a second kube-apiserver on the same etcd. It calls no validating webhook and evaluates no policy, so that tests can write states
+// StartUnguarded starts a second kube-apiserver on the same etcd. It calls no validating webhook and evaluates no policy, so that tests
+// can write states
 // that the guard denies. It ends with the cluster.
 func (c *Cluster) StartUnguarded(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(c.AdminConfig())

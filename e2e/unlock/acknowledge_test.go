@@ -14,11 +14,11 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 )
 
-// recordsBy returns the records of a user that fit further filter flags.
-func recordsBy(t *testing.T, user string, args ...string) []v1alpha1.AuditRecord {
+// recordsOfEve returns the records of eve that fit further filter flags.
+func recordsOfEve(t *testing.T, args ...string) []v1alpha1.AuditRecord {
 	t.Helper()
 	list := &v1alpha1.AuditRecordList{}
-	as(t, "alice", append([]string{"audit", "list", "--by-user", user, "-o", "json"}, args...)...).Require(t, 0).Into(t, list)
+	as(t, "alice", append([]string{"audit", "list", "--by-user", "eve", "-o", "json"}, args...)...).Require(t, 0).Into(t, list)
 	return list.Items
 }
 
@@ -29,25 +29,25 @@ func TestAnAcknowledgementHoldsUntilTheRecordCountsMore(t *testing.T) {
 	requireDenied(t, "eve", write)
 	var records []v1alpha1.AuditRecord
 	harness.Eventually(t, "the denial is recorded", func() (bool, any) {
-		records = recordsBy(t, "eve", "--unacknowledged")
+		records = recordsOfEve(t, "--unacknowledged")
 		return len(records) == 1, records
 	})
 	name := records[0].Name
 	as(t, "alice", "audit", "ack", name, "--note", "a test", "--dry-run").Require(t, 0, name, "(server dry run)")
 	as(t, "alice", "audit", "ack", name, "--note", "a test", "--dry-run=client").Require(t, 0, name, "(dry run)")
-	if got := recordsBy(t, "eve")[0].Status.Acknowledgements; got != nil {
+	if got := recordsOfEve(t)[0].Status.Acknowledgements; got != nil {
 		t.Fatalf("a dry run has stored %+v", got)
 	}
 	as(t, "alice", "audit", "ack", name, "--note", "a test").Require(t, 0, "auditrecord.guardian.apigw.io/"+name+" acknowledged")
 	as(t, "alice", "audit", "show", name).Require(t, 0, "Acknowledged", "alice at", "a test")
-	if got := recordsBy(t, "eve", "--unacknowledged"); len(got) != 0 {
+	if got := recordsOfEve(t, "--unacknowledged"); len(got) != 0 {
 		t.Errorf("the record is unacknowledged: %+v", got)
 	}
 	requireForgeriesAreRejected(t, name)
 	// The guard counts on, and keeps the acknowledgement.
 	requireDenied(t, "eve", write)
 	harness.Eventually(t, "the record is unacknowledged again", func() (bool, any) {
-		records = recordsBy(t, "eve", "--unacknowledged")
+		records = recordsOfEve(t, "--unacknowledged")
 		return len(records) > 0, records
 	})
 	if records[0].Name == name {
@@ -56,7 +56,7 @@ func TestAnAcknowledgementHoldsUntilTheRecordCountsMore(t *testing.T) {
 		}
 	}
 	as(t, "bob", "audit", "ack", "--by-user", "eve", "--note", "seen again").Require(t, 0, " acknowledged")
-	if got := recordsBy(t, "eve", "--unacknowledged"); len(got) != 0 {
+	if got := recordsOfEve(t, "--unacknowledged"); len(got) != 0 {
 		t.Errorf("the record is unacknowledged: %+v", got)
 	}
 	as(t, "bob", "audit", "ack", "absent", "--note", "x").Require(t, 1, "absent")
@@ -66,7 +66,7 @@ func TestAnAcknowledgementHoldsUntilTheRecordCountsMore(t *testing.T) {
 func requireForgeriesAreRejected(t *testing.T, name string) {
 	t.Helper()
 	const records = "/apis/guardian.apigw.io/v1alpha1/auditrecords/"
-	before := recordsBy(t, "eve")[0].Status.Acknowledgements[0]
+	before := recordsOfEve(t)[0].Status.Acknowledgements[0]
 	kept := fmt.Sprintf(`{"by":%q,"at":%q,"note":%q,"count":1}`, before.By, before.At.UTC().Format(time.RFC3339), before.Note)
 	ack := func(by string, at time.Time, note string, count int) string {
 		return fmt.Sprintf(`%s,{"by":%q,"at":%q,"note":%q,"count":%d}`, kept, by, at.UTC().Format(time.RFC3339), note, count)
@@ -93,7 +93,7 @@ func requireForgeriesAreRejected(t *testing.T, name string) {
 		Method: http.MethodPatch, Path: records + name, ContentType: scenario.MergePatch,
 		Body: []byte(`{"status":{"acknowledgements":[` + ack("bob", now, "x", 1) + `]}}`),
 	})
-	if got := recordsBy(t, "eve")[0].Status.Acknowledgements; answer.Code != http.StatusOK || len(got) != 1 || got[0] != before {
+	if got := recordsOfEve(t)[0].Status.Acknowledgements; answer.Code != http.StatusOK || len(got) != 1 || got[0] != before {
 		t.Errorf("got %d, and %+v", answer.Code, got)
 	}
 }

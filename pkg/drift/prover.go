@@ -53,11 +53,12 @@ func (p *Prover) results() []verify.Protection {
 
 // NewProver registers the metric; the error is the registry's.
 func NewProver(options ProverOptions) (*Prover, error) {
-	p := &Prover{options: options, news: make(chan struct{}, 1), hurry: make(chan struct{}, 1), protected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	p := &Prover{options: options, news: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	p.protected = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apigw_guardian_protected",
 		Help: "1 if the last forbidden write to the reserved resource, a server dry-run, was denied with a replica's proof; 0 if not. The " +
 			"leader tries one resource per kind every 30 s. Only the leader has it.",
-	}, []string{"resource"})}
+	}, []string{"resource"})
 	if err := options.Registry.Register(p.protected); err != nil {
 		return nil, fmt.Errorf("register metrics of protection: %w", err)
 	}

@@ -45,8 +45,8 @@ const (
 	maxConditionMessage = 4096
 )
 
-// Publisher writes a Reservation for each reservation. No decision reads it, so a user who may write one gains nothing, and the leader writes
-// it anew. All fields are required.
+// Publisher writes a Reservation for each reservation. No decision reads it, so a user who may write one gains nothing, and the leader
+// writes it anew. All fields are required.
 type Publisher struct {
 	Watcher *Watcher
 	Prover  *Prover
@@ -192,7 +192,8 @@ func (p *Publisher) retired(ctx context.Context, reservation *reserved.Reservati
 	case found.State != lookup.Retired:
 		return condition(kind, metav1.ConditionFalse, "Retiring", "To finish it: "+guardian.Name+" retire")
 	}
-	return condition(kind, metav1.ConditionTrue, "Retired", fmt.Sprintf("Retired by %s at %s.", found.By, found.Since.UTC().Format(time.RFC3339)))
+	return condition(kind, metav1.ConditionTrue, "Retired",
+		fmt.Sprintf("Retired by %s at %s.", found.By, found.Since.UTC().Format(time.RFC3339)))
 }
 
 // protected returns the worst result of the kinds of the reservation.

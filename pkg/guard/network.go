@@ -79,7 +79,7 @@ func (g *Guard) tellNetwork(answer tke.Answer) {
 	case answer.Reason == before:
 	case answer.Reason != tke.Enabled:
 		g.options.Log.Warn("private network access is not confirmed", slog.String("reason", string(answer.Reason)),
-			slog.String("message", answer.Message), slog.String("remedy", answer.Remedy))
+			slog.String("cause", answer.Message))
 		g.warn("PrivateNetwork"+string(answer.Reason), answer.Message+"; "+answer.Remedy)
 	default:
 		g.options.Log.Info("private network access is enabled")

@@ -70,22 +70,29 @@ func (c Cluster) TokenCleanup(ctx context.Context, resource *reserved.Resource, 
 		_, isMarked := secret.Labels[invalidSinceLabel]
 		isOwn := strings.HasPrefix(secret.Name, resource.NamePrefix) && secret.Annotations[corev1.ServiceAccountNameKey] == resource.Account
 		if isOwn && (secret.Name == o.InUse() || o.InUse() == "" && isMarked) {
-			return cleanUp(resource.Reference(secret.Namespace, secret.Name).String(), secret, account, tracking, now), nil
+			return tracked{secret, account, tracking}.cleanup(resource.Reference(secret.Namespace, secret.Name).String(), now), nil
 		}
 	}
 	return Cleanup{}, nil
 }
 
-// cleanUp judges one token Secret. tracking is nil where the API server does not note uses.
-func cleanUp(name string, secret *corev1.Secret, account *corev1.ServiceAccount, tracking *corev1.ConfigMap, now time.Time) Cleanup {
-	if since, isMarked := secret.Labels[invalidSinceLabel]; isMarked {
+// tracked is a token Secret and what the cleaner knows of it. tracking is nil where the API server does not note uses.
+type tracked struct {
+	secret   *corev1.Secret
+	account  *corev1.ServiceAccount
+	tracking *corev1.ConfigMap
+}
+
+// cleanup judges the Secret, whose name is for messages.
+func (t tracked) cleanup(name string, now time.Time) Cleanup {
+	if since, isMarked := t.secret.Labels[invalidSinceLabel]; isMarked {
 		return Cleanup{Reason: CleanupDone, Message: fmt.Sprintf("%s has the label %s (%q): the API server refuses its token. To get one that "+
 			"works: %s authorize --repair", name, invalidSinceLabel, since, guardian.Name)}
 	}
-	if tracking == nil {
+	if t.tracking == nil {
 		return Cleanup{}
 	}
-	due := cleanUpDue(secret, account, tracking.Data[trackingKey])
+	due := cleanUpDue(t.secret, t.account, t.tracking.Data[trackingKey])
 	if due.IsZero() || due.Sub(now) > cleanUpWarning {
 		return Cleanup{}
 	}

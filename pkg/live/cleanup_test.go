@@ -58,7 +58,7 @@ func TestWhenTheLegacyTokenCleanerDisablesAToken(t *testing.T) {
 		if test.since != "" {
 			tracking = &corev1.ConfigMap{Data: map[string]string{trackingKey: test.since}}
 		}
-		got, due := cleanUp("s", secret, account, tracking, day(test.now)), ""
+		got, due := tracked{secret, account, tracking}.cleanup("s", day(test.now)), ""
 		if !got.Due.IsZero() {
 			due = got.Due.Format(time.DateOnly)
 		}

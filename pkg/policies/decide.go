@@ -127,8 +127,8 @@ const notByUser = "variables.changed != [] && " +
 // labelsLastUse is labelsLastUse of package policy. The match conditions skip most of these writes.
 func (c *compiler) labelsLastUse() string {
 	isDate := " && string(variables.new%[1]d[?k].orValue('')).matches(" + Quote(datePattern) + ")"
-	return c.changesOnly(map[string]string{"metadata.labels": "k == " + Quote(lastUsedLabel) + isDate}, "request.userInfo.username == 'system:apiserver'",
-		"has(request.userInfo.groups) && 'system:masters' in request.userInfo.groups")
+	return c.changesOnly(map[string]string{"metadata.labels": "k == " + Quote(lastUsedLabel) + isDate},
+		"request.userInfo.username == 'system:apiserver'", "has(request.userInfo.groups) && 'system:masters' in request.userInfo.groups")
 }
 
 // fillsToken is fillsToken of package policy, as far as CEL knows: only empty fields are filled, with a token and a UID at least, and the

@@ -44,7 +44,8 @@ func tokenRequest(namespace, name, object string, user v1alpha1.User) *Request {
 	}
 }
 
-func bindingRequest(kind, namespace, name, old, object string) *Request {
+func bindingRequest(kind, namespace, old, object string) *Request {
+	const name = "b"
 	meta := fmt.Sprintf(`{"metadata":{"name":%q,"namespace":%q},`, name, namespace)
 	r := &Request{
 		GVR:  schema.GroupVersionResource{Group: rbacGroup, Version: "v1", Resource: strings.ToLower(kind) + "s"},
@@ -94,18 +95,18 @@ func sideDoors(tb testing.TB) map[string]*Request {
 		"a token bound to a Pod":        tokenRequest("kube-system", "apigw-ingress", podBound, v1alpha1.User{Name: "admin"}),
 		"a token by a kubelet, no Pod":  tokenRequest("kube-system", "apigw-ingress", `{"spec":{}}`, kubelet()),
 		"a token by a kubelet's name":   tokenRequest("kube-system", "apigw-ingress", podBound, v1alpha1.User{Name: "system:node:n1"}),
-		"the role for another user":     bindingRequest("ClusterRoleBinding", "", "b", "", ownRole+`,"subjects":[`+mallory+`]`),
-		"the role for nobody yet":       bindingRequest("ClusterRoleBinding", "", "b", "", ownRole),
-		"the role in a namespace":       bindingRequest("RoleBinding", "default", "b", "", ownRole+`,"subjects":[`+mallory+`]`),
-		"another role for the account":  bindingRequest("ClusterRoleBinding", "", "b", "", subject(mallory+","+ownAccount)),
-		"a role in another namespace":   bindingRequest("RoleBinding", "default", "b", "", subject(ownAccount)),
-		"the account without namespace": bindingRequest("RoleBinding", "kube-system", "b", "", subject(`{"kind":"ServiceAccount","name":"apigw-ingress"}`)),
-		"the account by its user name": bindingRequest("ClusterRoleBinding", "", "b", "",
+		"the role for another user":     bindingRequest("ClusterRoleBinding", "", "", ownRole+`,"subjects":[`+mallory+`]`),
+		"the role for nobody yet":       bindingRequest("ClusterRoleBinding", "", "", ownRole),
+		"the role in a namespace":       bindingRequest("RoleBinding", "default", "", ownRole+`,"subjects":[`+mallory+`]`),
+		"another role for the account":  bindingRequest("ClusterRoleBinding", "", "", subject(mallory+","+ownAccount)),
+		"a role in another namespace":   bindingRequest("RoleBinding", "default", "", subject(ownAccount)),
+		"the account without namespace": bindingRequest("RoleBinding", "kube-system", "", subject(`{"kind":"ServiceAccount","name":"apigw-ingress"}`)),
+		"the account by its user name": bindingRequest("ClusterRoleBinding", "", "",
 			subject(`{"kind":"User","name":"system:serviceaccount:kube-system:apigw-ingress"}`)),
-		"all accounts of its namespace": bindingRequest("ClusterRoleBinding", "", "b", "",
+		"all accounts of its namespace": bindingRequest("ClusterRoleBinding", "", "",
 			subject(`{"kind":"Group","name":"system:serviceaccounts:kube-system"}`)),
-		"the account added by an update":  bindingRequest("ClusterRoleBinding", "", "b", subject(mallory), subject(mallory+","+ownAccount)),
-		"a user of the role by an update": bindingRequest("ClusterRoleBinding", "", "b", ownRole, ownRole+`,"subjects":[`+mallory+`]`),
+		"the account added by an update":  bindingRequest("ClusterRoleBinding", "", subject(mallory), subject(mallory+","+ownAccount)),
+		"a user of the role by an update": bindingRequest("ClusterRoleBinding", "", ownRole, ownRole+`,"subjects":[`+mallory+`]`),
 		"a Pod":                           podRequest("kube-system", `{"serviceAccountName":"apigw-ingress"}`),
 		"a Pod by the old field":          podRequest("kube-system", `{"serviceAccount":"apigw-ingress"}`),
 		"a certificate":                   approval(tb, "system:serviceaccount:kube-system:apigw-ingress", "", approved),
@@ -120,15 +121,15 @@ func harmless(tb testing.TB) map[string]*Request {
 		"a kubelet's token":             tokenRequest("kube-system", "apigw-ingress", podBound, kubelet()),
 		"a token of another account":    tokenRequest("kube-system", "other", `{"spec":{}}`, v1alpha1.User{Name: "admin"}),
 		"a token in another namespace":  tokenRequest("default", "apigw-ingress", `{"spec":{}}`, v1alpha1.User{Name: "admin"}),
-		"another role":                  bindingRequest("ClusterRoleBinding", "", "b", "", subject(mallory)),
-		"a namesake in another one":     bindingRequest("RoleBinding", "default", "b", "", subject(`{"kind":"ServiceAccount","name":"apigw-ingress"}`)),
-		"a Role of the ClusterRole's":   bindingRequest("RoleBinding", "default", "b", "", `"roleRef":{"kind":"Role","name":"apigw-ingress-clusterrole"}`),
-		"all accounts of the cluster":   bindingRequest("ClusterRoleBinding", "", "b", "", subject(`{"kind":"Group","name":"system:serviceaccounts"}`)),
-		"all accounts of another one":   bindingRequest("ClusterRoleBinding", "", "b", "", subject(`{"kind":"Group","name":"system:serviceaccounts:default"}`)),
-		"a label on such a binding":     bindingRequest("ClusterRoleBinding", "", "b", subject(ownAccount), subject(ownAccount)),
-		"the account removed":           bindingRequest("ClusterRoleBinding", "", "b", subject(mallory+","+ownAccount), subject(mallory)),
-		"another user beside it":        bindingRequest("ClusterRoleBinding", "", "b", subject(ownAccount), subject(ownAccount+","+mallory)),
-		"a user of the role removed":    bindingRequest("ClusterRoleBinding", "", "b", ownRole+`,"subjects":[`+mallory+`]`, ownRole),
+		"another role":                  bindingRequest("ClusterRoleBinding", "", "", subject(mallory)),
+		"a namesake in another one":     bindingRequest("RoleBinding", "default", "", subject(`{"kind":"ServiceAccount","name":"apigw-ingress"}`)),
+		"a Role of the ClusterRole's":   bindingRequest("RoleBinding", "default", "", `"roleRef":{"kind":"Role","name":"apigw-ingress-clusterrole"}`),
+		"all accounts of the cluster":   bindingRequest("ClusterRoleBinding", "", "", subject(`{"kind":"Group","name":"system:serviceaccounts"}`)),
+		"all accounts of another one":   bindingRequest("ClusterRoleBinding", "", "", subject(`{"kind":"Group","name":"system:serviceaccounts:default"}`)),
+		"a label on such a binding":     bindingRequest("ClusterRoleBinding", "", subject(ownAccount), subject(ownAccount)),
+		"the account removed":           bindingRequest("ClusterRoleBinding", "", subject(mallory+","+ownAccount), subject(mallory)),
+		"another user beside it":        bindingRequest("ClusterRoleBinding", "", subject(ownAccount), subject(ownAccount+","+mallory)),
+		"a user of the role removed":    bindingRequest("ClusterRoleBinding", "", ownRole+`,"subjects":[`+mallory+`]`, ownRole),
 		"a Pod of another account":      podRequest("kube-system", `{"serviceAccountName":"default"}`),
 		"a Pod in another namespace":    podRequest("default", `{"serviceAccountName":"apigw-ingress"}`),
 		"a Pod without an account":      podRequest("kube-system", `{}`),
@@ -216,7 +217,7 @@ spec:
 	p := &Policy{Set: set}
 	for name, request := range map[string]*Request{
 		"a token":     tokenRequest("shop", "shop-b", `{"spec":{}}`, v1alpha1.User{}),
-		"the Role":    bindingRequest("RoleBinding", "shop", "b", "", `"roleRef":{"kind":"Role","name":"reader"}`),
+		"the Role":    bindingRequest("RoleBinding", "shop", "", `"roleRef":{"kind":"Role","name":"reader"}`),
 		"a Pod":       podRequest("shop", `{"serviceAccountName":"shop-b"}`),
 		"an approval": approval(t, "system:serviceaccount:shop:shop-b", "", approved),
 	} {
@@ -229,7 +230,7 @@ spec:
 	if got := decide(p.Review(own), true); got.Reason != ReservedCreate && got.Reason != Restoration {
 		t.Errorf("the reserved Pod is a side door: %+v", got)
 	}
-	elsewhere := bindingRequest("RoleBinding", "default", "b", "", `"roleRef":{"kind":"Role","name":"reader"}`)
+	elsewhere := bindingRequest("RoleBinding", "default", "", `"roleRef":{"kind":"Role","name":"reader"}`)
 	if got := decide(p.Review(elsewhere), false); got.Reason != NotReserved {
 		t.Errorf("a Role of another namespace: got %+v", got)
 	}

@@ -81,21 +81,26 @@ type doors struct {
 	webhooks                  []admissionregistrationv1.ValidatingWebhook
 }
 
-// add adds a webhook for writes to these resources of one group. Conditions are names and expressions, one after the other.
-func (d *doors) add(name, group string, resources []string, operations []admissionregistrationv1.OperationType, conditions ...string) {
+// add adds a webhook for an operation on resources of one group. Conditions are names and expressions, one after the other.
+func (d *doors) add(name string, writes admissionregistrationv1.RuleWithOperations, conditions ...string) {
 	webhook := newWebhook(sideDoorPrefix+name+d.suffix+"."+guardian.WebhookDomain, d.options)
-	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
-		Operations: operations,
-		Rule: admissionregistrationv1.Rule{
-			APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources, Scope: new(admissionregistrationv1.AllScopes),
-		},
-	}}
+	webhook.Rules = []admissionregistrationv1.RuleWithOperations{writes}
 	for i := 0; i < len(conditions); i += 2 {
 		webhook.MatchConditions = append(webhook.MatchConditions, admissionregistrationv1.MatchCondition{
 			Name: conditions[i], Expression: conditions[i+1],
 		})
 	}
 	d.webhooks = append(d.webhooks, webhook)
+}
+
+// writes are operations on the resources of one group.
+func writes(operations []admissionregistrationv1.OperationType, group string, resources ...string) admissionregistrationv1.RuleWithOperations {
+	return admissionregistrationv1.RuleWithOperations{
+		Operations: operations,
+		Rule: admissionregistrationv1.Rule{
+			APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources, Scope: new(admissionregistrationv1.AllScopes),
+		},
+	}
 }
 
 func created() []admissionregistrationv1.OperationType {
@@ -108,7 +113,7 @@ func updated() []admissionregistrationv1.OperationType {
 
 // addTokens leaves out the tokens that kubelets mount into Pods.
 func (d *doors) addTokens() {
-	d.add("tokens", "", []string{"serviceaccounts/token"}, created(),
+	d.add("tokens", writes(created(), "", "serviceaccounts/token"),
 		"reserved-account", named(d.accounts, "request.namespace", "request.name"),
 		"not-kubelet", `!(request.userInfo.username.startsWith('system:node:') && has(request.userInfo.groups)`+
 			` && 'system:nodes' in request.userInfo.groups && object != null && has(object.spec.boundObjectRef)`+
@@ -117,7 +122,7 @@ func (d *doors) addTokens() {
 
 func (d *doors) addPods() {
 	const account = "object.spec.serviceAccountName"
-	d.add("pods", "", []string{"pods"}, created(),
+	d.add("pods", writes(created(), "", "pods"),
 		"reserved-account", "has("+account+") && ("+named(d.accounts, "request.namespace", account)+")")
 }
 
@@ -125,7 +130,7 @@ func (d *doors) addPods() {
 // https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 func (d *doors) addCertificates() {
 	const isApproved = "(has(%[1]s.status) && has(%[1]s.status.conditions) && %[1]s.status.conditions.exists(c, c.type == 'Approved'))"
-	d.add("certificates", "certificates.k8s.io", []string{"certificatesigningrequests/approval"}, updated(),
+	d.add("certificates", writes(updated(), "certificates.k8s.io", "certificatesigningrequests/approval"),
 		"newly-approved", fmt.Sprintf(isApproved, "object")+" && !"+fmt.Sprintf(isApproved, "oldObject"),
 		"any-name", "!(object.spec.signerName in ['kubernetes.io/kube-apiserver-client-kubelet', 'kubernetes.io/kubelet-serving'])")
 }
@@ -151,7 +156,7 @@ func (d *doors) addBindings() {
 	if len(d.bindings) > 0 {
 		conditions = append(conditions, "other-binding", "!("+named(d.bindings, ownNamespace, "object.metadata.name")+")")
 	}
-	d.add("bindings", rbacv1.GroupName, []string{"rolebindings", "clusterrolebindings"}, append(created(), updated()...), conditions...)
+	d.add("bindings", writes(append(created(), updated()...), rbacv1.GroupName, "rolebindings", "clusterrolebindings"), conditions...)
 }
 
 // ownNamespace is the namespace of the request; empty for a cluster-scoped object.

@@ -169,26 +169,31 @@ func (c Client) answer(reason Reason, message string) Answer {
 	return Answer{Reason: reason, Message: text.Printable(message, maxMessage), Remedy: c.remedy(reason)}
 }
 
-// codes are the starts of the error codes of the API, in the order in which they are tried. The common ones are those of Tencent Cloud API
+// codes returns the starts of the error codes of the API, in the order in which they are tried. The common ones are those of Tencent Cloud API
 // 3.0; those of TKE are in its SDKs, such as com.tencentcloudapi.tke.v20180525.TkeErrorCode.
-var codes = []struct {
+func codes() []code {
+	return []code{
+		{"AuthFailure.SignatureExpire", WrongClock},
+		{"AuthFailure.UnauthorizedOperation", NotAllowed},
+		{"AuthFailure", BadCredentials},
+		{"UnauthorizedOperation", NotAllowed},
+		{"InternalError.CamNoAuth", NotAllowed},
+		{"FailedOperation.RBACForbidden", NotAllowed},
+		{"RequestLimitExceeded", Throttled},
+		{"LimitExceeded", Throttled},
+		{"UnsupportedRegion", WrongRegion},
+		{"InvalidParameterValue.Region", WrongRegion},
+		{"InternalError.ClusterNotFound", UnknownCluster},
+		{"InvalidParameter.ClusterNotFound", UnknownCluster},
+		{"FailedOperation.ClusterNotFound", UnknownCluster},
+		{"ResourceNotFound", UnknownCluster},
+	}
+}
+
+// code is the start of an error code.
+type code struct {
 	start  string
 	reason Reason
-}{
-	{"AuthFailure.SignatureExpire", WrongClock},
-	{"AuthFailure.UnauthorizedOperation", NotAllowed},
-	{"AuthFailure", BadCredentials},
-	{"UnauthorizedOperation", NotAllowed},
-	{"InternalError.CamNoAuth", NotAllowed},
-	{"FailedOperation.RBACForbidden", NotAllowed},
-	{"RequestLimitExceeded", Throttled},
-	{"LimitExceeded", Throttled},
-	{"UnsupportedRegion", WrongRegion},
-	{"InvalidParameterValue.Region", WrongRegion},
-	{"InternalError.ClusterNotFound", UnknownCluster},
-	{"InvalidParameter.ClusterNotFound", UnknownCluster},
-	{"FailedOperation.ClusterNotFound", UnknownCluster},
-	{"ResourceNotFound", UnknownCluster},
 }
 
 func reasonOf(err error) Reason {
@@ -204,7 +209,7 @@ func reasonOf(err error) Reason {
 	case refused.Code == "ClientError.HttpStatusCodeError" && strings.Contains(refused.Message, "status code: 429"):
 		return Throttled
 	}
-	for _, known := range codes {
+	for _, known := range codes() {
 		if refused.Code == known.start || strings.HasPrefix(refused.Code, known.start+".") {
 			return known.reason
 		}

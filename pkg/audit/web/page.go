@@ -92,8 +92,10 @@ func (p *Page) serveRecord(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	advice := audit.Advice(&record.Spec)
-	writeJSON(w, http.StatusOK, map[string]any{"name": record.Name, "spec": record.Spec, "advice": advice, "parts": partsOf(advice),
-		"acknowledged": record.Acknowledged() != nil, "acknowledgements": record.Status.Acknowledgements})
+	writeJSON(w, http.StatusOK, map[string]any{
+		"name": record.Name, "spec": record.Spec, "advice": advice, "parts": partsOf(advice),
+		"acknowledged": record.Acknowledged() != nil, "acknowledgements": record.Status.Acknowledgements,
+	})
 }
 
 // part is a part of an advice. The page lets the reader copy a command.
