@@ -79,8 +79,7 @@ func (r *run) reportAbsent(t target) {
 // revoke deletes the resources and proves that their tokens are refused.
 func (r *run) revoke(ctx context.Context, w *witness, isGone bool) (*lookup.Retirement, error) {
 	if !isGone {
-		// The bound token of the proof is a side door.
-		if err := r.open(ctx, admissionv1.Create, admissionv1.Delete); err != nil {
+		if err := r.open(ctx, admissionv1.Delete); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -126,6 +127,9 @@ func (a *Authorizer) addTokens(ctx context.Context, w *witness, targets []target
 			answer, err := a.cluster.Client.CoreV1().ServiceAccounts(t.resource.Namespace).CreateToken(ctx, t.name, &authenticationv1.TokenRequest{
 				Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &lifetime},
 			}, metav1.CreateOptions{})
+			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), `webhook "side-door-`) {
+				continue // the guard denies side doors, also to `retire`: the proof goes without a bound token
+			}
 			if err != nil {
 				return fmt.Errorf("mint a bound token of %s for the proof: %w", t, err)
 			}
