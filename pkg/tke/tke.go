@@ -169,8 +169,8 @@ func (c Client) answer(reason Reason, message string) Answer {
 	return Answer{Reason: reason, Message: text.Printable(message, maxMessage), Remedy: c.remedy(reason)}
 }
 
-// codes returns the starts of the error codes of the API, in the order in which they are tried. The common ones are those of Tencent Cloud API
-// 3.0; those of TKE are in its SDKs, such as com.tencentcloudapi.tke.v20180525.TkeErrorCode.
+// codes returns the starts of the error codes of the API, in the order in which they are tried. The common ones are those of Tencent Cloud
+// API 3.0; those of TKE are in its SDKs, such as com.tencentcloudapi.tke.v20180525.TkeErrorCode.
 func codes() []code {
 	return []code{
 		{"AuthFailure.SignatureExpire", WrongClock},
