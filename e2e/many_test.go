@@ -28,9 +28,10 @@ import (
 // Many reservations share the webhooks, are authorized in the order of their files, and each is protected.
 func TestFiftyReservations(t *testing.T) {
 	harness.Take(t)
+	tenants, webhooks := harness.Full(50, 6), harness.Full(14, 10) // side doors share a webhook up to 100 resources
 	harness.World(t)
 	directory := t.TempDir()
-	must(t)(nil, scenario.WriteTenants(directory))
+	must(t)(nil, scenario.WriteTenants(directory, tenants))
 	t.Cleanup(func() { removeTenants(t) })
 	guard := harness.StartGuard(t, "--reservations", directory)
 	client := harness.Clients(t)
@@ -55,8 +56,8 @@ func TestFiftyReservations(t *testing.T) {
 			roles = append(roles, filepath.Base(line.Resource))
 		}
 	}
-	if len(authorized.Lines) != 4*(scenario.Tenants+1) || !slices.IsSorted(roles) || len(authorized.Proofs) != scenario.Tenants+1 {
-		t.Errorf("%d lines, want %d; %d proofs; ClusterRoles: %q", len(authorized.Lines), 4*(scenario.Tenants+1), len(authorized.Proofs), roles)
+	if len(authorized.Lines) != 4*(tenants+1) || !slices.IsSorted(roles) || len(authorized.Proofs) != tenants+1 {
+		t.Errorf("%d lines, want %d; %d proofs; ClusterRoles: %q", len(authorized.Lines), 4*(tenants+1), len(authorized.Proofs), roles)
 	}
 
 	var status struct {
@@ -69,20 +70,20 @@ func TestFiftyReservations(t *testing.T) {
 	if !status.Authorized || !status.Protected || len(status.Protections) > 0 {
 		t.Errorf("status: %+v", status)
 	}
-	report.Line(t, "%d reservations: authorize %.1f s, again %.1f s; status %.1f s", scenario.Tenants, took, tookAgain, tookStatus)
+	report.Line(t, "%d reservations: authorize %.1f s, again %.1f s; status %.1f s", tenants, took, tookAgain, tookStatus)
 
 	live, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	live.ManagedFields = nil
-	if size := live.Size(); len(live.Webhooks) != 10 || size > 64<<10 {
-		t.Errorf("%d webhooks and %d bytes, want 10 and at most %d", len(live.Webhooks), size, 64<<10)
+	if size := live.Size(); len(live.Webhooks) != webhooks || size > 64<<10 {
+		t.Errorf("%d webhooks and %d bytes, want %d and at most %d", len(live.Webhooks), size, webhooks, 64<<10)
 	}
 
 	before := countRequests(t, guard)
 	label := []byte(`{"metadata":{"labels":{"x":"y"}}}`)
-	for _, role := range []string{"apigw-ingress-clusterrole", "tenant-00-clusterrole", fmt.Sprintf("tenant-%02d-clusterrole", scenario.Tenants-1)} {
+	for _, role := range []string{"apigw-ingress-clusterrole", "tenant-00-clusterrole", fmt.Sprintf("tenant-%02d-clusterrole", tenants-1)} {
 		_, err := client.RbacV1().ClusterRoles().Patch(t.Context(), role, types.MergePatchType, label, metav1.PatchOptions{})
 		if !apierrors.IsForbidden(err) {
 			t.Errorf("label %s: %v, want %d", role, err, http.StatusForbidden)

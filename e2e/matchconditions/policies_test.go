@@ -291,7 +291,7 @@ func FuzzPoliciesAgreeWithTheWebhook(f *testing.F) {
 			mutate(t, request, script[0], script[1], script[2])
 		}
 		if !isPossible(request) {
-			t.Skip()
+			return
 		}
 		judged := (&policy.Policy{Set: set, Writers: policy.DefaultWriters()}).Review(decodeRequest(t, request))
 		holds := make([]bool, len(judged.Lookups()))

@@ -255,7 +255,7 @@ func TestWrongUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		"an unknown mode":         {[]string{"--audit-mode=none"}, 2, "blocking or batch"},
+		"an unknown mode":         {[]string{"--audit-mode=none"}, 2, "blocking, durable or batch"},
 		"batch without a spool":   {[]string{"--audit-mode=batch"}, 2, "--spool-dir"},
 		"no retention":            {[]string{"--audit-retention=0s"}, 2, "above zero"},
 		"no records":              {[]string{"--audit-max-records=0"}, 2, "above zero"},

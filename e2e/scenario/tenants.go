@@ -9,11 +9,8 @@ import (
 	"path/filepath"
 )
 
-// Tenants is the number of reservations that WriteTenants writes, and TenantLabel is on each of their objects.
-const (
-	Tenants     = 50
-	TenantLabel = "e2e.apigw.io/tenant"
-)
+// TenantLabel is on each object of the reservations that WriteTenants writes.
+const TenantLabel = "e2e.apigw.io/tenant"
 
 // tenant is a reservation with the kinds of the built-in one.
 const tenant = `apiVersion: guardian.apigw.io/v1alpha1
@@ -51,9 +48,9 @@ spec:
         annotations: {kubernetes.io/service-account.name: tenant-%02[1]d}
 `
 
-// WriteTenants writes the reservations into a directory.
-func WriteTenants(directory string) error {
-	for i := range Tenants {
+// WriteTenants writes so many reservations into a directory.
+func WriteTenants(directory string, tenants int) error {
+	for i := range tenants {
 		file := filepath.Join(directory, fmt.Sprintf("tenant-%02d.yaml", i))
 		if err := os.WriteFile(file, fmt.Appendf(nil, tenant, i, TenantLabel), 0o600); err != nil {
 			return err
