@@ -198,12 +198,12 @@ func accountClient(t *testing.T) *scenario.Client {
 
 // cell is one write of the matrix with what must come of it: denied for a reason, or allowed where the reason is empty.
 type cell struct {
-	name     string
-	object   *scenario.Object
-	client   *scenario.Client
-	write    scenario.Write
-	reason   string
-	answer   scenario.Answer
+	name   string
+	object *scenario.Object
+	client *scenario.Client
+	write  scenario.Write
+	reason string
+	answer scenario.Answer
 	// isGenerated says that the API server makes up a name that is not reserved, and isUnseen that the guard is not asked.
 	isGenerated, isUnseen bool
 }
