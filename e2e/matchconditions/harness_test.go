@@ -42,11 +42,11 @@ type server struct {
 	generic bool
 }
 
-func builtIn(t testing.TB) *reserved.Set {
-	t.Helper()
+func builtIn(tb testing.TB) *reserved.Set {
+	tb.Helper()
 	set, err := reserved.BuiltIn()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return set
 }
@@ -74,8 +74,8 @@ func webhookOf(t *testing.T, resource string) *admissionregistrationv1.Validatin
 }
 
 // conditions compiles the match conditions of a webhook as an API server does for one that is written now.
-func (s server) conditions(t testing.TB, webhook *admissionregistrationv1.ValidatingWebhook) plugincel.ConditionEvaluator {
-	t.Helper()
+func (s server) conditions(tb testing.TB, webhook *admissionregistrationv1.ValidatingWebhook) plugincel.ConditionEvaluator {
+	tb.Helper()
 	var expressions []plugincel.ExpressionAccessor
 	for _, condition := range webhook.MatchConditions {
 		expressions = append(expressions, new(matchconditions.MatchCondition(condition)))
@@ -83,7 +83,7 @@ func (s server) conditions(t testing.TB, webhook *admissionregistrationv1.Valida
 	compiled := plugincel.NewConditionCompiler(environment.MustBaseEnvSet(s.version)).CompileCondition(
 		expressions, plugincel.OptionalVariableDeclarations{HasAuthorizer: true}, environment.NewExpressions)
 	if errs := compiled.CompilationErrors(); len(errs) > 0 {
-		t.Fatalf("%s: %v", webhook.Name, errs)
+		tb.Fatalf("%s: %v", webhook.Name, errs)
 	}
 	return compiled
 }
@@ -95,24 +95,24 @@ func (s server) skips(t *testing.T, request *admissionv1.AdmissionRequest) bool 
 	return !matches(t, s.matcher(t, webhookOf(t, request.Resource.Resource)), s.attributes(t, request))
 }
 
-func (s server) matcher(t testing.TB, webhook *admissionregistrationv1.ValidatingWebhook) matchconditions.Matcher {
-	t.Helper()
-	return matchconditions.NewMatcher(s.conditions(t, webhook), webhook.FailurePolicy, "webhook", "validate", webhook.Name)
+func (s server) matcher(tb testing.TB, webhook *admissionregistrationv1.ValidatingWebhook) matchconditions.Matcher {
+	tb.Helper()
+	return matchconditions.NewMatcher(s.conditions(tb, webhook), webhook.FailurePolicy, "webhook", "validate", webhook.Name)
 }
 
-func matches(t testing.TB, matcher matchconditions.Matcher, attributes *admission.VersionedAttributes) bool {
-	t.Helper()
-	result := matcher.Match(t.Context(), attributes, nil, nil)
+func matches(tb testing.TB, matcher matchconditions.Matcher, attributes *admission.VersionedAttributes) bool {
+	tb.Helper()
+	result := matcher.Match(tb.Context(), attributes, nil, nil)
 	if result.Error != nil {
-		t.Fatal(result.Error)
+		tb.Fatal(result.Error)
 	}
 	return result.Matches
 }
 
-func (s server) attributes(t testing.TB, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
-	t.Helper()
+func (s server) attributes(tb testing.TB, request *admissionv1.AdmissionRequest) *admission.VersionedAttributes {
+	tb.Helper()
 	kind := schema.GroupVersionKind(request.Kind)
-	object, old := s.object(t, kind, request.Object.Raw), s.object(t, kind, request.OldObject.Raw)
+	object, old := s.object(tb, kind, request.Object.Raw), s.object(tb, kind, request.OldObject.Raw)
 	attributes := &admission.VersionedAttributes{
 		Attributes: admission.NewAttributesRecord(object, old, kind, request.Namespace, request.Name,
 			schema.GroupVersionResource(request.Resource), request.SubResource, admission.Operation(request.Operation), nil, false,
@@ -128,21 +128,21 @@ func (s server) attributes(t testing.TB, request *admissionv1.AdmissionRequest) 
 	return attributes
 }
 
-func (s server) object(t testing.TB, kind schema.GroupVersionKind, raw []byte) runtime.Object {
-	t.Helper()
+func (s server) object(tb testing.TB, kind schema.GroupVersionKind, raw []byte) runtime.Object {
+	tb.Helper()
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
 	if s.generic {
 		object := &unstructured.Unstructured{}
 		if err := json.Unmarshal(raw, object); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return object
 	}
 	object, _, err := scheme.Codecs.UniversalDeserializer().Decode(raw, &kind, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return object
 }

@@ -20,8 +20,8 @@ import (
 )
 
 // many returns the built-in reservation and n further ones, in three namespaces. One name has a quote, a comma and a bracket.
-func many(t testing.TB, n int) *reserved.Set {
-	t.Helper()
+func many(tb testing.TB, n int) *reserved.Set {
+	tb.Helper()
 	files := map[string]string{}
 	for i := range n {
 		namespace := []string{"kube-system", "edge", "edge-1"}[i%3]
@@ -46,7 +46,7 @@ spec:
 	}
 	set, err := reserved.LoadFiles("test", files)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return set
 }
@@ -73,8 +73,8 @@ func neighbours(resource *reserved.Resource) []reserved.Identity {
 	return all
 }
 
-func requestOf(t testing.TB, resource *reserved.Resource, operation admissionv1.Operation, id reserved.Identity) *admissionv1.AdmissionRequest {
-	t.Helper()
+func requestOf(tb testing.TB, resource *reserved.Resource, operation admissionv1.Operation, id reserved.Identity) *admissionv1.AdmissionRequest {
+	tb.Helper()
 	metadata := map[string]any{"name": id.Name}
 	if id.Namespace != "" {
 		metadata["namespace"] = id.Namespace
@@ -86,7 +86,7 @@ func requestOf(t testing.TB, resource *reserved.Resource, operation admissionv1.
 		"apiVersion": resource.GVR.GroupVersion().String(), "kind": resource.Kind, "metadata": metadata,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	request := &admissionv1.AdmissionRequest{
 		Operation: operation, Kind: metav1.GroupVersionKind(resource.GVK()), Resource: metav1.GroupVersionResource(resource.GVR),

@@ -48,26 +48,26 @@ type engine struct {
 	params runtime.Object
 }
 
-func newEngine(t testing.TB, s server, set *reserved.Set, options policies.Options) *engine {
-	t.Helper()
+func newEngine(tb testing.TB, s server, set *reserved.Set, options policies.Options) *engine {
+	tb.Helper()
 	compiled, err := policies.Compile(set, options)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	e := &engine{server: s}
 	for _, p := range compiled {
 		e.policies = append(e.policies, p.Policy)
-		e.validators = append(e.validators, s.validator(t, p.Policy))
+		e.validators = append(e.validators, s.validator(tb, p.Policy))
 	}
 	return e
 }
 
 // validator is compilePolicy of k8s.io/apiserver/pkg/admission/plugin/policy/validating.
-func (s server) validator(t testing.TB, p *admissionregistrationv1.ValidatingAdmissionPolicy) validating.Validator {
-	t.Helper()
+func (s server) validator(tb testing.TB, p *admissionregistrationv1.ValidatingAdmissionPolicy) validating.Validator {
+	tb.Helper()
 	compiler, err := plugincel.NewCompositedCompiler(environment.MustBaseEnvSet(s.version))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	declarations := plugincel.OptionalVariableDeclarations{HasParams: p.Spec.ParamKind != nil, HasAuthorizer: true}
 	var variables []plugincel.NamedExpressionAccessor
@@ -76,10 +76,10 @@ func (s server) validator(t testing.TB, p *admissionregistrationv1.ValidatingAdm
 	}
 	compiler.CompileAndStoreVariables(variables, declarations, environment.NewExpressions)
 	compile := func(expressions ...plugincel.ExpressionAccessor) plugincel.ConditionEvaluator {
-		t.Helper()
+		tb.Helper()
 		compiled := compiler.CompileCondition(expressions, declarations, environment.NewExpressions)
 		if errs := compiled.CompilationErrors(); len(errs) > 0 {
-			t.Fatalf("%s: %v", p.Name, errs)
+			tb.Fatalf("%s: %v", p.Name, errs)
 		}
 		return compiled
 	}
@@ -107,8 +107,8 @@ type verdict struct {
 }
 
 // judge asks the policies of the request's kind. None is asked about a write that its match conditions skip.
-func (e *engine) judge(t testing.TB, request *admissionv1.AdmissionRequest) verdict {
-	t.Helper()
+func (e *engine) judge(tb testing.TB, request *admissionv1.AdmissionRequest) verdict {
+	tb.Helper()
 	var v verdict
 	for i, p := range e.policies {
 		rule := p.Spec.MatchConstraints.ResourceRules[0]
@@ -119,7 +119,7 @@ func (e *engine) judge(t testing.TB, request *admissionv1.AdmissionRequest) verd
 		if request.Namespace != "" {
 			namespace = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: request.Namespace}}
 		}
-		result := e.validators[i].Validate(t.Context(), schema.GroupVersionResource(request.Resource), e.server.attributes(t, request),
+		result := e.validators[i].Validate(tb.Context(), schema.GroupVersionResource(request.Resource), e.server.attributes(tb, request),
 			e.params, namespace, celconfig.RuntimeCELCostBudget, nil)
 		for _, decision := range result.Decisions {
 			if decision.Evaluation == validating.EvalError {
@@ -221,30 +221,51 @@ func cutPaths(message string) (sentence string, paths []string) {
 	return sentence, strings.Split(strings.TrimSuffix(list, ")."), ", ")
 }
 
-func decodeRequest(t testing.TB, request *admissionv1.AdmissionRequest) *policy.Request {
-	t.Helper()
+func decodeRequest(tb testing.TB, request *admissionv1.AdmissionRequest) *policy.Request {
+	tb.Helper()
 	body, err := json.Marshal(&admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	decoded, err := webhook.Decode(body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return decoded
 }
 
 // fields and values are what the fuzz target changes in reviews.
 var fields = [][]string{
-	{"rules"}, {"roleRef"}, {"subjects"}, {"type"}, {"immutable"}, {"secrets"}, {"imagePullSecrets"}, {"automountServiceAccountToken"},
-	{"aggregationRule"}, {"data"}, {"data", "token"}, {"data", "ca.crt"}, {"data", "namespace"}, {"data", "more"},
-	{"metadata", "labels"}, {"metadata", "labels", "a"}, {"metadata", "labels", lastUsed}, {"metadata", "annotations"},
-	{"metadata", "annotations", "kubernetes.io/service-account.name"}, {"metadata", "annotations", "kubernetes.io/service-account.uid"},
-	{"metadata", "annotations", corev1.LastAppliedConfigAnnotation}, {"metadata", "annotations", "a"},
-	{"metadata", "finalizers"}, {"metadata", "ownerReferences"}, {"metadata", "deletionTimestamp"}, {"metadata", "managedFields"},
-	{"metadata", "resourceVersion"}, {"metadata", "generateName"},
+	{"rules"},
+	{"roleRef"},
+	{"subjects"},
+	{"type"},
+	{"immutable"},
+	{"secrets"},
+	{"imagePullSecrets"},
+	{"automountServiceAccountToken"},
+	{"aggregationRule"},
+	{"data"},
+	{"data", "token"},
+	{"data", "ca.crt"},
+	{"data", "namespace"},
+	{"data", "more"},
+	{"metadata", "labels"},
+	{"metadata", "labels", "a"},
+	{"metadata", "labels", lastUsed},
+	{"metadata", "annotations"},
+	{"metadata", "annotations", "kubernetes.io/service-account.name"},
+	{"metadata", "annotations", "kubernetes.io/service-account.uid"},
+	{"metadata", "annotations", corev1.LastAppliedConfigAnnotation},
+	{"metadata", "annotations", "a"},
+	{"metadata", "finalizers"},
+	{"metadata", "ownerReferences"},
+	{"metadata", "deletionTimestamp"},
+	{"metadata", "managedFields"},
+	{"metadata", "resourceVersion"},
+	{"metadata", "generateName"},
 }
 
 var values = []string{
@@ -271,7 +292,7 @@ func FuzzPoliciesAgreeWithTheWebhook(f *testing.F) {
 	}
 	for i := range cases {
 		f.Add(uint8(i), []byte{})
-		for j := i % 4; j < len(fields); j += 4 {
+		for j := i % 16; j < len(fields); j += 16 {
 			f.Add(uint8(i), []byte{byte(j), byte(7 * j), 1, byte(j + 1), byte(3 * j), 0})
 		}
 	}

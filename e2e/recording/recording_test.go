@@ -119,7 +119,7 @@ func TestNoDenialIsLostWhileEtcdIsDown(t *testing.T) {
 // A guard that is killed during an outage of the store leaves its spool to the next guard.
 func TestTheSpoolSurvivesItsGuard(t *testing.T) {
 	harness.Take(t)
-	for _, mode := range []string{"blocking", "durable", "batch"} {
+	for _, mode := range harness.Full([]string{"blocking", "durable", "batch"}, []string{"blocking", "batch"}) {
 		t.Run(mode, func(t *testing.T) {
 			replicas := startReplicas(t, 1, "--kubeconfig="+unguardedKubeconfig(t), "--audit-mode="+mode)
 			before, from := counts(t), startOfLog(t)
