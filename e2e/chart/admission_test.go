@@ -376,8 +376,9 @@ func TestPoliciesKeepTheInstallation(t *testing.T) {
 	for _, user := range []string{"", theGuard, uninstall, collector, "system:kube-controller-manager"} {
 		for what, err := range map[string]error{
 			"the namespace": as(t, user).delete(namespaces, policed), "records": as(t, user).delete(definitions, "auditrecords.guardian.apigw.io"),
-			"unlocks": as(t, user).delete(definitions, "unlocks.guardian.apigw.io"),
-			"by name": as(t, user).deleteCollection(definitions, "auditrecords.guardian.apigw.io"),
+			"unlocks":      as(t, user).delete(definitions, "unlocks.guardian.apigw.io"),
+			"reservations": as(t, user).delete(definitions, "reservations.guardian.apigw.io"),
+			"by name":      as(t, user).deleteCollection(definitions, "auditrecords.guardian.apigw.io"),
 		} {
 			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "helm uninstall apigw-guardian --namespace policed") {
 				t.Errorf("%q deletes %s: %v", user, what, err)
