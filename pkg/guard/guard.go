@@ -181,7 +181,8 @@ func (g *Guard) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Probes, metrics, records and Events outlast the drain, so that the last answers are recorded.
+	// Probes, metrics, records and Events outlast the drain, so that the last answers are recorded. So do the unlocks: a replica that
+	// drains still answers, and must honour what the others do.
 	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	if err := g.events.StartRecordingToSinkWithContext(lasting); err != nil {
@@ -191,7 +192,7 @@ func (g *Guard) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var support errgroup.Group
-	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run)} {
+	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run), endless(g.unlocks.Run)} {
 		support.Go(func() error {
 			defer stop() // it ends before lasting only if it fails
 			return run(lasting)
@@ -210,7 +211,7 @@ func (g *Guard) runLoops(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
 		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach),
-		endless(g.claimLeadership), endless(g.unlocks.Run),
+		endless(g.claimLeadership),
 		endless(g.certificates.follow), endless(g.certificates.standIn),
 		endless(patrol.Run), endless(g.note),
 	} {
