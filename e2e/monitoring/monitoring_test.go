@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -217,7 +218,7 @@ func TestEachAlertHasARunbook(t *testing.T) {
 func ownLabels(matchers []*labels.Matcher) []string {
 	var own []string
 	for _, m := range matchers {
-		if m.Name != labels.MetricName && m.Name != "namespace" && m.Name != "pod" {
+		if m.Name != model.MetricNameLabel && m.Name != "namespace" && m.Name != "pod" {
 			own = append(own, m.String())
 		}
 	}
@@ -237,7 +238,7 @@ func TestSeriesOfAlertsAndDashboardAreListed(t *testing.T) {
 		for _, selectors := range parser.ExtractSelectors(parsed) {
 			name := ""
 			for _, m := range selectors {
-				if m.Name == labels.MetricName {
+				if m.Name == model.MetricNameLabel {
 					name = m.Value
 				}
 			}
