@@ -18,7 +18,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 )
 
-// maxNote is the limit of the custom resource.
+// maxAckNote is the max length of a note in characters, as in the CustomResourceDefinition.
 const maxAckNote = 1024
 
 type ackFlags struct {
@@ -119,10 +119,10 @@ func runAck(cmd *cobra.Command, shared *sharedFlags, flags *ackFlags, names []st
 			say(cmd.OutOrStdout(), nameOf(record)+" acknowledged"+mark)
 		}
 	}
-	list := &listing{output: flags.output}
 	if flags.output.format == formatTable {
 		return err
 	}
+	list := &listing{output: flags.output}
 	return errors.Join(err, list.print(cmd, done))
 }
 

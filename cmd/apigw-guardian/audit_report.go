@@ -13,12 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
-	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
 type reportFlags struct {
@@ -125,11 +123,7 @@ func (f *reportFlags) readLogs(cmd *cobra.Command, shared *sharedFlags) (*logFil
 
 // allUnlocks returns the unlocks of the cluster, cleaned.
 func allUnlocks(ctx context.Context, shared *sharedFlags) ([]v1alpha1.Unlock, error) {
-	config, err := shared.restConfig()
-	if err != nil {
-		return nil, err
-	}
-	client, err := unlock.NewClient(config, guardian.Namespace)
+	client, err := shared.unlocks()
 	if err != nil {
 		return nil, err
 	}

@@ -82,16 +82,21 @@ type unlocked struct {
 	name    string
 }
 
+// unlocks returns a client that reads unlocks. It does not call the API server.
+func (f *sharedFlags) unlocks() (*unlock.Client, error) {
+	config, err := f.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	return unlock.NewClient(config, guardian.Namespace)
+}
+
 // findUnlock returns nil if there is neither an Unlock of that name nor a record that has it. The records outlive the Unlock.
 func findUnlock(ctx context.Context, shared *sharedFlags, stored *store.Store, name string) (*unlocked, error) {
 	if len(content.IsPathSegmentName(name)) > 0 {
 		return nil, nil //nolint:nilnil // no Unlock can have this name
 	}
-	config, err := shared.restConfig()
-	if err != nil {
-		return nil, err
-	}
-	client, err := unlock.NewClient(config, guardian.Namespace)
+	client, err := shared.unlocks()
 	if err != nil {
 		return nil, err
 	}

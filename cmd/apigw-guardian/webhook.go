@@ -194,15 +194,10 @@ func (f *webhookFlags) check(stderr io.Writer) error {
 	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	f.options.Registry = metrics.Registry
 	f.options.Push.Origin.Version = version
-	if f.options.Push.Endpoint != "" {
-		if _, err := otlp.Endpoint(f.options.Push.Endpoint); err != nil {
-			return fmt.Errorf("--otlp-endpoint %q: %w", f.options.Push.Endpoint, err)
-		}
-	}
 	f.options.Certificates.ClientCertOptional = f.clientAuth == clientAuthRequest
 	var err error
 	f.options.Endpoint, err = f.endpoint()
-	return cmp.Or(err, f.checkServing(), checkNetwork(f.options.Network), f.checkRecords(), f.checkCertificates())
+	return cmp.Or(err, f.checkServing(), checkNetwork(f.options.Network), checkPush(f.options.Push), f.checkRecords(), f.checkCertificates())
 }
 
 // maxHint bounds the hint: it is part of every denial.
@@ -245,6 +240,19 @@ func checkNetwork(network guard.Network) error {
 	return nil
 }
 
+func checkPush(push otlp.Options) error {
+	if push.Endpoint == "" {
+		if push.Dir != "" || push.Origin.Cluster != "" {
+			return errors.New("--otlp-dir and --otlp-cluster-name: set --otlp-endpoint too")
+		}
+		return nil
+	}
+	if _, err := otlp.Endpoint(push.Endpoint); err != nil {
+		return fmt.Errorf("--otlp-endpoint %q: %w", push.Endpoint, err)
+	}
+	return nil
+}
+
 func (f *webhookFlags) checkRecords() error {
 	records := f.options.Records
 	switch {
@@ -256,8 +264,6 @@ func (f *webhookFlags) checkRecords() error {
 		return fmt.Errorf("--spool-size %s: must be at least 1Mi", records.SpoolVolume.String())
 	case records.Retention.Age <= 0:
 		return fmt.Errorf("--audit-retention %s: must be above zero", records.Retention.Age)
-	case f.options.Push.Endpoint == "" && (f.options.Push.Dir != "" || f.options.Push.Origin.Cluster != ""):
-		return errors.New("--otlp-dir and --otlp-cluster-name: set --otlp-endpoint too")
 	case records.Retention.Max <= 0:
 		return fmt.Errorf("--audit-max-records %d: must be above zero", records.Retention.Max)
 	}

@@ -41,7 +41,7 @@ type credential struct {
 func (c credential) String() string { return c.resource.Namespace + "/" + c.secret }
 
 func (c credential) user() string {
-	return "system:serviceaccount:" + c.resource.Namespace + ":" + c.resource.Account
+	return reserved.AccountUser(c.resource.Namespace, c.resource.Account)
 }
 
 // Proof says that a credential works. It does not hold the token.

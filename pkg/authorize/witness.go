@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
 // The Secrets in the guard's namespace that hold a witness while Retire and Rotate run. An interrupted run leaves it to the next.
@@ -127,7 +128,7 @@ func (a *Authorizer) addTokens(ctx context.Context, w *witness, targets []target
 			answer, err := a.cluster.Client.CoreV1().ServiceAccounts(t.resource.Namespace).CreateToken(ctx, t.name, &authenticationv1.TokenRequest{
 				Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &lifetime},
 			}, metav1.CreateOptions{})
-			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), `webhook "side-door-`) {
+			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), `webhook "`+registration.SideDoorPrefix) {
 				continue // the guard denies side doors, also to `retire`: the proof goes without a bound token
 			}
 			if err != nil {

@@ -125,6 +125,7 @@ func (p *Publisher) publish(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	network := networkReady(authorize.CheckPrivateNetwork(ctx, options.Cluster.Client), current(ctx, options.Cluster, now))
 	client := options.Cluster.Dynamic.Resource(v1alpha1.GroupVersion().WithResource("reservations"))
 	for _, reservation := range options.Cluster.Set.Reservations() {
 		stored, err := apply(ctx, client, reservation, owner)
@@ -134,7 +135,8 @@ func (p *Publisher) publish(ctx context.Context, now time.Time) error {
 		if err != nil {
 			return fmt.Errorf("apply reservation %q: %w", reservation.Name, err)
 		}
-		status := p.status(ctx, reservation, stored.Status, now)
+		status := p.status(ctx, reservation, stored.Status, network)
+		status.Checked = new(metav1.NewTime(now.Truncate(time.Second)))
 		for i := range unlocks {
 			if unlocks[i].Spec.Reservation == reservation.Name && options.Rules.StateOf(&unlocks[i], metav1.NewTime(now)) == v1alpha1.UnlockOpen {
 				status.Unlocks = append(status.Unlocks, unlocks[i].Name)
@@ -147,16 +149,15 @@ func (p *Publisher) publish(ctx context.Context, now time.Time) error {
 	return prune(ctx, client, options.Cluster.Set)
 }
 
-// status keeps the times of conditions that stay.
+// status keeps the times of conditions that stay. network is the same for all reservations.
 func (p *Publisher) status(
-	ctx context.Context, reservation *reserved.Reservation, before v1alpha1.ReservationStatus, now time.Time,
+	ctx context.Context, reservation *reserved.Reservation, before v1alpha1.ReservationStatus, network metav1.Condition,
 ) v1alpha1.ReservationStatus {
-	status := v1alpha1.ReservationStatus{Checked: new(metav1.NewTime(now.Truncate(time.Second))), LastDenial: before.LastDenial}
+	status := v1alpha1.ReservationStatus{LastDenial: before.LastDenial}
 	retired := p.retired(ctx, reservation)
 	conditions := []metav1.Condition{retired, p.protected(reservation)}
 	conditions = append(conditions, p.synced(reservation, retired.Status == metav1.ConditionTrue)...)
-	cluster := p.Watcher.options.Cluster
-	conditions = append(conditions, networkReady(authorize.CheckPrivateNetwork(ctx, cluster.Client), current(ctx, cluster, now)))
+	conditions = append(conditions, network)
 	if cleanup, known := p.slow.cleanup[reservation.Name]; known {
 		conditions = append(conditions, cleanup)
 	}

@@ -66,13 +66,14 @@ func (g *Guard) applyEachDefinition(ctx context.Context, client dynamic.Resource
 
 // definitionsFor returns the CustomResourceDefinitions as an API server of this version takes them.
 func definitionsFor(server *version.Version) ([]*unstructured.Unstructured, error) {
+	knowsSelectable := server.AtLeast(version.MustParseGeneric(selectableFieldsSince))
 	all, err := crds.Definitions()
 	if err != nil {
 		return nil, err
 	}
 	for _, definition := range all {
 		definition.SetLabels(map[string]string{"app.kubernetes.io/name": guardian.Name}) // as the chart does, or helm finds a conflict
-		if server.AtLeast(version.MustParseGeneric(selectableFieldsSince)) {
+		if knowsSelectable {
 			continue
 		}
 		if err := dropSelectableFields(definition); err != nil {

@@ -126,10 +126,10 @@ func (p *pusher) run(ctx context.Context) error {
 // Receive implements [store.Receiver]. It repeats until the receiver has the records or ctx ends.
 func (p *pusher) Receive(ctx context.Context, records []v1alpha1.AuditRecord) error {
 	backoff := wait.Backoff{Duration: firstPushRetry, Factor: 2, Cap: lastPushRetry, Steps: 10, Jitter: 0.1}
-	for {
+	for failed := false; ; failed = true {
 		err := p.send(ctx, records)
 		if err == nil {
-			if p.failing.Set(0); !backoffIsNew(backoff) {
+			if p.failing.Set(0); failed {
 				p.guard.options.Log.Info("audit records can be pushed again")
 			}
 			return nil
@@ -138,7 +138,7 @@ func (p *pusher) Receive(ctx context.Context, records []v1alpha1.AuditRecord) er
 			return ctx.Err()
 		}
 		p.records.WithLabelValues(pushFailed).Add(float64(len(records)))
-		if p.failing.Set(1); backoffIsNew(backoff) {
+		if p.failing.Set(1); !failed {
 			p.guard.options.Log.Warn("failed to push audit records, trying again", slog.Any("err", err))
 		}
 		pause(ctx, backoff.Step())
@@ -148,8 +148,6 @@ func (p *pusher) Receive(ctx context.Context, records []v1alpha1.AuditRecord) er
 		}
 	}
 }
-
-func backoffIsNew(backoff wait.Backoff) bool { return backoff.Duration == firstPushRetry }
 
 // send halves records that the receiver refuses, until it knows which ones.
 func (p *pusher) send(ctx context.Context, records []v1alpha1.AuditRecord) error {

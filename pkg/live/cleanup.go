@@ -92,7 +92,7 @@ func (t tracked) cleanup(name string, now time.Time) Cleanup {
 	if t.tracking == nil {
 		return Cleanup{}
 	}
-	due := cleanUpDue(t.secret, t.account, t.tracking.Data[trackingKey])
+	due := t.due()
 	if due.IsZero() || due.Sub(now) > cleanUpWarning {
 		return Cleanup{}
 	}
@@ -101,22 +101,22 @@ func (t tracked) cleanup(name string, now time.Time) Cleanup {
 		"cluster any more: %s retire", name, due.Format(time.DateOnly), guardian.Name)}
 }
 
-// cleanUpDue returns when the cleaner labels the Secret if no client uses its token before; zero for never.
-func cleanUpDue(secret *corev1.Secret, account *corev1.ServiceAccount, since string) time.Time {
-	tracked, err := time.Parse(time.DateOnly, since)
-	isListed := slices.ContainsFunc(account.Secrets, func(r corev1.ObjectReference) bool { return r.Name == secret.Name })
-	if err != nil || !isListed || secret.DeletionTimestamp != nil {
+// due returns when the cleaner labels the Secret if no client uses its token before; zero for never.
+func (t tracked) due() time.Time {
+	since, err := time.Parse(time.DateOnly, t.tracking.Data[trackingKey])
+	isListed := slices.ContainsFunc(t.account.Secrets, func(r corev1.ObjectReference) bool { return r.Name == t.secret.Name })
+	if err != nil || !isListed || t.secret.DeletionTimestamp != nil {
 		return time.Time{}
 	}
-	from := tracked.AddDate(0, 0, 1)
-	if used, isUsed := secret.Labels[reserved.LastUsedLabel]; isUsed {
+	from := since.AddDate(0, 0, 1)
+	if used, isUsed := t.secret.Labels[reserved.LastUsedLabel]; isUsed {
 		day, err := time.Parse(time.DateOnly, used)
 		if err != nil {
 			return time.Time{} // the cleaner leaves it alone
 		}
 		from = latest(from, day.AddDate(0, 0, 1)) // the cleaner compares days
 	}
-	return latest(from, secret.CreationTimestamp.UTC()).Add(cleanUpPeriod)
+	return latest(from, t.secret.CreationTimestamp.UTC()).Add(cleanUpPeriod)
 }
 
 func latest(a, b time.Time) time.Time {

@@ -64,7 +64,7 @@ func exempt(reservation *reserved.Reservation) string {
 		case e.Until != nil:
 			continue
 		case e.ServiceAccount != "":
-			identity = "request.userInfo.username == " + Quote("system:serviceaccount:"+strings.Replace(e.ServiceAccount, "/", ":", 1))
+			identity = "request.userInfo.username == " + Quote(e.AccountUser())
 		case e.Group != "":
 			identity = "has(request.userInfo.groups) && " + Quote(e.Group) + " in request.userInfo.groups"
 		}

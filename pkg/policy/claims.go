@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
+	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
 // TokenClaims identifies the Secret and the ServiceAccount that a token was issued for.
@@ -54,7 +55,7 @@ func ReadTokenClaims(token []byte) (TokenClaims, bool) {
 
 // subject returns the user name of the ServiceAccount.
 func (c TokenClaims) subject() string {
-	return "system:serviceaccount:" + c.Namespace + ":" + c.Account
+	return reserved.AccountUser(c.Namespace, c.Account)
 }
 
 // readPart returns the JSON document of one part of a JWT; an absent Value if there is none.

@@ -86,14 +86,11 @@ func (p *Policy) account(namespace, name string) *reserved.Resource {
 	return p.Set.Find(corev1.SchemeGroupVersion.WithResource("serviceaccounts"), reserved.Identity{Namespace: namespace, Name: name})
 }
 
-const (
-	accountUser  = "system:serviceaccount:"
-	accountGroup = "system:serviceaccounts:"
-)
+const accountGroup = "system:serviceaccounts:"
 
 // accountOfUser returns the reserved ServiceAccount whose user name this is, or nil.
 func (p *Policy) accountOfUser(user string) *reserved.Resource {
-	rest, isAccount := strings.CutPrefix(user, accountUser)
+	rest, isAccount := strings.CutPrefix(user, reserved.AccountUserPrefix)
 	namespace, name, _ := strings.Cut(rest, ":")
 	if !isAccount {
 		return nil

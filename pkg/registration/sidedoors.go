@@ -16,12 +16,12 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// sideDoorPrefix begins the names of the webhooks of side doors.
-const sideDoorPrefix = "side-door-"
+// SideDoorPrefix begins the names of the webhooks of side doors.
+const SideDoorPrefix = "side-door-"
 
 // isSideDoor reports whether a webhook is one of side doors: it may ignore failures while the others do not.
 func isSideDoor(webhook *admissionregistrationv1.ValidatingWebhook) bool {
-	return strings.HasPrefix(webhook.Name, sideDoorPrefix)
+	return strings.HasPrefix(webhook.Name, SideDoorPrefix)
 }
 
 // maxReached is the max number of resources in the conditions of one webhook: a name has at most 253 characters and is in three lists, and
@@ -83,7 +83,7 @@ type doors struct {
 
 // add adds a webhook for an operation on resources of one group. Conditions are names and expressions, one after the other.
 func (d *doors) add(name string, writes admissionregistrationv1.RuleWithOperations, conditions ...string) {
-	webhook := newWebhook(sideDoorPrefix+name+d.suffix+"."+guardian.WebhookDomain, d.options)
+	webhook := newWebhook(SideDoorPrefix+name+d.suffix+"."+guardian.WebhookDomain, d.options)
 	webhook.Rules = []admissionregistrationv1.RuleWithOperations{writes}
 	for i := 0; i < len(conditions); i += 2 {
 		webhook.MatchConditions = append(webhook.MatchConditions, admissionregistrationv1.MatchCondition{
@@ -151,7 +151,7 @@ func (d *doors) addBindings() {
 		slices.Sort(groups)
 		names = append(names, "has(object.subjects) && object.subjects.exists(s, s.kind == 'ServiceAccount' && ("+
 			named(d.accounts, "(has(s.namespace) && s.namespace != '' ? s.namespace : "+ownNamespace+")", "s.name")+
-			") || s.kind == 'User' && ("+keyed(d.accounts, "s.name", "system:serviceaccount:", ":")+
+			") || s.kind == 'User' && ("+keyed(d.accounts, "s.name", reserved.AccountUserPrefix, ":")+
 			") || s.kind == 'Group' && s.name in ["+strings.Join(slices.Compact(groups), ", ")+"])")
 	}
 	conditions := []string{"names-reserved", strings.Join(names, " || ")}

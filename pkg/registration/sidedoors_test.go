@@ -48,7 +48,7 @@ spec:
 				t.Errorf("%s: %s has %d bytes", webhook.Name, condition.Name, len(condition.Expression))
 			}
 		}
-		if strings.HasPrefix(webhook.Name, sideDoorPrefix+"pods") {
+		if strings.HasPrefix(webhook.Name, SideDoorPrefix+"pods") {
 			accounts += strings.Count(webhook.MatchConditions[0].Expression, "/"+strings.Repeat("a", 240))
 		}
 	}

@@ -29,6 +29,18 @@ type Exemption struct {
 	Until *metav1.Time `json:"until,omitempty"`
 }
 
+// AccountUserPrefix begins the user name of each ServiceAccount: k8s.io/apiserver/pkg/authentication/serviceaccount.
+const AccountUserPrefix = "system:serviceaccount:"
+
+// AccountUser returns the user name of a ServiceAccount.
+func AccountUser(namespace, name string) string { return AccountUserPrefix + namespace + ":" + name }
+
+// AccountUser returns the user name of the exempted ServiceAccount.
+func (e *Exemption) AccountUser() string {
+	namespace, name, _ := strings.Cut(e.ServiceAccount, "/")
+	return AccountUser(namespace, name)
+}
+
 // Covers reports whether the exemption allows the user to write at this time.
 func (e *Exemption) Covers(user string, groups []string, operation admissionv1.Operation, now metav1.Time) bool {
 	if !slices.Contains(e.Operations, operation) || e.Until != nil && !now.Before(e.Until) {
@@ -38,7 +50,7 @@ func (e *Exemption) Covers(user string, groups []string, operation admissionv1.O
 	case e.User != "":
 		return user == e.User
 	case e.ServiceAccount != "":
-		return user == "system:serviceaccount:"+strings.Replace(e.ServiceAccount, "/", ":", 1)
+		return user == e.AccountUser()
 	default:
 		return e.Group != "" && slices.Contains(groups, e.Group)
 	}
