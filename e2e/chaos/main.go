@@ -5,19 +5,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
+	"github.com/apigw-guardian/apigw-guardian/e2e/testjson"
 )
 
 // row is a target. Each test is a package below e2e, a dot and a top-level test.
@@ -103,48 +100,26 @@ func run(ctx context.Context) error {
 // runTests returns the result of each test of the rows.
 func runTests(ctx context.Context) (map[string]string, error) {
 	packages, names := selection()
-	command := exec.CommandContext(ctx, "go", slices.Concat([]string{
-		"test", "-json", "-p", "2", "-count=1", "-timeout", "40m", "-run", "^(" + strings.Join(names, "|") + ")$",
-	}, packages)...)
-	command.Cancel = func() error { return command.Process.Signal(syscall.SIGINT) }
-	command.Stderr = os.Stderr
-	events, err := command.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("read the output of go test: %w", err)
-	}
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("start go test: %w", err)
-	}
 	results, output := map[string]string{}, map[string][]string{}
-	lines := bufio.NewScanner(events)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var event struct{ Action, Package, Test, Output string }
-		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			return nil, fmt.Errorf("read the output of go test: %w", err)
-		}
-		name, _, isSubtest := strings.Cut(event.Test, "/")
-		test := strings.Trim(strings.TrimPrefix(event.Package, module), "/") + "." + name
+	_, err := testjson.Run(ctx, slices.Concat([]string{
+		"test", "-json", "-p", "2", "-count=1", "-timeout", "40m", "-run", "^(" + strings.Join(names, "|") + ")$",
+	}, packages), os.Stdout, func(e testjson.Event) {
+		name, _, isSubtest := strings.Cut(e.Test, "/")
+		test := strings.Trim(strings.TrimPrefix(e.Package, testjson.Module+"e2e"), "/") + "." + name
 		switch {
-		case event.Action == "output":
-			output[test] = append(output[test], event.Output)
+		case e.Action == "output":
+			output[test] = append(output[test], e.Output)
 		case isSubtest || name == "":
-		case event.Action == "fail":
+		case e.Action == "fail":
 			fmt.Print(strings.Join(output[test], ""))
 			fallthrough
-		case event.Action == "pass", event.Action == "skip":
-			results[test] = event.Action
-			fmt.Printf("%s  %s\n", event.Action, test)
+		case e.Action == "pass", e.Action == "skip":
+			results[test] = e.Action
+			fmt.Printf("%s  %s\n", e.Action, test)
 		}
-	}
-	var exit *exec.ExitError
-	if err := errors.Join(lines.Err(), command.Wait()); err != nil && !errors.As(err, &exit) {
-		return nil, fmt.Errorf("run go test: %w", err)
-	}
-	return results, nil
+	})
+	return results, err
 }
-
-const module = "github.com/apigw-guardian/apigw-guardian/e2e"
 
 // selection returns the packages and the names of all tests, once each.
 func selection() (packages, names []string) {

@@ -5,18 +5,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
+	"github.com/apigw-guardian/apigw-guardian/e2e/testjson"
 )
 
 // packages are those whose tests depend on the release of the API server and need no node.
@@ -48,54 +46,29 @@ func main() {
 
 // test runs the tests on a release and counts top-level tests, and packages that failed without one, by their result.
 func test(ctx context.Context, version string) (map[string]int, error) {
-	command := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-p", "1", "-count=1", "-timeout=40m"}, packages()...)...)
-	command.Env, command.Stderr = append(os.Environ(), "K8S_VERSION="+version), os.Stderr
-	events, err := command.StdoutPipe()
-	if err != nil {
+	if err := os.Setenv("K8S_VERSION", version); err != nil {
 		return nil, err
 	}
-	if err := command.Start(); err != nil {
-		return nil, err
+	t := tally{results: map[string]int{}, failures: map[string]int{}}
+	code, err := testjson.Run(ctx, append([]string{"test", "-json", "-p", "1", "-count=1", "-timeout=40m"}, packages()...), io.Discard, t.take)
+	if code != 0 && t.results["fail"] == 0 {
+		err = errors.Join(err, fmt.Errorf("go test ended with exit code %d", code))
 	}
-	counts, err := count(events)
-	var exit *exec.ExitError
-	if errWait := command.Wait(); errWait != nil && !errors.As(errWait, &exit) {
-		err = errors.Join(err, errWait)
-	}
-	if exit != nil && counts["fail"] == 0 {
-		err = errors.Join(err, exit)
-	}
-	return counts, err
+	return t.results, err
 }
 
-func count(events io.Reader) (map[string]int, error) {
-	counts, failures := map[string]int{}, map[string]int{}
-	lines := bufio.NewReader(events)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return counts, nil
-			}
-			return counts, err
-		}
-		var event struct{ Action, Package, Test string }
-		if json.Unmarshal(line, &event) != nil || strings.Contains(event.Test, "/") {
-			continue
-		}
-		switch event.Action {
-		case "pass", "skip":
-			if event.Test != "" {
-				counts[event.Action]++
-			}
-		case "fail":
-			if event.Test != "" {
-				failures[event.Package]++
-			}
-			if event.Test != "" || failures[event.Package] == 0 { // the package failed before its first test
-				counts["fail"]++
-				fmt.Fprintln(os.Stderr, "FAIL", event.Package, event.Test)
-			}
-		}
+// tally counts tests by result, and those that failed by package.
+type tally struct{ results, failures map[string]int }
+
+func (t tally) take(e testjson.Event) {
+	isTest, isSubtest := e.Test != "", strings.Contains(e.Test, "/")
+	switch {
+	case isSubtest:
+	case isTest && (e.Action == "pass" || e.Action == "skip"):
+		t.results[e.Action]++
+	case e.Action == "fail" && (isTest || t.failures[e.Package] == 0): // the package failed before its first test
+		t.results["fail"]++
+		t.failures[e.Package]++
+		fmt.Fprintln(os.Stderr, "FAIL", e.Package, e.Test)
 	}
 }

@@ -15,12 +15,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/apigw-guardian/apigw-guardian/e2e/testjson"
 )
 
 func main() {
@@ -47,9 +48,9 @@ func run(args []string) (code int, err error) {
 	lines := commandLines(args)
 	s, codes, failures := newSummary(os.Stdout, slices.Contains(args, "-v")), make([]int, len(lines)), make([]error, len(lines))
 	var group sync.WaitGroup
-	group.Go(func() { codes[0], failures[0] = goTest(ctx, s, lines[0]) })
+	group.Go(func() { codes[0], failures[0] = testjson.Run(ctx, lines[0], s.out, s.take) })
 	for i, line := range lines[1:] { // one after the other, or too many control planes run at once
-		codes[i+1], failures[i+1] = goTest(ctx, s, line)
+		codes[i+1], failures[i+1] = testjson.Run(ctx, line, s.out, s.take)
 	}
 	group.Wait()
 	s.finish()
@@ -73,26 +74,6 @@ func commandLines(args []string) [][]string {
 		lines = append(lines, slices.Concat([]string{"-C", dir, "test", "-json"}, flags, []string{"./..."}))
 	}
 	return lines
-}
-
-// goTest runs go and adds what it prints to the summary.
-func goTest(ctx context.Context, s *summary, line []string) (code int, err error) {
-	command := exec.CommandContext(ctx, "go", line...)
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.Stderr = os.Stderr
-	events, err := command.StdoutPipe()
-	if err != nil {
-		return 1, fmt.Errorf("read the output of go test: %w", err)
-	}
-	if err := command.Start(); err != nil {
-		return 1, fmt.Errorf("start go test: %w", err)
-	}
-	readErr := s.read(events)
-	err = command.Wait()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		err = nil
-	}
-	return command.ProcessState.ExitCode(), errors.Join(readErr, err)
 }
 
 // printNotes prints each line of the notes once.

@@ -4,8 +4,6 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
@@ -13,13 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-)
 
-// event is a line of `go test -json`, as `go doc test2json` describes it.
-type event struct {
-	Action, Package, ImportPath, Test, Output string
-	Elapsed                                   float64
-}
+	"github.com/apigw-guardian/apigw-guardian/e2e/testjson"
+)
 
 // result is a test or a package that has ended.
 type result struct {
@@ -54,31 +48,12 @@ func newSummary(out io.Writer, verbose bool) *summary {
 }
 
 // read takes events until the end. A line that is no event is printed as it is.
-func (s *summary) read(events io.Reader) error {
-	lines := bufio.NewReader(events)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if len(line) > 0 {
-			var e event
-			if json.Unmarshal(line, &e) != nil {
-				fmt.Fprintf(s.out, "%s", line)
-			} else {
-				s.take(e)
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the output of go test: %w", err)
-		}
-	}
-}
+func (s *summary) read(events io.Reader) error { return testjson.Read(events, s.out, s.take) }
 
 // waited is the line by which a test says how long it has waited for a control plane: that is not its own time.
 var waited = regexp.MustCompile(`waited (\d+\.\d) s for a bed`)
 
-func (s *summary) take(e event) {
+func (s *summary) take(e testjson.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -99,7 +74,7 @@ func (s *summary) take(e event) {
 	}
 }
 
-func (s *summary) keep(e event) {
+func (s *summary) keep(e testjson.Event) {
 	if s.verbose {
 		fmt.Fprint(s.out, e.Output)
 		return
@@ -114,8 +89,8 @@ func (s *summary) keep(e event) {
 }
 
 // end notes a test. Only top-level tests are compared by time: their subtests are part of them.
-func (s *summary) end(e event) {
-	name := strings.TrimPrefix(e.Package, module) + "." + e.Test
+func (s *summary) end(e testjson.Event) {
+	name := strings.TrimPrefix(e.Package, testjson.Module) + "." + e.Test
 	if e.Action == "skip" {
 		s.skipped = append(s.skipped, name)
 	}
@@ -124,11 +99,9 @@ func (s *summary) end(e event) {
 	}
 }
 
-const module = "github.com/apigw-guardian/apigw-guardian/"
-
 // endPackage prints a line for the package, and all that its failed or unfinished tests have printed.
-func (s *summary) endPackage(e event) {
-	name := strings.TrimPrefix(e.Package, module)
+func (s *summary) endPackage(e testjson.Event) {
+	name := strings.TrimPrefix(e.Package, testjson.Module)
 	switch e.Action {
 	case "skip": // it has no tests
 	case "pass":

@@ -77,6 +77,9 @@ func cleanAll(values []string, limit int) {
 }
 
 // Bounds of the texts of a record, in bytes, below those of the custom resource's schema, which count characters.
+// MaxItems is the max number of texts in a list of a record, such as its changed paths.
+const MaxItems = 32
+
 const (
 	maxOperation = 16
 	maxLabel     = 64
@@ -85,7 +88,6 @@ const (
 	maxMessage   = 2048
 	maxName      = 256
 	maxUID       = 64
-	maxItems     = 32
 
 	maxJustification = 2000
 )
@@ -95,8 +97,8 @@ func printables(texts []string, max int) []string {
 	if len(texts) == 0 {
 		return nil
 	}
-	result := make([]string, 0, min(len(texts), maxItems))
-	for _, one := range texts[:min(len(texts), maxItems)] {
+	result := make([]string, 0, min(len(texts), MaxItems))
+	for _, one := range texts[:min(len(texts), MaxItems)] {
 		result = append(result, text.Printable(one, max))
 	}
 	return result

@@ -164,7 +164,7 @@ func writeTexts(sum hash.Hash, texts []string) {
 
 // groups returns the groups of the user. A record holds the first of them, so they are sorted if they are too many.
 func (e *Event) groups() []string {
-	if len(e.User.Groups) <= maxItems {
+	if len(e.User.Groups) <= MaxItems {
 		return e.User.Groups
 	}
 	return slices.Sorted(slices.Values(e.User.Groups))

@@ -219,9 +219,6 @@ func (s *subject) explains(spec *v1alpha1.AuditRecordSpec) bool {
 	return !f.At.After(last.Add(time.Second))
 }
 
-// maxChanged is how many paths a record holds at most.
-const maxChanged = 32
-
 // mayChange reports whether a recorded write may have changed the field. A record that creates the object names no fields, and one with
 // many leaves some out.
 func mayChange(spec *v1alpha1.AuditRecordSpec, path string) bool {
@@ -229,7 +226,7 @@ func mayChange(spec *v1alpha1.AuditRecordSpec, path string) bool {
 		return false
 	}
 	field := fieldOf(path)
-	return len(spec.Changed) == 0 || len(spec.Changed) >= maxChanged || slices.ContainsFunc(spec.Changed, func(changed string) bool {
+	return len(spec.Changed) == 0 || len(spec.Changed) >= audit.MaxItems || slices.ContainsFunc(spec.Changed, func(changed string) bool {
 		other := fieldOf(changed)
 		return field == other || isIn(field, other) || isIn(other, field)
 	})
