@@ -47,12 +47,13 @@ func start(t *testing.T, mode drift.Mode, flags ...string) (*scenario.World, *te
 	return world, guard
 }
 
-// take applies the built-in reservation anew.
+// take applies the built-in reservation anew, and deletes the records of other tests, which may be of the same second.
 func take(t *testing.T) *scenario.World {
 	t.Helper()
 	harness.Take(t)
 	world := harness.World(t)
 	forget(t)
+	deleteAll(t, "auditrecords")
 	t.Cleanup(func() { forget(t) })
 	return world
 }
@@ -66,10 +67,16 @@ func forget(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	deleteAll(t, "unlocks")
+}
+
+// deleteAll deletes all objects of a custom resource.
+func deleteAll(t *testing.T, resource string) {
+	t.Helper()
 	unguarded, err := scenario.NewClient(harness.Of(t).Cluster.UnguardedConfig())
 	if err == nil {
-		_, err = unguarded.Do(ctx, scenario.Write{
-			Method: http.MethodDelete, Path: "/apis/" + v1alpha1.GroupVersion().String() + "/unlocks", ContentType: scenario.JSON,
+		_, err = unguarded.Do(context.WithoutCancel(t.Context()), scenario.Write{
+			Method: http.MethodDelete, Path: "/apis/" + v1alpha1.GroupVersion().String() + "/" + resource, ContentType: scenario.JSON,
 		})
 	}
 	if err != nil {

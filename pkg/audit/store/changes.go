@@ -63,6 +63,8 @@ type batch struct {
 	receiver Receiver
 	records  []v1alpha1.AuditRecord
 	reached  time.Time
+	// told is what the receiver knows of reached; nil before the first time.
+	told *time.Time
 }
 
 func (b *batch) add(ctx context.Context, record *v1alpha1.AuditRecord) error {
@@ -87,11 +89,14 @@ func (b *batch) send(ctx context.Context) error {
 }
 
 func (b *batch) flush(ctx context.Context) error {
-	err := b.send(ctx)
-	if err == nil {
-		b.receiver.Reached(b.reached)
+	if err := b.send(ctx); err != nil {
+		return err
 	}
-	return err
+	if b.told == nil || !b.told.Equal(b.reached) {
+		b.receiver.Reached(b.reached)
+		b.told = new(b.reached)
+	}
+	return nil
 }
 
 // follow sends a batch when it is full, or when no further event waits.
