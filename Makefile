@@ -111,7 +111,7 @@ endif
 chart: require-go ## Lint and unit-test the chart with helm 3 and 4, and dry-run its output on a real API server
 	@$(unittest-chart)
 	@$(build-e2e)
-	$(say) 'go test ./e2e/chart (with e2e/monitoring, a module of its own: alerts and dashboard)'
+	$(say) 'go test ./e2e/chart (and the alerts and the dashboard, in the module e2e/monitoring)'
 	@$(gotest) -with=e2e/monitoring -count=1 $(TEST_ARGS) -- ./e2e/chart
 
 .PHONY: long

@@ -49,7 +49,7 @@ func TestLicencesOfTheProgram(t *testing.T) {
 		maps.Copy(modules, modulesOf(t, system))
 	}
 	var page strings.Builder
-	page.WriteString("# Licences\n\nFor whoever distributes the program: the modules that are linked into it on Linux, macOS or Windows. `make generate` writes this\n" +
+	page.WriteString("# Licences\n\nFor distributors of the program: the modules that are linked into it on Linux, macOS or Windows. `make generate` writes this\n" +
 		"page, and a test fails on a licence that is not permissive. The program itself is under Apache-2.0, and Go's standard library under\n" +
 		"BSD-3-Clause. A `NOTICE` must be passed on with the program.\n\n| module | version | licence | notice |\n|---|---|---|---|\n")
 	for _, path := range slices.Sorted(maps.Keys(modules)) {

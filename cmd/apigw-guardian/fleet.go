@@ -106,7 +106,7 @@ type memberList[T any] struct {
 }
 
 // ofFleet reads each context and prints all results: by table what could be read, and a row for each context that could not. The
-// error stands for the highest exit code.
+// error is one of the highest exit code.
 func ofFleet[T any](
 	cmd *cobra.Command, f *fleet, read func(context.Context, *sharedFlags) (T, error), table func(*printer, []member[T]),
 ) error {

@@ -24,7 +24,7 @@ const staticHelp = `# Policies for the disk of the control plane: Kubernetes 1.3
 # ManifestBasedAdmissionControlConfig. No client of the API server can edit or delete them.
 #
 # On each node of the control plane:
-# 1. Write this file to a directory of its own that the Pod of kube-apiserver mounts, such as
+# 1. Write this file to a new directory that the Pod of kube-apiserver mounts, such as
 #    /etc/kubernetes/policies/apigw-guardian.yaml.
 # 2. Write /etc/kubernetes/admission.yaml, which the Pod mounts too, and set --admission-control-config-file to it:
 #      apiVersion: apiserver.config.k8s.io/v1

@@ -12,7 +12,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/scenario"
 )
 
-// A file that must not grow stands for a full disk: the guard keeps the records in memory and says so.
+// A limit on the size of its files has the effect of a full disk: the guard keeps the records in memory, and a metric tells.
 func TestADiskThatIsFullFailsNoCall(t *testing.T) {
 	harness.Take(t)
 	for _, mode := range harness.Full([]string{"durable", "batch"}, []string{"batch"}) {

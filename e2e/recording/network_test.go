@@ -77,7 +77,8 @@ func holder(t *testing.T) string {
 	return *lease.Spec.HolderIdentity
 }
 
-// Whoever deletes the CRD deletes all records. No decision waits for that, and those of the guards' memory come back with the CRD.
+// A client that deletes the CRD deletes all records. No decision waits for them, and those in the memory of the guards come back with the
+// CRD.
 func TestTheRecordsOfTheMemoryComeBackWithTheirCRD(t *testing.T) {
 	harness.Take(t)
 	replicas := startReplicas(t, 2)

@@ -76,10 +76,10 @@ func cleanAll(values []string, limit int) {
 	}
 }
 
-// Bounds of the texts of a record, in bytes, below those of the custom resource's schema, which count characters.
 // MaxItems is the max number of texts in a list of a record, such as its changed paths.
 const MaxItems = 32
 
+// Bounds of the texts of a record, in bytes, below those of the custom resource's schema, which count characters.
 const (
 	maxOperation = 16
 	maxLabel     = 64

@@ -182,7 +182,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		return err
 	}
 	// Probes, metrics, records and Events outlast the drain, so that the last answers are recorded. So do the unlocks: a replica that
-	// drains still answers, and must honour what the others do.
+	// drains still answers reviews, and must honour the same unlocks as the other replicas.
 	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	if err := g.events.StartRecordingToSinkWithContext(lasting); err != nil {

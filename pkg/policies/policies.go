@@ -35,7 +35,7 @@ var ErrTooLarge = errors.New("too large for a policy")
 // (github.com/google/cel-go/parser/options.go, expressionSizeCodePointLimit).
 const maxExpression = 100_000
 
-// BindingPlaceholder is the part of a hint that stands for the name of the policy's binding.
+// BindingPlaceholder is the part of a hint that the name of the policy's binding replaces.
 const BindingPlaceholder = "{binding}"
 
 // DefaultHint is the end of a denial. A policy cannot honour an Unlock.

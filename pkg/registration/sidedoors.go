@@ -137,7 +137,7 @@ func (d *doors) addCertificates() {
 		"any-name", "!(object.spec.signerName in ['kubernetes.io/kube-apiserver-client-kubelet', 'kubernetes.io/kubelet-serving'])")
 }
 
-// addBindings leaves out the reserved bindings, which have webhooks of their own.
+// addBindings leaves out the reserved bindings: the webhook of their kind judges them.
 func (d *doors) addBindings() {
 	var names []string
 	if len(d.roles) > 0 {

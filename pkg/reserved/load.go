@@ -246,7 +246,7 @@ func onlyDocument(data []byte) ([]byte, error) {
 		}
 	}
 	if len(documents) != 1 {
-		return nil, fmt.Errorf("it has %d YAML documents: write each reservation into a file of its own", len(documents))
+		return nil, fmt.Errorf("it has %d YAML documents: write each reservation into a separate file", len(documents))
 	}
 	return documents[0], nil
 }

@@ -59,7 +59,7 @@ type row struct {
 	// Person is the User with its extra, which names the person behind a shared User; "" without extra.
 	Person string `json:"person,omitempty"`
 	Reason string `json:"reason"`
-	// AcknowledgedBy is the last user who has acknowledged all writes of the record; "" if nobody has.
+	// AcknowledgedBy is the last user who has acknowledged all writes of the record; "" if no user has.
 	AcknowledgedBy string `json:"acknowledgedBy,omitempty"`
 	// Caller lets the page mark an unverified caller.
 	Caller   v1alpha1.Caller  `json:"caller,omitempty"`
