@@ -191,8 +191,9 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer g.events.Shutdown()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	followUnlocks := func(lasting context.Context) { g.unlocks.Run(lasting, ctx.Done()) }
 	var support errgroup.Group
-	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run), endless(g.unlocks.Run)} {
+	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run), endless(followUnlocks)} {
 		support.Go(func() error {
 			defer stop() // it ends before lasting only if it fails
 			return run(lasting)

@@ -224,14 +224,15 @@ func (a *apiServer) notes() []string {
 // replica is a running Tracker and what it announces.
 type replica struct {
 	*Tracker
-	mu     sync.Mutex
-	events []string
+	stopping chan struct{}
+	mu       sync.Mutex
+	events   []string
 }
 
 // newReplica makes a Tracker. It runs until the test or stop ends it.
 func newReplica(t *testing.T, api *apiServer, name string) *replica {
 	t.Helper()
-	r := &replica{}
+	r := &replica{stopping: make(chan struct{})}
 	var err error
 	r.Tracker, err = NewTracker(Options{
 		Config: api.config(), Rules: policy.UnlockRules{MaxDuration: metav1.Duration{Duration: time.Hour}}, Replica: name, Namespace: "guard",

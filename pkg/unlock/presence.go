@@ -36,6 +36,8 @@ type presence struct {
 	noted     time.Time
 	// gone are replicas whose notes are too old.
 	gone []string
+	// stopping is closed once this replica drains. From then on, a ConfigMap that is gone was removed by `uninstall`.
+	stopping <-chan struct{}
 }
 
 // note writes the time unless the last note is recent, and removes the notes of replicas that are gone.
@@ -49,6 +51,11 @@ func (p *presence) note(ctx context.Context, now time.Time) error {
 	}
 	stored, err := p.patch(ctx, notes)
 	if apierrors.IsNotFound(err) {
+		select {
+		case <-p.stopping:
+			return nil
+		default:
+		}
 		// An apply creates it, and RBAC can limit that to a name.
 		first := corev1apply.ConfigMap(guardian.Replicas, p.namespace).WithData(map[string]string{p.replica: now.UTC().Format(time.RFC3339)})
 		stored, err = p.maps.Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})

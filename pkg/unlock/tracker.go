@@ -111,8 +111,9 @@ func (t *Tracker) Facts() (facts policy.Facts, seen bool) {
 // Used notes that an Unlock allowed a write. It does not block.
 func (t *Tracker) Used(name string) { t.used.LoadOrStore(name, false) }
 
-// Run reads the unlocks until ctx ends.
-func (t *Tracker) Run(ctx context.Context) {
+// Run reads the unlocks until ctx ends. Once stopping is closed, it makes no ConfigMap of the replicas.
+func (t *Tracker) Run(ctx context.Context, stopping <-chan struct{}) {
+	t.presence.stopping = stopping
 	failed := false
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(ctx, readTimeout)

@@ -32,7 +32,7 @@ func run(t *testing.T, replicas ...*replica) (stop func()) {
 	done := make(chan struct{}, len(replicas))
 	for _, r := range replicas {
 		go func() {
-			r.Run(ctx)
+			r.Run(ctx, r.stopping)
 			done <- struct{}{}
 		}()
 	}
@@ -317,6 +317,28 @@ func TestReplicasLeaveTheirNotes(t *testing.T) {
 		stopA()
 		requireNotes(t, api, "after the end of all")
 	})
+}
+
+// `uninstall` removes the ConfigMap while a replica may still drain.
+func TestOnlyAReplicaThatIsToStayMakesTheNotesAgain(t *testing.T) {
+	t.Parallel()
+	for stops, want := range map[bool]bool{false: true, true: false} {
+		synctest.Test(t, func(t *testing.T) {
+			api := newAPI()
+			r := newReplica(t, api, "a")
+			run(t, r)
+			if stops {
+				close(r.stopping)
+			}
+			api.mu.Lock()
+			delete(api.objects, notesPath)
+			api.mu.Unlock()
+			pass(2 * presenceInterval)
+			if found := len(api.notes()) > 0; found != want {
+				t.Errorf("the replica stops: %t; the notes are there again: %t", stops, found)
+			}
+		})
+	}
 }
 
 func requireNotes(t *testing.T, api *apiServer, when string, want ...string) {
