@@ -130,6 +130,11 @@
 {{- include "guardian.strings" .Values.commonLabels }}
 {{- end }}
 
+{{- /* A text as the value of a label. The chart has its alias as its name in a parent chart. */}}
+{{- define "guardian.label" -}}
+{{- . | replace "+" "_" | trunc 63 | trimAll "-_." }}
+{{- end }}
+
 {{- define "guardian.labels" -}}
 {{- include "guardian.moreLabels" (dict "root" .) }}
 {{- end }}
@@ -139,9 +144,9 @@
 {{- $more := include "guardian.strings" .labels | fromYaml }}
 {{- with .root }}
 {{- $own := dict
-  "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_")
+  "app.kubernetes.io/version" (include "guardian.label" .Chart.AppVersion)
   "app.kubernetes.io/managed-by" .Release.Service
-  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | include "guardian.label") }}
 {{- merge $own (include "guardian.instance" . | fromYaml) $more (include "guardian.commonLabels" . | fromYaml) | toYaml }}
 {{- end }}
 {{- end }}
@@ -468,7 +473,7 @@ volumes: {{- . }}
 - --cert-dir=/etc/apigw-guardian/certs
 {{- end }}
 {{- if .clientAuth.secretName }}
-- --client-ca=/etc/apigw-guardian/client-ca/{{ .clientAuth.key }}
+- {{ printf "--client-ca=/etc/apigw-guardian/client-ca/%s" .clientAuth.key | quote }}
 - --client-auth={{ .clientAuth.mode }}
 {{- end }}
 {{- end }}
@@ -500,9 +505,9 @@ volumes: {{- . }}
 {{- with .Values.tencentCloud }}
 {{- if .credentialsSecret }}
 - --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
-- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
-- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
-- --tencent-cloud-endpoint={{ .endpoint }}
+- {{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region | printf "--tencent-cloud-region=%s" | quote }}
+- {{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId | printf "--tencent-cloud-cluster=%s" | quote }}
+- {{ printf "--tencent-cloud-endpoint=%s" .endpoint | quote }}
 - --tencent-cloud-interval={{ .interval }}
 {{- end }}
 {{- end }}
