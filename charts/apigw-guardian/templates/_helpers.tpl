@@ -186,7 +186,8 @@ annotations:
 {{- with include "guardian.reservations" . }}guardian.apigw.io/reservations: {{ sha256sum . }}{{ else }}{}{{ end }}
 {{- end }}
 
-{{- /* What the Jobs have in common. Parameters: root; deadline, the default of activeDeadlineSeconds, 0 for none. */}}
+{{- /* What the Jobs have in common. Parameters: root; deadline and ttl, the defaults of activeDeadlineSeconds and
+       ttlSecondsAfterFinished, 0 for none. */}}
 {{- define "guardian.job" -}}
 {{- $jobs := .root.Values.jobs -}}
 backoffLimit: {{ kindIs "invalid" $jobs.backoffLimit | ternary (.root.Values.hooks.enabled | ternary 2 6) $jobs.backoffLimit | int }}
@@ -195,6 +196,8 @@ activeDeadlineSeconds: {{ int . }}
 {{- end }}
 {{- if not (kindIs "invalid" $jobs.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
+{{- else if .ttl }}
+ttlSecondsAfterFinished: {{ .ttl }}
 {{- end }}
 {{- end }}
 
