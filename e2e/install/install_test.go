@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -33,10 +32,11 @@ const (
 // fails, the rest cannot run.
 func TestHelmInstall(t *testing.T) {
 	n := startNode(t)
-	for _, life := range []struct {
+	type life struct {
 		name string
 		run  func(*testing.T, *node.Node)
-	}{
+	}
+	lives := []life{
 		{"the image", buildImages},
 		{"helm 4", liveWithHelm4},
 		{"helm 3", liveWithHelm3},
@@ -46,7 +46,11 @@ func TestHelmInstall(t *testing.T) {
 		{"kubectl applies the chart", liveWithKubectl},
 		{"API Gateway is retired", retire},
 		{"the source of the certificate changes", changeTrust},
-	} {
+	}
+	if long() {
+		lives = append(lives, life{"an older release is upgraded", upgradeOlder}, life{"Argo CD applies the chart", liveWithArgoCD})
+	}
+	for _, life := range lives {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
 			t.FailNow()
 		}
@@ -276,16 +280,5 @@ func startNode(t *testing.T) *node.Node {
 	return n
 }
 
-// repetitions is how often something is done: as often as CI has time for, or as E2E_REPETITIONS says.
-func repetitions(t *testing.T, usual int) int {
-	t.Helper()
-	text := os.Getenv("E2E_REPETITIONS")
-	if text == "" {
-		return usual
-	}
-	times, err := strconv.Atoi(text)
-	if err != nil || times < 1 {
-		t.Fatalf("E2E_REPETITIONS=%q: must be a positive number", text)
-	}
-	return times
-}
+// long says that make e2e-long runs, or a part of it: there is time for whole builds and for minutes of waiting.
+func long() bool { return os.Getenv("E2E_REPETITIONS") != "" }
