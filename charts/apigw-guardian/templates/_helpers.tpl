@@ -204,12 +204,14 @@ ttlSecondsAfterFinished: {{ .ttl }}
 {{- /* The webhook configuration is cluster-scoped and has one name, so every object of the chart does too. */}}
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
+{{- /* The chart of a release has the digest of its image as the default. A tag in the values is for another image. */}}
 {{- define "guardian.image" -}}
+{{- $release := (.Files.Get "files/values.yaml" | fromYaml).image.digest }}
 {{- $registry := (.Values.global).imageRegistry | default "" | trimSuffix "/" }}
 {{- with .Values.image -}}
 {{- /* A repository that begins with a host keeps it. */}}
 {{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .repository)) }}{{ $registry }}/{{ end }}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
+{{- .repository }}{{ if and .digest (not (and .tag (eq .digest $release))) }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
 {{- end }}
 {{- end }}
 
