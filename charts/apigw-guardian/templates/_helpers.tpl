@@ -75,6 +75,11 @@
 {{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
 {{- end }}
 {{- end }}
+{{- with .Values.tencentCloud }}
+{{- if and (not .credentialsSecret) (or .region .clusterId) }}
+{{- fail "tencentCloud.region and tencentCloud.clusterId have no effect without tencentCloud.credentialsSecret: set it, or remove them" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
 {{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
 {{- end }}
