@@ -131,6 +131,12 @@
 {{- toYaml $env }}
 {{- end }}
 
+{{- define "guardian.names" -}}
+{{- $names := list }}
+{{- range . }}{{ $names = append $names .name }}{{ end }}
+{{- toJson $names }}
+{{- end }}
+
 {{- define "guardian.commonLabels" -}}
 {{- include "guardian.strings" .Values.commonLabels }}
 {{- end }}
