@@ -127,7 +127,7 @@ e2e: long ## Run the long tests, and install the chart on a real node: needs roo
 	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout $(if $(E2E_REPETITIONS),180m,40m) -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
 
 .PHONY: e2e-long
-e2e-long: ## Run e2e with 50 restarts and 50 kills under load, an upgrade of an older release, and Argo CD: before a release
+e2e-long: ## Run e2e with 50 restarts and 50 kills under load, an older release, Argo CD, and a strict namespace: before a release
 	@E2E_REPETITIONS=50 $(MAKE) e2e
 
 .PHONY: chaos

@@ -48,7 +48,8 @@ func TestHelmInstall(t *testing.T) {
 		{"the source of the certificate changes", changeTrust},
 	}
 	if long() {
-		lives = append(lives, life{"an older release is upgraded", upgradeOlder}, life{"Argo CD applies the chart", liveWithArgoCD})
+		lives = append(lives, life{"an older release is upgraded", upgradeOlder}, life{"Argo CD applies the chart", liveWithArgoCD},
+			life{"a strict namespace, and pipelines", installOddly})
 	}
 	for _, life := range lives {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
@@ -62,10 +63,12 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 	failToStart(t, n)
 	run(t, n, "helm", upgrade("--wait")...)
 	requireInstalled(t, n)
+	requireNoDrift(t, n, "helm")
 	run(t, n, "helm", "test", release, "--namespace", namespace)
 	refuse(t, n, denial, "kubectl", "patch", "clusterrole", role, "--type=json", `-p=[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`)
 	unlockAsPrinted(t, n)
 	loseReplica(t, n)
+	drainUnderLoad(t, n)
 	restartUnderLoad(t, n)
 	upgradeAndRollBack(t, n)
 	killUnderLoad(t, n)
@@ -84,6 +87,7 @@ func liveWithHelm3(t *testing.T, n *node.Node) {
 	requireRefusedInstall(t, n, "helm3")
 	run(t, n, "helm3", upgrade("--wait")...)
 	requireInstalled(t, n)
+	requireNoDrift(t, n, "helm3")
 	report := run(t, n, "helm3", "test", release, "--namespace", namespace, "--logs")
 	if !strings.Contains(report, "were left out: RBAC does not let the caller try them") {
 		t.Errorf("helm test does not say what it left out: %s", report)
@@ -180,6 +184,9 @@ func failToStart(t *testing.T, n *node.Node) {
 			t.Errorf("%s: %s replicas are ready", attempt.name, ready)
 		}
 		requireUnrelatedWrites(t, n)
+		// Replicas that are not ready do not hold up a drain.
+		run(t, n, "kubectl", append(drain, "--timeout=1m")...)
+		run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
 	}
 }
 
