@@ -164,6 +164,26 @@ func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) 
 	return p.Message
 }
 
+// ByPolicies reports whether policies deny a forbidden write to each resource that exists. The API server asks them before a webhook.
+func (v Verifier) ByPolicies(ctx context.Context, resources []*reserved.Resource) bool {
+	for _, resource := range resources {
+		t, err := v.aim(ctx, resource)
+		if err != nil && !v.leavesOut(err) {
+			return false
+		}
+		first, found := firstAttack(t)
+		if !found { // it is absent
+			continue
+		}
+		_, err = v.try(ctx, first, t)
+		var status apierrors.APIStatus
+		if isAnswer := errors.As(err, &status); !isAnswer || !deniedByPolicy.MatchString(status.Status().Message) {
+			return false
+		}
+	}
+	return true
+}
+
 // protection returns false if the scope leaves the write out.
 func (v Verifier) protection(ctx context.Context, resource *reserved.Resource) (Protection, bool) {
 	p := Protection{Resource: resource.String()}
