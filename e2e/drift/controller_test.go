@@ -55,7 +55,8 @@ func TestTheControllerLooksAfterPolicies(t *testing.T) {
 	})
 
 	kubectl(t, "delete", "validatingadmissionpolicybinding", "apigw-guardian-clusterroles")
-	await(t, v1alpha1.ConditionProtected, metav1.ConditionFalse, string(verify.NotRegistered))
+	await(t, v1alpha1.ConditionProtected, metav1.ConditionFalse, string(verify.NoPolicy))
+	requireState(t, verify.Open, verify.NoPolicy)
 	if _, err := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
 		Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{}); err == nil {
 		t.Error("the controller has registered a webhook")
