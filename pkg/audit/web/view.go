@@ -189,6 +189,9 @@ type span struct {
 	place        *time.Location
 }
 
+// minSpan makes a timeline of records of one moment, whose start is open, more than one bar.
+const minSpan = 30 * time.Minute
+
 // spanOf is the time of the query. An open end is the oldest record, or now.
 func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 	s := span{since: query.filter.Since, until: query.filter.Until, place: query.place}
@@ -202,6 +205,9 @@ func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 		s.since = s.until.Add(-day)
 		if last := len(records) - 1; last >= 0 {
 			s.since = records[last].Spec.LastTime.Time
+		}
+		if latest := s.until.Add(-minSpan); s.since.After(latest) {
+			s.since = latest
 		}
 	}
 	return s
