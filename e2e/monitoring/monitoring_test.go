@@ -110,14 +110,20 @@ func (r rules) each() []rule {
 	return all
 }
 
-// promtool runs it in dir.
-func promtool(t *testing.T, dir string, args ...string) {
+// tool returns the path of a program of Prometheus.
+func tool(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.CommandContext(t.Context(), root+"/tools/install", "promtool").Output()
+	path, err := exec.CommandContext(t.Context(), root+"/tools/install", name).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), strings.TrimSpace(string(path)), args...)
+	return strings.TrimSpace(string(path))
+}
+
+// promtool runs it in dir.
+func promtool(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), tool(t, "promtool"), args...)
 	command.Dir = dir
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, output)
