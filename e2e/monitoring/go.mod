@@ -258,6 +258,7 @@ require (
 
 require (
 	github.com/apigw-guardian/apigw-guardian v0.0.0
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/prometheus/common v0.72.1
 	github.com/prometheus/prometheus v0.316.0
 	k8s.io/apimachinery v0.37.2
