@@ -238,7 +238,7 @@ clean: ## Remove bin and dist
 
 ##@ Variables
 #% K8S_VERSION = Kubernetes release for demo, test, bench and corpus (default 1.37.2; also 1.30.14, 1.28.15)
-#% DEMO_STAY = 0 ends the demo after its last step
+#% DEMO_STAY = 0 ends the demo after its last step; 1 keeps it up without a terminal too
 #% RACE = 1 makes test run the unit tests under Go's race detector (needs a C compiler)
 #% COVER = 1 makes test print the statement coverage of unit and end-to-end tests together
 #% E2E_SKIP_BROWSER = 1 skips the tests of audit web in a browser where chromium is missing
