@@ -187,8 +187,7 @@ func (r *Report) addReservations(ctx context.Context, cluster live.Cluster) (ret
 
 // addReservation adds why a reservation is neither authorized nor retired, or that it is retired.
 func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) {
-	marks := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}
-	retirement, err := marks.Retirement(ctx, reservation.Name)
+	retirement, err := cluster.Lookups().Retirement(ctx, reservation.Name)
 	switch {
 	case apierrors.IsForbidden(err): // the guard knows; the caller sees that the resources are absent
 	case err != nil:
