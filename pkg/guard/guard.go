@@ -308,10 +308,6 @@ func (g *Guard) addServer() error {
 }
 
 func (g *Guard) newHandler() (*webhook.Handler, error) {
-	counters, err := webhook.NewMetrics(g.options.Registry)
-	if err != nil {
-		return nil, err
-	}
 	answers, err := g.newLookups()
 	if err != nil {
 		return nil, err
@@ -319,7 +315,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
-	return webhook.NewHandler(webhook.Options{
+	return &webhook.Handler{
 		Policy: &policy.Policy{
 			Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers,
 		},
@@ -330,9 +326,9 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
 		Log:         g.options.Log,
-		Metrics:     counters,
+		Metrics:     webhook.NewMetrics(g.options.Registry),
 		Hint:        g.options.MessageHint,
-	})
+	}, nil
 }
 
 // addUnlocks makes the tracker of the unlocks.
