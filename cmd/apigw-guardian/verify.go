@@ -37,7 +37,7 @@ func newVerify(shared *sharedFlags) *cobra.Command {
 			if err != nil {
 				return attackList{}, err
 			}
-			attacks, err := verify.New(cluster, scope).VerifyInOrder(ctx, say)
+			attacks, err := verify.New(cluster, scope).Verify(ctx, say)
 			if good, leftOut := count(attacks); err == nil && good+leftOut < len(attacks) {
 				err = errNotAsItShould
 			}

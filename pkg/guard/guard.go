@@ -50,6 +50,9 @@ type Options struct {
 	Mode policy.Mode
 	// SideDoors is Enforce, Observe or Off.
 	SideDoors policy.Mode
+	// Controller runs only what a leader does for policies: nothing serves reviews, keeps a webhook configuration or follows unlocks, and
+	// the fields about these are unused.
+	Controller bool
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -193,7 +196,11 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer stop()
 	followUnlocks := func(lasting context.Context) { g.unlocks.Run(lasting, ctx.Done()) }
 	var support errgroup.Group
-	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run), endless(followUnlocks)} {
+	supports := []func(context.Context) error{probes, scrapes, endless(g.recorder.Run)}
+	if !g.options.Controller {
+		supports = append(supports, endless(followUnlocks))
+	}
+	for _, run := range supports {
 		support.Go(func() error {
 			defer stop() // it ends before lasting only if it fails
 			return run(lasting)
@@ -210,12 +217,12 @@ func (g *Guard) runLoops(ctx context.Context) error {
 		Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn, FilesDiffer: g.options.Certificates.Dir != "",
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach),
-		endless(g.claimLeadership),
-		endless(g.certificates.follow), endless(g.certificates.standIn),
-		endless(patrol.Run), endless(g.note),
-	} {
+	loops := []func(context.Context) error{endless(g.lead), endless(g.checkKinds)}
+	if !g.options.Controller {
+		loops = append(loops, g.serve, endless(g.publisher.Run), endless(g.proveReach), endless(g.claimLeadership),
+			endless(g.certificates.follow), endless(g.certificates.standIn), endless(patrol.Run), endless(g.note))
+	}
+	for _, run := range loops {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()
@@ -301,10 +308,6 @@ func (g *Guard) addServer() error {
 }
 
 func (g *Guard) newHandler() (*webhook.Handler, error) {
-	counters, err := webhook.NewMetrics(g.options.Registry)
-	if err != nil {
-		return nil, err
-	}
 	answers, err := g.newLookups()
 	if err != nil {
 		return nil, err
@@ -312,7 +315,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
-	return webhook.NewHandler(webhook.Options{
+	return &webhook.Handler{
 		Policy: &policy.Policy{
 			Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers,
 		},
@@ -323,9 +326,9 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
 		Log:         g.options.Log,
-		Metrics:     counters,
+		Metrics:     webhook.NewMetrics(g.options.Registry),
 		Hint:        g.options.MessageHint,
-	})
+	}, nil
 }
 
 // addUnlocks makes the tracker of the unlocks.

@@ -59,6 +59,9 @@
 {{- fail "authorize.retired has no effect with engine policy, which honours no unlock: set engine to webhook first" }}
 {{- end }}
 {{- end }}
+{{- if and .Values.controller.enabled (ne .Values.engine "policy") }}
+{{- fail (printf "controller.enabled has no effect with engine %s, whose replicas do its work: remove it, or set engine to policy" .Values.engine) }}
+{{- end }}
 {{- with .Values.certs }}
 {{- if and .secretName (ne .mode "provided") }}
 {{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
@@ -86,6 +89,11 @@
 {{- if not (or .Values.crds.enabled .Values.crds.keep) }}
 {{- fail "crds.keep false has no effect with crds.enabled false: remove it, or set crds.enabled to true" }}
 {{- end }}
+{{- end }}
+
+{{- /* Not empty if a Pod of the guard runs: the webhook, or the controller, which serves no review. */}}
+{{- define "guardian.runs" -}}
+{{- if or (ne .Values.engine "policy") .Values.controller.enabled }}true{{ end }}
 {{- end }}
 
 {{- /* A number or a boolean as text; a whole number without an exponent. */}}
@@ -524,8 +532,21 @@ volumes: {{- . }}
 - {{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region | printf "--tencent-cloud-region=%s" | quote }}
 - {{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId | printf "--tencent-cloud-cluster=%s" | quote }}
 - {{ printf "--tencent-cloud-endpoint=%s" .endpoint | quote }}
-- --tencent-cloud-interval={{ .interval }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* The API key of Tencent Cloud. A Pod starts without the Secret, and reports that. */}}
+{{- define "guardian.cloudMount" -}}
+{{- if .Values.tencentCloud.credentialsSecret }}
+- {name: tencent-cloud, mountPath: /etc/apigw-guardian/tencent-cloud, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.cloudVolume" -}}
+{{- with .Values.tencentCloud.credentialsSecret }}
+- name: tencent-cloud
+  secret: {secretName: {{ . | quote }}, optional: true}
 {{- end }}
 {{- end }}
 
