@@ -73,6 +73,34 @@ func TestValuesOfAnOlderChart(t *testing.T) {
 	}
 }
 
+// The chart of a release names its image by digest (e2e/release). A tag or a digest in the values is for another image.
+func TestImageOfARelease(t *testing.T) {
+	t.Parallel()
+	digest := func(of string) string { return "sha256:" + strings.Repeat(of, 64) }
+	chart := copyChart(t, nil)
+	for _, file := range []string{"values.yaml", "files/values.yaml"} {
+		path := filepath.Join(chart, file)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		released := strings.Replace(string(content), `  digest: ""`, "  digest: "+digest("a"), 1)
+		if err := os.WriteFile(path, []byte(released), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for values, want := range map[string]string{
+		"replicas=1": "@" + digest("a"), "image.tag=v9": ":v9", "image.tag=20261128": ":20261128",
+		"image.digest=" + digest("b"):              "@" + digest("b"),
+		"image.tag=v9,image.digest=" + digest("b"): "@" + digest("b"),
+	} {
+		rendering := string(template(t, "helm", chart, "--set", values))
+		if got := strings.Count(rendering, `image: "apigw-guardian`+want+"\"\n"); got != 4 {
+			t.Errorf("%s: %d of 4 Pods have the image %s", values, got, want)
+		}
+	}
+}
+
 func TestJobIsNamedByItsContent(t *testing.T) {
 	t.Parallel()
 	jobName := func(further ...string) string {

@@ -139,10 +139,20 @@
 {{- toYaml $env }}
 {{- end }}
 
-{{- define "guardian.names" -}}
-{{- $names := list }}
-{{- range . }}{{ $names = append $names .name }}{{ end }}
-{{- toJson $names }}
+{{- /* The environment of the guard. The program limits Go's memory to half of GOMEMLIMIT. The divisor is the API server's default: without it,
+       helm could not take a Deployment over by server-side apply. Parameters: root; container, its name. */}}
+{{- define "guardian.env" -}}
+{{- $env := include "guardian.extraEnv" .root | fromYamlArray }}
+{{- $limited := false }}
+{{- range $env }}{{ if eq .name "GOMEMLIMIT" }}{{ $limited = true }}{{ end }}{{ end }}
+{{- if not $limited }}
+- name: GOMEMLIMIT
+  valueFrom:
+    resourceFieldRef: {containerName: {{ .container }}, resource: limits.memory, divisor: "0"}
+{{- end }}
+{{- with $env }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "guardian.commonLabels" -}}
