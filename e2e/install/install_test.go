@@ -192,10 +192,10 @@ func failToStart(t *testing.T, n *node.Node) {
 			t.Errorf("%s: %s replicas are ready", attempt.name, ready)
 		}
 		requireUnrelatedWrites(t, n)
-		// Replicas that are not ready do not hold up a drain.
-		run(t, n, "kubectl", append(drain, "--timeout=1m")...)
-		run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
 	}
+	// Replicas that are not ready do not hold up a drain.
+	run(t, n, "kubectl", append(drain, "--timeout=1m")...)
+	run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
 }
 
 // requireUnrelatedWrites writes objects of the guarded kinds that are not reserved.
