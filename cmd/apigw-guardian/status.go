@@ -135,15 +135,7 @@ func printStatus(p *printer, report status.Report, owners string) {
 	for _, remedy := range remediesOf(report.Protections) {
 		p.line("To protect them, " + remedy)
 	}
-	for _, drifted := range report.Drift {
-		p.line(fmt.Sprintf("Drift: %s: %s%s", drifted.Resource, strings.Join(drifted.Paths, ", "), by(drifted.Writer)))
-		if drifted.Unlock != "" {
-			p.line(fmt.Sprintf("  It was changed under unlock %s, and its manifest was not: change the manifest to keep the change, or "+
-				"restore it: apigw-guardian authorize --repair", drifted.Unlock))
-		} else if drifted.Held != "" {
-			p.line("  The guard does not restore it: " + text.Printable(drifted.Held, maxNote))
-		}
-	}
+	printDrift(p, report)
 	printGap(p, report.Gap)
 	printPermissions(p, report)
 	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork,
@@ -194,6 +186,18 @@ func remediesOf(protections []verify.Protection) []string {
 		}
 	}
 	return remedies
+}
+
+func printDrift(p *printer, report status.Report) {
+	for _, drifted := range report.Drift {
+		p.line(fmt.Sprintf("Drift: %s: %s%s", drifted.Resource, strings.Join(drifted.Paths, ", "), by(drifted.Writer)))
+		if drifted.Unlock != "" {
+			p.line(fmt.Sprintf("  It was changed under unlock %s, and its manifest was not: change the manifest to keep the change, or "+
+				"restore it: apigw-guardian authorize --repair", drifted.Unlock))
+		} else if drifted.Held != "" {
+			p.line("  The guard does not restore it: " + text.Printable(drifted.Held, maxNote))
+		}
+	}
 }
 
 // by names the field manager that wrote last.
