@@ -8,7 +8,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/admission/v1"
+	"k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
