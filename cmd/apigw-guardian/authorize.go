@@ -19,28 +19,20 @@ import (
 
 // preflightFlags are the flags of preflight, which authorize has too.
 type preflightFlags struct {
-	privateNetwork string
-	repair         bool
-	namespace      string
-	output         outputFlag
+	authorize.Options
+
+	namespace string
+	output    outputFlag
 }
 
 func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
+	choiceOf(&f.PrivateNetwork, authorize.NetworkEnforce, authorize.NetworkWarn, authorize.NetworkSkip).addTo(cmd, "private-network",
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
-	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
+	flags.BoolVar(&f.Repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
 	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
 	f.output.addTo(cmd)
-}
-
-func (f *preflightFlags) options() (authorize.Options, error) {
-	mode, err := authorize.ParseNetworkMode(f.privateNetwork)
-	if err != nil {
-		return authorize.Options{}, fmt.Errorf("%w: --private-network %w", errUsage, err)
-	}
-	return authorize.Options{PrivateNetwork: mode, Repair: f.repair}, nil
 }
 
 // preflightTimeout bounds all checks together: an API server that hangs would take its time for each.
@@ -55,17 +47,13 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
   apigw-guardian preflight --private-network warn -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := flags.options()
-			if err != nil {
-				return err
-			}
 			cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), preflightTimeout)
 			defer cancel()
-			checks := authorize.New(cluster).Preflight(ctx, options)
+			checks := authorize.New(cluster).Preflight(ctx, flags.Options)
 			if ctx.Err() != nil {
 				return fmt.Errorf("preflight: no end after %s: %w: check the API server and the network", preflightTimeout, ctx.Err())
 			}
@@ -98,8 +86,6 @@ type authorizeFlags struct {
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
 	flags := &authorizeFlags{}
-	var wait time.Duration
-	var again bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
@@ -110,30 +96,26 @@ equals its manifest is not written.`,
   apigw-guardian authorize --private-network warn --wait 2m`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := flags.options()
-			if err != nil {
-				return err
+			if flags.Wait <= 0 {
+				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, flags.Wait)
 			}
-			if options.Wait, options.Again = wait, again; wait <= 0 {
-				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
-			}
-			if again && flags.skipRetired {
+			if flags.Again && flags.skipRetired {
 				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
 			}
-			return runAuthorize(cmd, shared, flags, options)
+			return runAuthorize(cmd, shared, flags)
 		},
 	}
 	flags.addTo(cmd)
-	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	cmd.Flags().DurationVar(&flags.Wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
 	shared.retryFlag(cmd)
-	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
+	cmd.Flags().BoolVar(&flags.Again, "again", false, "authorize what was retired")
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
 	return cmd
 }
 
-func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags, options authorize.Options) error {
+func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags) error {
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
 		return err
@@ -153,6 +135,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 			return err
 		}
 	}
+	options := flags.Options
 	if flags.output.format == formatTable {
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}

@@ -67,7 +67,7 @@ the API server's audit log. To change a reserved resource, delete the binding th
 	flags := cmd.Flags()
 	flags.Lookup("output").DefValue = formatYAML
 	flags.Lookup("output").Usage = "output format: " + oneOf([]string{formatYAML, formatJSON, jsonPathPrefix + "TEMPLATE"})
-	flags.StringVar((*string)(&options.Mode), "mode", string(policy.Enforce), "enforce denies; observe allows with a warning")
+	choiceOf(&options.Mode, policy.Enforce, policy.Observe).addTo(cmd, "mode", "enforce denies; observe allows with a warning")
 	flags.BoolVar(&options.Static, "static", false, "print the variant for the disk of the control plane, with instructions")
 	flags.BoolVar(&options.Backstop, "backstop", false,
 		"decide only while the guard's webhook configuration exists and has no intact webhook for the resource")
@@ -79,9 +79,6 @@ the API server's audit log. To change a reserved resource, delete the binding th
 }
 
 func runPolicy(cmd *cobra.Command, shared *sharedFlags, options policies.Options, output outputFlag) error {
-	if options.Mode != policy.Enforce && options.Mode != policy.Observe {
-		return fmt.Errorf("%w: --mode %q: must be enforce or observe", errUsage, options.Mode)
-	}
 	if options.Static && options.Backstop {
 		return fmt.Errorf("%w: --static and --backstop: a static policy has no parameter", errUsage)
 	}

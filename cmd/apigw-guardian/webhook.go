@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -69,7 +68,7 @@ On SIGTERM it turns not ready, keeps serving for the drain period, and ends when
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, shared) },
 	}
-	flags.addTo(cmd.Flags())
+	flags.addTo(cmd)
 	return cmd
 }
 
@@ -96,8 +95,8 @@ func (f *webhookFlags) run(cmd *cobra.Command, shared *sharedFlags) error {
 	return g.Run(cmd.Context())
 }
 
-func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
-	o := &f.options
+func (f *webhookFlags) addTo(cmd *cobra.Command) {
+	o, flags := &f.options, cmd.Flags()
 	flags.StringVar(&o.Listen, "listen", ":9443", "address of the webhook, served over TLS")
 	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
@@ -105,9 +104,9 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.service, "service", "", "Service at which the API server calls the webhook: NAMESPACE/NAME:PORT (or set --url)")
 	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace,
 		"namespace of the Secret that holds the CA, created if it does not exist")
-	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
+	choiceOf(&o.Mode, policy.Enforce, policy.Observe).addTo(cmd, "mode",
 		"enforce denies writes to reserved resources; observe allows them with a warning")
-	flags.StringVar((*string)(&o.SideDoors), "side-doors", string(policy.Observe),
+	choiceOf(&o.SideDoors, policy.Observe, policy.Enforce, policy.Off).addTo(cmd, "side-doors",
 		"writes to other objects that use a reserved ServiceAccount or role: enforce denies them; observe allows them with a warning and a "+
 			"record; off does not judge them")
 	flags.DurationVar(&o.DrainPeriod, "drain-period", server.DefaultDrainPeriod, "time to keep serving after SIGTERM")
@@ -125,16 +124,16 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"max time from the creation of an unlock to its end; 0 allows no unlock")
 	flags.BoolVar(&o.Unlocks.RequireApproval, "unlock-require-approval", false,
 		"honour an unlock only after a user other than its requester has approved it")
-	flags.StringVar((*string)(&o.Drift.Mode), "drift", string(drift.ReportOnly),
+	choiceOf(&o.Drift.Mode, drift.ReportOnly, drift.Off, drift.Heal, drift.Authorize).addTo(cmd, "drift",
 		"what the leader does about a reserved resource that differs from its manifest: off, report, heal (restore it), or authorize (also "+
 			"create a set that was never authorized); with --mode observe, it only reports")
 	flags.DurationVar(&o.Drift.ProofInterval, "proof-interval", 30*time.Second,
 		"time between two forbidden writes, server dry-runs, by which the leader proves that the guard denies; 0 for none")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	choiceOf(&f.logLevel, "info", "debug", "warn", "error").addTo(cmd, "log-level", "debug, info, warn or error")
 	addNetworkTo(flags, &o.Network)
-	addRecordsTo(flags, &o.Records)
+	addRecordsTo(cmd, &o.Records)
 	addPushTo(flags, &o.Push)
-	f.addCertificatesTo(flags)
+	f.addCertificatesTo(cmd)
 }
 
 func addNetworkTo(flags *pflag.FlagSet, network *guard.Network) {
@@ -154,8 +153,9 @@ func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
 	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name in each log")
 }
 
-func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
-	flags.StringVar((*string)(&records.Mode), "audit-mode", string(recorder.Blocking),
+func addRecordsTo(cmd *cobra.Command, records *guard.Records) {
+	flags := cmd.Flags()
+	choiceOf(&records.Mode, recorder.Modes()...).addTo(cmd, "audit-mode",
 		"blocking answers once the record is in the API server, durable once it is on the disk of --spool-dir, "+
 			"batch once it is written there")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
@@ -170,9 +170,9 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"max number of records; those of the users and hours with the most records are deleted first")
 }
 
-func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
-	c := &f.options.Certificates
-	flags.StringVar(&f.certs, "certs", certsBuiltin,
+func (f *webhookFlags) addCertificatesTo(cmd *cobra.Command) {
+	c, flags := &f.options.Certificates, cmd.Flags()
+	choiceOf(&f.certs, certsBuiltin, certsFiles).addTo(cmd, "certs",
 		"builtin serves with a built-in CA that rotates; files serves with the certificate in --cert-dir")
 	flags.StringVar(&c.Dir, "cert-dir", "", "with --certs files: directory of tls.crt, tls.key and ca.crt, read again when they change")
 	flags.DurationVar(&c.CALifetime, "ca-lifetime", certs.DefaultCALifetime,
@@ -181,7 +181,7 @@ func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
 		"with --certs builtin: lifetime of a serving certificate, which is renewed after two thirds")
 	flags.StringVar(&c.ClientCA, "client-ca", "",
 		"file of the CAs that verify callers, read again when it changes (default none: every caller is answered)")
-	flags.StringVar(&f.clientAuth, "client-auth", clientAuthRequire,
+	choiceOf(&f.clientAuth, clientAuthRequire, clientAuthRequest).addTo(cmd, "client-auth",
 		"with --client-ca: require refuses callers without a certificate; request answers them and records that they are not verified")
 }
 
@@ -189,7 +189,7 @@ func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
 func (f *webhookFlags) check(stderr io.Writer) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", f.logLevel)
+		return err
 	}
 	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	f.options.Registry = metrics.Registry
@@ -209,12 +209,6 @@ func (f *webhookFlags) checkServing() error {
 	switch {
 	case o.Listen == "":
 		return errors.New("--listen: must not be empty")
-	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
-		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
-	case !slices.Contains([]policy.Mode{policy.Enforce, policy.Observe, policy.Off}, o.SideDoors):
-		return fmt.Errorf("--side-doors %q: must be enforce, observe or off", o.SideDoors)
-	case !slices.Contains([]drift.Mode{drift.Off, drift.ReportOnly, drift.Heal, drift.Authorize}, o.Drift.Mode):
-		return fmt.Errorf("--drift %q: must be off, report, heal or authorize", o.Drift.Mode)
 	case o.Drift.ProofInterval < 0:
 		return fmt.Errorf("--proof-interval %s: must not be negative", o.Drift.ProofInterval)
 	case o.Unlocks.MaxDuration.Duration < 0:
@@ -256,8 +250,6 @@ func checkPush(push otlp.Options) error {
 func (f *webhookFlags) checkRecords() error {
 	records := f.options.Records
 	switch {
-	case !slices.Contains(recorder.Modes(), records.Mode):
-		return fmt.Errorf("--audit-mode %q: must be blocking, durable or batch", records.Mode)
 	case records.Mode.NeedsSpool() && records.SpoolDir == "":
 		return fmt.Errorf("--audit-mode %s: set --spool-dir, as an answer waits until its record is in the spool", records.Mode)
 	case records.SpoolVolume.Value() < minSpool:
@@ -273,14 +265,10 @@ func (f *webhookFlags) checkRecords() error {
 func (f *webhookFlags) checkCertificates() error {
 	c := f.options.Certificates
 	switch {
-	case f.certs != certsBuiltin && f.certs != certsFiles:
-		return fmt.Errorf("--certs %q: must be builtin or files", f.certs)
 	case f.certs == certsFiles && c.Dir == "":
 		return errors.New("--certs files: set --cert-dir, the directory of tls.crt, tls.key and ca.crt")
 	case f.certs == certsBuiltin && c.Dir != "":
 		return errors.New("--cert-dir: set --certs files too, as the built-in CA reads no files")
-	case f.clientAuth != clientAuthRequire && f.clientAuth != clientAuthRequest:
-		return fmt.Errorf("--client-auth %q: must be require or request", f.clientAuth)
 	case f.clientAuth == clientAuthRequest && c.ClientCA == "":
 		return errors.New("--client-auth request: set --client-ca, the file of the CAs that verify callers")
 	case c.CALifetime < certs.MinLifetime:
