@@ -38,7 +38,7 @@ var layers = []layer{
 	},
 	{
 		packages: []string{"pkg/client"},
-		reason:   "it makes the client that the packages of records and of unlocks share",
+		reason:   "it makes the clients of the custom resources and of the notes, which several packages of the next layers share",
 	},
 	{
 		packages: []string{

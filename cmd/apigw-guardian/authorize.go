@@ -14,6 +14,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
@@ -21,6 +22,7 @@ import (
 type preflightFlags struct {
 	authorize.Options
 
+	cloud     tke.Client
 	namespace string
 	output    outputFlag
 }
@@ -29,10 +31,22 @@ func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	choiceOf(&f.PrivateNetwork, authorize.NetworkEnforce, authorize.NetworkWarn, authorize.NetworkSkip).addTo(cmd, "private-network",
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
+	addCloudTo(flags, &f.cloud)
 	flags.BoolVar(&f.Repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
 	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
 	f.output.addTo(cmd)
+}
+
+// check completes the options. The error wraps errUsage.
+func (f *preflightFlags) check() error {
+	if err := checkCloud(f.cloud); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if f.cloud.Credentials != "" {
+		f.AskCloud = f.cloud.PrivateNetwork
+	}
+	return nil
 }
 
 // preflightTimeout bounds all checks together: an API server that hangs would take its time for each.
@@ -44,9 +58,15 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 		Use:   "preflight",
 		Short: "Check whether the cluster is ready for authorize; changes nothing",
 		Example: `  apigw-guardian preflight
-  apigw-guardian preflight --private-network warn -o json`,
+  apigw-guardian preflight --private-network warn -o json
+
+  # ask Tencent Cloud too, with an API key in the files secretId and secretKey of a directory
+  apigw-guardian preflight --tencent-cloud-credentials DIRECTORY --tencent-cloud-region ap-guangzhou --tencent-cloud-cluster cls-abcd1234`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(); err != nil {
+				return err
+			}
 			cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 			if err != nil {
 				return err
@@ -82,6 +102,7 @@ type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool
 	skipRetired     bool
+	engine          string
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
@@ -96,6 +117,9 @@ equals its manifest is not written.`,
   apigw-guardian authorize --private-network warn --wait 2m`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(); err != nil {
+				return err
+			}
 			if flags.Wait <= 0 {
 				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, flags.Wait)
 			}
@@ -112,12 +136,18 @@ equals its manifest is not written.`,
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
+	choice[string]{&flags.engine, []string{engineWebhook, enginePolicy, engineBoth}}.addTo(cmd, "engine",
+		"engine of the chart: webhook, policy or both; once it denies, authorize removes what another engine left (default none)")
 	return cmd
 }
 
 func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags) error {
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
+		return err
+	}
+	chosen := engine{name: flags.engine, cluster: cluster, cmd: cmd, wait: flags.Wait, observes: !flags.awaitProtection}
+	if err := chosen.begin(cmd.Context()); err != nil {
 		return err
 	}
 	if flags.skipRetired {
@@ -129,7 +159,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 			say(cmd.ErrOrStderr(), "Warning: left out: "+reason.Error())
 		}
 		if len(left) == 0 {
-			return nil
+			return chosen.finish(cmd.Context())
 		}
 		if cluster.Set, err = reserved.NewSet(left...); err != nil {
 			return err
@@ -146,6 +176,9 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	}
 	result, err := run(cmd.Context(), options)
 	if err != nil {
+		return err
+	}
+	if err := chosen.finish(cmd.Context()); err != nil {
 		return err
 	}
 	if flags.awaitProtection {

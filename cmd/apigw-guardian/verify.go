@@ -70,7 +70,7 @@ func runVerify(ctx context.Context, shared *sharedFlags, scope verify.Scope, say
 	if err != nil {
 		return attackList{}, err
 	}
-	attacks, err := verify.New(cluster, scope).VerifyInOrder(ctx, say)
+	attacks, err := verify.New(cluster, scope).Verify(ctx, say)
 	if good, leftOut := count(attacks); err == nil && good+leftOut < len(attacks) {
 		err = errNotAsItShould
 	}

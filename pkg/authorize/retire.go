@@ -45,7 +45,7 @@ func (r *run) retire(ctx context.Context) (*lookup.Retirement, error) {
 	if err != nil {
 		return nil, err
 	}
-	retired, err := r.lookups().Retirement(ctx, r.Reservation.Name)
+	retired, err := r.cluster.Lookups().Retirement(ctx, r.Reservation.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func (a *Authorizer) Rotate(ctx context.Context, options Revocation) (RotateResu
 }
 
 func (r *run) rotate(ctx context.Context) (RotateResult, error) {
-	retired, err := r.lookups().Retirement(ctx, r.Reservation.Name)
+	retired, err := r.cluster.Lookups().Retirement(ctx, r.Reservation.Name)
 	if err != nil {
 		return RotateResult{}, err
 	}

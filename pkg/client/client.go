@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client makes clients of the guard's custom resources, and asks who a client is.
+// Package client makes clients of the guard's custom resources and of its ConfigMaps of notes, and asks who a client is.
 package client
 
 import (

@@ -183,7 +183,7 @@ func condition(kind string, status metav1.ConditionStatus, reason, message strin
 
 func (p *Publisher) retired(ctx context.Context, reservation *reserved.Reservation) metav1.Condition {
 	cluster := p.Watcher.options.Cluster
-	found, err := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}.Retirement(ctx, reservation.Name)
+	found, err := cluster.Lookups().Retirement(ctx, reservation.Name)
 	const kind = v1alpha1.ConditionRetired
 	switch {
 	case err != nil:

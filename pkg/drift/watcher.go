@@ -28,7 +28,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
-	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -295,8 +294,7 @@ func (w *Watcher) follow(ctx context.Context, s *subject) (again time.Duration, 
 
 // look compares a resource with its manifest. Nothing is drift in a retired reservation.
 func (w *Watcher) look(ctx context.Context, s *subject) error {
-	marks := lookup.Reader{Client: w.options.Cluster.Client, Namespace: w.options.Cluster.Namespace}
-	retirement, err := marks.Retirement(ctx, s.Reservation)
+	retirement, err := w.options.Cluster.Lookups().Retirement(ctx, s.Reservation)
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,9 @@ func (r *reach) check(*http.Request) error {
 }
 
 func (g *Guard) addReach() error {
+	if g.options.Controller {
+		return nil
+	}
 	err := g.options.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "apigw_guardian_reachable",
 		Help: "1 once a review of an API server has arrived at the guard. Until then the webhooks ignore failures, and nothing is protected.",

@@ -54,7 +54,8 @@ func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster,
 	return Cluster{Client: client, Dynamic: dynamicClient, Config: config, Set: set, Namespace: namespace}, nil
 }
 
-func (c Cluster) lookups() lookup.Reader {
+// Lookups returns a reader of the CA of the cluster, of the token Secrets in use, and of the retirements.
+func (c Cluster) Lookups() lookup.Reader {
 	return lookup.Reader{Client: c.Client, Config: c.Config, Namespace: c.Namespace}
 }
 
@@ -193,7 +194,7 @@ func (c Cluster) isRightData(ctx context.Context, secret *corev1.Secret, key str
 	case len(value) == 0:
 		return true, nil
 	}
-	isOurs, err := c.lookups().IsClusterCA(ctx, value)
+	isOurs, err := c.Lookups().IsClusterCA(ctx, value)
 	if err != nil {
 		return false, fmt.Errorf("compare %s of secret %s/%s with the CA of the cluster: %w", RootCAPath, secret.Namespace, secret.Name, err)
 	}

@@ -131,7 +131,7 @@ func (c *Client) Await(ctx context.Context, name string, states ...v1alpha1.Unlo
 		if err != nil {
 			return false, cmp.Or(ctx.Err(), err) // an error at the end of the time is that of a request that was cut off
 		}
-		replicas, err := c.replicas(ctx)
+		replicas, err := c.replicas(ctx, absence)
 		if err != nil {
 			return false, cmp.Or(ctx.Err(), err)
 		}
@@ -161,25 +161,19 @@ func unconfirmed(seen map[string]v1alpha1.UnlockState, replicas []string, states
 	return missing
 }
 
-// replicas returns the running replicas of the guard.
-func (c *Client) replicas(ctx context.Context) ([]string, error) {
-	notes, err := c.client.CoreV1().ConfigMaps(c.namespace).Get(ctx, guardian.Replicas, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
+// replicas returns the replicas of the guard with a note that is more recent than the age.
+func (c *Client) replicas(ctx context.Context, age time.Duration) ([]string, error) {
+	notes, err := notesOf(c.client, c.namespace).Read(ctx)
+	if err != nil || notes == nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
-	}
-	return running(notes.Data, c.clock.Server()), nil
+	return running(notes.Data, c.clock.Server().Add(-age)), nil
 }
 
 // Alive returns how many replicas of the guard have lately noted that they run. Its error says which right the user lacks.
 func (c *Client) Alive(ctx context.Context) (int, error) {
-	notes, err := c.client.CoreV1().ConfigMaps(c.namespace).Get(ctx, guardian.Replicas, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return 0, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
-	}
-	return len(running(notes.Data, c.clock.Server().Add(absence-aliveFor))), nil
+	replicas, err := c.replicas(ctx, aliveFor)
+	return len(replicas), err
 }
 
 // user returns the user name that the API server sees.

@@ -88,9 +88,7 @@ func NewTracker(options Options) (*Tracker, error) {
 	if t.client, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("make a client of the API server: %w", err)
 	}
-	t.presence = presence{
-		maps: t.client.CoreV1().ConfigMaps(options.Namespace), namespace: options.Namespace, replica: options.Replica,
-	}
+	t.presence = presence{notes: notesOf(t.client, options.Namespace), replica: options.Replica}
 	return t, nil
 }
 

@@ -7,13 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -42,6 +43,8 @@ type Cause string
 const (
 	// NotRegistered: there is no webhook configuration.
 	NotRegistered Cause = "NotRegistered"
+	// NoPolicy: policies protect other resources, and the one of this resource is absent or not bound.
+	NoPolicy Cause = "NoPolicy"
 	// Rewritten: another client changed the webhooks, such as their selectors.
 	Rewritten Cause = "Rewritten"
 	// Allowed: the guard, or another process in its place, allows the write.
@@ -99,6 +102,8 @@ func Remedy(cause Cause) string {
 	switch cause {
 	case NotRegistered:
 		return "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods"
+	case NoPolicy:
+		return "create its policy and binding again: upgrade the release, or run: " + program + " policy | kubectl apply -f -"
 	case Rewritten:
 		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
 			"within seconds"
@@ -119,30 +124,31 @@ func Remedy(cause Cause) string {
 	return ""
 }
 
-// parallel is the max number of writes that are tried at the same time, more than there are for the built-in reservation. A hung guard
-// keeps each of them for the 5 s of a webhook.
-const parallel = 64
-
-// Protections tries one forbidden write to each resource, all at the same time. The results are in the order of the resources; one whose
+// Protections tries one forbidden write to each resource, many at the same time. The results are in the order of the resources; one whose
 // write the scope leaves out has none.
 func (v Verifier) Protections(ctx context.Context, resources []*reserved.Resource) []Protection {
 	all, tried := make([]Protection, len(resources)), make([]bool, len(resources))
-	var group errgroup.Group
-	group.SetLimit(parallel)
-	for i, resource := range resources {
-		group.Go(func() error {
-			all[i], tried[i] = v.protection(ctx, resource)
-			return nil
-		})
-	}
-	_ = group.Wait() // no function returns an error
+	live.Each(len(resources), func(i int) { all[i], tried[i] = v.protection(ctx, resources[i]) })
 	found := []Protection{}
 	for i := range all {
 		if tried[i] {
 			found = append(found, all[i])
 		}
 	}
-	return found
+	return blamePolicies(found)
+}
+
+// blamePolicies names another cause where there is no webhook configuration: what protects the others must be policies.
+func blamePolicies(all []Protection) []Protection {
+	if !slices.ContainsFunc(all, func(p Protection) bool { return p.State == Protected }) {
+		return all
+	}
+	for i := range all {
+		if all[i].Cause == NotRegistered {
+			all[i].Cause, all[i].Remedy = NoPolicy, Remedy(NoPolicy)
+		}
+	}
+	return all
 }
 
 // PerKind returns the first resource with a manifest of each kind.
@@ -158,13 +164,27 @@ func PerKind(set *reserved.Set) []*reserved.Resource {
 	return first
 }
 
-// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or if the scope leaves it out.
-func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) string {
-	p, _ := v.protection(ctx, resource)
-	return p.Message
+// ByPolicies reports whether policies deny a forbidden write to each resource that exists. The API server asks them before a webhook.
+func (v Verifier) ByPolicies(ctx context.Context, resources []*reserved.Resource) bool {
+	for _, resource := range resources {
+		t, err := v.aim(ctx, resource)
+		if err != nil && !v.leavesOut(err) {
+			return false
+		}
+		first, found := firstAttack(t)
+		if !found { // it is absent
+			continue
+		}
+		_, err = v.try(ctx, first, t)
+		var status apierrors.APIStatus
+		if isAnswer := errors.As(err, &status); !isAnswer || !deniedByPolicy.MatchString(status.Status().Message) {
+			return false
+		}
+	}
+	return true
 }
 
-// protection returns false if the scope leaves the write out.
+// protection tries one forbidden write to the resource. It returns false if the scope leaves the write out.
 func (v Verifier) protection(ctx context.Context, resource *reserved.Resource) (Protection, bool) {
 	p := Protection{Resource: resource.String()}
 	t, err := v.aim(ctx, resource)
@@ -205,18 +225,18 @@ func (v Verifier) diagnose(ctx context.Context, got string, err error) (State, C
 	case got != allowed:
 		return Unknown, NotTried
 	}
-	live, err := v.cluster.WebhookConfiguration(ctx)
+	registered, err := v.cluster.WebhookConfiguration(ctx)
 	if err != nil {
 		return Open, Allowed
 	}
-	switch defect, _ := registration.DefectOf(live); {
-	case live != nil && live.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
+	switch defect, _ := registration.DefectOf(registered); {
+	case registered != nil && registered.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
 		return Open, Unreachable
 	case defect == registration.Missing:
 		return Open, NotRegistered
 	case defect == registration.Rewritten:
 		return Open, Rewritten
-	case registration.Observes(live):
+	case registration.Observes(registered):
 		return Observed, Allowed
 	}
 	return Open, Allowed
