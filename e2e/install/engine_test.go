@@ -92,7 +92,9 @@ func healByController(t *testing.T, n *node.Node) {
 		return err == nil, says
 	})
 	harness.Eventually(t, "the controller restores the role", func() (bool, any) {
-		var live struct{ Metadata struct{ Labels map[string]string } }
+		var live struct {
+			Metadata struct{ Labels map[string]string }
+		}
 		err := json.Unmarshal([]byte(run(t, n, "kubectl", "get", "clusterrole", role, "-o", "json")), &live)
 		return err == nil && live.Metadata.Labels["tampered"] == "", live
 	})
