@@ -51,10 +51,9 @@ type Recorder interface {
 	Record(ctx context.Context, event audit.Event) string
 }
 
-// Handler answers reviews. Policy, Log and Metrics are required. It is safe for concurrent use.
+// Handler answers reviews. Policy, Lookup, Log and Metrics are required. It is safe for concurrent use.
 type Handler struct {
 	Policy *policy.Policy
-	// Lookup answers the lookups of decisions. It is required if the set has token Secrets or ServiceAccounts.
 	Lookup Lookup
 	// AsksCallers says that the listener asks for a client certificate: a caller without one is not verified.
 	AsksCallers bool
