@@ -11,10 +11,8 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
@@ -157,9 +155,9 @@ func (f *logFiles) add(name string, source io.Reader) error {
 }
 
 func printImport(p *printer, result *importResult) {
-	p.line(fmt.Sprintf("Read %d events, %s to %s.", result.Events, clock(*result.From), clock(*result.To)))
+	p.linef("Read %d events, %s to %s.", result.Events, clock(*result.From), clock(*result.To))
 	if twice := result.Writes.Duplicates; twice > 0 {
-		p.line(fmt.Sprintf("%d events of reserved resources are in the log more than once, and count once.", twice))
+		p.linef("%d events of reserved resources are in the log more than once, and count once.", twice)
 	}
 	p.line("")
 	p.row("WRITES TO RESERVED RESOURCES", "COUNT")
@@ -221,5 +219,3 @@ func (r *importResult) sentence() string {
 		return fmt.Sprintf("Stored the %d missing writes as %d records with the source Import.", writes, *r.Stored)
 	}
 }
-
-func clock(at metav1.MicroTime) string { return at.UTC().Format(time.RFC3339) }

@@ -151,14 +151,14 @@ func printPlan(p *printer, plan authorize.Plan) {
 		if date == "" {
 			date = "never"
 		}
-		p.line(fmt.Sprintf("Last use of the token in %s: %s", use.Secret, date))
+		p.linef("Last use of the token in %s: %s", use.Secret, date)
 	}
 	for _, write := range plan.Writes {
 		at := "unknown"
 		if write.Time != nil {
-			at = write.Time.UTC().Format(time.RFC3339)
+			at = clock(write.Time)
 		}
-		p.line(fmt.Sprintf("Last write of %s by %q: %s", write.Resource, write.Manager, at))
+		p.linef("Last write of %s by %q: %s", write.Resource, write.Manager, at)
 	}
 	for _, binding := range plan.Bindings {
 		p.line("Also bound, and not deleted: " + binding)

@@ -320,8 +320,13 @@ func (p *printer) line(text string) {
 	p.err = errors.Join(p.err, err)
 }
 
+func (p *printer) linef(format string, args ...any) { p.line(fmt.Sprintf(format, args...)) }
+
 // row writes one row of a table; columns align with those of the adjacent rows.
 func (p *printer) row(cells ...string) { p.line(strings.Join(cells, "\t")) }
+
+// clock formats a time for people and scripts.
+func clock(at interface{ UTC() time.Time }) string { return at.UTC().Format(time.RFC3339) }
 
 // say writes one line. It ignores errors: a command does not fail because its reader has gone.
 func say(w io.Writer, line string) { _, _ = fmt.Fprintln(w, line) }

@@ -224,16 +224,16 @@ func (f *unlockFlags) await(cmd *cobra.Command, c *unlock.Client, name string, s
 
 func printUnlock(p *printer, u *v1alpha1.Unlock) {
 	spec := &u.Spec
-	end := spec.ExpiresAt.UTC().Format(time.RFC3339)
+	end := clock(spec.ExpiresAt)
 	switch {
 	case spec.Closed:
-		p.line(fmt.Sprintf("Locked %s: unlock %s is closed", spec.Reservation, u.Name))
+		p.linef("Locked %s: unlock %s is closed", spec.Reservation, u.Name)
 		return
 	case u.Status.State == v1alpha1.UnlockPending:
-		p.line(fmt.Sprintf("Unlock %s waits for the approval by a second user", u.Name))
+		p.linef("Unlock %s waits for the approval by a second user", u.Name)
 		p.line("To approve it: apigw-guardian unlock approve " + u.Name)
 	default:
-		p.line(fmt.Sprintf("Unlocked %s until %s", spec.Reservation, end))
+		p.linef("Unlocked %s until %s", spec.Reservation, end)
 	}
 	resources, operations := spec.Resources, []string{}
 	if len(resources) == 0 {

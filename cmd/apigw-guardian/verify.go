@@ -120,9 +120,9 @@ func printAttacks(p *printer, attacks []verify.Attack) {
 		p.row(attack.Resource, attack.Write, attack.Want, attack.Got, mark)
 	}
 	good, leftOut := count(attacks)
-	p.line(fmt.Sprintf("%d of %d writes had the expected result", good, len(attacks)-leftOut))
+	p.linef("%d of %d writes had the expected result", good, len(attacks)-leftOut)
 	if leftOut > 0 {
-		p.line(fmt.Sprintf("%d writes were left out: RBAC does not let the caller try them", leftOut))
+		p.linef("%d writes were left out: RBAC does not let the caller try them", leftOut)
 	}
 }
 
