@@ -60,18 +60,13 @@ A line that cannot be parsed may hide a write. import names it, continues, and e
 }
 
 func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, files []string) error {
-	set, err := shared.set()
-	if err != nil {
-		return err
-	}
 	store, err := shared.records(cmd.Context())
 	if err != nil {
 		return err
 	}
-	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
-	readErr := source.read(cmd.Context(), files)
-	if err := cmd.Context().Err(); err != nil || source.events == 0 {
-		return cmp.Or(err, readErr, errors.New("nothing was compared: the files have no event"))
+	source, readErr := readLogs(cmd, shared, files)
+	if source == nil {
+		return readErr
 	}
 	// Read the records after the log: the guard records a write before the API server logs it.
 	records, err := store.List(cmd.Context(), audit.Filter{})
@@ -103,6 +98,20 @@ type logFiles struct {
 	stdin          io.Reader
 	diagnostics    io.Writer
 	events, broken int
+}
+
+// readLogs returns what the files have, and their errors. It returns nil if they have no event.
+func readLogs(cmd *cobra.Command, shared *sharedFlags, files []string) (*logFiles, error) {
+	set, err := shared.set()
+	if err != nil {
+		return nil, err
+	}
+	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
+	err = source.read(cmd.Context(), files)
+	if ended := cmd.Context().Err(); ended != nil || source.events == 0 {
+		return nil, cmp.Or(ended, err, errors.New("nothing was compared: the files have no event"))
+	}
+	return source, err
 }
 
 // read reads all files and joins their errors. If ctx ends, it returns at once: a read from a terminal cannot be cancelled.

@@ -4,25 +4,22 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
 )
 
 type reportFlags struct {
 	filterFlags
-	format, clusterName string
-	auditLogs           []string
+	format      report.Format
+	clusterName string
+	auditLogs   []string
 }
 
 // reportAge is the default of --since.
@@ -41,17 +38,12 @@ With --audit-log, it also says how many writes of the API server's audit log hav
   apigw-guardian audit report --since 2026-10-01 --until 2026-11-01 -o md
   apigw-guardian audit report --audit-log /var/log/kubernetes/audit.log --cluster-name prod-1 > report.html`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(report.Formats(), report.Format(flags.format)) {
-				return fmt.Errorf("%w: --output %q: must be %s", errUsage, flags.format, oneOf(texts(report.Formats())))
-			}
-			return runReport(cmd, shared, flags)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return runReport(cmd, shared, flags) },
 	}
 	flags.addTo(cmd, shared)
 	since := cmd.Flags().Lookup("since")
 	flags.since, since.DefValue = reportAge, reportAge
-	cmd.Flags().StringVarP(&flags.format, "output", "o", string(report.HTML), oneOf(texts(report.Formats())))
+	cmd.Flags().VarP(choiceOf(&flags.format, report.Formats()...), "output", "o", oneOf(texts(report.Formats())))
 	cmd.Flags().StringVar(&flags.clusterName, "cluster-name", "", "name of the cluster in the report (default the kubeconfig's)")
 	cmd.Flags().StringArrayVar(&flags.auditLogs, "audit-log", nil,
 		"audit log of kube-apiserver to compare with, as audit import reads it; repeat it for the files of all API servers")
@@ -68,9 +60,12 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 	in := report.Input{
 		Cluster: origin.Cluster, Version: origin.Version, Since: flags.Since, Until: flags.Until, Made: time.Now(), Place: time.Local,
 	}
-	source, err := flags.readLogs(cmd, shared)
-	if err != nil {
-		return err
+	var source *logFiles
+	if len(flags.auditLogs) > 0 {
+		var err error
+		if source, err = readLogs(cmd, shared, flags.auditLogs); err != nil {
+			return fmt.Errorf("--audit-log: %w", err)
+		}
 	}
 	stored, err := shared.records(ctx)
 	if err != nil {
@@ -92,7 +87,7 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 	if in.Unlocks, err = allUnlocks(ctx, shared); err != nil {
 		in.UnlocksProblem = err.Error()
 	}
-	if err := report.New(in).Write(cmd.OutOrStdout(), report.Format(flags.format)); err != nil {
+	if err := report.New(in).Write(cmd.OutOrStdout(), flags.format); err != nil {
 		return err
 	}
 	switch {
@@ -102,23 +97,6 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 		return errNotAsItShould
 	}
 	return nil
-}
-
-// readLogs returns nil without --audit-log.
-func (f *reportFlags) readLogs(cmd *cobra.Command, shared *sharedFlags) (*logFiles, error) {
-	if len(f.auditLogs) == 0 {
-		return nil, nil //nolint:nilnil // see above
-	}
-	set, err := shared.set()
-	if err != nil {
-		return nil, err
-	}
-	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
-	err = source.read(cmd.Context(), f.auditLogs)
-	if err == nil && source.events == 0 {
-		err = errors.New("--audit-log: nothing was compared: the files have no event")
-	}
-	return source, cmp.Or(cmd.Context().Err(), err)
 }
 
 // allUnlocks returns the unlocks of the cluster, cleaned.
