@@ -36,7 +36,7 @@ type revocationFlags struct {
 }
 
 func newRetire(shared *sharedFlags) *cobra.Command {
-	f := &revocationFlags{shared: shared, word: "retire", output: outputFlag{}}
+	f := &revocationFlags{shared: shared, word: "retire"}
 	cmd := &cobra.Command{
 		Use:   f.word,
 		Short: "Revoke the authorization for good, and prove that its credential is refused",

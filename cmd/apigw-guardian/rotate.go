@@ -10,7 +10,7 @@ import (
 )
 
 func newRotate(shared *sharedFlags) *cobra.Command {
-	f := &revocationFlags{shared: shared, word: "rotate", output: outputFlag{}}
+	f := &revocationFlags{shared: shared, word: "rotate"}
 	cmd := &cobra.Command{
 		Use:   f.word,
 		Short: "Replace a leaked credential, and prove that the old one is refused",

@@ -34,7 +34,7 @@ type unlockFlags struct {
 }
 
 func newUnlock(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{}}
+	f := &unlockFlags{shared: shared}
 	cmd := &cobra.Command{
 		Use:   "unlock",
 		Short: "Allow users to change reserved resources for a limited time",
@@ -66,7 +66,7 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 }
 
 func newApprove(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{}}
+	f := &unlockFlags{shared: shared}
 	cmd := &cobra.Command{
 		Use:     "approve NAME",
 		Short:   "Approve an unlock that another user requests",
@@ -82,7 +82,7 @@ func newApprove(shared *sharedFlags) *cobra.Command {
 }
 
 func newLock(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{}}
+	f := &unlockFlags{shared: shared}
 	cmd := &cobra.Command{
 		Use:   "lock NAME",
 		Short: "Close an unlock before its end",
