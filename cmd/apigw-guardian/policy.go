@@ -4,7 +4,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -130,7 +129,7 @@ func policyList(set *reserved.Set, options policies.Options) (map[string]any, er
 		for _, object := range []metav1.Object{p.Policy, p.Binding} {
 			fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 			if err != nil {
-				return nil, errors.Join(errors.New("encode a policy"), err)
+				return nil, fmt.Errorf("encode a policy: %w", err)
 			}
 			unstructured.RemoveNestedField(fields, "status")
 			unstructured.RemoveNestedField(fields, "metadata", "creationTimestamp")
