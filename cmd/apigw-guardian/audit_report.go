@@ -52,40 +52,12 @@ With --audit-log, it also says how many writes of the API server's audit log hav
 }
 
 func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) error {
-	ctx := cmd.Context()
-	if err := flags.complete(ctx, shared); err != nil {
+	if err := flags.complete(cmd.Context(), shared); err != nil {
 		return err
 	}
-	origin := shared.origin(flags.clusterName)
-	in := report.Input{
-		Cluster: origin.Cluster, Version: origin.Version, Since: flags.Since, Until: flags.Until, Made: time.Now(), Place: time.Local,
-	}
-	var source *logFiles
-	if len(flags.auditLogs) > 0 {
-		var err error
-		if source, err = readLogs(cmd, shared, flags.auditLogs); err != nil {
-			return fmt.Errorf("--audit-log: %w", err)
-		}
-	}
-	stored, err := shared.records(ctx)
+	in, err := flags.read(cmd, shared)
 	if err != nil {
 		return err
-	}
-	// Read the records after the log: the guard records a write before the API server logs it.
-	all, err := stored.List(ctx, audit.Filter{})
-	if err != nil {
-		return err
-	}
-	if source != nil {
-		in.Log, in.BrokenLines = source.log.Compare(all), source.broken
-	}
-	for i := range all {
-		if flags.Match(&all[i]) {
-			in.Records = append(in.Records, all[i])
-		}
-	}
-	if in.Unlocks, err = allUnlocks(ctx, shared); err != nil {
-		in.UnlocksProblem = err.Error()
 	}
 	if err := report.New(in).Write(cmd.OutOrStdout(), flags.format); err != nil {
 		return err
@@ -97,6 +69,40 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 		return errNotAsItShould
 	}
 	return nil
+}
+
+// read reads what the report is about.
+func (f *reportFlags) read(cmd *cobra.Command, shared *sharedFlags) (report.Input, error) {
+	origin := shared.origin(f.clusterName)
+	in := report.Input{Cluster: origin.Cluster, Version: origin.Version, Since: f.Since, Until: f.Until, Made: time.Now(), Place: time.Local}
+	var source *logFiles
+	if len(f.auditLogs) > 0 {
+		var err error
+		if source, err = readLogs(cmd, shared, f.auditLogs); err != nil {
+			return in, fmt.Errorf("--audit-log: %w", err)
+		}
+	}
+	stored, err := shared.records(cmd.Context())
+	if err != nil {
+		return in, err
+	}
+	// Read the records after the log: the guard records a write before the API server logs it.
+	all, err := stored.List(cmd.Context(), audit.Filter{})
+	if err != nil {
+		return in, err
+	}
+	if source != nil {
+		in.Log, in.BrokenLines = source.log.Compare(all), source.broken
+	}
+	for i := range all {
+		if f.Match(&all[i]) {
+			in.Records = append(in.Records, all[i])
+		}
+	}
+	if in.Unlocks, err = allUnlocks(cmd.Context(), shared); err != nil {
+		in.UnlocksProblem = err.Error()
+	}
+	return in, nil
 }
 
 // allUnlocks returns the unlocks of the cluster, cleaned.
