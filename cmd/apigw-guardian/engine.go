@@ -41,8 +41,9 @@ const propagation = 3 * time.Second
 
 // engine ends what another engine left in the cluster, once the own one denies, so that no write passes while a release changes its engine.
 type engine struct {
-	// name is a value of --engine; "" for an engine that ends nothing.
-	name    string
+	name string
+	// isChart is false for a user who runs authorize: then nothing ends.
+	isChart bool
 	cluster live.Cluster
 	cmd     *cobra.Command
 	wait    time.Duration
@@ -63,7 +64,7 @@ func (e engine) begin(ctx context.Context) error {
 
 // finish runs after authorize, which waits for the guard.
 func (e engine) finish(ctx context.Context) error {
-	if e.name != engineWebhook && e.name != engineBoth {
+	if !e.isChart || e.name == enginePolicy {
 		return nil
 	}
 	return e.endPolicies(ctx)
@@ -111,7 +112,7 @@ func (e engine) eachPolicy(do func(admissionregistrationv1client.Admissionregist
 
 var (
 	errPoliciesAllow = errors.New("the policies do not deny yet")
-	errNotRegistered = errors.New("the guard has not registered yet")
+	errNotRegistered = errors.New("the guard has not registered yet, and policies protect: with the chart's engine policy, add --engine policy")
 )
 
 // endWebhook removes the webhook configuration of a guard that is gone, and what that guard left, once the policies deny.

@@ -147,7 +147,8 @@ func (f *webhookFlags) addLeaderTo(flags *pflag.FlagSet) {
 	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
 		"enforce denies writes to reserved resources; observe allows them with a warning")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
-		"ClusterRole that owns what the guard creates for the cluster, which is deleted with it (default none)")
+		"ClusterRole that owns what the guard creates for the cluster, which is deleted with it; if it is deleted while the guard runs on, the "+
+			"ClusterRole NAME-registration takes over (default none)")
 	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
 		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
 	flags.StringVar((*string)(&o.Drift.Mode), "drift", string(drift.ReportOnly),
