@@ -143,7 +143,7 @@ func (f *webhookFlags) addLeaderTo(flags *pflag.FlagSet) {
 	o := &f.options
 	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
-	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace, "namespace of the Secret that holds the CA, and of the ConfigMaps of the guard")
+	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace, "namespace of the CA and the ConfigMaps of the guard")
 	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
 		"enforce denies writes to reserved resources; observe allows them with a warning")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
