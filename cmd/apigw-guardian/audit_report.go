@@ -9,14 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 type reportFlags struct {
@@ -67,6 +70,7 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 	origin := shared.origin(flags.clusterName)
 	in := report.Input{
 		Cluster: origin.Cluster, Version: origin.Version, Since: flags.Since, Until: flags.Until, Made: time.Now(), Place: time.Local,
+		Filter: filterOf(cmd.Flags()),
 	}
 	source, err := flags.readLogs(cmd, shared)
 	if err != nil {
@@ -89,6 +93,11 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 			in.Records = append(in.Records, all[i])
 		}
 	}
+	if len(in.Records) == 0 {
+		if err := flags.checkNamed(ctx, shared, stored); err != nil {
+			return err
+		}
+	}
 	if in.Unlocks, err = allUnlocks(ctx, shared); err != nil {
 		in.UnlocksProblem = err.Error()
 	}
@@ -102,6 +111,17 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 		return errNotAsItShould
 	}
 	return nil
+}
+
+// filterOf returns the flags that select some of the records of a time, as a shell reads them.
+func filterOf(flags *pflag.FlagSet) string {
+	var given []string
+	for _, name := range []string{"by-user", "resource", "operation", "outcome", "reason", "unacknowledged"} {
+		if flag := flags.Lookup(name); flag.Changed && flag.Value.String() != flag.DefValue {
+			given = append(given, "--"+name+"="+text.Quote(flag.Value.String()))
+		}
+	}
+	return strings.Join(given, " ")
 }
 
 // readLogs returns nil without --audit-log.
