@@ -72,13 +72,21 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 
 // restConfig returns the client configuration of the kubeconfig and the flags, or of the Pod's ServiceAccount.
 func (f *sharedFlags) restConfig() (*rest.Config, error) {
+	if text := f.overrides.Timeout; text != "" {
+		if limit, err := clientcmd.ParseTimeout(text); err != nil || limit < 0 {
+			return nil, fmt.Errorf("--request-timeout %q: must be a duration such as 5s, or 0 for no limit", text)
+		}
+	}
 	config, err := f.clientConfig().ClientConfig()
 	if err != nil {
-		hint := "set --kubeconfig or $KUBECONFIG"
-		if f.overrides.Context.AuthInfo != "" {
-			hint = "--user is a user of the kubeconfig; records are filtered by --by-user"
+		hint := ""
+		switch {
+		case f.overrides.Context.AuthInfo != "":
+			hint = ": --user is a user of the kubeconfig; records are filtered by --by-user"
+		case clientcmd.IsEmptyConfig(err):
+			hint = ": set --kubeconfig or $KUBECONFIG"
 		}
-		return nil, fmt.Errorf("load the client configuration: %w: %s", err, hint)
+		return nil, fmt.Errorf("load the client configuration: %w%s", err, hint)
 	}
 	config.UserAgent = guardian.Name
 	if f.timeout > 0 {
