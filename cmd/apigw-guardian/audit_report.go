@@ -28,8 +28,8 @@ type reportFlags struct {
 	auditLogs           []string
 }
 
-// reportAge is the default of --since.
-const reportAge = "30d"
+// reportAge is the default of --since, before --until or now.
+const reportAge = 30 * 24 * time.Hour
 
 func newAuditReport(shared *sharedFlags) *cobra.Command {
 	flags := &reportFlags{}
@@ -48,12 +48,19 @@ With --audit-log, it also says how many writes of the API server's audit log hav
 			if !slices.Contains(report.Formats(), report.Format(flags.format)) {
 				return fmt.Errorf("%w: --output %q: must be %s", errUsage, flags.format, oneOf(texts(report.Formats())))
 			}
+			if flags.until != "" && !cmd.Flags().Changed("since") {
+				until, err := moment("--until", flags.until, time.Now())
+				if err != nil {
+					return err
+				}
+				flags.since = until.Add(-reportAge).Format(time.RFC3339)
+			}
 			return runReport(cmd, shared, flags)
 		},
 	}
 	flags.addTo(cmd, shared)
 	since := cmd.Flags().Lookup("since")
-	flags.since, since.DefValue = reportAge, reportAge
+	flags.since, since.DefValue = "30d", "30d, before --until"
 	cmd.Flags().StringVarP(&flags.format, "output", "o", string(report.HTML), oneOf(texts(report.Formats())))
 	cmd.Flags().StringVar(&flags.clusterName, "cluster-name", "", "name of the cluster in the report (default the kubeconfig's)")
 	cmd.Flags().StringArrayVar(&flags.auditLogs, "audit-log", nil,

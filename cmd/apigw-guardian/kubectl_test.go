@@ -81,6 +81,9 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 	const alice = "20261125t0820-delete-82ff3f59d40947117613" // alice's record
 	var header http.Header
 	kubeconfig := startRecords(t, `{"token":"mine"}`, func(r *http.Request) { header = r.Header })
+	if code, stdout, stderr := runAway(t, "audit", "list", "--no-headers", "--kubeconfig="+kubeconfig); code != exitDone || strings.Contains(stdout, "OUTCOME") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
 	for line, test := range map[string]struct {
 		code  int
 		says  string
@@ -121,6 +124,12 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list --by-user carol -o custom-columns=A:.metadata.name":                         {0, "A\n", "mine"},
 		"audit show " + alice + " -o custom-columns=A:.spec.user.name":                          {0, "A\nalice\n", "mine"},
 		"audit summary -o custom-columns=A:.writes":                                             {0, "A\n2\n", "mine"},
+		"audit list -o custom-columns=A:.spec.user.name --no-headers":                           {0, "bob\nalice\n", "mine"},
+		"audit list --no-headers":                                                               {0, "Denied", "mine"},
+		"audit report -o json --until 2026-12-01":                                               {0, `"since": "2026-11-01T`, "mine"},
+		"audit report -o json --until 2026-11-01":                                               {0, `"records": 0`, "mine"},
+		"audit report --until x":                                                                {2, "--until", ""},
+		"audit list -o jsonpath=":                                                               {2, "template", ""},
 		"audit list -o custom-columns=":                                                         {2, "HEADER:PATH", ""},
 		"audit list -o custom-columns=A":                                                        {2, "HEADER:PATH", ""},
 		"audit list -o custom-columns=A:":                                                       {2, "HEADER:PATH", ""},

@@ -222,6 +222,8 @@ type outputFlag struct {
 	more []string
 	// template prints the fields of a result by jsonpath or custom-columns; nil for the other formats.
 	template func(io.Writer, any) error
+	// noHeaders leaves the titles of columns out.
+	noHeaders bool
 }
 
 // addTo makes formatTable the default.
@@ -242,6 +244,9 @@ func (f *outputFlag) Type() string   { return "format" }
 
 func (f *outputFlag) Set(format string) error {
 	if template, found := strings.CutPrefix(format, jsonPathPrefix); found {
+		if template == "" {
+			return errors.New("jsonpath needs a template, such as {.items[*].metadata.name}")
+		}
 		if !strings.Contains(template, "{") { // as kubectl does
 			template = "{." + strings.TrimPrefix(template, ".") + "}"
 		}
@@ -252,7 +257,13 @@ func (f *outputFlag) Set(format string) error {
 	if spec, found := strings.CutPrefix(format, columnsPrefix); found {
 		columns, err := newColumns(spec)
 		if err == nil {
-			f.format, f.template = format, columns.print
+			f.format = format
+			f.template = func(w io.Writer, fields any) error {
+				if f.noHeaders {
+					columns.headers = nil
+				}
+				return columns.print(w, fields)
+			}
 		}
 		return err
 	}
