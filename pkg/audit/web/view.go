@@ -192,27 +192,28 @@ type span struct {
 // minSpan makes a timeline of records of one moment, whose start is open, more than one bar.
 const minSpan = 30 * time.Minute
 
-// maxSpan bounds a timeline whose start is open: a record of a wrong clock must not hide the others.
+// maxSpan bounds a timeline, which also ends within a day: a record of a wrong clock must not hide the others.
 const maxSpan = 10 * 365 * day
 
-// spanOf is the time of the query. An open end is the oldest record, or now.
+// spanOf is the time of the query, within these bounds. An open end is the oldest record, or now.
 func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 	s := span{since: query.filter.Since, until: query.filter.Until, place: query.place}
 	if s.until.IsZero() {
 		s.until = now
 		if len(records) > 0 && records[0].Spec.LastTime.After(now) {
-			s.until = earlier(records[0].Spec.LastTime.Add(time.Second), now.Add(day))
+			s.until = records[0].Spec.LastTime.Add(time.Second)
 		}
 	}
+	s.until = earlier(s.until, now.Add(day))
 	if s.since.IsZero() {
 		s.since = s.until.Add(-day)
 		if last := len(records) - 1; last >= 0 {
 			s.since = records[last].Spec.LastTime.Time
 		}
 		s.since = earlier(s.since, s.until.Add(-minSpan))
-		if earliest := s.until.Add(-maxSpan); s.since.Before(earliest) {
-			s.since = earliest
-		}
+	}
+	if earliest := s.until.Add(-maxSpan); s.since.Before(earliest) {
+		s.since = earliest
 	}
 	return s
 }
