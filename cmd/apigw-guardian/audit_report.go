@@ -6,13 +6,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 type reportFlags struct {
@@ -22,8 +25,8 @@ type reportFlags struct {
 	auditLogs   []string
 }
 
-// reportAge is the default of --since.
-const reportAge = "30d"
+// reportAge is the default of --since, before --until or now.
+const reportAge = 30 * 24 * time.Hour
 
 func newAuditReport(shared *sharedFlags) *cobra.Command {
 	flags := &reportFlags{}
@@ -38,11 +41,20 @@ With --audit-log, it also says how many writes of the API server's audit log hav
   apigw-guardian audit report --since 2026-10-01 --until 2026-11-01 -o md
   apigw-guardian audit report --audit-log /var/log/kubernetes/audit.log --cluster-name prod-1 > report.html`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runReport(cmd, shared, flags) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.until != "" && !cmd.Flags().Changed("since") {
+				until, err := moment("--until", flags.until, time.Now())
+				if err != nil {
+					return err
+				}
+				flags.since = until.Add(-reportAge).Format(time.RFC3339)
+			}
+			return runReport(cmd, shared, flags)
+		},
 	}
 	flags.addTo(cmd, shared)
 	since := cmd.Flags().Lookup("since")
-	flags.since, since.DefValue = reportAge, reportAge
+	flags.since, since.DefValue = "30d", "30d, before --until"
 	cmd.Flags().VarP(choiceOf(&flags.format, report.Formats()...), "output", "o", oneOf(texts(report.Formats())))
 	cmd.Flags().StringVar(&flags.clusterName, "cluster-name", "", "name of the cluster in the report (default the kubeconfig's)")
 	cmd.Flags().StringArrayVar(&flags.auditLogs, "audit-log", nil,
@@ -71,10 +83,24 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 	return nil
 }
 
+// filterOf returns the flags that select some of the records of a time, as a shell reads them.
+func filterOf(flags *pflag.FlagSet) string {
+	var given []string
+	for _, name := range []string{"by-user", "resource", "operation", "outcome", "reason", "unacknowledged"} {
+		if flag := flags.Lookup(name); flag.Changed && flag.Value.String() != flag.DefValue {
+			given = append(given, "--"+name+"="+text.Quote(flag.Value.String()))
+		}
+	}
+	return strings.Join(given, " ")
+}
+
 // read reads what the report is about.
 func (f *reportFlags) read(cmd *cobra.Command, shared *sharedFlags) (report.Input, error) {
 	origin := shared.origin(f.clusterName)
-	in := report.Input{Cluster: origin.Cluster, Version: origin.Version, Since: f.Since, Until: f.Until, Made: time.Now(), Place: time.Local}
+	in := report.Input{
+		Cluster: origin.Cluster, Version: origin.Version, Since: f.Since, Until: f.Until, Made: time.Now(), Place: time.Local,
+		Filter: filterOf(cmd.Flags()),
+	}
 	var source *logFiles
 	if len(f.auditLogs) > 0 {
 		var err error
@@ -97,6 +123,11 @@ func (f *reportFlags) read(cmd *cobra.Command, shared *sharedFlags) (report.Inpu
 	for i := range all {
 		if f.Match(&all[i]) {
 			in.Records = append(in.Records, all[i])
+		}
+	}
+	if len(in.Records) == 0 {
+		if err := f.checkNamed(cmd.Context(), shared, stored); err != nil {
+			return in, err
 		}
 	}
 	if in.Unlocks, err = allUnlocks(cmd.Context(), shared); err != nil {

@@ -136,8 +136,9 @@ equals its manifest is not written.`,
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
-	choice[string]{&flags.engine, []string{engineWebhook, enginePolicy, engineBoth}}.addTo(cmd, "engine",
-		"engine of the chart: webhook, policy or both; once it denies, authorize removes what another engine left (default none)")
+	choiceOf(&flags.engine, engineWebhook, enginePolicy, engineBoth).addTo(cmd, "engine",
+		"engine of the chart: webhook, policy or both; with --await-protection, authorize removes what another engine left, once this one "+
+			"denies")
 	return cmd
 }
 
@@ -146,7 +147,10 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	if err != nil {
 		return err
 	}
-	chosen := engine{name: flags.engine, cluster: cluster, cmd: cmd, wait: flags.Wait, observes: !flags.awaitProtection}
+	chosen := engine{
+		name: flags.engine, isChart: flags.awaitProtection || cmd.Flags().Changed("engine"), observes: !flags.awaitProtection,
+		cluster: cluster, cmd: cmd, wait: flags.Wait,
+	}
 	if err := chosen.begin(cmd.Context()); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,7 +78,9 @@ func (f *sharedFlags) recorded(text func(*v1alpha1.AuditRecord) string) func(con
 		records, _ := store.List(ctx, audit.Filter{})
 		var texts []string
 		for i := range audit.Newest(records, 0) {
-			if word := text(&records[i]); word != "" && !slices.Contains(texts, word) && len(texts) < maxCompletions {
+			word := text(&records[i])
+			isHelp := strings.HasPrefix(word, "_activeHelp_") // cobra's mark: users choose their names
+			if word != "" && !isHelp && !slices.Contains(texts, word) && len(texts) < maxCompletions {
 				texts = append(texts, word)
 			}
 		}

@@ -41,6 +41,10 @@ func shortName(resource schema.GroupResource) string {
 	switch resource.String() {
 	case "serviceaccounts":
 		return "sa"
+	case "pods":
+		return "po"
+	case "certificatesigningrequests.certificates.k8s.io":
+		return "csr"
 	case "namespaces":
 		return "ns"
 	case "configmaps":
