@@ -50,12 +50,17 @@ type Endpoint struct {
 // URLEndpoint parses "https://HOST:PORT". The API server posts reviews to the path.
 func URLEndpoint(raw, path string) (Endpoint, error) {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" ||
+	if err != nil || u.Scheme != "https" || !isHost(u.Hostname()) || u.Path != "" && u.Path != "/" ||
 		u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return Endpoint{}, fmt.Errorf("%w: %q: must be https://HOST:PORT", errInvalidEndpoint, raw)
 	}
 	u.Path = path
 	return Endpoint{host: u.Hostname(), url: u.String()}, nil
+}
+
+// isHost reports whether a certificate can be issued for the host.
+func isHost(host string) bool {
+	return net.ParseIP(host) != nil || len(validation.IsDNS1123Subdomain(strings.ToLower(host))) == 0
 }
 
 // ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
