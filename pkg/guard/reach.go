@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,8 +57,8 @@ func (r *reach) check(*http.Request) error {
 	return nil
 }
 
-func (g *Guard) addReach() error {
-	err := g.options.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+func (g *Guard) addReach() {
+	promauto.With(g.options.Registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "apigw_guardian_reachable",
 		Help: "1 once a review of an API server has arrived at the guard. Until then the webhooks ignore failures, and nothing is protected.",
 	}, func() float64 {
@@ -65,11 +66,7 @@ func (g *Guard) addReach() error {
 			return 1
 		}
 		return 0
-	}))
-	if err != nil {
-		return fmt.Errorf("register the metric of reachability: %w", err)
-	}
-	return nil
+	})
 }
 
 // failurePolicy returns Fail once a review has arrived at this replica, or at one that wrote live. Before that, a guard that API

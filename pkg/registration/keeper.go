@@ -119,8 +119,6 @@ type Patrol struct {
 	Ready <-chan struct{}
 	// FilesDiffer says that replicas may hold different CA bundles for a while: those of provided files.
 	FilesDiffer bool
-	// Announce tells administrators, as an Event does; nil for no announcement.
-	Announce func(reason, note string)
 
 	// since is when a look first found the webhook configuration not in place; zero while it is.
 	since time.Time
@@ -198,8 +196,6 @@ func (p *Patrol) complain(err error) {
 		return
 	}
 	p.Repairer.options.Log.Warn("not registering: the release that owns the webhook configuration is gone")
-	if p.Announce != nil {
-		p.Announce("OwnerGone", "The ClusterRole that owns the webhook configuration is gone. The guard leaves the webhook "+
-			"configuration away, and protects nothing, until the ClusterRole is back.")
-	}
+	p.Repairer.options.Announce("OwnerGone", "The ClusterRole that owns the webhook configuration is gone. The guard leaves the webhook "+
+		"configuration away, and protects nothing, until the ClusterRole is back.")
 }

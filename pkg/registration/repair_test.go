@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
@@ -33,6 +34,8 @@ type configuration = admissionregistrationv1.ValidatingWebhookConfiguration
 
 // api holds one webhook configuration, or none.
 type api struct {
+	admissionregistrationv1client.ValidatingWebhookConfigurationInterface
+
 	live *configuration
 	err  error
 	// rewrite stands for admission that changes what is written; nil for none.
@@ -100,15 +103,12 @@ type replica struct {
 func newReplica(t *testing.T, a *api) *replica {
 	t.Helper()
 	r := &replica{api: a, want: wanted(t, wantedCA)}
-	var err error
-	r.Repairer, err = NewRepairer(RepairerOptions{
+	r.Repairer = NewRepairer(RepairerOptions{
 		Client: a, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-		Build:  func(context.Context, *configuration) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
-		Report: func(_ context.Context, repair Repair) { r.reports = append(r.reports, repair) },
+		Build:    func(context.Context, *configuration) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
+		Report:   func(_ context.Context, repair Repair) { r.reports = append(r.reports, repair) },
+		Announce: func(string, string) {}, Changed: func() {},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return r
 }
 
@@ -389,7 +389,8 @@ func TestThePatrolGoesOnAfterErrors(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var announced []string
-				r, begin := patrolling(t, Patrol{Announce: func(reason, _ string) { announced = append(announced, reason) }})
+				r, begin := patrolling(t, Patrol{})
+				r.options.Announce = func(reason, _ string) { announced = append(announced, reason) }
 				r.api.live = nil
 				test.fail(r, test.err)
 				begin()

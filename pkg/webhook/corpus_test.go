@@ -48,15 +48,11 @@ func newHandler(tb testing.TB, log io.Writer, holds bool) *Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	metrics, err := NewMetrics(prometheus.NewRegistry())
-	if err != nil {
-		tb.Fatal(err)
-	}
 	handler, err := NewHandler(Options{
 		Policy:  &policy.Policy{Set: set, Writers: policy.DefaultWriters()},
 		Lookup:  lookup(holds),
 		Log:     slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics: metrics,
+		Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	if err != nil {
 		tb.Fatal(err)

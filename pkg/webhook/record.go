@@ -5,13 +5,13 @@ package webhook
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -156,19 +156,20 @@ type Metrics struct {
 	probes   prometheus.Counter
 }
 
-// NewMetrics makes the metrics and registers them; the error is of the registry (registered before).
-func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
+// NewMetrics makes the metrics and registers them.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	register := promauto.With(registry)
 	m := &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_requests_total",
 			Help: "Admission reviews by decision (allow, deny), reason, and the reserved kind of resource (\"\" where none is concerned).",
 		}, []string{"decision", "reason", "resource"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: register.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "apigw_guardian_request_duration_seconds",
 			Help:    "Time from the head of a review to its answer, by decision.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 		}, []string{"decision"}),
-		probes: prometheus.NewCounter(prometheus.CounterOpts{
+		probes: register.NewCounter(prometheus.CounterOpts{
 			Name: "apigw_guardian_probes_total",
 			Help: "Denied dry-runs of status, verify and authorize to which this replica added its proof.",
 		}),
@@ -176,12 +177,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	for _, decision := range []policy.Decision{{}, {Allowed: true}} {
 		m.duration.WithLabelValues(verdict(decision)) // from zero on, so that the first denial is an increase
 	}
-	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.probes} {
-		if err := registry.Register(collector); err != nil {
-			return nil, fmt.Errorf("register metrics of the webhook: %w", err)
-		}
-	}
-	return m, nil
+	return m
 }
 
 func (m *Metrics) observe(decision policy.Decision, took time.Duration) {
