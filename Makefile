@@ -238,13 +238,13 @@ clean: ## Remove bin and dist
 
 ##@ Variables
 #% K8S_VERSION = Kubernetes release for demo, test, bench and corpus (default 1.37.2; also 1.30.14, 1.28.15)
-#% DEMO_STAY = 0 ends the demo after its last step
+#% DEMO_STAY = 0 ends the demo after its last step; 1 keeps it up without a terminal too
 #% RACE = 1 makes test run the unit tests under Go's race detector (needs a C compiler)
 #% COVER = 1 makes test print the statement coverage of unit and end-to-end tests together
 #% E2E_SKIP_BROWSER = 1 skips the tests of audit web in a browser where chromium is missing
 #% E2E_LONG = 1 gives the test of CA rotations leaves of 30 s and CAs of 3 min: it takes 5 to 7 minutes
 #% FUZZ_TIME = how long fuzz spends on each target (default 10m)
-#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P11 P13 P15 (default all)
+#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P11 P12 P13 P15 (default all)
 #% BENCH_ATTACK = part of an attack's name: P13 measures those attacks only
 #% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
 #% RELEASE_VERSION = version of release (default the git tag, or v0.0.0-gCOMMIT)

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,6 +28,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/web"
 	"github.com/apigw-guardian/apigw-guardian/pkg/guard"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 	"github.com/apigw-guardian/apigw-guardian/pkg/unlock"
 )
 
@@ -40,12 +43,15 @@ type webFlags struct {
 
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
 	var serving webFlags
+	several := fleet{}
 	cmd := &cobra.Command{
 		Use:   "web",
 		Short: "Review the recorded requests in a browser",
 		Long: `web serves a page with the audit records on this machine's loopback address, until Ctrl-C. It reads them with your
-permissions, and changes nothing. The address has a random token: without it, the page cannot be read.`,
+permissions, and changes nothing. The address has a random token: without it, the page cannot be read. With --contexts or
+--all-contexts, the page has the records of several clusters. A cluster that cannot be read is named there, and tried again.`,
 		Example: `  apigw-guardian audit web --open
+  apigw-guardian audit web --contexts prod-1,prod-2
 
   # on another machine, through a tunnel
   ssh -L 8087:127.0.0.1:8087 admin-host apigw-guardian audit web --port 8087`,
@@ -54,41 +60,36 @@ permissions, and changes nothing. The address has a random token: without it, th
 			if serving.port < 0 || serving.port > maxPort {
 				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, serving.port, maxPort)
 			}
+			// The page shows errors of the libraries, so the terminal must not.
+			guard.BridgeLogs(slog.New(slog.DiscardHandler))
+			if several.isSet() {
+				return runFleetWeb(cmd, &several, serving)
+			}
 			return runWeb(cmd, shared, serving)
 		},
 	}
 	cmd.Flags().IntVar(&serving.port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
 	cmd.Flags().StringVarP(&serving.namespace, "namespace", "n", guardian.Namespace, "namespace of the guard")
 	cmd.Flags().BoolVar(&serving.open, "open", false, "open the page in the browser")
+	several.addTo(cmd, shared, nil, fleetLimit)
 	return cmd
 }
 
 // runWeb serves until the command's context ends. If serving or reading the records fails, it ends both.
 func runWeb(cmd *cobra.Command, shared *sharedFlags, serving webFlags) error {
-	// The page shows errors of the libraries, so the terminal must not.
-	guard.BridgeLogs(slog.New(slog.DiscardHandler))
-	config, err := shared.contactedConfig(cmd.Context())
-	if err != nil {
-		return err
-	}
-	records, err := store.New(config)
+	config, err := shared.restConfig()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(serving.port)))
+	listener, err := serving.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
+		return err
 	}
 	defer func() { _ = listener.Close() }() // Serve closes it too
 	feed, synced, followed := web.NewFeed(), make(chan struct{}), make(chan error, 1)
-	go func() {
-		followed <- records.Follow(ctx, store.Follower{
-			Changed: feed.Changed, Removed: feed.Removed, Reached: feed.Reached, Synced: func() { close(synced) },
-		})
-	}()
-	go watchGuard(ctx, config, serving.namespace, feed)
+	go func() { followed <- follow(ctx, shared, serving.namespace, feed.Source(0), func() { close(synced) }) }()
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
@@ -97,34 +98,141 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, serving webFlags) error {
 		return err
 	case <-synced:
 	}
-	cluster := shared.clusterName(config)
-	page := web.New(feed, cluster)
+	err = serve(ctx, cmd, listener, web.New(feed, shared.clusterName(config)), shared, serving.open)
+	cancel()
+	return errors.Join(err, <-followed)
+}
+
+// runFleetWeb serves the records of several contexts until the command's context ends. It is an error if none can be read at first.
+func runFleetWeb(cmd *cobra.Command, several *fleet, serving webFlags) error {
+	names, err := several.names()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	listener, err := serving.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = listener.Close() }() // Serve closes it too
+	feed := web.NewFeed(names...)
+	problems := make([]string, len(names))
+	var group sync.WaitGroup
+	for i, name := range names {
+		group.Go(func() {
+			if err := followFor(ctx, several, serving.namespace, feed.Source(i), name); err != nil {
+				problems[i] = text.Printable(strings.ReplaceAll(err.Error(), "\n", " "), maxProblem)
+			}
+		})
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return nil // Ctrl-C is no failure
+	}
+	failed := 0
+	for i, problem := range problems {
+		if problem != "" {
+			failed++
+			say(cmd.ErrOrStderr(), names[i]+"  Error: "+problem)
+		}
+	}
+	if failed == len(names) {
+		return fmt.Errorf("%d of %d contexts could not be read", failed, len(names))
+	}
+	title := strings.Join(names, ", ")
+	if len(names) > maxNamed {
+		title = fmt.Sprintf("%d clusters", len(names))
+	}
+	return serve(ctx, cmd, listener, web.New(feed, title), several.shared, serving.open)
+}
+
+const (
+	// maxNamed is how many clusters the title of the page names.
+	maxNamed = 4
+	// followInterval is the time between two attempts to read a cluster.
+	followInterval = 10 * time.Second
+)
+
+// followFor follows a context until ctx ends, and starts again if that fails. It returns when the records are read at first, with an
+// error if they are not within the limit.
+func followFor(ctx context.Context, several *fleet, namespace string, source web.Source, name string) error {
+	first := make(chan error, 1)
+	tell := func(err error) {
+		select {
+		case first <- err:
+		default: // only the first counts
+		}
+	}
+	go wait.UntilWithContext(ctx, func(ctx context.Context) {
+		bounded, cancel := context.WithCancel(ctx)
+		defer cancel() // ends the look at the guard
+		if err := follow(bounded, several.shared.of(name), namespace, source, func() { tell(nil) }); err != nil && ctx.Err() == nil {
+			source.Reached(err)
+			tell(err)
+		}
+	}, followInterval)
+	select {
+	case err := <-first:
+		return err
+	case <-time.After(several.limit):
+		err := several.late()
+		source.Reached(err)
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (f webFlags) listen(ctx context.Context) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)))
+	if err != nil {
+		return nil, fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
+	}
+	return listener, nil
+}
+
+// follow tells the source of the records of a cluster, and of its guard, until ctx ends. It calls synced when the first are there.
+func follow(ctx context.Context, shared *sharedFlags, namespace string, source web.Source, synced func()) error {
+	config, err := shared.contactedConfig(ctx)
+	if err != nil {
+		return err
+	}
+	records, err := store.New(config)
+	if err != nil {
+		return err
+	}
+	go watchGuard(ctx, config, namespace, source)
+	return records.Follow(ctx, store.Follower{
+		Changed: source.Changed, Removed: source.Removed, Reached: source.Reached, Synced: synced,
+	})
+}
+
+func serve(ctx context.Context, cmd *cobra.Command, listener net.Listener, page *web.Page, shared *sharedFlags, open bool) error {
 	page.FindResource = func(filter *audit.Filter) {
 		if set, err := shared.set(); err == nil && filter.Resource != "" {
 			_ = readResource(set, filter) // a kind that is not reserved is searched as a text
 		}
 	}
-	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), cluster, serving.open)()
-	err = web.Serve(ctx, listener, page)
-	cancel()
-	return errors.Join(err, <-followed)
+	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), page.Cluster(), open)()
+	return web.Serve(ctx, listener, page)
 }
 
 // guardInterval is the time between two looks at the guard.
 const guardInterval = 10 * time.Second
 
 // watchGuard tells the feed whether the guard runs, until ctx ends.
-func watchGuard(ctx context.Context, config *rest.Config, namespace string, feed *web.Feed) {
+func watchGuard(ctx context.Context, config *rest.Config, namespace string, source web.Source) {
 	client, err := unlock.NewClient(config, namespace)
 	if err != nil {
-		feed.Guarded(web.Guard{State: web.GuardUnknown, Text: err.Error()})
+		source.Guarded(web.Guard{State: web.GuardUnknown, Text: err.Error()})
 		return
 	}
 	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(ctx, guardInterval)
 		defer cancel()
 		replicas, err := client.Alive(bounded)
-		feed.Guarded(guardState(replicas, err))
+		source.Guarded(guardState(replicas, err))
 	}, guardInterval)
 }
 

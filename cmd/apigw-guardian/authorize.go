@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,12 +15,14 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
 // preflightFlags are the flags of preflight, which authorize has too.
 type preflightFlags struct {
 	privateNetwork string
+	cloud          tke.Client
 	repair         bool
 	namespace      string
 	output         outputFlag
@@ -29,6 +32,7 @@ func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
+	addCloudTo(flags, &f.cloud)
 	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
 	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
@@ -40,7 +44,14 @@ func (f *preflightFlags) options() (authorize.Options, error) {
 	if err != nil {
 		return authorize.Options{}, fmt.Errorf("%w: --private-network %w", errUsage, err)
 	}
-	return authorize.Options{PrivateNetwork: mode, Repair: f.repair}, nil
+	if err := checkCloud(f.cloud); err != nil {
+		return authorize.Options{}, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	options := authorize.Options{PrivateNetwork: mode, Repair: f.repair}
+	if f.cloud.Credentials != "" {
+		options.AskCloud = f.cloud.PrivateNetwork
+	}
+	return options, nil
 }
 
 // preflightTimeout bounds all checks together: an API server that hangs would take its time for each.
@@ -52,7 +63,10 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 		Use:   "preflight",
 		Short: "Check whether the cluster is ready for authorize; changes nothing",
 		Example: `  apigw-guardian preflight
-  apigw-guardian preflight --private-network warn -o json`,
+  apigw-guardian preflight --private-network warn -o json
+
+  # ask Tencent Cloud too, with an API key in the files secretId and secretKey of a directory
+  apigw-guardian preflight --tencent-cloud-credentials DIRECTORY --tencent-cloud-region ap-guangzhou --tencent-cloud-cluster cls-abcd1234`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := flags.options()
@@ -94,6 +108,7 @@ type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool
 	skipRetired     bool
+	engine          string
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
@@ -120,6 +135,9 @@ equals its manifest is not written.`,
 			if again && flags.skipRetired {
 				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
 			}
+			if !slices.Contains([]string{"", engineWebhook, enginePolicy, engineBoth}, flags.engine) {
+				return fmt.Errorf("%w: --engine %q: must be webhook, policy or both", errUsage, flags.engine)
+			}
 			return runAuthorize(cmd, shared, flags, options)
 		},
 	}
@@ -130,12 +148,18 @@ equals its manifest is not written.`,
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
+	cmd.Flags().StringVar(&flags.engine, "engine", "",
+		"engine of the chart: webhook, policy or both; once it denies, authorize removes what another engine left (default none)")
 	return cmd
 }
 
 func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags, options authorize.Options) error {
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
+		return err
+	}
+	chosen := engine{name: flags.engine, cluster: cluster, cmd: cmd, wait: options.Wait, observes: !flags.awaitProtection}
+	if err := chosen.begin(cmd.Context()); err != nil {
 		return err
 	}
 	if flags.skipRetired {
@@ -147,7 +171,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 			say(cmd.ErrOrStderr(), "Warning: left out: "+reason.Error())
 		}
 		if len(left) == 0 {
-			return nil
+			return chosen.finish(cmd.Context())
 		}
 		if cluster.Set, err = reserved.NewSet(left...); err != nil {
 			return err
@@ -163,6 +187,9 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	}
 	result, err := run(cmd.Context(), options)
 	if err != nil {
+		return err
+	}
+	if err := chosen.finish(cmd.Context()); err != nil {
 		return err
 	}
 	if flags.awaitProtection {

@@ -26,6 +26,7 @@ type fleet struct {
 	limit time.Duration
 
 	shared *sharedFlags
+	// output is nil for a command that prints no result.
 	output *outputFlag
 }
 
@@ -39,8 +40,11 @@ const (
 
 func (f *fleet) addTo(cmd *cobra.Command, shared *sharedFlags, output *outputFlag, limit time.Duration) {
 	f.shared, f.output = shared, output
-	flags := cmd.Flags()
-	flags.StringSliceVar(&f.contexts, "contexts", nil, "contexts of the kubeconfig to read side by side; the exit code is the highest one")
+	flags, exits := cmd.Flags(), "; the exit code is the highest one"
+	if output == nil {
+		exits = ""
+	}
+	flags.StringSliceVar(&f.contexts, "contexts", nil, "contexts of the kubeconfig to read side by side"+exits)
 	flags.BoolVar(&f.all, "all-contexts", false, "read all contexts of the kubeconfig side by side")
 	flags.DurationVar(&f.limit, "context-timeout", limit, "time limit for each of several contexts")
 	_ = cmd.RegisterFlagCompletionFunc("contexts", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -69,8 +73,8 @@ func (f *fleet) names() ([]string, error) {
 		return nil, fmt.Errorf("%w: --context, --cluster and --server choose one cluster, and --contexts several: give one of them", errUsage)
 	case f.limit <= 0:
 		return nil, fmt.Errorf("%w: --context-timeout %s: must be positive", errUsage, f.limit)
-	case f.output.format == formatCSV || f.output.format == formatName:
-		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml or jsonpath, not with -o %s", errUsage, f.output.format)
+	case f.output != nil && (f.output.format == formatCSV || f.output.format == formatName):
+		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml, jsonpath or custom-columns, not with -o %s", errUsage, f.output.format)
 	case slices.Contains(f.contexts, "") || !f.all && len(f.contexts) == 0:
 		return nil, fmt.Errorf("%w: --contexts needs names of contexts: see kubectl config get-contexts", errUsage)
 	}
@@ -121,7 +125,7 @@ func ofFleet[T any](
 		group.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			members[i] = readMember(cmd.Context(), f.shared.of(name), f.limit, read)
+			members[i] = readMember(cmd.Context(), f, name, read)
 			members[i].Context = name
 		})
 	}
@@ -150,16 +154,19 @@ func (f *sharedFlags) of(name string) *sharedFlags {
 	return &one
 }
 
+func (f *fleet) late() error {
+	return fmt.Errorf("no answer within %s: raise --context-timeout, or check the network", f.limit)
+}
+
 // readMember ends at the limit, also if read does not.
 func readMember[T any](
-	ctx context.Context, shared *sharedFlags, limit time.Duration, read func(context.Context, *sharedFlags) (T, error),
+	ctx context.Context, f *fleet, name string, read func(context.Context, *sharedFlags) (T, error),
 ) member[T] {
-	late := fmt.Errorf("no answer within %s: raise --context-timeout, or check the network", limit)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	ctx, cancel := context.WithTimeoutCause(ctx, f.limit, f.late())
 	defer cancel()
 	done := make(chan member[T], 1)
 	go func() {
-		result, err := read(ctx, shared)
+		result, err := read(ctx, f.shared.of(name))
 		m := member[T]{ExitCode: codeOf(err), err: err}
 		if err == nil || m.ExitCode == exitProblem {
 			m.Result = &result

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/term"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // kubectl accepts kubeconfigs with an auth-provider
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -209,21 +210,23 @@ const (
 
 type outputFlag struct {
 	format string
-	// more are the command's formats besides table, json, yaml and jsonpath.
+	// more are the command's formats besides table, json, yaml, jsonpath and custom-columns.
 	more []string
-	// path is the template of jsonpath; nil for the other formats.
-	path *jsonpath.JSONPath
+	// template prints the fields of a result by jsonpath or custom-columns; nil for the other formats.
+	template func(io.Writer, any) error
 }
 
 // addTo makes formatTable the default.
 func (f *outputFlag) addTo(cmd *cobra.Command) {
 	f.format = formatTable
 	cmd.Flags().VarP(f, "output", "o", "output format: "+f.choice())
-	complete(cmd, "output", append([]string{formatTable, formatJSON, formatYAML, jsonPathPrefix}, f.more...)...)
+	complete(cmd, "output", append([]string{formatTable, formatJSON, formatYAML, jsonPathPrefix, columnsPrefix}, f.more...)...)
 }
 
 func (f *outputFlag) choice() string {
-	return oneOf(slices.Concat([]string{formatTable, formatJSON, formatYAML}, f.more, []string{jsonPathPrefix + "TEMPLATE"}))
+	return oneOf(slices.Concat([]string{formatTable, formatJSON, formatYAML}, f.more, []string{
+		jsonPathPrefix + "TEMPLATE", columnsPrefix + "HEADER:PATH,...",
+	}))
 }
 
 func (f *outputFlag) String() string { return f.format }
@@ -234,13 +237,21 @@ func (f *outputFlag) Set(format string) error {
 		if !strings.Contains(template, "{") { // as kubectl does
 			template = "{." + strings.TrimPrefix(template, ".") + "}"
 		}
-		f.format, f.path = format, jsonpath.New("output").AllowMissingKeys(true)
-		return f.path.Parse(template)
+		path := jsonpath.New("output").AllowMissingKeys(true)
+		f.format, f.template = format, path.Execute
+		return path.Parse(template)
+	}
+	if spec, found := strings.CutPrefix(format, columnsPrefix); found {
+		columns, err := newColumns(spec)
+		if err == nil {
+			f.format, f.template = format, columns.print
+		}
+		return err
 	}
 	if !slices.Contains(append(f.more, formatTable, formatJSON, formatYAML), format) {
 		return errors.New("must be " + f.choice())
 	}
-	f.format = format
+	f.format, f.template = format, nil
 	return nil
 }
 
@@ -250,9 +261,9 @@ func oneOf(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// print writes a result: its fields as JSON, YAML or through a JSONPath template, or what table prints.
+// print writes a result: its fields as JSON, YAML or through a template, or what table prints.
 func (f *outputFlag) print(w io.Writer, result any, table func(*printer)) error {
-	if f.path == nil && f.format != formatJSON && f.format != formatYAML {
+	if f.template == nil && f.format != formatJSON && f.format != formatYAML {
 		p := &printer{tabs: tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 		table(p)
 		return errors.Join(p.err, p.tabs.Flush())
@@ -260,10 +271,10 @@ func (f *outputFlag) print(w io.Writer, result any, table func(*printer)) error 
 	data, err := json.MarshalIndent(result, "", "  ")
 	switch {
 	case err != nil:
-	case f.path != nil:
-		var fields any // so that paths are those of -o json
-		if err = json.Unmarshal(data, &fields); err == nil {
-			return f.path.Execute(w, fields)
+	case f.template != nil:
+		var fields any // so that paths are those of -o json; this reader keeps whole numbers whole
+		if err = utiljson.Unmarshal(data, &fields); err == nil {
+			return f.template(w, fields)
 		}
 	case f.format == formatYAML:
 		data, err = yaml.JSONToYAML(data)

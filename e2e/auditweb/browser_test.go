@@ -21,6 +21,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/records"
@@ -255,15 +257,15 @@ func picksOutcome(s *screen) {
 }
 
 func turnsPages(s *screen) {
-	first := s.text(`document.querySelector("#rows tr").dataset.name`)
+	first := s.text(`document.querySelector("#rows tr").dataset.id`)
 	s.click(`[data-go="next"]`)
 	s.sees(pageIs(2))
 	s.sees(fmt.Sprintf(`document.getElementById("shown").textContent === "51 to 100 of %s"`, number(many)))
-	s.sees(fmt.Sprintf(`document.querySelector("#rows tr").dataset.name !== %q`, first))
+	s.sees(fmt.Sprintf(`document.querySelector("#rows tr").dataset.id !== %q`, first))
 	s.click(`[data-go="last"]`)
 	s.sees(pageIs(many/pageSize) + ` && document.querySelector("[data-go=next]").disabled`)
 	s.click(`[data-go="first"]`)
-	s.sees(fmt.Sprintf(`document.querySelector("#rows tr").dataset.name === %q`, first))
+	s.sees(fmt.Sprintf(`document.querySelector("#rows tr").dataset.id === %q`, first))
 }
 
 func zooms(s *screen) {
@@ -291,24 +293,24 @@ func opensRecord(s *screen) {
 	s.open("")
 	s.sees(focused + ` === document.body`) // the keys work before anything has the focus
 	s.press(kb.ArrowDown, kb.ArrowDown, kb.ArrowDown, kb.ArrowUp)
-	second := s.text(`document.querySelector("#rows tr:nth-child(2)").dataset.name`)
-	s.sees(fmt.Sprintf(`%s.closest("tr").dataset.name === %q`, focused, second))
+	second := s.text(`document.querySelector("#rows tr:nth-child(2)").dataset.id`)
+	s.sees(fmt.Sprintf(`%s.closest("tr").dataset.id === %q`, focused, second))
 	s.press(kb.Enter)
 	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%q)`, second))
 	s.sees(`["What to do", "Who", "What", "When", "Where from"].every((title) => document.querySelector("dialog").innerText.includes(title))`)
 	s.sees(`new URLSearchParams(location.search).get("record") !== null`)
 	s.keep("details")
 	s.press(kb.ArrowRight)
-	third := s.text(`document.querySelector("#rows tr:nth-child(3)").dataset.name`)
+	third := s.text(`document.querySelector("#rows tr:nth-child(3)").dataset.id`)
 	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%q)`, third))
 	s.press(kb.Escape)
-	s.sees(fmt.Sprintf(`!document.querySelector("dialog[open]") && %s.closest("tr")?.dataset.name === %q`, focused, third))
+	s.sees(fmt.Sprintf(`!document.querySelector("dialog[open]") && %s.closest("tr")?.dataset.id === %q`, focused, third))
 	s.sees(`new URLSearchParams(location.search).get("record") === null`)
 	s.press(kb.PageDown)
 	s.sees(pageIs(2))
 	s.open("")
 	s.press(kb.Enter)
-	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%s)`, `document.querySelector("#rows tr").dataset.name`))
+	s.sees(fmt.Sprintf(`document.querySelector("dialog[open] .panel")?.innerText.includes(%s)`, `document.querySelector("#rows tr").dataset.id`))
 	s.sees(`document.querySelector("dialog .advice code").textContent.startsWith("apigw-guardian ") && document.querySelector("dialog .advice button").textContent === "Copy"`)
 	s.sees(`/\b20\d\d\b.*(UTC|GMT)/.test(document.querySelector("dialog time").textContent)`)
 	s.press(kb.Escape)
@@ -436,4 +438,57 @@ func TestLossesAreSaidPlainly(t *testing.T) {
 	s.sees(`document.getElementById("problem").textContent.includes("audit web does not answer")`)
 	s.sees(`document.getElementById("connection").textContent === "Connection lost"`)
 	s.keep("review-lost")
+}
+
+// The same cluster twice, one that is away, and one that this user may not read.
+func TestReviewOfSeveralClusters(t *testing.T) {
+	harness.Take(t)
+	fact := audit.Event{
+		Time: time.Now(), Outcome: v1alpha1.Denied, Operation: "DELETE", Object: v1alpha1.ParseObjectReference("secrets/kube-system/b"), Reason: "ReservedDelete",
+		User: v1alpha1.User{Name: "fleet-user"}, Source: v1alpha1.SourceGuard,
+	}
+	if err := records.Store(t.Context(), harness.Of(t).Cluster.AdminConfig(), records.Of(&fact, 1)); err != nil {
+		t.Fatal(err)
+	}
+	const arn = "arn:aws:eks:eu-central-1:123456789012:cluster/payments-production"
+	config, err := clientcmd.LoadFromFile(harness.Of(t).Cluster.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := config.Contexts[config.CurrentContext]
+	config.Clusters["away"] = &api.Cluster{Server: "https://127.0.0.1:1"}
+	nobody := *config.AuthInfos[admin.AuthInfo]
+	nobody.Impersonate = "nobody"
+	config.AuthInfos["nobody"] = &nobody
+	config.Contexts = map[string]*api.Context{
+		arn: admin, "b": admin, "away": {Cluster: "away"}, "forbidden": {Cluster: admin.Cluster, AuthInfo: "nobody"},
+	}
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	s := look(t, startReview(t, "--all-contexts", "--kubeconfig="+kubeconfig))
+	s.open("?user=fleet-user")
+	s.sees(rowCount + ` === 2 && document.querySelectorAll("#clusters li").length === 4`)
+	s.sees(`[...document.querySelectorAll("#clusters button[data-state=lost]")].map((button) => button.dataset.context).join() === "away,forbidden"`)
+	s.sees(`[...document.querySelectorAll("#rows .cluster")].map((cluster) => cluster.textContent).sort().join() === "` + arn + `,b"`)
+	s.do(chromedp.Evaluate[chromedp.Void](`document.querySelector("#clusters button[data-context^=arn]").focus()`))
+	s.press(kb.Enter)
+	s.sees(rowCount + ` === 1 && document.activeElement.getAttribute("aria-pressed") === "true"`)
+	s.click("#rows tr:first-child")
+	s.sees(`[...document.querySelectorAll("dialog[open] code")].some((code) => code.textContent.endsWith("--by-user fleet-user --context ` + arn + `"))`)
+	s.press(kb.Escape)
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{1280, 800, 390} {
+			s.appear(scheme, width, 900)
+			s.open("?user=fleet-user")
+			if overflow := s.text(`document.documentElement.scrollWidth - innerWidth`); overflow != "0" {
+				t.Errorf("%s %d: the page is %s px wider than the screen", scheme, width, overflow)
+			}
+			if bad := s.text(contrast) + s.text(tooNarrow); bad != "" {
+				t.Errorf("%s %d: too faint or too narrow: %s", scheme, width, bad)
+			}
+			s.keep(fmt.Sprintf("fleet-%s-%d", scheme, width))
+		}
+	}
 }

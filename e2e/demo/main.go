@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo shows the guard at work on a real Kubernetes API server, with real kubectl: it authorizes API Gateway, tries
-// to edit and delete what that reserves, and stays up to try by hand until Ctrl-C. DEMO_STAY=0 ends it by itself.
+// to edit and delete what that reserves, and stays up to try by hand until Ctrl-C. DEMO_STAY=0 ends it by itself, and DEMO_STAY=1 keeps it up without a terminal.
 //
 // Each step says what must come of it. The demo fails when something else does.
 package main
@@ -54,8 +54,8 @@ func run(ctx context.Context) (err error) {
 
 // staying reports whether a user wants to try more.
 func staying() bool {
-	if os.Getenv("DEMO_STAY") == "0" {
-		return false
+	if stay := os.Getenv("DEMO_STAY"); stay != "" {
+		return stay != "0"
 	}
 	info, err := os.Stdin.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

@@ -16,6 +16,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // denial is what a denied person reads.
@@ -46,6 +47,7 @@ func TestHelmInstall(t *testing.T) {
 		{"kubectl applies the chart", liveWithKubectl},
 		{"API Gateway is retired", retire},
 		{"the source of the certificate changes", changeTrust},
+		{"the engine changes", changeEngine},
 	} {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
 			t.FailNow()
@@ -58,6 +60,8 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 	failToStart(t, n)
 	run(t, n, "helm", upgrade("--wait")...)
 	requireInstalled(t, n)
+	requireSideDoors(t, n, policy.Observe)
+	letRun(t, n, "door")
 	run(t, n, "helm", "test", release, "--namespace", namespace)
 	refuse(t, n, denial, "kubectl", "patch", "clusterrole", role, "--type=json", `-p=[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`)
 	unlockAsPrinted(t, n)
@@ -78,8 +82,12 @@ func liveWithHelm3(t *testing.T, n *node.Node) {
 	t.Helper()
 	run(t, n, "kubectl", "apply", "--filename=testdata/lease.yaml")
 	requireRefusedInstall(t, n, "helm3")
-	run(t, n, "helm3", upgrade("--wait")...)
+	run(t, n, "kubectl", "-n", "kube-system", "create", "serviceaccount", account)
+	run(t, n, "kubectl", podAs("earlier")...) // before there is a guard
+	run(t, n, "helm3", upgrade("--wait", "--set", "sideDoors=enforce")...)
 	requireInstalled(t, n)
+	requireSideDoors(t, n, policy.Enforce)
+	letRun(t, n, "earlier")
 	report := run(t, n, "helm3", "test", release, "--namespace", namespace, "--logs")
 	if !strings.Contains(report, "were left out: RBAC does not let the caller try them") {
 		t.Errorf("helm test does not say what it left out: %s", report)

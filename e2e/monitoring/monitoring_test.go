@@ -18,6 +18,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
+	"github.com/grafana/grafana-foundation-sdk/go/table"
+	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -110,14 +116,20 @@ func (r rules) each() []rule {
 	return all
 }
 
-// promtool runs it in dir.
-func promtool(t *testing.T, dir string, args ...string) {
+// tool returns the path of a program of Prometheus.
+func tool(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.CommandContext(t.Context(), root+"/tools/install", "promtool").Output()
+	path, err := exec.CommandContext(t.Context(), root+"/tools/install", name).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), strings.TrimSpace(string(path)), args...)
+	return strings.TrimSpace(string(path))
+}
+
+// promtool runs it in dir.
+func promtool(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), tool(t, "promtool"), args...)
 	command.Dir = dir
 	if output, err := command.CombinedOutput(); err != nil {
 		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, output)
@@ -266,37 +278,71 @@ func expressions(t *testing.T) []string {
 	}
 	count := len(all)
 	variables := strings.NewReplacer("$__rate_interval", "5m", "$namespace", namespace)
-	for _, object := range rendering(t) {
-		if object.GetKind() != "ConfigMap" || object.GetLabels()["grafana_dashboard"] != "1" {
-			continue
-		}
-		content, _, err := unstructured.NestedString(object.Object, "data", "apigw-guardian.json")
-		var dashboard struct {
-			Panels []struct {
-				Title, Description string
-				Targets            []struct {
-					Expr       string
-					Datasource struct{ UID string }
-				}
+	var shown struct {
+		Panels []struct {
+			Title, Description string
+			Targets            []struct {
+				Expr       string
+				Datasource struct{ UID string }
 			}
 		}
-		if err = errors.Join(err, json.Unmarshal([]byte(content), &dashboard)); err != nil {
-			t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(dashboardOf(t)), &shown); err != nil {
+		t.Fatal(err)
+	}
+	for _, panel := range shown.Panels {
+		if panel.Title == "" || panel.Description == "" || len(panel.Targets) == 0 {
+			t.Errorf("panel %q lacks a title, a description or a query", panel.Title)
 		}
-		for _, panel := range dashboard.Panels {
-			if panel.Title == "" || panel.Description == "" || len(panel.Targets) == 0 {
-				t.Errorf("panel %q lacks a title, a description or a query", panel.Title)
+		for _, target := range panel.Targets {
+			if target.Datasource.UID != "${datasource}" {
+				t.Errorf("panel %q: data source %q", panel.Title, target.Datasource.UID)
 			}
-			for _, target := range panel.Targets {
-				if target.Datasource.UID != "${datasource}" {
-					t.Errorf("panel %q: data source %q", panel.Title, target.Datasource.UID)
-				}
-				all = append(all, variables.Replace(target.Expr))
-			}
+			all = append(all, variables.Replace(target.Expr))
 		}
 	}
 	if count < 15 || len(all) < count+15 {
 		t.Fatalf("%d expressions of alerts, %d in all", count, len(all))
 	}
 	return all
+}
+
+// dashboardOf returns the JSON of the chart's dashboard.
+func dashboardOf(t *testing.T) string {
+	t.Helper()
+	for _, object := range rendering(t) {
+		if object.GetKind() == "ConfigMap" && object.GetLabels()["grafana_dashboard"] == "1" {
+			content, _, err := unstructured.NestedString(object.Object, "data", "apigw-guardian.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return content
+		}
+	}
+	t.Fatal("the chart has no dashboard")
+	return ""
+}
+
+// Grafana itself is under the AGPL, and cannot be used here. Its SDK refuses unknown fields, wrong types and missing fields.
+func TestTheDashboardFitsGrafanasSchema(t *testing.T) {
+	runtime := cog.NewRuntime()
+	runtime.RegisterPanelcfgVariant(stat.VariantConfig())
+	runtime.RegisterPanelcfgVariant(table.VariantConfig())
+	runtime.RegisterPanelcfgVariant(timeseries.VariantConfig())
+	runtime.RegisterDataqueryVariant(prometheus.VariantConfig())
+	faults := func(content string) string {
+		var read dashboard.Dashboard
+		err := errors.Join(read.UnmarshalJSONStrict([]byte(content)), read.Validate()) // never nil: the SDK's list of errors may be empty
+		return strings.TrimSpace(err.Error())
+	}
+	content := dashboardOf(t)
+	if got := faults(content); got != "" {
+		t.Error(got)
+	}
+	for _, wrong := range [][2]string{{`"type": "stat"`, `"kind": "stat"`}, {`"refresh": 2`, `"refresh": "often"`}, {`"placement": "bottom"`, `"place": "bottom"`}} {
+		changed := strings.Replace(content, wrong[0], wrong[1], 1)
+		if changed == content || faults(changed) == "" {
+			t.Errorf("%s passes", wrong[1])
+		}
+	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 )
 
 // DefaultWait is the zero value of Options.Wait.
@@ -40,6 +41,8 @@ func New(cluster live.Cluster) *Authorizer {
 // Options are the choices of one run. The zero value requires private network access and repairs nothing.
 type Options struct {
 	PrivateNetwork NetworkMode
+	// AskCloud asks Tencent Cloud about private network access; nil to look at the cluster only.
+	AskCloud func(context.Context) tke.Answer
 	// Repair repairs drift. Without it, drift fails the run.
 	Repair bool
 	// Again authorizes what was retired. Without it, the mark of a retirement fails the run.

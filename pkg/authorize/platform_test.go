@@ -65,7 +65,7 @@ func TestPrivateNetworkModes(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			a, _, _ := newFake(t, test.service, nil)
-			check := a.checkPrivateNetwork(t.Context(), test.mode)
+			check := a.checkPrivateNetwork(t.Context(), Options{PrivateNetwork: test.mode})
 			if check.Status != test.want || strings.Contains(check.Remedy, networkRemedy) != test.remedy {
 				t.Errorf("got %+v, want %s", check, test.want)
 			}

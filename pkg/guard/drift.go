@@ -45,9 +45,9 @@ func (g *Guard) addDrift() error {
 	if g.options.Mode == policy.Observe && mode != drift.Off {
 		mode = drift.ReportOnly // a guard that observes allows every write, so it must not revert one
 	}
-	g.ledger = &drift.Ledger{Cluster: cluster, Owner: g.owner, Ready: g.server.Listening(), Log: g.options.Log}
+	g.ledger = &drift.Ledger{Cluster: cluster, Owner: g.owner, Ready: g.ready(), Log: g.options.Log}
 	g.prover = drift.NewProver(drift.ProverOptions{
-		Cluster: cluster, Interval: g.options.Drift.ProofInterval, Ready: g.server.Listening(),
+		Cluster: cluster, Interval: g.options.Drift.ProofInterval, Ready: g.ready(),
 		Announce: g.warn, Registry: g.options.Registry, Log: g.options.Log,
 	})
 	g.ledger.Lost = g.prover.Hurry
@@ -57,6 +57,16 @@ func (g *Guard) addDrift() error {
 	})
 	g.publications = &drift.Publisher{Watcher: g.drift, Prover: g.prover, Log: g.options.Log}
 	return nil
+}
+
+// ready is closed when reviews are answered: from the start if policies do that.
+func (g *Guard) ready() <-chan struct{} {
+	if !g.options.Controller {
+		return g.server.Listening()
+	}
+	closed := make(chan struct{})
+	close(closed)
+	return closed
 }
 
 // note notes that this replica decides, unless the guard does not look after drift.

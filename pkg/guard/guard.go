@@ -51,6 +51,9 @@ type Options struct {
 	Mode policy.Mode
 	// SideDoors is Enforce, Observe or Off.
 	SideDoors policy.Mode
+	// Controller runs only what a leader does for policies: nothing serves reviews, keeps a webhook configuration or follows unlocks, and
+	// the fields about these are unused.
+	Controller bool
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -197,7 +200,11 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer stop()
 	followUnlocks := func(lasting context.Context) { g.unlocks.Run(lasting, ctx.Done()) }
 	var support errgroup.Group
-	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run), endless(followUnlocks)} {
+	supports := []func(context.Context) error{probes, scrapes, endless(g.recorder.Run)}
+	if !g.options.Controller {
+		supports = append(supports, endless(followUnlocks))
+	}
+	for _, run := range supports {
 		support.Go(func() error {
 			defer stop() // it ends before lasting only if it fails
 			return run(lasting)
@@ -214,12 +221,12 @@ func (g *Guard) runLoops(ctx context.Context) error {
 		Repairer: g.repairer, Ready: g.server.Listening(), FilesDiffer: g.options.Certificates.Dir != "",
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach),
-		endless(g.claimLeadership),
-		endless(g.certificates.follow), endless(g.certificates.standIn),
-		endless(patrol.Run), endless(g.note),
-	} {
+	loops := []func(context.Context) error{endless(g.lead), endless(g.checkKinds)}
+	if !g.options.Controller {
+		loops = append(loops, g.serve, endless(g.publisher.Run), endless(g.proveReach), endless(g.claimLeadership),
+			endless(g.certificates.follow), endless(g.certificates.standIn), endless(patrol.Run), endless(g.note))
+	}
+	for _, run := range loops {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

@@ -52,13 +52,19 @@ func (g *Guard) leadOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
 	}
-	for _, run := range []func(context.Context){
-		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs, g.drift.Lead, g.prover.Lead,
-		g.publications.Lead, g.watchNetwork, g.push,
-	} {
+	loops := []func(context.Context){
+		g.applyDefinitions, g.retainRecords, g.drift.Lead, g.prover.Lead, g.publications.Lead, g.watchNetwork, g.push,
+	}
+	if !g.options.Controller {
+		loops = append(loops, g.certificates.lead, g.publishRecordsProblem, g.forgetCAs)
+	}
+	for _, run := range loops {
 		if err := manager.Add(ctrlmanager.RunnableFunc(endless(run))); err != nil {
 			return fmt.Errorf("set up the leader: %w", err)
 		}
+	}
+	if g.options.Controller {
+		return manager.Start(ctx)
 	}
 	keeper := &registration.Keeper{Repairer: g.repairer, Ready: g.server.Listening(), Changes: g.changes}
 	if err := keeper.SetupWithManager(manager); err != nil {

@@ -58,6 +58,9 @@ func (r *reach) check(*http.Request) error {
 }
 
 func (g *Guard) addReach() {
+	if g.options.Controller {
+		return
+	}
 	promauto.With(g.options.Registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "apigw_guardian_reachable",
 		Help: "1 once a review of an API server has arrived at the guard. Until then the webhooks ignore failures, and nothing is protected.",

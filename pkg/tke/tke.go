@@ -245,7 +245,8 @@ func (c Client) remedy(reason Reason) string {
 	case CreateFailed:
 		return "in the TKE console disable and enable Private network access with another subnet, or ask Tencent Cloud's support"
 	case NoCredentials:
-		return "give the Secret of the chart's tencentCloud.credentialsSecret the keys secretId and secretKey"
+		return "give the Secret of the chart's tencentCloud.credentialsSecret the keys secretId and secretKey; a command reads them as files " +
+			"of the directory --tencent-cloud-credentials"
 	case BadCredentials:
 		return "put a valid SecretId and SecretKey into the Secret of the chart's tencentCloud.credentialsSecret: Tencent Cloud console, " +
 			"Cloud Access Management, API keys"

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -42,6 +43,8 @@ type Cause string
 const (
 	// NotRegistered: there is no webhook configuration.
 	NotRegistered Cause = "NotRegistered"
+	// NoPolicy: policies protect other resources, and the one of this resource is absent or not bound.
+	NoPolicy Cause = "NoPolicy"
 	// Rewritten: another client changed the webhooks, such as their selectors.
 	Rewritten Cause = "Rewritten"
 	// Allowed: the guard, or another process in its place, allows the write.
@@ -99,6 +102,8 @@ func Remedy(cause Cause) string {
 	switch cause {
 	case NotRegistered:
 		return "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods"
+	case NoPolicy:
+		return "create its policy and binding again: upgrade the release, or run: " + program + " policy | kubectl apply -f -"
 	case Rewritten:
 		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
 			"within seconds"
@@ -130,7 +135,20 @@ func (v Verifier) Protections(ctx context.Context, resources []*reserved.Resourc
 			found = append(found, all[i])
 		}
 	}
-	return found
+	return blamePolicies(found)
+}
+
+// blamePolicies names another cause where there is no webhook configuration: what protects the others must be policies.
+func blamePolicies(all []Protection) []Protection {
+	if !slices.ContainsFunc(all, func(p Protection) bool { return p.State == Protected }) {
+		return all
+	}
+	for i := range all {
+		if all[i].Cause == NotRegistered {
+			all[i].Cause, all[i].Remedy = NoPolicy, Remedy(NoPolicy)
+		}
+	}
+	return all
 }
 
 // PerKind returns the first resource with a manifest of each kind.
@@ -144,6 +162,26 @@ func PerKind(set *reserved.Set) []*reserved.Resource {
 		}
 	}
 	return first
+}
+
+// ByPolicies reports whether policies deny a forbidden write to each resource that exists. The API server asks them before a webhook.
+func (v Verifier) ByPolicies(ctx context.Context, resources []*reserved.Resource) bool {
+	for _, resource := range resources {
+		t, err := v.aim(ctx, resource)
+		if err != nil && !v.leavesOut(err) {
+			return false
+		}
+		first, found := firstAttack(t)
+		if !found { // it is absent
+			continue
+		}
+		_, err = v.try(ctx, first, t)
+		var status apierrors.APIStatus
+		if isAnswer := errors.As(err, &status); !isAnswer || !deniedByPolicy.MatchString(status.Status().Message) {
+			return false
+		}
+	}
+	return true
 }
 
 // protection tries one forbidden write to the resource. It returns false if the scope leaves the write out.

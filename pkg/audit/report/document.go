@@ -174,9 +174,9 @@ func (r *Report) complete() section {
 		s.texts = append(s.texts, fmt.Sprintf("The log has %d events, %s to %s.", c.Events, r.clock(c.From.Time), r.clock(c.To.Time)))
 	}
 	s.texts = append(s.texts, fmt.Sprintf("In the log, %d writes were denied and %d allowed with a record. "+
-		"In no record are %d denials, of %d missing writes. %d writes succeeded without the guard, "+
+		"Of these, %d writes are in no record, %d of them denials. %d writes succeeded without the guard, "+
 		"and %d may have concerned a reserved resource.",
-		c.Writes.Denied, c.Writes.LetThrough, c.MissingDenials, c.MissingWrites, c.Writes.Unguarded, c.Writes.Unclear))
+		c.Writes.Denied, c.Writes.LetThrough, c.MissingWrites, c.MissingDenials, c.Writes.Unguarded, c.Writes.Unclear))
 	for _, away := range c.Away {
 		s.texts = append(s.texts, fmt.Sprintf("The guard did not answer from %s to %s: %d writes were refused, and %d passed.",
 			r.clock(away.From.Time), r.clock(away.To.Time), away.Failed, away.Unguarded))

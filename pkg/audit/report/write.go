@@ -133,6 +133,8 @@ func (t *table) classOf(column int, cell string) []string {
 		return class
 	case slices.Contains([]string{"From", "To", "At", "First", "Last"}, t.head[column]):
 		return []string{"class", "time"}
+	case t.head[column] == "Record":
+		return []string{"class", "record"}
 	case len(cell) <= maxWord:
 		return []string{"class", "word"}
 	}

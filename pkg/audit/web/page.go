@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 //go:embed static
@@ -47,7 +48,7 @@ func New(feed *Feed, cluster string) *Page {
 	mux.HandleFunc("GET /{file}", serveFile)
 	mux.HandleFunc("GET /{$}", serveFile)
 	mux.HandleFunc("GET /api/view", p.serveView)
-	mux.HandleFunc("GET /api/records/{name}", p.serveRecord)
+	mux.HandleFunc("GET /api/records/{id}", p.serveRecord)
 	mux.HandleFunc("GET /api/events", p.serveEvents)
 	p.routes = http.StripPrefix("/"+p.token, mux)
 	return p
@@ -71,6 +72,9 @@ func serveFile(w http.ResponseWriter, r *http.Request) {
 // Path is "/TOKEN/". The token is 26 letters and digits of 128 random bits.
 func (p *Page) Path() string { return "/" + p.token + "/" }
 
+// Cluster is the name that the page shows.
+func (p *Page) Cluster() string { return p.cluster }
+
 func (p *Page) serveView(w http.ResponseWriter, r *http.Request) {
 	query, err := readQuery(r.URL.Query())
 	if err != nil {
@@ -86,14 +90,23 @@ func (p *Page) serveView(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Page) serveRecord(w http.ResponseWriter, r *http.Request) {
-	record := p.feed.record(r.PathValue("name"))
+	record := p.feed.record(r.PathValue("id"))
 	if record == nil {
 		writeError(w, http.StatusNotFound, "There is no such record. Retention deletes records that are too old or too many.")
 		return
 	}
 	advice := audit.Advice(&record.Spec)
+	parts, target := partsOf(advice), ""
+	if record.Namespace != "" {
+		target = " --context " + text.Quote(record.Namespace)
+	}
+	for i := range parts {
+		if parts[i].Command {
+			parts[i].Text += target
+		}
+	}
 	writeJSON(w, http.StatusOK, map[string]any{
-		"name": record.Name, "spec": record.Spec, "advice": advice, "parts": partsOf(advice),
+		"cluster": record.Namespace, "target": target, "name": record.Name, "spec": record.Spec, "advice": advice, "parts": parts,
 		"acknowledged": record.Acknowledged() != nil, "acknowledgements": record.Status.Acknowledgements,
 	})
 }
@@ -188,6 +201,8 @@ func (p *Page) isTokenOf(path string) bool {
 // query selects a view of the records.
 type query struct {
 	filter audit.Filter
+	// cluster is the context of the only cluster; "" for all.
+	cluster string
 	// page counts from 1. size is the number of records per page.
 	page, size int
 	// place is where days begin.
@@ -219,6 +234,7 @@ func (q *query) set(name, value string) (err error) {
 	f := &q.filter
 	texts := map[string]*string{
 		"user": &f.User, "resource": &f.Resource, "operation": &f.Operation, "outcome": &f.Outcome, "reason": &f.Reason, "text": &f.Text,
+		"cluster": &q.cluster,
 	}
 	if text, found := texts[name]; found {
 		*text = value

@@ -52,7 +52,7 @@ func newPage(t *testing.T, records ...*v1alpha1.AuditRecord) *Page {
 	t.Helper()
 	feed := NewFeed()
 	for _, record := range records {
-		feed.Changed(record)
+		feed.Source(0).Changed(record)
 	}
 	return New(feed, "prod")
 }
@@ -358,23 +358,23 @@ func TestFeedFollowsTheCluster(t *testing.T) {
 		}
 	}
 	step("at first", 0, 0, "")
-	feed.Changed(record)
+	feed.Source(0).Changed(record)
 	step("a record", 1, 1, "")
 	again := record.DeepCopy()
 	again.Spec.Count = 7
 	_, changed := feed.signal()
-	feed.Changed(again)
+	feed.Source(0).Changed(again)
 	<-changed
 	step("the record counts more", 1, 7, "")
-	feed.Reached(errors.New("connection refused"))
+	feed.Source(0).Reached(errors.New("connection refused"))
 	step("the cluster is gone", 1, 7, "connection refused")
 	before, _ := feed.signal()
-	feed.Reached(errors.New("connection refused"))
-	if after, _ := feed.signal(); after != before {
+	feed.Source(0).Reached(errors.New("connection refused"))
+	if after, _ := feed.signal(); after.Revision != before.Revision {
 		t.Errorf("the same loss is told twice: %v, %v", before, after)
 	}
-	feed.Reached(nil)
-	feed.Removed(record.Name)
-	feed.Removed("never there")
+	feed.Source(0).Reached(nil)
+	feed.Source(0).Removed(record.Name)
+	feed.Source(0).Removed("never there")
 	step("the record is gone", 0, 0, "")
 }

@@ -63,13 +63,13 @@ func TestThePageLearnsWhetherTheGuardRuns(t *testing.T) {
 	t.Parallel()
 	feed := NewFeed()
 	before, changed := feed.signal()
-	feed.Guarded(Guard{State: GuardDown, Text: "none"})
+	feed.Source(0).Guarded(Guard{State: GuardDown, Text: "none"})
 	<-changed
 	after, _ := feed.signal()
 	if before.Guard.State != "" || after.Guard.State != GuardDown || feed.snapshot().signal.Guard.Text != "none" {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
-	feed.Guarded(Guard{State: GuardDown, Text: "none"})
+	feed.Source(0).Guarded(Guard{State: GuardDown, Text: "none"})
 	if again, _ := feed.signal(); again.Revision != after.Revision {
 		t.Error("the same state is news")
 	}
@@ -78,7 +78,7 @@ func TestThePageLearnsWhetherTheGuardRuns(t *testing.T) {
 func TestThePageFindsAResourceAsItsProgramDoes(t *testing.T) {
 	t.Parallel()
 	feed := NewFeed()
-	feed.Changed(fact(v1alpha1.Denied, "UPDATE", "serviceaccounts/a/b", "alice", 1))
+	feed.Source(0).Changed(fact(v1alpha1.Denied, "UPDATE", "serviceaccounts/a/b", "alice", 1))
 	page := New(feed, "c")
 	page.FindResource = func(filter *audit.Filter) {
 		if filter.Resource == "sa/b" {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -77,15 +78,15 @@ func TestEventsTellOfEachChange(t *testing.T) {
 	address, end := serve(t, page)
 	first, second := openEvents(t, address), openEvents(t, address)
 	for _, stream := range []*events{first, second} {
-		if got := stream.next(t); got != (signal{}) {
+		if got := stream.next(t); !reflect.DeepEqual(got, signal{}) {
 			t.Errorf("at first: %+v", got)
 		}
 	}
-	page.feed.Changed(sample()[0])
+	page.feed.Source(0).Changed(sample()[0])
 	if a, b := first.next(t), second.next(t); a.Revision != 1 || b.Revision != 1 {
 		t.Errorf("a record came: %+v, %+v", a, b)
 	}
-	page.feed.Reached(errors.New("connection refused"))
+	page.feed.Source(0).Reached(errors.New("connection refused"))
 	if got := first.next(t); got.Lost != "connection refused" {
 		t.Errorf("the cluster went: %+v", got)
 	}
@@ -162,7 +163,7 @@ func TestEventsAreFewButNeverNone(t *testing.T) {
 				synctest.Wait()
 				for range test.changes {
 					time.Sleep(test.every)
-					page.feed.Changed(sample()[0])
+					page.feed.Source(0).Changed(sample()[0])
 				}
 				time.Sleep(eventPause)
 				synctest.Wait()

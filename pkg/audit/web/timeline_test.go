@@ -86,3 +86,24 @@ func TestTimelineCountsAWriteInItsBar(t *testing.T) {
 		}
 	}
 }
+
+func TestRecordsOfOneMomentAreMoreThanOneBar(t *testing.T) {
+	t.Parallel()
+	record := *fact(v1alpha1.Denied, "UPDATE", "a", "alice", 0)
+	for name, test := range map[string]struct {
+		now   time.Time
+		since time.Time
+		bars  int
+	}{
+		"now":                      {noon, time.Time{}, 30},
+		"a minute ago":             {noon.Add(time.Minute), time.Time{}, 30},
+		"a record of the future":   {noon.Add(-day), time.Time{}, 31},
+		"a minute that was chosen": {noon.Add(time.Minute), noon, 1},
+	} {
+		q := query{place: time.UTC}
+		q.filter.Since = test.since
+		if line := newTimeline([]v1alpha1.AuditRecord{record}, spanOf([]v1alpha1.AuditRecord{record}, q, test.now)); len(line.Bars) != test.bars {
+			t.Errorf("%s: %d bars, want %d", name, len(line.Bars), test.bars)
+		}
+	}
+}

@@ -19,8 +19,10 @@ import (
 type view struct {
 	signal
 
-	Cluster string  `json:"cluster"`
-	Choices choices `json:"choices"`
+	Cluster string `json:"cluster"`
+	// Clusters is nil on a page of one cluster.
+	Clusters []cluster `json:"clusters,omitempty"`
+	Choices  choices   `json:"choices"`
 	// Stored is the number of all records.
 	Stored int `json:"stored"`
 	// Records and Writes are the numbers of those that match the filter.
@@ -38,6 +40,14 @@ type view struct {
 	Rows  []row `json:"rows"`
 }
 
+// cluster counts the records of one of several clusters that match the filter without its cluster.
+type cluster struct {
+	clusterState
+	Records int   `json:"records"`
+	Writes  int64 `json:"writes"`
+	Denied  int64 `json:"denied"`
+}
+
 // ranking is the names with the most writes.
 type ranking struct {
 	// Of is the number of all names.
@@ -49,6 +59,10 @@ type ranking struct {
 const ranked = 8
 
 type row struct {
+	// ID is the record's in this page.
+	ID string `json:"id"`
+	// Cluster is the context of the record's cluster; "" on a page of one cluster.
+	Cluster   string                `json:"cluster,omitempty"`
 	Name      string                `json:"name"`
 	Outcome   v1alpha1.Outcome      `json:"outcome"`
 	Operation admissionv1.Operation `json:"operation"`
@@ -68,12 +82,13 @@ type row struct {
 }
 
 func newView(s *snapshot, query query, now time.Time) view {
-	fit, outcomes := pick(s.records, query.filter)
+	fit, outcomes, clusters := pick(s, query)
 	summary := audit.Summarize(fit, query.place)
 	pages := max(1, (len(fit)+query.size-1)/query.size)
 	page := min(query.page, pages)
 	return view{
 		signal:    s.signal,
+		Clusters:  clusters,
 		Choices:   s.choices,
 		Stored:    len(s.records),
 		Records:   len(fit),
@@ -89,22 +104,43 @@ func newView(s *snapshot, query query, now time.Time) view {
 	}
 }
 
-// pick returns the records that match, and the writes by outcome of the records that match without the filter's outcome.
-func pick(records []v1alpha1.AuditRecord, filter audit.Filter) ([]v1alpha1.AuditRecord, []audit.Tally) {
-	anyOutcome := filter
+// pick returns the records that match, the writes by outcome of the records that match without the filter's outcome, and the counts
+// of each cluster.
+func pick(s *snapshot, query query) ([]v1alpha1.AuditRecord, []audit.Tally, []cluster) {
+	anyOutcome := query.filter
 	anyOutcome.Outcome = ""
-	onlyOutcome := audit.Filter{Outcome: filter.Outcome}
+	onlyOutcome := audit.Filter{Outcome: query.filter.Outcome}
+	clusters, counts := make([]cluster, len(s.signal.Clusters)), map[string]*cluster{}
+	for i, state := range s.signal.Clusters {
+		clusters[i].clusterState = state
+		counts[state.Context] = &clusters[i]
+	}
 	var fit, all []v1alpha1.AuditRecord
-	for i := range records {
-		if !anyOutcome.Match(&records[i]) {
+	for i := range s.records {
+		record := &s.records[i]
+		if !anyOutcome.Match(record) {
 			continue
 		}
-		all = append(all, records[i])
-		if onlyOutcome.Match(&records[i]) {
-			fit = append(fit, records[i])
+		isFit, isHere := onlyOutcome.Match(record), query.cluster == "" || query.cluster == record.Namespace
+		if counted := counts[record.Namespace]; counted != nil && isFit {
+			counted.count(&record.Spec)
+		}
+		if isHere {
+			all = append(all, *record)
+		}
+		if isHere && isFit {
+			fit = append(fit, *record)
 		}
 	}
-	return fit, audit.Summarize(all, time.UTC).ByOutcome
+	return fit, audit.Summarize(all, time.UTC).ByOutcome, clusters
+}
+
+func (c *cluster) count(spec *v1alpha1.AuditRecordSpec) {
+	c.Records++
+	c.Writes += spec.Count
+	if spec.Outcome == v1alpha1.Denied {
+		c.Denied += spec.Count
+	}
 }
 
 func rank(tallies []audit.Tally) ranking {
@@ -121,8 +157,8 @@ func rows(records []v1alpha1.AuditRecord) []row {
 			acknowledgedBy = ack.By
 		}
 		rows = append(rows, row{
-			AcknowledgedBy: acknowledgedBy,
-			Name:           records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
+			ID: idOf(records[i].Namespace, records[i].Name), Cluster: records[i].Namespace, AcknowledgedBy: acknowledgedBy,
+			Name: records[i].Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, Object: spec.Object,
 			User: spec.User.Name, Person: person, Reason: spec.Reason, Caller: spec.Caller, Count: spec.Count, LastTime: spec.LastTime,
 		})
 	}
@@ -153,6 +189,9 @@ type span struct {
 	place        *time.Location
 }
 
+// minSpan makes a timeline of records of one moment, whose start is open, more than one bar.
+const minSpan = 30 * time.Minute
+
 // spanOf is the time of the query. An open end is the oldest record, or now.
 func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 	s := span{since: query.filter.Since, until: query.filter.Until, place: query.place}
@@ -166,6 +205,9 @@ func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 		s.since = s.until.Add(-day)
 		if last := len(records) - 1; last >= 0 {
 			s.since = records[last].Spec.LastTime.Time
+		}
+		if latest := s.until.Add(-minSpan); s.since.After(latest) {
+			s.since = latest
 		}
 	}
 	return s

@@ -4,7 +4,7 @@
 // The address has the page's state, so that a reader can keep, send and return to it.
 
 /** The parts of a filter. range is an age; since and until are times in ISO 8601. */
-export const filterNames = ["text", "user", "resource", "operation", "outcome", "reason", "seen", "range", "since", "until"];
+export const filterNames = ["cluster", "text", "user", "resource", "operation", "outcome", "reason", "seen", "range", "since", "until"];
 
 const names = [...filterNames, "page", "record"];
 
@@ -27,7 +27,7 @@ export function write(state, { replace = false } = {}) {
 /** The parameters of the request for the state. */
 export function parameters(state) {
   const query = new URLSearchParams({ zone: Intl.DateTimeFormat().resolvedOptions().timeZone });
-  for (const name of ["text", "user", "resource", "operation", "outcome", "reason", "seen", "since", "until", "page"]) {
+  for (const name of ["cluster", "text", "user", "resource", "operation", "outcome", "reason", "seen", "since", "until", "page"]) {
     if (state[name]) {
       query.set(name, state[name]);
     }

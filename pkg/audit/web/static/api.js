@@ -7,7 +7,7 @@ import { parameters } from "./address.js";
 export const fetchView = (state, signal) => fetchJSON(`api/view?${parameters(state)}`, signal);
 
 /** All fields of a record, and the advice. */
-export const fetchRecord = (name) => fetchJSON(`api/records/${encodeURIComponent(name)}`);
+export const fetchRecord = (id) => fetchJSON(`api/records/${encodeURIComponent(id)}`);
 
 async function fetchJSON(address, signal) {
   let response;

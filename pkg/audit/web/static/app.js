@@ -5,6 +5,7 @@
 
 import * as address from "./address.js";
 import { fetchView, listen } from "./api.js";
+import * as clusters from "./clusters.js";
 import * as details from "./details.js";
 import { byId } from "./dom.js";
 import * as filters from "./filters.js";
@@ -84,6 +85,7 @@ function show(answer, question) {
   byId("cluster").textContent = view.cluster;
   showLost(view.lost);
   showGuard(view.guard);
+  clusters.show(view, state.cluster, (cluster) => change({ cluster }));
   filters.show(state, view);
   timeline.show(view.timeline);
   ranking.show("users", {
@@ -100,12 +102,12 @@ function show(answer, question) {
 
 /** The rows that are new or count more, and the number of new writes. */
 function newsBetween(before, after) {
-  const counts = new Map(before.rows.map(({ name, count }) => [name, count]));
-  const fresh = after.rows.filter(({ name, count }) => after.page === before.page && (counts.get(name) ?? 0) < count);
+  const counts = new Map(before.rows.map(({ id, count }) => [id, count]));
+  const fresh = after.rows.filter(({ id, count }) => after.page === before.page && (counts.get(id) ?? 0) < count);
   // A row that only moved up from the next page is no news.
   const newest = before.rows[0]?.lastTime ?? "";
   return {
-    fresh: new Set(fresh.filter(({ lastTime }) => lastTime > newest).map(({ name }) => name)),
+    fresh: new Set(fresh.filter(({ lastTime }) => lastTime > newest).map(({ id }) => id)),
     writes: after.writes - before.writes,
   };
 }
@@ -176,19 +178,19 @@ function open(record, options) {
 }
 
 function step(direction) {
-  const at = view.rows.findIndex(({ name }) => name === details.open());
+  const at = view.rows.findIndex(({ id }) => id === details.open());
   const next = view.rows[at + direction];
   if (at >= 0 && next) {
-    open(next.name, { replace: true });
+    open(next.id, { replace: true });
   }
 }
 
-function closed(name) {
+function closed(id) {
   if (state.record !== "") {
     state = { ...state, record: "" };
     address.write(state, { replace: true });
   }
-  table.focus(name);
+  table.focus(id);
 }
 
 // Input: keys, the browser's history, the server's signals, time.

@@ -12,9 +12,9 @@ let shown = "";
 /** The panel with all fields of a record. closed is called when it closes; step gets -1 or +1, narrow a part of the filter. */
 export function setUp({ closed, step, narrow }) {
   dialog.addEventListener("close", () => {
-    const name = shown;
+    const id = shown;
     shown = "";
-    closed(name);
+    closed(id);
   });
   dialog.addEventListener("click", (event) => {
     // Only a click outside the panel reaches the dialog itself.
@@ -41,7 +41,7 @@ export function setUp({ closed, step, narrow }) {
   });
 }
 
-/** The name of the record that is open, or "". */
+/** The id of the record that is open, or "". */
 export const open = () => shown;
 
 export function close() {
@@ -51,15 +51,15 @@ export function close() {
 }
 
 /** Opens the record, or shows it again. */
-export async function show(name) {
-  shown = name;
+export async function show(id) {
+  shown = id;
   let content;
   try {
-    content = panel(await fetchRecord(name));
+    content = panel(await fetchRecord(id));
   } catch (error) {
-    content = [heading("Record", name), element("p", { class: "banner" }, error.message)];
+    content = [heading("Record", id), element("p", { class: "banner" }, error.message)];
   }
-  if (shown !== name) {
+  if (shown !== id) {
     return; // closed, or another one was opened meanwhile
   }
   const focused = document.activeElement?.dataset.step;
@@ -71,7 +71,7 @@ export async function show(name) {
   dialog.querySelector(focused ? `[data-step="${focused}"]` : ".close").focus();
 }
 
-function panel({ name, spec, parts, acknowledged, acknowledgements }) {
+function panel({ cluster, target, name, spec, parts, acknowledged, acknowledgements }) {
   return [
     heading(badge(spec.outcome), spec.message || `${spec.operation} ${spec.resource}`),
     parts.length > 0 && element("section", { class: "advice" }, element("h3", {}, "What to do"), element("p", {}, ...parts.flatMap(({ text, command }) => (command ? copyable(text) : [text])))),
@@ -82,7 +82,7 @@ function panel({ name, spec, parts, acknowledged, acknowledgements }) {
     ]),
     group("Acknowledged", [
       ...(acknowledgements ?? []).map(({ by, at, note, count }) => [by, element("span", {}, note, element("br", {}), time(at), `, ${plural(count, "write", "writes")}`)]),
-      ["Not yet", !acknowledged && element("span", {}, "Acknowledge it: ", ...copyable(`apigw-guardian audit ack ${name} --note "..."`))],
+      ["Not yet", !acknowledged && element("span", {}, "Acknowledge it: ", ...copyable(`apigw-guardian audit ack ${name} --note "..."${target}`))],
     ]),
     group("Who", [
       ["User", element("span", {}, userLabel(spec.user.name))],
@@ -101,6 +101,7 @@ function panel({ name, spec, parts, acknowledged, acknowledgements }) {
       ["Count", plural(spec.count, "write", "writes")],
     ]),
     group("Where from", [
+      ["Cluster", cluster],
       ["Record", element("code", {}, name)],
       ["Source", sources[spec.source] ?? spec.source],
       ["Caller", callers[spec.caller] ?? spec.caller],

@@ -31,6 +31,6 @@ function fill(node, properties, children) {
       node.setAttribute(name, value === true ? "" : String(value));
     }
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
   return node;
 }

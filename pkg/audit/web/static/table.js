@@ -6,18 +6,18 @@ import { badge, number, objectLabel, plural, timeLines, userLabel, userParts, zo
 
 const body = byId("rows");
 
-// Tab reaches one row, and the arrow keys the others, as in a desktop list.
+// The id of a row. Tab reaches one row, and the arrow keys the others, as in a desktop list.
 let current = "";
 
-/** The table. open gets the name of a record, turn a page: "first", "previous", "next", "last". */
+/** The table. open gets the id of a record, turn a page: "first", "previous", "next", "last". */
 export function setUp({ open, turn }) {
   body.addEventListener("click", ({ target }) => {
     const row = target.closest("tr");
     if (row && getSelection().isCollapsed) {
-      open(row.dataset.name);
+      open(row.dataset.id);
     }
   });
-  body.addEventListener("focusin", ({ target }) => setCurrent(target.closest("tr").dataset.name));
+  body.addEventListener("focusin", ({ target }) => setCurrent(target.closest("tr").dataset.id));
   body.addEventListener("keydown", (event) => {
     const move = moves[event.key];
     if (!move || event.altKey || event.ctrlKey || event.metaKey) {
@@ -28,7 +28,7 @@ export function setUp({ open, turn }) {
       turn(move);
     } else {
       const rows = [...body.rows];
-      focusRow(rows[move(rows.findIndex((row) => row.dataset.name === current), rows.length - 1)]);
+      focusRow(rows[move(rows.findIndex((row) => row.dataset.id === current), rows.length - 1)]);
     }
   });
   byId("pager").addEventListener("click", ({ target }) => {
@@ -52,37 +52,37 @@ export function show(view, fresh, clear) {
   byId("loading").hidden = true;
   byId("zone").textContent = `Last seen (${zone()})`;
   const hadFocus = body.contains(document.activeElement);
-  body.replaceChildren(...view.rows.map((record) => row(record, fresh.has(record.name))));
+  body.replaceChildren(...view.rows.map((record) => row(record, fresh.has(record.id))));
   byId("matched").textContent = `${plural(view.writes, "write", "writes")} in ${plural(view.records, "record", "records")}`;
   showEmpty(view, clear);
   showPager(view);
-  setCurrent(view.rows.some(({ name }) => name === current) ? current : view.rows[0]?.name);
+  setCurrent(view.rows.some(({ id }) => id === current) ? current : view.rows[0]?.id);
   if (hadFocus) {
     focusCurrent();
   }
 }
 
 /** Puts the focus on the row of a record, or on the first one. */
-export function focus(name) {
-  setCurrent(name);
+export function focus(id) {
+  setCurrent(id);
   focusCurrent();
 }
 
-/** The name of the row that Enter opens. */
+/** The id of the row that Enter opens. */
 export const selected = () => current;
 
 export function focusCurrent() {
-  focusRow([...body.rows].find((row) => row.dataset.name === current) ?? body.rows[0]);
+  focusRow([...body.rows].find((row) => row.dataset.id === current) ?? body.rows[0]);
 }
 
 function focusRow(row) {
   row?.querySelector("button").focus();
 }
 
-function setCurrent(name) {
-  current = name ?? "";
+function setCurrent(id) {
+  current = id ?? "";
   for (const row of body.rows) {
-    row.querySelector("button").tabIndex = row.dataset.name === current ? 0 : -1;
+    row.querySelector("button").tabIndex = row.dataset.id === current ? 0 : -1;
   }
 }
 
@@ -90,10 +90,10 @@ function row(record, isFresh) {
   const resource = objectLabel(record.object);
   const user = userParts(record.user);
   const operation = record.operation || "–";
-  const label = `${resource.name}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}${record.caller === "Unverified" ? ", caller not verified" : ""}${record.acknowledgedBy ? `, acknowledged by ${record.acknowledgedBy}` : ""}`;
+  const label = `${resource.name}${record.cluster ? ` in ${record.cluster}` : ""}: ${record.outcome}, ${operation}, by ${userLabel(record.user)}${record.caller === "Unverified" ? ", caller not verified" : ""}${record.acknowledgedBy ? `, acknowledged by ${record.acknowledgedBy}` : ""}`;
   return element(
     "tr",
-    { "data-name": record.name, class: isFresh && "fresh" },
+    { "data-id": record.id, class: isFresh && "fresh" },
     element("td", { class: "when" }, timeLines(record.lastTime)),
     element("td", { class: "what", "data-operation": operation }, badge(record.outcome), record.acknowledgedBy && element("span", { class: "seen", title: `Acknowledged by ${record.acknowledgedBy}` }, "Acknowledged")),
     element("td", { class: "operation" }, operation),
@@ -102,6 +102,7 @@ function row(record, isFresh) {
       { class: "resource", title: record.resource },
       element("button", { type: "button", tabindex: -1, "aria-label": label }, resource.name),
       element("span", { class: "muted" }, resource.detail),
+      record.cluster && element("span", { class: "cluster" }, record.cluster),
     ),
     element("td", { class: "user", title: record.user }, user.name, user.detail && element("span", { class: "muted" }, user.detail), record.person && element("span", { class: "muted" }, record.person), record.caller === "Unverified" ? element("span", { class: "muted" }, "caller not verified") : ""),
     element("td", { class: "reason" }, record.reason),
@@ -116,17 +117,19 @@ function showEmpty(view, clear) {
     return;
   }
   if (view.stored === 0) {
+    const isKnown = (view.clusters ?? [view]).every(({ lost, guard }) => !lost && guard.state === "up");
     empty.replaceChildren(
       element("h3", {}, "No request is recorded"),
-      element("p", { class: "muted" }, view.guard.state === "up"
+      element("p", { class: "muted" }, isKnown
         ? "The records hold no write to a reserved resource. A denial shows up here as it happens."
-        : "Writes may be missing here: the guard records them, and it is not known to run."),
+        : `Writes may be missing here: the guard records them, and it is not known to run${view.clusters ? " in every cluster" : ""}.`),
     );
     return;
   }
+  const isPartial = view.clusters?.some(({ lost }) => lost);
   empty.replaceChildren(
     element("h3", {}, "No record fits this filter"),
-    element("p", { class: "muted" }, `There ${view.stored === 1 ? "is 1 record" : `are ${number(view.stored)} records`} without it.`),
+    element("p", { class: "muted" }, `There ${view.stored === 1 ? "is 1 record" : `are ${number(view.stored)} records`} without it.${isPartial ? " The records of clusters that cannot be read are missing." : ""}`),
     element("button", { type: "button", onclick: clear }, "Clear filter"),
   );
 }

@@ -10,6 +10,8 @@ const readout = byId("timeline-readout");
 // The drawing is a grid of one unit per bar, and of this height; CSS stretches it.
 const height = 100;
 const gap = 0.18;
+// A bar is at most this share of the width: few bars are no wall.
+const widest = 1 / 24;
 const oneDay = 86_400_000;
 
 // The position of the pointer or keyboard, and the start of its selection.
@@ -114,12 +116,13 @@ export function show(timeline) {
 /** The rectangles of one bar, from below. A count above zero is visible. */
 function stack(bar, index, most) {
   let top = height;
+  const width = Math.min(1 - gap, bars.length * widest);
   return outcomeOrder
     .filter((outcome) => bar.counts[outcome] > 0)
     .map((outcome) => {
       const tall = Math.max(2, (bar.counts[outcome] / most) * height);
       top -= tall;
-      return drawing("rect", { "data-outcome": outcome, x: index + gap / 2, width: 1 - gap, y: Math.max(0, top), height: tall });
+      return drawing("rect", { "data-outcome": outcome, x: index + (1 - width) / 2, width, y: Math.max(0, top), height: tall });
     });
 }
 
