@@ -214,18 +214,13 @@ func readBinding(resource *reserved.Resource) rbacv1.RoleBinding {
 
 // grants returns the permissions of a token Secret's account from the reservation's own roles and bindings; nil for none.
 func grants(reservation *reserved.Reservation, secret *reserved.Resource) []permission {
-	isAccount := func(s rbacv1.Subject) bool {
-		return s.Kind == rbacv1.ServiceAccountKind && s.Namespace == secret.Namespace && s.Name == secret.Account
-	}
 	var all []permission
 	for _, resource := range reservation.Resources {
-		if !isBinding(resource) {
+		if !bindsAccount(resource, secret) {
 			continue
 		}
-		if b := readBinding(resource); slices.ContainsFunc(b.Subjects, isAccount) {
-			for _, rule := range rulesOf(reservation, resource, b.RoleRef) {
-				all = union(all, permissionsOf(rule, resource.Namespace)...)
-			}
+		for _, rule := range rulesOf(reservation, resource, readBinding(resource).RoleRef) {
+			all = union(all, permissionsOf(rule, resource.Namespace)...)
 		}
 	}
 	return all

@@ -114,8 +114,8 @@ func (g *Guard) proveReach(ctx context.Context) {
 // judgeReach takes the result of a probe. A probe that cannot be sent, or is not sent on for long, says nothing against the way: the
 // webhooks then fail closed, as they protect nothing otherwise.
 func (g *Guard) judgeReach(err error, isLate bool) {
-	var status apierrors.APIStatus
-	isRefused := errors.As(err, &status) && status.Status().Code < http.StatusInternalServerError && !apierrors.IsTooManyRequests(err)
+	status, isAnswer := errors.AsType[*apierrors.StatusError](err)
+	isRefused := isAnswer && status.Status().Code < http.StatusInternalServerError && !apierrors.IsTooManyRequests(err)
 	switch {
 	case err == nil:
 		g.options.Log.Info("a review of the API server has arrived")

@@ -40,26 +40,36 @@ var ErrUnconfirmed = errors.New("not every replica of the guard has confirmed it
 
 // Client opens, approves and closes unlocks with the permissions of its user. Make one by NewClient.
 type Client struct {
-	unlocks   client.Client
-	client    kubernetes.Interface
+	clients
+
 	namespace string
-	clock     guardianclient.Clock
+}
+
+// clients call the API server about unlocks. Their clock is that of its answers.
+type clients struct {
+	unlocks client.Client
+	client  kubernetes.Interface
+	clock   guardianclient.Clock
+}
+
+// connect does not call the API server.
+func (c *clients) connect(config *rest.Config) (err error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the intervals bound the requests, and the limiter fails requests shortly before the end of a context
+	config.Wrap(c.clock.Wrap)
+	if c.unlocks, err = guardianclient.New(config); err != nil {
+		return err
+	}
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		return fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return nil
 }
 
 // NewClient returns a Client for the guard in the namespace. It does not call the API server.
 func NewClient(config *rest.Config, namespace string) (*Client, error) {
 	c := &Client{namespace: namespace}
-	config = rest.CopyConfig(config)
-	config.QPS = -1 // the interval bounds the requests, and the limiter fails requests shortly before the end of a context
-	config.Wrap(c.clock.Wrap)
-	var err error
-	if c.unlocks, err = guardianclient.New(config); err != nil {
-		return nil, err
-	}
-	if c.client, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	return c, nil
+	return c, c.connect(config)
 }
 
 // Open creates an Unlock that ends after the time, by the clock of the API server. It sets RequestedBy and ExpiresAt.
@@ -82,10 +92,7 @@ func (c *Client) Approve(ctx context.Context, name string) (*v1alpha1.Unlock, er
 	if err != nil {
 		return nil, err
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}})
-	if err != nil {
-		return nil, fmt.Errorf("write an approval as JSON: %w", err)
-	}
+	patch, _ := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}}) // these types always marshal
 	unlock := named(name)
 	if err := c.unlocks.Status().Patch(ctx, unlock, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return nil, explain(fmt.Sprintf("approve unlock %q", name), err)
