@@ -172,10 +172,8 @@ func (w *Watcher) Lead(ctx context.Context) {
 func (w *Watcher) begin(ctx context.Context) bool {
 	w.subjects, w.history, w.gap, w.written = nil, nil, nil, ""
 	w.latest.Store(nil)
-	for _, resource := range w.options.Cluster.Set.Resources() {
-		if resource.HasManifest() {
-			w.subjects = append(w.subjects, &subject{Resource: resource})
-		}
+	for _, resource := range w.options.Cluster.Set.WithManifest() {
+		w.subjects = append(w.subjects, &subject{Resource: resource})
 	}
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		bounded, cancel := context.WithTimeout(ctx, lookTimeout)

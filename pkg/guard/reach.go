@@ -36,15 +36,13 @@ const (
 type reach struct {
 	// proven is true once a review has arrived, at any replica. It stays true: a guard that cannot be reached later fails closed.
 	proven atomic.Bool
-	// problem says why no review arrives; "" or nil for none.
-	problem atomic.Pointer[string]
+	// problem is a string that says why no review arrives; "" or nil for none.
+	problem atomic.Value
 }
 
 func (r *reach) currentProblem() string {
-	if problem := r.problem.Load(); problem != nil {
-		return *problem
-	}
-	return ""
+	problem, _ := r.problem.Load().(string)
+	return problem
 }
 
 var errNotReached = errors.New("no review of the API server has arrived")
@@ -86,7 +84,7 @@ func (g *Guard) failurePolicy(live *admissionregistrationv1.ValidatingWebhookCon
 
 func (g *Guard) reached() {
 	if !g.reach.proven.Swap(true) {
-		g.reach.problem.Store(nil)
+		g.reach.problem.Store("")
 		g.changes.Notify()
 	}
 }
@@ -132,7 +130,7 @@ func (g *Guard) setUnreachable(problem string) {
 	if g.reach.currentProblem() != "" { // the API server's message may differ each time
 		return
 	}
-	g.reach.problem.Store(&problem)
+	g.reach.problem.Store(problem)
 	g.options.Log.Error("no review of the API server arrives, nothing is protected", slog.String("reason", problem))
 	g.warn("WebhookUnreachable", problem)
 	g.changes.Notify()

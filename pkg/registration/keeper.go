@@ -142,17 +142,17 @@ func (p *Patrol) round(ctx context.Context) {
 	defer cancel()
 	live, want, err := p.Repairer.look(ctx)
 	if err != nil {
-		p.Repairer.setInPlace(false)
+		p.Repairer.inPlace.Store(false)
 		p.complain(err)
 		return
 	}
-	found := p.judge(live, want)
-	if found == inPlace {
-		p.Repairer.setInPlace(true)
+	found := judge(live, want)
+	if p.Repairer.settled(live, want) || found == inPlace {
+		p.Repairer.inPlace.Store(true)
 		p.since, p.said = time.Time{}, ""
 		return
 	}
-	p.Repairer.setInPlace(false)
+	p.Repairer.inPlace.Store(false)
 	if p.since.IsZero() {
 		p.since = time.Now()
 	}
@@ -165,13 +165,6 @@ func (p *Patrol) round(ctx context.Context) {
 	}
 	p.Repairer.options.Log.Warn("webhook configuration was not in place and no leader repaired it", slog.String("state", string(found)))
 	p.since = time.Time{}
-}
-
-func (p *Patrol) judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
-	if p.Repairer.settled(live, want) {
-		return inPlace
-	}
-	return judge(live, want)
 }
 
 func (p *Patrol) patience(found state) time.Duration {

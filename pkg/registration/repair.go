@@ -66,13 +66,10 @@ type RepairerOptions struct {
 // Repairer compares the live webhook configuration with the wanted one and repairs it, once per change. It is safe for concurrent use.
 type Repairer struct {
 	options RepairerOptions
-	inPlace prometheus.Gauge
+	inPlace atomic.Bool
 	repairs *prometheus.CounterVec
 	// contested is 1 while there is a problem.
 	contested prometheus.Gauge
-
-	// isInPlace is what inPlace says.
-	isInPlace atomic.Bool
 
 	mu sync.Mutex
 	// last is the wanted webhook configuration that this process saw in place last; nil before that.
@@ -87,10 +84,6 @@ func NewRepairer(options RepairerOptions) *Repairer {
 	register := promauto.With(options.Registry)
 	r := &Repairer{
 		options: options,
-		inPlace: register.NewGauge(prometheus.GaugeOpts{
-			Name: "apigw_guardian_registration_in_place",
-			Help: "1 if this replica's last look found the webhook configuration in place; 0 if not, or if it could not look. It looks every 5 s.",
-		}),
 		repairs: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_registration_repairs_total",
 			Help: "Repairs of the webhook configuration by this replica, by what another client had done to it (UPDATE, DELETE).",
@@ -100,6 +93,15 @@ func NewRepairer(options RepairerOptions) *Repairer {
 			Help: "1 while the API server or another client changes what this replica writes to the webhook configuration: protection is partial.",
 		}),
 	}
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "apigw_guardian_registration_in_place",
+		Help: "1 if this replica's last look found the webhook configuration in place; 0 if not, or if it could not look. It looks every 5 s.",
+	}, func() float64 {
+		if r.inPlace.Load() {
+			return 1
+		}
+		return 0
+	})
 	for _, operation := range []admissionv1.Operation{admissionv1.Update, admissionv1.Delete} {
 		r.repairs.WithLabelValues(string(operation)) // from zero on, so that the first repair is an increase
 	}
@@ -141,7 +143,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 		return false
 	}
 	r.last = want
-	r.setInPlace(true)
+	r.inPlace.Store(true)
 	if r.pacing.settle() {
 		r.setProblem("")
 	}
@@ -152,7 +154,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 // what was sent, says whether the webhook configuration is in place.
 func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	if left := r.pacing.left(want); left > 0 && live != nil {
-		r.setInPlace(false)
+		r.inPlace.Store(false)
 		return &pausedError{left}
 	}
 	stored, err := r.write(ctx, live, want)
@@ -165,7 +167,7 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	repaired.Problem = r.pacing.problem(live, stored, want, repaired.Manager)
 	isNews := r.setProblem(repaired.Problem)
 	if isRewritten {
-		r.setInPlace(false)
+		r.inPlace.Store(false)
 		if isNews {
 			repaired.Operation, repaired.Changed = admissionv1.Update, differences(stored, want)
 			r.options.Report(ctx, repaired)
@@ -173,7 +175,7 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 		return &pausedError{r.pacing.left(want)}
 	}
 	r.last = want
-	r.setInPlace(true)
+	r.inPlace.Store(true)
 	if !isTampering {
 		r.options.Log.Info("webhook configuration applied", slog.Int("webhooks", len(want.Webhooks)))
 		return nil
@@ -185,17 +187,9 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	return nil
 }
 
-func (r *Repairer) setInPlace(is bool) {
-	r.isInPlace.Store(is)
-	r.inPlace.Set(0)
-	if is {
-		r.inPlace.Set(1)
-	}
-}
-
 // InPlace is nil if the last look found the webhook configuration in place.
 func (r *Repairer) InPlace() error {
-	if !r.isInPlace.Load() {
+	if !r.inPlace.Load() {
 		return errNotInPlace
 	}
 	return nil

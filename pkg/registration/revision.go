@@ -173,22 +173,17 @@ func isSubset[T comparable](some, all []T) bool {
 	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
 }
 
-// replicaAnnotations returns the annotations, or the beginnings of their names, in which replicas differ.
-func replicaAnnotations() []string {
-	return []string{
-		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
-		guardian.ReplicaAnnotationPrefix, guardian.CAAnnotationPrefix,
-	}
-}
-
 // differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order. Labels and
-// annotations of other clients do not count, nor do replicaAnnotations.
+// annotations of other clients do not count, nor do the annotations in which replicas differ.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	wanted := restored(live, want)
 	wanted.DeletionTimestamp = nil
-	paths := unequal("", generic(live), generic(wanted))
-	return slices.DeleteFunc(paths, func(path string) bool {
-		return slices.ContainsFunc(replicaAnnotations(), func(prefix string) bool {
+	ofReplicas := []string{
+		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
+		guardian.ReplicaAnnotationPrefix, guardian.CAAnnotationPrefix,
+	}
+	return slices.DeleteFunc(unequal("", generic(live), generic(wanted)), func(path string) bool {
+		return slices.ContainsFunc(ofReplicas, func(prefix string) bool {
 			return strings.HasPrefix(path, strings.TrimSuffix(below("metadata.annotations", prefix), `"]`))
 		})
 	})

@@ -196,9 +196,8 @@ func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reser
 		r.Reasons = append(r.Reasons, fmt.Sprintf("%s is being retired by %s: to finish it: %s retire",
 			reservation.Owner, retirement.By, guardian.Name))
 	}
-	for _, resource := range reservation.Resources {
+	for _, resource := range reservation.WithManifest() {
 		switch {
-		case !resource.HasManifest():
 		case retirement == nil:
 			r.addResource(ctx, cluster, resource)
 		case !slices.Contains(retirement.Kept, resource.String()):

@@ -139,8 +139,8 @@ func blamePolicies(all []Protection) []Protection {
 func PerKind(set *reserved.Set) []*reserved.Resource {
 	var first []*reserved.Resource
 	seen := map[schema.GroupResource]bool{}
-	for _, resource := range set.Resources() {
-		if kind := resource.GVR.GroupResource(); resource.HasManifest() && !seen[kind] {
+	for _, resource := range set.WithManifest() {
+		if kind := resource.GVR.GroupResource(); !seen[kind] {
 			seen[kind] = true
 			first = append(first, resource)
 		}
