@@ -461,8 +461,8 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 			r.api.live.Labels, r.api.live.OwnerReferences = map[string]string{"app.kubernetes.io/name": "x"}, nil
 			r.api.live.Annotations["admissions.enforcer/disabled"] = "false"
 		}, []Repair{{Operation: admissionv1.Update, Changed: []string{
-			`metadata.annotations["admissions.enforcer/disabled"]`,
-			`metadata.labels["app.kubernetes.io/managed-by"]`, `metadata.labels["app.kubernetes.io/name"]`, "metadata.ownerReferences",
+			"metadata.annotations[admissions.enforcer/disabled]",
+			"metadata.labels[app.kubernetes.io/managed-by]", "metadata.labels[app.kubernetes.io/name]", "metadata.ownerReferences",
 		}}}},
 		"a deletion": {func(r *replica) { r.api.live = nil }, []Repair{{Operation: admissionv1.Delete}}},
 	} {
