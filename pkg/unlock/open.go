@@ -74,7 +74,7 @@ func NewClient(config *rest.Config, namespace string) (*Client, error) {
 
 // Open creates an Unlock that ends after the time, by the clock of the API server. It sets RequestedBy and ExpiresAt.
 func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration time.Duration) (*v1alpha1.Unlock, error) {
-	user, err := c.user(ctx)
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration ti
 
 // Approve approves an Unlock in the name of the caller.
 func (c *Client) Approve(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
-	user, err := c.user(ctx)
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
@@ -181,15 +181,6 @@ func (c *Client) replicas(ctx context.Context, age time.Duration) ([]string, err
 func (c *Client) Alive(ctx context.Context) (int, error) {
 	replicas, err := c.replicas(ctx, aliveFor)
 	return len(replicas), err
-}
-
-// user returns the user name that the API server sees.
-func (c *Client) user(ctx context.Context) (string, error) {
-	user, err := guardianclient.UserName(ctx, c.client)
-	if err != nil {
-		return "", fmt.Errorf("ask the API server for your user name: %w", err)
-	}
-	return user, nil
 }
 
 func named(name string) *v1alpha1.Unlock {

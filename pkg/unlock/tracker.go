@@ -146,7 +146,7 @@ func (t *Tracker) identify(ctx context.Context) error {
 	}
 	user, err := guardianclient.UserName(ctx, t.client)
 	if err != nil {
-		return fmt.Errorf("ask the API server for the guard's user name: %w", err)
+		return err
 	}
 	t.guard.Store(&user)
 	return nil
