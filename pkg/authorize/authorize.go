@@ -168,10 +168,7 @@ func (a *Authorizer) applyReservation(ctx context.Context, reservation *reserved
 	[]credential, error,
 ) {
 	var credentials []credential
-	for _, resource := range reservation.Resources {
-		if !resource.HasManifest() {
-			continue
-		}
+	for _, resource := range reservation.WithManifest() {
 		line, err := a.put(ctx, resource, options)
 		if err != nil {
 			return nil, err

@@ -29,12 +29,12 @@ func (g *Guard) addRepairer() error {
 	if err != nil {
 		return err
 	}
-	g.repairer, err = registration.NewRepairer(registration.RepairerOptions{
+	g.repairer = registration.NewRepairer(registration.RepairerOptions{
 		Client: client.AdmissionregistrationV1().ValidatingWebhookConfigurations(),
 		Build:  g.wantedConfiguration, Report: g.repaired, Announce: g.warn, Changed: g.changes.Notify,
 		Registry: g.options.Registry, Log: g.options.Log,
 	})
-	return err
+	return nil
 }
 
 func (g *Guard) wantedConfiguration(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) (
