@@ -10,7 +10,10 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Clean makes all texts of a record printable, and changes none that the guard wrote. It removes the managed fields.
+// MaxCount bounds the writes of a record that is read: sums of all records then fit into an int64, and into a number of JavaScript.
+const MaxCount = 1 << 39
+
+// Clean makes all texts of a record printable, bounds its counts, and changes nothing that the guard wrote. It removes the managed fields.
 func Clean(record *v1alpha1.AuditRecord) {
 	cleanMetadata(&record.ObjectMeta)
 	spec := &record.Spec
@@ -26,8 +29,10 @@ func Clean(record *v1alpha1.AuditRecord) {
 	cleanAll(spec.Changed, maxPath)
 	cleanAll(spec.User.Groups, maxName)
 	spec.User.Extra = boundedExtra(spec.User.Extra)
+	spec.Count = min(spec.Count, MaxCount)
 	for i := range spec.Counts {
 		cleanEach(maxName, &spec.Counts[i].Replica)
+		spec.Counts[i].Count = min(spec.Counts[i].Count, MaxCount)
 	}
 	for i := range record.Status.Acknowledgements {
 		ack := &record.Status.Acknowledgements[i]

@@ -48,7 +48,7 @@ func Merge(into, from *v1alpha1.AuditRecord) bool {
 	return changed
 }
 
-// mergeCount keeps the entries in order of their replicas, and the sum right.
+// mergeCount keeps the counts sorted by replica, and updates their sum.
 func mergeCount(spec *v1alpha1.AuditRecordSpec, theirs v1alpha1.ReplicaCount) bool {
 	at, found := slices.BinarySearchFunc(spec.Counts, theirs.Replica, func(c v1alpha1.ReplicaCount, replica string) int {
 		return strings.Compare(c.Replica, replica)
@@ -56,10 +56,10 @@ func mergeCount(spec *v1alpha1.AuditRecordSpec, theirs v1alpha1.ReplicaCount) bo
 	switch {
 	case !found:
 		spec.Counts = slices.Insert(spec.Counts, at, theirs)
-		spec.Count += theirs.Count
+		spec.Count = min(spec.Count, MaxCount) + theirs.Count // a sum above the max would be negative
 		return true
 	case spec.Counts[at].Count < theirs.Count:
-		spec.Count += theirs.Count - spec.Counts[at].Count
+		spec.Count = min(spec.Count, MaxCount) + theirs.Count - spec.Counts[at].Count
 		spec.Counts[at].Count = theirs.Count
 		return true
 	}

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -67,15 +66,6 @@ const (
 	// NetworkSkip skips the check.
 	NetworkSkip NetworkMode = "skip"
 )
-
-// ParseNetworkMode returns the mode with this name.
-func ParseNetworkMode(name string) (NetworkMode, error) {
-	switch mode := NetworkMode(name); mode {
-	case NetworkEnforce, NetworkWarn, NetworkSkip:
-		return mode, nil
-	}
-	return "", fmt.Errorf("%q: must be enforce, warn or skip", name)
-}
 
 // Result is what one Authorize did.
 type Result struct {
@@ -178,10 +168,7 @@ func (a *Authorizer) applyReservation(ctx context.Context, reservation *reserved
 	[]credential, error,
 ) {
 	var credentials []credential
-	for _, resource := range reservation.Resources {
-		if !resource.HasManifest() {
-			continue
-		}
+	for _, resource := range reservation.WithManifest() {
 		line, err := a.put(ctx, resource, options)
 		if err != nil {
 			return nil, err

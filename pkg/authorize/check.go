@@ -123,7 +123,7 @@ const (
 )
 
 func (a *Authorizer) checkExisting(ctx context.Context, repair bool) Check {
-	resources := slices.DeleteFunc(a.cluster.Set.Resources(), func(r *reserved.Resource) bool { return !r.HasManifest() })
+	resources := a.cluster.Set.WithManifest()
 	checks := make([]Check, len(resources))
 	live.Each(len(resources), func(i int) { checks[i] = a.checkResource(ctx, resources[i], repair) })
 	return summarize(append(a.checkNamespaces(ctx), checks...))

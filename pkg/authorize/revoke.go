@@ -91,7 +91,7 @@ func (a *Authorizer) newRun(ctx context.Context, options Revocation) (*run, erro
 	options.Duration = cmp.Or(options.Duration, 10*time.Minute)
 	user, err := client.UserName(ctx, a.cluster.Client)
 	if err != nil {
-		return nil, fmt.Errorf("ask the API server for your user name: %w", err)
+		return nil, err
 	}
 	return &run{Authorizer: a, Revocation: options, user: user, removed: time.Now()}, nil
 }

@@ -105,14 +105,6 @@ type Report struct {
 	Seen map[string]Seen `json:"seen,omitempty"`
 }
 
-// drift returns Drift; nil for no report.
-func (r *Report) drift() []Finding {
-	if r == nil {
-		return nil
-	}
-	return r.Drift
-}
-
 // Finding is a reserved resource that is not as its manifest says.
 type Finding struct {
 	// Resource is the reserved resource, and Object the object, both in the form of reserved.Resource.String.

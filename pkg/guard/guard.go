@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,7 +66,8 @@ type Options struct {
 	DrainPeriod time.Duration
 	// LeaderElect is false for a guard with a single replica: it leads at once.
 	LeaderElect bool
-	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
+	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner. If it is deleted while the guard runs on, the
+	// ClusterRole with its name and spareSuffix takes over.
 	OwnerClusterRole string
 	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
@@ -116,6 +118,8 @@ type Guard struct {
 	inherited atomic.Pointer[inherited]
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
 	lastOwner atomic.Pointer[metav1.OwnerReference]
+	// ownerGone is when OwnerClusterRole was first absent; nil while it is there.
+	ownerGone atomic.Pointer[time.Time]
 }
 
 // New returns a Guard. It makes no API call and opens no port. It fails if a file of client CAs or a spool cannot be used.
@@ -136,12 +140,15 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 		return nil, err
 	}
 	for _, add := range []func() error{
-		g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher,
+		g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addDrift,
 	} {
 		if err := add(); err != nil {
 			return nil, err
 		}
 	}
+	g.addReach()
+	g.addNetwork()
+	g.addPusher()
 	return g, nil
 }
 
@@ -214,7 +221,7 @@ func (g *Guard) Run(ctx context.Context) error {
 // runLoops runs what ends with ctx. An error of one ends the others.
 func (g *Guard) runLoops(ctx context.Context) error {
 	patrol := &registration.Patrol{
-		Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn, FilesDiffer: g.options.Certificates.Dir != "",
+		Repairer: g.repairer, Ready: g.server.Listening(), FilesDiffer: g.options.Certificates.Dir != "",
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	loops := []func(context.Context) error{endless(g.lead), endless(g.checkKinds)}
@@ -285,25 +292,16 @@ func (g *Guard) addServer() error {
 		Log:                g.options.Log,
 		DrainPeriod:        g.options.DrainPeriod,
 	})
-	for _, counter := range []struct {
-		options prometheus.CounterOpts
-		count   func() int
-	}{
-		{prometheus.CounterOpts{
-			Name: "apigw_guardian_connections_closed_total",
-			Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest, of the source " +
-				"address with most of them.",
-		}, g.server.Closed},
-		{prometheus.CounterOpts{
-			Name: "apigw_guardian_requests_refused_total",
-			Help: "Requests answered with 503 because too many were in flight. The API server refuses the write, unless the guard observes.",
-		}, g.server.Refused},
-	} {
-		err := g.options.Registry.Register(prometheus.NewCounterFunc(counter.options, func() float64 { return float64(counter.count()) }))
-		if err != nil {
-			return fmt.Errorf("register metrics of the server: %w", err)
-		}
-	}
+	register := promauto.With(g.options.Registry)
+	register.NewCounterFunc(prometheus.CounterOpts{
+		Name: "apigw_guardian_connections_closed_total",
+		Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest, of the source " +
+			"address with most of them.",
+	}, func() float64 { return float64(g.server.Closed()) })
+	register.NewCounterFunc(prometheus.CounterOpts{
+		Name: "apigw_guardian_requests_refused_total",
+		Help: "Requests answered with 503 because too many were in flight. The API server refuses the write, unless the guard observes.",
+	}, func() float64 { return float64(g.server.Refused()) })
 	return nil
 }
 

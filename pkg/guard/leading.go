@@ -143,23 +143,16 @@ func (l *boundedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 		return record, raw, err
 	}
 	longest := int(leaseDuration / time.Second)
-	if record.HolderIdentity != "" && record.LeaseDurationSeconds > longest {
-		l.reportOnce(ctx, *record)
+	isSame := record.HolderIdentity == l.reported.HolderIdentity && record.LeaseDurationSeconds == l.reported.LeaseDurationSeconds
+	if record.HolderIdentity != "" && record.LeaseDurationSeconds > longest && !isSame {
+		l.reported = *record
+		l.report(ctx, *record)
 	}
 	record.LeaseDurationSeconds = min(record.LeaseDurationSeconds, longest)
 	if record.LeaderTransitions < 0 || record.LeaderTransitions > maxTransitions {
 		record.LeaderTransitions = 0
 	}
 	return record, raw, nil
-}
-
-func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.LeaderElectionRecord) {
-	isSame := record.HolderIdentity == l.reported.HolderIdentity && record.LeaseDurationSeconds == l.reported.LeaseDurationSeconds
-	if isSame {
-		return
-	}
-	l.reported = record
-	l.report(ctx, record)
 }
 
 // leaseTampered logs and records a lease with a longer duration than any replica asks for.

@@ -53,9 +53,9 @@ type pusher struct {
 }
 
 // addPusher registers the metrics if there is a receiver.
-func (g *Guard) addPusher() error {
+func (g *Guard) addPusher() {
 	if g.options.Push.Endpoint == "" {
-		return nil
+		return
 	}
 	register := promauto.With(g.options.Registry)
 	p := &pusher{
@@ -74,7 +74,6 @@ func (g *Guard) addPusher() error {
 		p.records.WithLabelValues(result)
 	}
 	g.pusher = p
-	return nil
 }
 
 // push pushes records until ctx ends, if there is a receiver.

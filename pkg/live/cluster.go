@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -176,7 +175,7 @@ func (c Cluster) DataDrift(ctx context.Context, secret *corev1.Secret) ([]string
 			return nil, err
 		}
 		if !isRight {
-			paths = append(paths, dataPath(key))
+			paths = append(paths, policy.Below("data", key))
 		}
 	}
 	slices.Sort(paths)
@@ -199,12 +198,4 @@ func (c Cluster) isRightData(ctx context.Context, secret *corev1.Secret, key str
 		return false, fmt.Errorf("compare %s of secret %s/%s with the CA of the cluster: %w", RootCAPath, secret.Namespace, secret.Name, err)
 	}
 	return isOurs, nil
-}
-
-// dataPath writes a key of a Secret, which holds letters, digits, '-', '_' and '.', in the form of policy.Drift.
-func dataPath(key string) string {
-	if strings.Contains(key, ".") {
-		return "data[" + key + "]"
-	}
-	return "data." + key
 }

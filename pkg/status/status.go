@@ -196,9 +196,8 @@ func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reser
 		r.Reasons = append(r.Reasons, fmt.Sprintf("%s is being retired by %s: to finish it: %s retire",
 			reservation.Owner, retirement.By, guardian.Name))
 	}
-	for _, resource := range reservation.Resources {
+	for _, resource := range reservation.WithManifest() {
 		switch {
-		case !resource.HasManifest():
 		case retirement == nil:
 			r.addResource(ctx, cluster, resource)
 		case !slices.Contains(retirement.Kept, resource.String()):
@@ -323,53 +322,35 @@ func (r *Report) addDenials(ctx context.Context, records Records) {
 // webhookConfiguration is the guard's; nil if it is absent.
 type webhookConfiguration = *admissionregistrationv1.ValidatingWebhookConfiguration
 
-// addProtection tries a forbidden write to each resource, all at the same time.
+// addProtection tries a forbidden write to each resource, all at the same time. Without a webhook configuration, only policies in the API
+// server can protect a resource.
 func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, err error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		r.Protection = verify.Unknown
 		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check whether the guard is registered: %v", err))
 		return
-	case registered == nil:
-		r.addPolicies(ctx, cluster)
-		return
+	}
+	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
+	r.Protection = verify.Worst(all)
+	if registered == nil {
+		r.byPolicies = slices.ContainsFunc(all, func(p verify.Protection) bool { return p.State == verify.Protected })
+		if !r.byPolicies {
+			r.Protection = verify.Open
+			r.Reasons = append(r.Reasons, fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent; %s",
+				guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
+			return
+		}
 	}
 	for _, problem := range registration.Problems(registered) {
 		r.Protection = verify.Open
 		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
 	}
-	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
-	if r.Protection == "" {
-		r.Protection = verify.Worst(all)
-	}
 	r.Protected = r.Protection == verify.Protected
 	for _, p := range all {
-		if p.State == verify.Protected {
-			continue
+		if p.State != verify.Protected {
+			r.Protections = append(r.Protections, p)
+			r.Reasons = append(r.Reasons, p.Message)
 		}
-		r.Protections = append(r.Protections, p)
-		r.Reasons = append(r.Reasons, p.Message)
-	}
-}
-
-// addPolicies reports on a cluster without a webhook configuration. There, only policies in the API server can protect a resource.
-func (r *Report) addPolicies(ctx context.Context, cluster live.Cluster) {
-	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
-	r.byPolicies = slices.ContainsFunc(all, func(p verify.Protection) bool { return p.State == verify.Protected })
-	if !r.byPolicies {
-		r.Protection = verify.Open
-		r.Reasons = append(r.Reasons, fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent; %s",
-			guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
-		return
-	}
-	r.Protection = verify.Worst(all)
-	r.Protected = r.Protection == verify.Protected
-	for _, p := range all {
-		if p.State == verify.Protected {
-			continue
-		}
-		r.Protections = append(r.Protections, p)
-		r.Reasons = append(r.Reasons, p.Message)
 	}
 }
 

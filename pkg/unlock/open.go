@@ -40,31 +40,41 @@ var ErrUnconfirmed = errors.New("not every replica of the guard has confirmed it
 
 // Client opens, approves and closes unlocks with the permissions of its user. Make one by NewClient.
 type Client struct {
-	unlocks   client.Client
-	client    kubernetes.Interface
+	clients
+
 	namespace string
-	clock     guardianclient.Clock
+}
+
+// clients call the API server about unlocks. Their clock is that of its answers.
+type clients struct {
+	unlocks client.Client
+	client  kubernetes.Interface
+	clock   guardianclient.Clock
+}
+
+// connect does not call the API server.
+func (c *clients) connect(config *rest.Config) (err error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the intervals bound the requests, and the limiter fails requests shortly before the end of a context
+	config.Wrap(c.clock.Wrap)
+	if c.unlocks, err = guardianclient.New(config); err != nil {
+		return err
+	}
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		return fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return nil
 }
 
 // NewClient returns a Client for the guard in the namespace. It does not call the API server.
 func NewClient(config *rest.Config, namespace string) (*Client, error) {
 	c := &Client{namespace: namespace}
-	config = rest.CopyConfig(config)
-	config.QPS = -1 // the interval bounds the requests, and the limiter fails requests shortly before the end of a context
-	config.Wrap(c.clock.Wrap)
-	var err error
-	if c.unlocks, err = guardianclient.New(config); err != nil {
-		return nil, err
-	}
-	if c.client, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	return c, nil
+	return c, c.connect(config)
 }
 
 // Open creates an Unlock that ends after the time, by the clock of the API server. It sets RequestedBy and ExpiresAt.
 func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration time.Duration) (*v1alpha1.Unlock, error) {
-	user, err := c.user(ctx)
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +88,11 @@ func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration ti
 
 // Approve approves an Unlock in the name of the caller.
 func (c *Client) Approve(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
-	user, err := c.user(ctx)
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}})
-	if err != nil {
-		return nil, fmt.Errorf("write an approval as JSON: %w", err)
-	}
+	patch, _ := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}}) // these types always marshal
 	unlock := named(name)
 	if err := c.unlocks.Status().Patch(ctx, unlock, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return nil, explain(fmt.Sprintf("approve unlock %q", name), err)
@@ -174,15 +181,6 @@ func (c *Client) replicas(ctx context.Context, age time.Duration) ([]string, err
 func (c *Client) Alive(ctx context.Context) (int, error) {
 	replicas, err := c.replicas(ctx, aliveFor)
 	return len(replicas), err
-}
-
-// user returns the user name that the API server sees.
-func (c *Client) user(ctx context.Context) (string, error) {
-	user, err := guardianclient.UserName(ctx, c.client)
-	if err != nil {
-		return "", fmt.Errorf("ask the API server for your user name: %w", err)
-	}
-	return user, nil
 }
 
 func named(name string) *v1alpha1.Unlock {

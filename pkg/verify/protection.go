@@ -5,12 +5,10 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -87,11 +85,7 @@ func Worst(all []Protection) State {
 	order := []State{Protected, Observed, Unknown, Locked, Open}
 	worst := 0
 	for _, p := range all {
-		for i, state := range order {
-			if p.State == state {
-				worst = max(worst, i)
-			}
-		}
+		worst = max(worst, slices.Index(order, p.State))
 	}
 	return order[worst]
 }
@@ -99,29 +93,19 @@ func Worst(all []Protection) State {
 // Remedy returns what to do about a cause; "" for nothing.
 func Remedy(cause Cause) string {
 	const program, rollout = guardian.Name, "kubectl -n " + guardian.Namespace + " rollout restart deployment " + guardian.Name
-	switch cause {
-	case NotRegistered:
-		return "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods"
-	case NoPolicy:
-		return "create its policy and binding again: upgrade the release, or run: " + program + " policy | kubectl apply -f -"
-	case Rewritten:
-		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
-			"within seconds"
-	case Allowed:
-		return "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to"
-	case Unproved:
-		return "check which process the endpoint of the webhook configuration leads to, and who may read the Secret of the guard's CA"
-	case WrongCA:
-		return "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes another " +
-			"one: a running guard restores it within seconds"
-	case Unreachable:
-		return "check the guard's Pods, its Service, and the network policies and firewall between the API server and its port"
-	case NoAnswer:
-		return "restart the guard's Pods, and check the network policies and firewall between the API server and its port: " + rollout
-	case CallFailed:
-		return "read the guard's log, and check which process the endpoint of the webhook configuration leads to"
-	}
-	return ""
+	return map[Cause]string{
+		NotRegistered: "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods",
+		NoPolicy:      "create its policy and binding again: upgrade the release, or run: " + program + " policy | kubectl apply -f -",
+		Rewritten: "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
+			"within seconds",
+		Allowed:  "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to",
+		Unproved: "check which process the endpoint of the webhook configuration leads to, and who may read the Secret of the guard's CA",
+		WrongCA: "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes another " +
+			"one: a running guard restores it within seconds",
+		Unreachable: "check the guard's Pods, its Service, and the network policies and firewall between the API server and its port",
+		NoAnswer:    "restart the guard's Pods, and check the network policies and firewall between the API server and its port: " + rollout,
+		CallFailed:  "read the guard's log, and check which process the endpoint of the webhook configuration leads to",
+	}[cause]
 }
 
 // Protections tries one forbidden write to each resource, many at the same time. The results are in the order of the resources; one whose
@@ -155,8 +139,8 @@ func blamePolicies(all []Protection) []Protection {
 func PerKind(set *reserved.Set) []*reserved.Resource {
 	var first []*reserved.Resource
 	seen := map[schema.GroupResource]bool{}
-	for _, resource := range set.Resources() {
-		if kind := resource.GVR.GroupResource(); resource.HasManifest() && !seen[kind] {
+	for _, resource := range set.WithManifest() {
+		if kind := resource.GVR.GroupResource(); !seen[kind] {
 			seen[kind] = true
 			first = append(first, resource)
 		}
@@ -176,8 +160,7 @@ func (v Verifier) ByPolicies(ctx context.Context, resources []*reserved.Resource
 			continue
 		}
 		_, err = v.try(ctx, first, t)
-		var status apierrors.APIStatus
-		if isAnswer := errors.As(err, &status); !isAnswer || !deniedByPolicy.MatchString(status.Status().Message) {
+		if !deniedByPolicy.MatchString(messageOf(err)) {
 			return false
 		}
 	}
@@ -215,12 +198,10 @@ func (v Verifier) protection(ctx context.Context, resource *reserved.Resource) (
 
 // diagnose returns why a forbidden write was not denied, by what it got.
 func (v Verifier) diagnose(ctx context.Context, got string, err error) (State, Cause) {
-	var status apierrors.APIStatus
-	isAnswer := errors.As(err, &status)
-	switch {
-	case isAnswer && guardFailed.MatchString(status.Status().Message):
-		return Locked, causeOfFailure(status.Status().Message)
-	case isAnswer && deniedByGuard.MatchString(status.Status().Message):
+	switch message := messageOf(err); {
+	case guardFailed.MatchString(message):
+		return Locked, causeOfFailure(message)
+	case deniedByGuard.MatchString(message):
 		return Open, Unproved
 	case got != allowed:
 		return Unknown, NotTried
@@ -255,10 +236,8 @@ func causeOfFailure(message string) Cause {
 		}},
 		{NoAnswer, []string{"deadline exceeded", "timeout", "Client.Timeout"}},
 	} {
-		for _, part := range known.parts {
-			if strings.Contains(message, part) {
-				return known.cause
-			}
+		if slices.ContainsFunc(known.parts, func(part string) bool { return strings.Contains(message, part) }) {
+			return known.cause
 		}
 	}
 	return CallFailed

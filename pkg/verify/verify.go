@@ -317,10 +317,7 @@ func (v Verifier) Await(ctx context.Context, limit time.Duration) error {
 
 // firstOpen says why the first unprotected resource is open; "" if there is none.
 func (v Verifier) firstOpen(ctx context.Context) string {
-	for _, resource := range v.cluster.Set.Resources() {
-		if !resource.HasManifest() {
-			continue
-		}
+	for _, resource := range v.cluster.Set.WithManifest() {
 		if p, _ := v.protection(ctx, resource); p.Message != "" {
 			return p.Message
 		}

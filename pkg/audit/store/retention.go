@@ -155,7 +155,7 @@ func keptOf(record *v1alpha1.AuditRecord) kept {
 		name: record.Name, resourceVersion: record.ResourceVersion,
 		user: audit.UserName(&record.Spec.User), reason: record.Spec.Reason, write: first[strings.LastIndexByte(first, '-')+1:],
 		unverified: record.Spec.Caller == v1alpha1.CallerUnverified, held: len(record.Finalizers) > 0,
-		count: record.Spec.Count, at: at, created: record.CreationTimestamp.Time,
+		count: min(record.Spec.Count, audit.MaxCount), at: at, created: record.CreationTimestamp.Time,
 	}
 }
 
