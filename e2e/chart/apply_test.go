@@ -150,6 +150,18 @@ func TestReleases(t *testing.T) {
 	deleteRecord(t)
 }
 
+// A cluster moves from one tool to another: helm takes over what kubectl applied.
+func TestHelmTakesOver(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(helms)) {
+		namespace := name + "-takes-over"
+		createNamespaces(t, namespace)
+		values := fmt.Sprint("hooks.enabled=false,policies.force=", servesPolicies())
+		kubectl(t, "apply", "--filename", renderTo(t, "--namespace", namespace, "--set", values))
+		helm(t, name, "install", "apigw-guardian", directory, "--namespace", namespace, "--no-hooks", "--take-ownership")
+		helm(t, name, "uninstall", "apigw-guardian", "--namespace", namespace, "--no-hooks", "--wait")
+	}
+}
+
 // deleteRecord deletes the record once the policies are gone. The API server looks every second.
 func deleteRecord(t *testing.T) {
 	t.Helper()
