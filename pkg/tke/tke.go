@@ -259,7 +259,8 @@ func (c Client) remedy(reason Reason) string {
 	case WrongRegion:
 		return "correct the chart's tencentCloud.region: it is " + c.Region
 	case Throttled:
-		return "try again in a minute, as the guard does; if it lasts, raise the chart's tencentCloud.interval, or find other callers of this account"
+		return "try again in a minute, as the guard does; if it lasts, raise the chart's tencentCloud.interval, or find other callers of " +
+			"this account"
 	case TimedOut, Unreachable:
 		return "allow the guard's Pods DNS and TCP port 443 to the API, or set the chart's tencentCloud.endpoint to that of the private network"
 	case Unexpected:
