@@ -206,8 +206,13 @@ func (f *unlockFlags) change(
 	if err != nil {
 		return err
 	}
-	if _, err := change(c, cmd.Context(), name); err != nil {
+	changed, err := change(c, cmd.Context(), name)
+	if err != nil {
 		return err
+	}
+	// It had ended before: a replica that started later has nothing to acknowledge.
+	if state := changed.Status.State; state.IsOver() && slices.Contains(states, state) {
+		return f.print(cmd, changed)
 	}
 	return f.await(cmd, c, name, states...)
 }
@@ -217,9 +222,12 @@ func (f *unlockFlags) await(cmd *cobra.Command, c *unlock.Client, name string, s
 	if seen == nil {
 		return err
 	}
-	audit.CleanUnlock(seen)
-	printErr := f.output.print(cmd.OutOrStdout(), seen, func(p *printer) { printUnlock(p, seen) })
-	return errors.Join(err, printErr)
+	return errors.Join(err, f.print(cmd, seen))
+}
+
+func (f *unlockFlags) print(cmd *cobra.Command, u *v1alpha1.Unlock) error {
+	audit.CleanUnlock(u)
+	return f.output.print(cmd.OutOrStdout(), u, func(p *printer) { printUnlock(p, u) })
 }
 
 func printUnlock(p *printer, u *v1alpha1.Unlock) {

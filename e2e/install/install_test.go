@@ -40,6 +40,7 @@ func TestHelmInstall(t *testing.T) {
 	lives := []life{
 		{"the image", buildImages},
 		{"helm 4", liveWithHelm4},
+		{"the engine changes", changeEngine},
 		{"helm 3", liveWithHelm3},
 		{"by the document", liveByTheDocument},
 		{"the guard's namespace is deleted", loseNamespace},
@@ -47,7 +48,6 @@ func TestHelmInstall(t *testing.T) {
 		{"kubectl applies the chart", liveWithKubectl},
 		{"API Gateway is retired", retire},
 		{"the source of the certificate changes", changeTrust},
-		{"the engine changes", changeEngine},
 	}
 	if long() {
 		lives = append(lives, life{"an older release is upgraded", upgradeOlder}, life{"Argo CD applies the chart", liveWithArgoCD},

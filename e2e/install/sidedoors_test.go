@@ -6,6 +6,7 @@ package install
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func letRun(t *testing.T, n *node.Node, name string) {
 				t.Errorf("the token request of the kubelet has the annotation %s", key)
 			}
 		}
-		if event.ResponseStatus.Code != 201 {
+		if event.ResponseStatus.Code != http.StatusCreated {
 			t.Errorf("the token request of the kubelet got %d", event.ResponseStatus.Code)
 		}
 	}

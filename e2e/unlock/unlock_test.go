@@ -124,7 +124,7 @@ func TestAuditShowListsTheWritesUnderAnUnlock(t *testing.T) {
 
 func TestLockEndsAnUnlock(t *testing.T) {
 	harness.Take(t)
-	startReplicas(t, 2)
+	replicas := startReplicas(t, 2)
 	unlock := open(t, "alice")
 	role := world(t).Role
 	requireAllowed(t, "alice", change(role))
@@ -135,6 +135,10 @@ func TestLockEndsAnUnlock(t *testing.T) {
 	as(t, "carol", "lock", "unlock-that-is-absent").Require(t, 1, "not found", "kubectl get unlocks")
 	as(t, "carol", "lock").Require(t, 2)
 	requireEvents(t, unlock, "UnlockOpen", "UnlockUsed", "UnlockClosed")
+	// A replica that starts later has nothing to acknowledge.
+	replicas[0].kill()
+	replicas[0].start()
+	as(t, "carol", "lock", unlock.Name).Require(t, 0, "Locked apigw-ingress", unlock.Name)
 }
 
 // The second line of a denial is a command. A shell runs it as it is, and then the write passes.

@@ -248,7 +248,8 @@ func (c Client) remedy(reason Reason) string {
 		NotAllowed:     "allow the account of the SecretId the action tke:DescribeClusterEndpointStatus on this cluster, in Cloud Access Management",
 		UnknownCluster: "correct the chart's tencentCloud.clusterId or tencentCloud.region: there is no cluster " + c.Cluster + " in " + c.Region,
 		WrongRegion:    "correct the chart's tencentCloud.region: it is " + c.Region,
-		Throttled:      "nothing: the guard tries again; if it lasts, raise the chart's tencentCloud.interval, or find other callers of this account",
+		Throttled:      "try again in a minute, as the guard does; if it lasts, raise the chart's tencentCloud.interval, or find other callers of " +
+			"this account",
 		TimedOut:       noWay,
 		Unreachable:    noWay,
 		Unexpected:     "read the message; if it names a state of the cluster, look at the TKE console",
