@@ -67,7 +67,9 @@ func recorded(
 	var texts []string
 	for i := range audit.Newest(records, 0) {
 		// A word with cobra's mark would be printed as help, and users choose their names.
-		if word := text(&records[i]); word != "" && !strings.HasPrefix(word, "_activeHelp_") && !slices.Contains(texts, word) && len(texts) < maxCompletions {
+		word := text(&records[i])
+		isWord := word != "" && !strings.HasPrefix(word, "_activeHelp_")
+		if isWord && !slices.Contains(texts, word) && len(texts) < maxCompletions {
 			texts = append(texts, word)
 		}
 	}
