@@ -124,10 +124,10 @@ long: require-go ## Run the tests of certificates, unlocks, drift and retiring, 
 .PHONY: e2e
 e2e: long ## Run the long tests, and install the chart on a real node: needs root and e2e/node/packages.txt
 	$(say) 'go test ./e2e/node ./e2e/install'
-	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
+	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout $(if $(E2E_REPETITIONS),180m,40m) -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
 
 .PHONY: e2e-long
-e2e-long: ## Run e2e with 50 restarts and 50 kills under load: before a release
+e2e-long: ## Run e2e with 50 restarts and 50 kills under load, an older release, Argo CD, and a strict namespace: before a release
 	@E2E_REPETITIONS=50 $(MAKE) e2e
 
 .PHONY: chaos
@@ -244,7 +244,7 @@ clean: ## Remove bin and dist
 #% E2E_SKIP_BROWSER = 1 skips the tests of audit web in a browser where chromium is missing
 #% E2E_LONG = 1 gives the test of CA rotations leaves of 30 s and CAs of 3 min: it takes 5 to 7 minutes
 #% FUZZ_TIME = how long fuzz spends on each target (default 10m)
-#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P11 P13 P15 (default all)
+#% BENCH_PARTS = what bench measures through the API server: P1 P5 P8 P9 P10 P11 P12 P13 P15 (default all)
 #% BENCH_ATTACK = part of an attack's name: P13 measures those attacks only
 #% E2E_FULL = 1 gives test the floods, outages and lifetimes that e2e has
 #% RELEASE_VERSION = version of release (default the git tag, or v0.0.0-gCOMMIT)

@@ -12,15 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/validation"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
@@ -43,8 +39,6 @@ const (
 var (
 	// ErrUnusableCA means that the Secret holds no working CA, and that an administrator must delete it.
 	ErrUnusableCA = errors.New("unusable CA")
-	// ErrInvalidOptions means that Options cannot work.
-	ErrInvalidOptions = errors.New("invalid certificate options")
 	// errUnknownCA means that the webhook configuration does not prove the CA in the Secret.
 	errUnknownCA = errors.New("the Secret holds an unknown CA, which the webhook configuration does not prove")
 )
@@ -64,9 +58,9 @@ type Options struct {
 	Namespace string
 	// Hosts are the DNS names and IP addresses, without ports, by which API servers call the guard.
 	Hosts []string
-	// CALifetime is how long a new CA is valid; zero means DefaultCALifetime.
+	// CALifetime is how long a new CA is valid, at least MinLifetime; zero means DefaultCALifetime.
 	CALifetime time.Duration
-	// LeafLifetime is how long a leaf is valid, at most until its CA expires; zero means DefaultLeafLifetime.
+	// LeafLifetime is how long a leaf is valid, at least MinLifetime, and at most until its CA expires; zero means DefaultLeafLifetime.
 	LeafLifetime time.Duration
 	// Registered reads what API servers trust. Nil: there is no webhook configuration, and a CA is replaced only after it has expired.
 	Registered Registered
@@ -120,13 +114,11 @@ type leaf struct {
 // If the webhook configuration exists, it must hold the CA, or a CA that an endorsement links to it. Otherwise, or if the Secret
 // is missing, this replica makes a new CA without a write. It writes that CA when it leads, and follows a proven one meanwhile.
 //
-// The error wraps ErrInvalidOptions, or the API server's error, or ErrUnusableCA: there is no webhook configuration, and the Secret
-// holds no working CA. It never contains key material.
+// The error wraps the API server's error, or ErrUnusableCA: there is no webhook configuration, and the Secret holds no working CA. It
+// never contains key material.
 func LoadAuthority(ctx context.Context, client Client, opts Options) (*Authority, error) {
-	opts, err := opts.complete()
-	if err != nil {
-		return nil, err
-	}
+	opts.CALifetime, opts.LeafLifetime = cmp.Or(opts.CALifetime, DefaultCALifetime), cmp.Or(opts.LeafLifetime, DefaultLeafLifetime)
+	setDefaults(&opts.Changed, &opts.Log, &opts.Now)
 	a := &Authority{
 		opts: opts, pace: paceOf(opts.CALifetime), wake: make(chan struct{}, 1),
 		store:  store{client: client, namespace: opts.Namespace},
@@ -268,27 +260,6 @@ func (a *Authority) validLeaf() (*leaf, error) {
 // isFresh is false for nil.
 func (l *leaf) isFresh(signer keyPair, now time.Time) bool {
 	return l != nil && now.Before(l.renew) && l.ca.Equal(signer.certificate)
-}
-
-func (o Options) complete() (Options, error) {
-	o.CALifetime = cmp.Or(o.CALifetime, DefaultCALifetime)
-	o.LeafLifetime = cmp.Or(o.LeafLifetime, DefaultLeafLifetime)
-	switch shortest := min(o.CALifetime, o.LeafLifetime); {
-	case o.Namespace == "":
-		return o, fmt.Errorf("%w: Namespace must be set", ErrInvalidOptions)
-	case len(o.Hosts) == 0:
-		return o, fmt.Errorf("%w: Hosts must be set", ErrInvalidOptions)
-	case shortest < MinLifetime:
-		return o, fmt.Errorf("%w: lifetime %s: must be at least %s", ErrInvalidOptions, shortest, MinLifetime)
-	}
-	for _, host := range o.Hosts {
-		if net.ParseIP(host) == nil && len(validation.IsDNS1123Subdomain(strings.ToLower(host))) > 0 {
-			return o, fmt.Errorf("%w: host %q: must be a DNS name or an IP address, without scheme and port", ErrInvalidOptions, host)
-		}
-	}
-	o.Hosts = slices.Clone(o.Hosts)
-	setDefaults(&o.Changed, &o.Log, &o.Now)
-	return o, nil
 }
 
 func setDefaults(changed *func(), log **slog.Logger, now *func() time.Time) {

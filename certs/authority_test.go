@@ -202,28 +202,6 @@ func TestAnErrorOfTheNamespaceIsReturned(t *testing.T) {
 	}
 }
 
-func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
-	cases := map[string]func(*Options){
-		"without a namespace":         func(o *Options) { o.Namespace = "" },
-		"without a host":              func(o *Options) { o.Hosts = nil },
-		"with an empty host":          func(o *Options) { o.Hosts = []string{""} },
-		"with a host that has a port": func(o *Options) { o.Hosts = []string{"guard.guard.svc:443"} },
-		"with a URL for a host":       func(o *Options) { o.Hosts = []string{"https://guard"} },
-		"with a negative lifetime":    func(o *Options) { o.LeafLifetime = -1 },
-		"with a lifetime of a moment": func(o *Options) { o.CALifetime = MinLifetime - 1 },
-	}
-	for name, change := range cases {
-		t.Run(name, func(t *testing.T) {
-			opts := newClock().options()
-			change(&opts)
-			_, err := LoadAuthority(t.Context(), fake.NewClientset().CoreV1(), opts)
-			if !errors.Is(err, ErrInvalidOptions) {
-				t.Errorf("error %v, want ErrInvalidOptions", err)
-			}
-		})
-	}
-}
-
 func TestTheCASignsServingCertificatesOnly(t *testing.T) {
 	at := newClock()
 	ca := caOf(t, load(t, fake.NewClientset().CoreV1(), at.options()))

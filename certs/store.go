@@ -101,12 +101,10 @@ func (s store) apply(ctx context.Context, data map[string][]byte) error {
 
 // replace replaces the data of the Secret if it still has that version. A nil value becomes null, which removes the key.
 func (s store) replace(ctx context.Context, version string, data map[string][]byte) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "data": data})
-	if err != nil {
-		return err
-	}
+	// These types always marshal.
+	patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "data": data})
 	opts := metav1.PatchOptions{FieldManager: guardian.FieldManager}
-	_, err = s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch, opts)
+	_, err := s.client.Secrets(s.namespace).Patch(ctx, SecretName, types.MergePatchType, patch, opts)
 	return err
 }
 

@@ -35,15 +35,15 @@ import (
 const maxPort = 65535
 
 type webFlags struct {
-	port int
+	shared *sharedFlags
+	port   int
 	// namespace is the guard's.
 	namespace string
 	open      bool
 }
 
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
-	var serving webFlags
-	several := fleet{}
+	serving, several := webFlags{shared: shared}, fleet{}
 	cmd := &cobra.Command{
 		Use:   "web",
 		Short: "Review the recorded requests in a browser",
@@ -62,11 +62,10 @@ permissions, and changes nothing. The address has a random token: without it, th
 			}
 			// The page shows errors of the libraries, so the terminal must not.
 			guard.BridgeLogs(slog.New(slog.DiscardHandler))
-			w := webCommand{serving, cmd, shared}
 			if several.isSet() {
-				return w.runFleet(&several)
+				return serving.runFleet(cmd, &several)
 			}
-			return w.run()
+			return serving.run(cmd)
 		},
 	}
 	cmd.Flags().IntVar(&serving.port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
@@ -76,29 +75,21 @@ permissions, and changes nothing. The address has a random token: without it, th
 	return cmd
 }
 
-// webCommand is a run of audit web.
-type webCommand struct {
-	webFlags
-
-	cmd    *cobra.Command
-	shared *sharedFlags
-}
-
 // run serves until the command's context ends. If serving or reading the records fails, it ends both.
-func (w *webCommand) run() error {
-	config, err := w.shared.restConfig()
+func (f webFlags) run(cmd *cobra.Command) error {
+	config, err := f.shared.restConfig()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(w.cmd.Context())
+	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := w.listen(ctx)
+	listener, err := f.listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listener.Close() }() // Serve closes it too
 	feed, synced, followed := web.NewFeed(), make(chan struct{}), make(chan error, 1)
-	go func() { followed <- w.follow(ctx, w.shared, feed.Source(0), func() { close(synced) }) }()
+	go func() { followed <- f.follow(ctx, feed.Source(0), func() { close(synced) }) }()
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
@@ -107,20 +98,20 @@ func (w *webCommand) run() error {
 		return err
 	case <-synced:
 	}
-	err = w.serve(ctx, listener, web.New(feed, w.shared.clusterName(config)))
+	err = f.serve(ctx, cmd, listener, web.New(feed, f.shared.clusterName(config)))
 	cancel()
 	return errors.Join(err, <-followed)
 }
 
 // runFleet serves the records of several contexts until the command's context ends. It is an error if none can be read at first.
-func (w *webCommand) runFleet(several *fleet) error {
+func (f webFlags) runFleet(cmd *cobra.Command, several *fleet) error {
 	names, err := several.names()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(w.cmd.Context())
+	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := w.listen(ctx)
+	listener, err := f.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,7 +121,9 @@ func (w *webCommand) runFleet(several *fleet) error {
 	var group sync.WaitGroup
 	for i, name := range names {
 		group.Go(func() {
-			if err := w.followFor(ctx, several, feed.Source(i), name); err != nil {
+			one := f
+			one.shared = f.shared.of(name)
+			if err := one.followFor(ctx, several, feed.Source(i)); err != nil {
 				problems[i] = text.Printable(strings.ReplaceAll(err.Error(), "\n", " "), maxProblem)
 			}
 		})
@@ -143,7 +136,7 @@ func (w *webCommand) runFleet(several *fleet) error {
 	for i, problem := range problems {
 		if problem != "" {
 			failed++
-			say(w.cmd.ErrOrStderr(), names[i]+"  Error: "+problem)
+			say(cmd.ErrOrStderr(), names[i]+"  Error: "+problem)
 		}
 	}
 	if failed == len(names) {
@@ -153,7 +146,7 @@ func (w *webCommand) runFleet(several *fleet) error {
 	if len(names) > maxNamed {
 		title = fmt.Sprintf("%d clusters", len(names))
 	}
-	return w.serve(ctx, listener, web.New(feed, title))
+	return f.serve(ctx, cmd, listener, web.New(feed, title))
 }
 
 const (
@@ -165,7 +158,7 @@ const (
 
 // followFor follows a context until ctx ends, and starts again if that fails. It returns when the records are read at first, with an
 // error if they are not within the limit.
-func (w *webCommand) followFor(ctx context.Context, several *fleet, source web.Source, name string) error {
+func (f webFlags) followFor(ctx context.Context, several *fleet, source web.Source) error {
 	first := make(chan error, 1)
 	tell := func(err error) {
 		select {
@@ -176,7 +169,7 @@ func (w *webCommand) followFor(ctx context.Context, several *fleet, source web.S
 	go wait.UntilWithContext(ctx, func(ctx context.Context) {
 		bounded, cancel := context.WithCancel(ctx)
 		defer cancel() // ends the look at the guard
-		if err := w.follow(bounded, w.shared.of(name), source, func() { tell(nil) }); err != nil && ctx.Err() == nil {
+		if err := f.follow(bounded, source, func() { tell(nil) }); err != nil && ctx.Err() == nil {
 			source.Reached(err)
 			tell(err)
 		}
@@ -193,8 +186,8 @@ func (w *webCommand) followFor(ctx context.Context, several *fleet, source web.S
 	}
 }
 
-func (w *webCommand) listen(ctx context.Context) (net.Listener, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(w.port)))
+func (f webFlags) listen(ctx context.Context) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port)))
 	if err != nil {
 		return nil, fmt.Errorf("serve the page: %w (without --port, a free one is taken)", err)
 	}
@@ -202,8 +195,8 @@ func (w *webCommand) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // follow tells the source of the records of a cluster, and of its guard, until ctx ends. It calls synced when the first are there.
-func (w *webCommand) follow(ctx context.Context, shared *sharedFlags, source web.Source, synced func()) error {
-	config, err := shared.contactedConfig(ctx)
+func (f webFlags) follow(ctx context.Context, source web.Source, synced func()) error {
+	config, err := f.shared.contactedConfig(ctx)
 	if err != nil {
 		return err
 	}
@@ -211,19 +204,19 @@ func (w *webCommand) follow(ctx context.Context, shared *sharedFlags, source web
 	if err != nil {
 		return err
 	}
-	go watchGuard(ctx, config, w.namespace, source)
+	go watchGuard(ctx, config, f.namespace, source)
 	return records.Follow(ctx, store.Follower{
 		Changed: source.Changed, Removed: source.Removed, Reached: source.Reached, Synced: synced,
 	})
 }
 
-func (w *webCommand) serve(ctx context.Context, listener net.Listener, page *web.Page) error {
+func (f webFlags) serve(ctx context.Context, cmd *cobra.Command, listener net.Listener, page *web.Page) error {
 	page.FindResource = func(filter *audit.Filter) {
-		if set, err := w.shared.set(); err == nil && filter.Resource != "" {
+		if set, err := f.shared.set(); err == nil && filter.Resource != "" {
 			_ = readResource(set, filter) // a kind that is not reserved is searched as a text
 		}
 	}
-	defer announce(w.cmd, "http://"+listener.Addr().String()+page.Path(), page.Cluster(), w.open)()
+	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), page.Cluster(), f.open)()
 	return web.Serve(ctx, listener, page)
 }
 

@@ -14,33 +14,39 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
 )
 
 // preflightFlags are the flags of preflight, which authorize has too.
 type preflightFlags struct {
-	privateNetwork string
-	repair         bool
-	namespace      string
-	output         outputFlag
+	authorize.Options
+
+	cloud     tke.Client
+	namespace string
+	output    outputFlag
 }
 
 func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
+	choiceOf(&f.PrivateNetwork, authorize.NetworkEnforce, authorize.NetworkWarn, authorize.NetworkSkip).addTo(cmd, "private-network",
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
-	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
+	addCloudTo(flags, &f.cloud)
+	flags.BoolVar(&f.Repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
 	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
 	f.output.addTo(cmd)
 }
 
-func (f *preflightFlags) options() (authorize.Options, error) {
-	mode, err := authorize.ParseNetworkMode(f.privateNetwork)
-	if err != nil {
-		return authorize.Options{}, fmt.Errorf("%w: --private-network %w", errUsage, err)
+// check completes the options. The error wraps errUsage.
+func (f *preflightFlags) check() error {
+	if err := checkCloud(f.cloud); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	return authorize.Options{PrivateNetwork: mode, Repair: f.repair}, nil
+	if f.cloud.Credentials != "" {
+		f.AskCloud = f.cloud.PrivateNetwork
+	}
+	return nil
 }
 
 // preflightTimeout bounds all checks together: an API server that hangs would take its time for each.
@@ -52,11 +58,13 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 		Use:   "preflight",
 		Short: "Check whether the cluster is ready for authorize; changes nothing",
 		Example: `  apigw-guardian preflight
-  apigw-guardian preflight --private-network warn -o json`,
+  apigw-guardian preflight --private-network warn -o json
+
+  # ask Tencent Cloud too, with an API key in the files secretId and secretKey of a directory
+  apigw-guardian preflight --tencent-cloud-credentials DIRECTORY --tencent-cloud-region ap-guangzhou --tencent-cloud-cluster cls-abcd1234`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := flags.options()
-			if err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
 			cluster, err := shared.cluster(cmd.Context(), flags.namespace)
@@ -65,7 +73,7 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), preflightTimeout)
 			defer cancel()
-			checks := authorize.New(cluster).Preflight(ctx, options)
+			checks := authorize.New(cluster).Preflight(ctx, flags.Options)
 			if ctx.Err() != nil {
 				return fmt.Errorf("preflight: no end after %s: %w: check the API server and the network", preflightTimeout, ctx.Err())
 			}
@@ -94,12 +102,11 @@ type authorizeFlags struct {
 	preflightFlags
 	awaitProtection bool
 	skipRetired     bool
+	engine          string
 }
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
 	flags := &authorizeFlags{}
-	var wait time.Duration
-	var again bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
@@ -110,32 +117,41 @@ equals its manifest is not written.`,
   apigw-guardian authorize --private-network warn --wait 2m`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := flags.options()
-			if err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
-			if options.Wait, options.Again = wait, again; wait <= 0 {
-				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
+			if flags.Wait <= 0 {
+				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, flags.Wait)
 			}
-			if again && flags.skipRetired {
+			if flags.Again && flags.skipRetired {
 				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
 			}
-			return runAuthorize(cmd, shared, flags, options)
+			return runAuthorize(cmd, shared, flags)
 		},
 	}
 	flags.addTo(cmd)
-	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	cmd.Flags().DurationVar(&flags.Wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
 	shared.retryFlag(cmd)
-	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
+	cmd.Flags().BoolVar(&flags.Again, "again", false, "authorize what was retired")
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
+	choiceOf(&flags.engine, engineWebhook, enginePolicy, engineBoth).addTo(cmd, "engine",
+		"engine of the chart: webhook, policy or both; with --await-protection, authorize removes what another engine left, once this one "+
+			"denies")
 	return cmd
 }
 
-func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags, options authorize.Options) error {
+func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags) error {
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
+		return err
+	}
+	chosen := engine{
+		name: flags.engine, isChart: flags.awaitProtection || cmd.Flags().Changed("engine"), observes: !flags.awaitProtection,
+		cluster: cluster, cmd: cmd, wait: flags.Wait,
+	}
+	if err := chosen.begin(cmd.Context()); err != nil {
 		return err
 	}
 	if flags.skipRetired {
@@ -147,12 +163,13 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 			say(cmd.ErrOrStderr(), "Warning: left out: "+reason.Error())
 		}
 		if len(left) == 0 {
-			return nil
+			return chosen.finish(cmd.Context())
 		}
 		if cluster.Set, err = reserved.NewSet(left...); err != nil {
 			return err
 		}
 	}
+	options := flags.Options
 	if flags.output.format == formatTable {
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}
@@ -163,6 +180,9 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	}
 	result, err := run(cmd.Context(), options)
 	if err != nil {
+		return err
+	}
+	if err := chosen.finish(cmd.Context()); err != nil {
 		return err
 	}
 	if flags.awaitProtection {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
@@ -51,18 +52,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	switch {
-	case err == nil, out.closed.Load():
+	if out.closed.Load() {
 		return exitDone
-	case errors.Is(err, errNotAsItShould):
-		return exitProblem
-	case errors.Is(err, errUsage):
-		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"%s -h\" for what is allowed.\n", err, cmd.CommandPath())
-		return exitUsage
-	default:
-		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
-		return exitFailed
 	}
+	code := codeOf(err)
+	if code == exitUsage || code == exitFailed {
+		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
+	}
+	if code == exitUsage {
+		_, _ = fmt.Fprintf(stderr, "Run \"%s -h\" for what is allowed.\n", cmd.CommandPath())
+	}
+	return code
 }
 
 // slip is the edit distance up to which a mistyped command is recognized.
@@ -87,13 +87,16 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+			return fmt.Errorf("%w: --%s %q: %w", errUsage, invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		}
 		return fmt.Errorf("%s: %w: %w", cmd.CommandPath(), errUsage, err)
 	})
 	shared.addTo(root.PersistentFlags())
 	completeKubeconfig(root, shared)
 	root.AddCommand(
 		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared),
-		newUnlock(shared), newLock(shared), newRotate(shared), newRetire(shared), newPolicy(shared), newUninstall(shared), newVersion(),
+		newController(shared), newUnlock(shared), newLock(shared), newRotate(shared), newRetire(shared), newPolicy(shared), newUninstall(shared), newVersion(),
 	)
 	// SetVersionTemplate would link text/template, for which the linker keeps every method: half the size again, and more memory.
 	root.Version = fullVersion()

@@ -127,19 +127,28 @@ func (f *uninstallFlags) stop(cmd *cobra.Command, client kubernetes.Interface, d
 	return nil
 }
 
+// leftover is an object that no helm release owns, and that the next install makes again.
+type leftover struct {
+	kind, name string
+	remove     func(context.Context, string, metav1.DeleteOptions) error
+}
+
 // removeLeftovers deletes what no helm release owns, and the next install makes again.
 func removeLeftovers(cmd *cobra.Command, client kubernetes.Interface, namespace string) {
-	core, background := client.CoreV1(), metav1.DeletePropagationBackground
-	for _, leftover := range []struct {
-		kind, name string
-		remove     func(context.Context, string, metav1.DeleteOptions) error
-	}{
+	core := client.CoreV1()
+	remove(cmd, namespace, []leftover{
 		{"secret", certs.SecretName, core.Secrets(namespace).Delete},
 		{"lease", guardian.WebhookConfiguration, client.CoordinationV1().Leases(namespace).Delete},
 		{"configmap", guardian.Replicas, core.ConfigMaps(namespace).Delete},
 		{"job", guardian.Name + "-authorize", client.BatchV1().Jobs(namespace).Delete},
 		{"pod", guardian.Name + "-verify", core.Pods(namespace).Delete},
-	} {
+	})
+}
+
+// remove deletes objects of a namespace, and warns of what it cannot delete.
+func remove(cmd *cobra.Command, namespace string, leftovers []leftover) {
+	background := metav1.DeletePropagationBackground
+	for _, leftover := range leftovers {
 		err := leftover.remove(cmd.Context(), leftover.name, metav1.DeleteOptions{PropagationPolicy: &background})
 		switch {
 		case apierrors.IsNotFound(err):

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -69,7 +68,23 @@ On SIGTERM it turns not ready, keeps serving for the drain period, and ends when
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, shared) },
 	}
-	flags.addTo(cmd.Flags())
+	flags.addTo(cmd)
+	return cmd
+}
+
+func newController(shared *sharedFlags) *cobra.Command {
+	flags := &webhookFlags{options: guard.Options{Controller: true, SideDoors: policy.Off}}
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Look after the reserved resources while policies in the API server protect them",
+		Long: `controller does what the leader of the webhook does, and serves no review: it restores a reserved resource that differs from
+its manifest, proves that forbidden writes are denied, and publishes Reservations. Run one replica, with the policies of
+"apigw-guardian policy". It honours no Unlock, as the policies do not.`,
+		Example: "  apigw-guardian controller --drift heal",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, shared) },
+	}
+	flags.addLeaderTo(cmd)
 	return cmd
 }
 
@@ -82,6 +97,9 @@ func (f *webhookFlags) run(cmd *cobra.Command, shared *sharedFlags) error {
 	var err error
 	if f.options.Set, err = shared.set(); err != nil {
 		return err
+	}
+	if err := f.checkExemptions(); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	config, err := shared.restConfig()
 	if err != nil {
@@ -96,27 +114,17 @@ func (f *webhookFlags) run(cmd *cobra.Command, shared *sharedFlags) error {
 	return g.Run(cmd.Context())
 }
 
-func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
-	o := &f.options
+func (f *webhookFlags) addTo(cmd *cobra.Command) {
+	o, flags := &f.options, cmd.Flags()
 	flags.StringVar(&o.Listen, "listen", ":9443", "address of the webhook, served over TLS")
-	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
-	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
 	flags.StringVar(&f.url, "url", "", "address at which the API server calls the webhook: https://HOST:PORT (or set --service)")
 	flags.StringVar(&f.service, "service", "", "Service at which the API server calls the webhook: NAMESPACE/NAME:PORT (or set --url)")
-	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace,
-		"namespace of the Secret that holds the CA, created if it does not exist")
-	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
-		"enforce denies writes to reserved resources; observe allows them with a warning")
-	flags.StringVar((*string)(&o.SideDoors), "side-doors", string(policy.Observe),
+	choiceOf(&o.SideDoors, policy.Observe, policy.Enforce, policy.Off).addTo(cmd, "side-doors",
 		"writes to other objects that use a reserved ServiceAccount or role: enforce denies them; observe allows them with a warning and a "+
 			"record; off does not judge them")
 	flags.DurationVar(&o.DrainPeriod, "drain-period", server.DefaultDrainPeriod, "time to keep serving after SIGTERM")
 	flags.BoolVar(&o.LeaderElect, "leader-elect", false,
 		"elect one of several replicas to apply the webhook configuration, so that two versions do not undo each other's changes")
-	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
-		"ClusterRole that owns the webhook configuration, which is deleted with it (default none)")
-	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
-		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
 	flags.StringSliceVar(&o.ControllerManagers, "controller-manager-user", []string{policy.DefaultControllerManager},
 		"exact user names of the kube-controller-manager that fills token Secrets; cloud distributions rename it")
 	flags.StringVar(&o.MessageHint, "message-hint", policy.DefaultHint,
@@ -125,25 +133,45 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"max time from the creation of an unlock to its end; 0 allows no unlock")
 	flags.BoolVar(&o.Unlocks.RequireApproval, "unlock-require-approval", false,
 		"honour an unlock only after a user other than its requester has approved it")
-	flags.StringVar((*string)(&o.Drift.Mode), "drift", string(drift.ReportOnly),
+	f.addLeaderTo(cmd)
+	f.addCertificatesTo(cmd)
+}
+
+// addLeaderTo adds the flags of what a leader does, with or without the webhook.
+func (f *webhookFlags) addLeaderTo(cmd *cobra.Command) {
+	o, flags := &f.options, cmd.Flags()
+	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
+	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
+	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace, "namespace of the CA and the ConfigMaps of the guard")
+	choiceOf(&o.Mode, policy.Enforce, policy.Observe).addTo(cmd, "mode",
+		"enforce denies writes to reserved resources; observe allows them with a warning")
+	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
+		"ClusterRole that owns what the guard creates for the cluster, which is deleted with it; if it is deleted while the guard runs on, the "+
+			"ClusterRole NAME-registration takes over (default none)")
+	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
+		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
+	choiceOf(&o.Drift.Mode, drift.ReportOnly, drift.Off, drift.Heal, drift.Authorize).addTo(cmd, "drift",
 		"what the leader does about a reserved resource that differs from its manifest: off, report, heal (restore it), or authorize (also "+
 			"create a set that was never authorized); with --mode observe, it only reports")
 	flags.DurationVar(&o.Drift.ProofInterval, "proof-interval", 30*time.Second,
-		"time between two forbidden writes, server dry-runs, by which the leader proves that the guard denies; 0 for none")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+		"time between two forbidden writes, server dry-runs, by which the leader proves that they are denied; 0 for none")
+	choiceOf(&f.logLevel, "info", "debug", "warn", "error").addTo(cmd, "log-level", "debug, info, warn or error")
 	addNetworkTo(flags, &o.Network)
-	addRecordsTo(flags, &o.Records)
+	addRecordsTo(cmd, &o.Records)
 	addPushTo(flags, &o.Push)
-	f.addCertificatesTo(flags)
 }
 
 func addNetworkTo(flags *pflag.FlagSet, network *guard.Network) {
-	flags.StringVar(&network.Credentials, "tencent-cloud-credentials", "", "directory of the files secretId and secretKey, with which the "+
-		"leader asks Tencent Cloud whether private network access is enabled (default none: it does not ask)")
-	flags.StringVar(&network.Region, "tencent-cloud-region", "", "region of the TKE cluster, such as ap-guangzhou")
-	flags.StringVar(&network.Cluster, "tencent-cloud-cluster", "", "ID of the TKE cluster, such as cls-abcd1234")
-	flags.StringVar(&network.Endpoint, "tencent-cloud-endpoint", tke.DefaultEndpoint, "host of the TKE API")
+	addCloudTo(flags, &network.Client)
 	flags.DurationVar(&network.Interval, "tencent-cloud-interval", 10*time.Minute, "time between two calls of the TKE API")
+}
+
+func addCloudTo(flags *pflag.FlagSet, cloud *tke.Client) {
+	flags.StringVar(&cloud.Credentials, "tencent-cloud-credentials", "", "directory of the files secretId and secretKey, with which it asks "+
+		"Tencent Cloud whether private network access is enabled (default none: it does not ask)")
+	flags.StringVar(&cloud.Region, "tencent-cloud-region", "", "region of the TKE cluster, such as ap-guangzhou")
+	flags.StringVar(&cloud.Cluster, "tencent-cloud-cluster", "", "ID of the TKE cluster, such as cls-abcd1234")
+	flags.StringVar(&cloud.Endpoint, "tencent-cloud-endpoint", tke.DefaultEndpoint, "host of the TKE API")
 }
 
 func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
@@ -154,8 +182,9 @@ func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
 	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name in each log")
 }
 
-func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
-	flags.StringVar((*string)(&records.Mode), "audit-mode", string(recorder.Blocking),
+func addRecordsTo(cmd *cobra.Command, records *guard.Records) {
+	flags := cmd.Flags()
+	choiceOf(&records.Mode, recorder.Modes()...).addTo(cmd, "audit-mode",
 		"blocking answers once the record is in the API server, durable once it is on the disk of --spool-dir, "+
 			"batch once it is written there")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
@@ -170,9 +199,9 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"max number of records; those of the users and hours with the most records are deleted first")
 }
 
-func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
-	c := &f.options.Certificates
-	flags.StringVar(&f.certs, "certs", certsBuiltin,
+func (f *webhookFlags) addCertificatesTo(cmd *cobra.Command) {
+	c, flags := &f.options.Certificates, cmd.Flags()
+	choiceOf(&f.certs, certsBuiltin, certsFiles).addTo(cmd, "certs",
 		"builtin serves with a built-in CA that rotates; files serves with the certificate in --cert-dir")
 	flags.StringVar(&c.Dir, "cert-dir", "", "with --certs files: directory of tls.crt, tls.key and ca.crt, read again when they change")
 	flags.DurationVar(&c.CALifetime, "ca-lifetime", certs.DefaultCALifetime,
@@ -181,7 +210,7 @@ func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
 		"with --certs builtin: lifetime of a serving certificate, which is renewed after two thirds")
 	flags.StringVar(&c.ClientCA, "client-ca", "",
 		"file of the CAs that verify callers, read again when it changes (default none: every caller is answered)")
-	flags.StringVar(&f.clientAuth, "client-auth", clientAuthRequire,
+	choiceOf(&f.clientAuth, clientAuthRequire, clientAuthRequest).addTo(cmd, "client-auth",
 		"with --client-ca: require refuses callers without a certificate; request answers them and records that they are not verified")
 }
 
@@ -189,15 +218,41 @@ func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
 func (f *webhookFlags) check(stderr io.Writer) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", f.logLevel)
+		return err
 	}
 	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	f.options.Registry = metrics.Registry
 	f.options.Push.Origin.Version = version
 	f.options.Certificates.ClientCertOptional = f.clientAuth == clientAuthRequest
+	common := cmp.Or(f.checkLeader(), checkNetwork(f.options.Network), checkPush(f.options.Push), f.checkRecords())
+	if f.options.Controller {
+		return common
+	}
 	var err error
 	f.options.Endpoint, err = f.endpoint()
-	return cmp.Or(err, f.checkServing(), checkNetwork(f.options.Network), checkPush(f.options.Push), f.checkRecords(), f.checkCertificates())
+	return cmp.Or(err, f.checkServing(), common, f.checkCertificates())
+}
+
+// checkExemptions refuses to heal where nothing records that an exemption allowed a write: the controller would revert it.
+func (f *webhookFlags) checkExemptions() error {
+	heals := f.options.Drift.Mode == drift.Heal || f.options.Drift.Mode == drift.Authorize
+	if !f.options.Controller || !heals {
+		return nil
+	}
+	for _, reservation := range f.options.Set.Reservations() {
+		if len(reservation.Exemptions) > 0 {
+			return fmt.Errorf("--drift %s: reservation %q has exemptions, and a policy records no use of one: set --drift report",
+				f.options.Drift.Mode, reservation.Name)
+		}
+	}
+	return nil
+}
+
+func (f *webhookFlags) checkLeader() error {
+	if f.options.Drift.ProofInterval < 0 {
+		return fmt.Errorf("--proof-interval %s: must not be negative", f.options.Drift.ProofInterval)
+	}
+	return nil
 }
 
 // maxHint bounds the hint: it is part of every denial.
@@ -209,14 +264,6 @@ func (f *webhookFlags) checkServing() error {
 	switch {
 	case o.Listen == "":
 		return errors.New("--listen: must not be empty")
-	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
-		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
-	case !slices.Contains([]policy.Mode{policy.Enforce, policy.Observe, policy.Off}, o.SideDoors):
-		return fmt.Errorf("--side-doors %q: must be enforce, observe or off", o.SideDoors)
-	case !slices.Contains([]drift.Mode{drift.Off, drift.ReportOnly, drift.Heal, drift.Authorize}, o.Drift.Mode):
-		return fmt.Errorf("--drift %q: must be off, report, heal or authorize", o.Drift.Mode)
-	case o.Drift.ProofInterval < 0:
-		return fmt.Errorf("--proof-interval %s: must not be negative", o.Drift.ProofInterval)
 	case o.Unlocks.MaxDuration.Duration < 0:
 		return fmt.Errorf("--unlock-max-duration %s: must not be negative", o.Unlocks.MaxDuration.Duration)
 	case o.DrainPeriod < 0:
@@ -228,14 +275,21 @@ func (f *webhookFlags) checkServing() error {
 }
 
 func checkNetwork(network guard.Network) error {
-	switch {
-	case network.Credentials == "":
-	case network.Region == "":
-		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-region to the region of the cluster")
-	case network.Cluster == "":
-		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-cluster to the ID of the cluster")
-	case network.Interval < time.Minute:
+	if network.Credentials != "" && network.Interval < time.Minute {
 		return fmt.Errorf("--tencent-cloud-interval %s: must be at least 1m", network.Interval)
+	}
+	return checkCloud(network.Client)
+}
+
+func checkCloud(cloud tke.Client) error {
+	switch {
+	case cloud.Credentials == "" && cloud.Region+cloud.Cluster != "":
+		return errors.New("--tencent-cloud-region and --tencent-cloud-cluster: set --tencent-cloud-credentials to the directory of an API key")
+	case cloud.Credentials == "":
+	case cloud.Region == "":
+		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-region to the region of the cluster")
+	case cloud.Cluster == "":
+		return errors.New("--tencent-cloud-credentials: set --tencent-cloud-cluster to the ID of the cluster")
 	}
 	return nil
 }
@@ -256,8 +310,6 @@ func checkPush(push otlp.Options) error {
 func (f *webhookFlags) checkRecords() error {
 	records := f.options.Records
 	switch {
-	case !slices.Contains(recorder.Modes(), records.Mode):
-		return fmt.Errorf("--audit-mode %q: must be blocking, durable or batch", records.Mode)
 	case records.Mode.NeedsSpool() && records.SpoolDir == "":
 		return fmt.Errorf("--audit-mode %s: set --spool-dir, as an answer waits until its record is in the spool", records.Mode)
 	case records.SpoolVolume.Value() < minSpool:
@@ -273,14 +325,10 @@ func (f *webhookFlags) checkRecords() error {
 func (f *webhookFlags) checkCertificates() error {
 	c := f.options.Certificates
 	switch {
-	case f.certs != certsBuiltin && f.certs != certsFiles:
-		return fmt.Errorf("--certs %q: must be builtin or files", f.certs)
 	case f.certs == certsFiles && c.Dir == "":
 		return errors.New("--certs files: set --cert-dir, the directory of tls.crt, tls.key and ca.crt")
 	case f.certs == certsBuiltin && c.Dir != "":
 		return errors.New("--cert-dir: set --certs files too, as the built-in CA reads no files")
-	case f.clientAuth != clientAuthRequire && f.clientAuth != clientAuthRequest:
-		return fmt.Errorf("--client-auth %q: must be require or request", f.clientAuth)
 	case f.clientAuth == clientAuthRequest && c.ClientCA == "":
 		return errors.New("--client-auth request: set --client-ca, the file of the CAs that verify callers")
 	case c.CALifetime < certs.MinLifetime:

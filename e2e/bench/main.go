@@ -73,6 +73,7 @@ func parts() []part {
 		{"P9", (*bench).countDenials},
 		{"P10", (*bench).listRecords},
 		{"P11", (*bench).repairs},
+		{"P12", (*bench).deniedByPolicy},
 		{"P13", (*bench).besiege},
 		{"P15", (*bench).manyReservations},
 	}
@@ -88,7 +89,7 @@ func choose(names string) ([]part, error) {
 	for name := range strings.FieldsSeq(names) {
 		at := slices.IndexFunc(all, func(p part) bool { return p.name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P1 P5 P8 P9 P10 P11 P13 P15", name)
+			return nil, fmt.Errorf("BENCH_PARTS: there is no %q; there are P1 P5 P8 P9 P10 P11 P12 P13 P15", name)
 		}
 		chosen = append(chosen, all[at])
 	}

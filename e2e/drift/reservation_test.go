@@ -170,3 +170,12 @@ func TestTheReservationShowsALossAndARetirement(t *testing.T) {
 	harness.RemoveRegistration(t)
 	await(t, v1alpha1.ConditionProtected, metav1.ConditionFalse, string(verify.NotRegistered))
 }
+
+// kubectlAfter runs kubectl while the test is cleaned up.
+func kubectlAfter(t *testing.T, args ...string) {
+	t.Helper()
+	args = append(args, "--ignore-not-found")
+	if _, says, err := harness.Of(t).Cluster.Kubectl(context.WithoutCancel(t.Context()), args...); err != nil {
+		t.Error(err, says)
+	}
+}

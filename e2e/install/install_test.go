@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
 	"github.com/apigw-guardian/apigw-guardian/e2e/testbed"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // denial is what a denied person reads.
@@ -33,10 +33,11 @@ const (
 // fails, the rest cannot run.
 func TestHelmInstall(t *testing.T) {
 	n := startNode(t)
-	for _, life := range []struct {
+	type life struct {
 		name string
 		run  func(*testing.T, *node.Node)
-	}{
+	}
+	lives := []life{
 		{"the image", buildImages},
 		{"helm 4", liveWithHelm4},
 		{"helm 3", liveWithHelm3},
@@ -46,7 +47,13 @@ func TestHelmInstall(t *testing.T) {
 		{"kubectl applies the chart", liveWithKubectl},
 		{"API Gateway is retired", retire},
 		{"the source of the certificate changes", changeTrust},
-	} {
+		{"the engine changes", changeEngine},
+	}
+	if long() {
+		lives = append(lives, life{"an older release is upgraded", upgradeOlder}, life{"Argo CD applies the chart", liveWithArgoCD},
+			life{"a strict namespace, and pipelines", installOddly})
+	}
+	for _, life := range lives {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
 			t.FailNow()
 		}
@@ -58,10 +65,14 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 	failToStart(t, n)
 	run(t, n, "helm", upgrade("--wait")...)
 	requireInstalled(t, n)
+	requireNoDrift(t, n, "helm")
+	requireSideDoors(t, n, policy.Observe)
+	letRun(t, n, "door")
 	run(t, n, "helm", "test", release, "--namespace", namespace)
 	refuse(t, n, denial, "kubectl", "patch", "clusterrole", role, "--type=json", `-p=[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`)
 	unlockAsPrinted(t, n)
 	loseReplica(t, n)
+	drainUnderLoad(t, n)
 	restartUnderLoad(t, n)
 	upgradeAndRollBack(t, n)
 	killUnderLoad(t, n)
@@ -78,8 +89,13 @@ func liveWithHelm3(t *testing.T, n *node.Node) {
 	t.Helper()
 	run(t, n, "kubectl", "apply", "--filename=testdata/lease.yaml")
 	requireRefusedInstall(t, n, "helm3")
-	run(t, n, "helm3", upgrade("--wait")...)
+	run(t, n, "kubectl", "-n", "kube-system", "create", "serviceaccount", account)
+	run(t, n, "kubectl", podAs("earlier")...) // before there is a guard
+	run(t, n, "helm3", upgrade("--wait", "--set", "sideDoors=enforce")...)
 	requireInstalled(t, n)
+	requireNoDrift(t, n, "helm3")
+	requireSideDoors(t, n, policy.Enforce)
+	letRun(t, n, "earlier")
 	report := run(t, n, "helm3", "test", release, "--namespace", namespace, "--logs")
 	if !strings.Contains(report, "were left out: RBAC does not let the caller try them") {
 		t.Errorf("helm test does not say what it left out: %s", report)
@@ -176,6 +192,9 @@ func failToStart(t *testing.T, n *node.Node) {
 			t.Errorf("%s: %s replicas are ready", attempt.name, ready)
 		}
 		requireUnrelatedWrites(t, n)
+		// Replicas that are not ready do not hold up a drain.
+		run(t, n, "kubectl", append(drain, "--timeout=1m")...)
+		run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
 	}
 }
 
@@ -276,16 +295,5 @@ func startNode(t *testing.T) *node.Node {
 	return n
 }
 
-// repetitions is how often something is done: as often as CI has time for, or as E2E_REPETITIONS says.
-func repetitions(t *testing.T, usual int) int {
-	t.Helper()
-	text := os.Getenv("E2E_REPETITIONS")
-	if text == "" {
-		return usual
-	}
-	times, err := strconv.Atoi(text)
-	if err != nil || times < 1 {
-		t.Fatalf("E2E_REPETITIONS=%q: must be a positive number", text)
-	}
-	return times
-}
+// long says that make e2e-long runs, or a part of it: there is time for whole builds and for minutes of waiting.
+func long() bool { return os.Getenv("E2E_REPETITIONS") != "" }

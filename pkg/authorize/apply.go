@@ -9,19 +9,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/util/retry"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -196,7 +194,7 @@ func (a *Authorizer) deletedCredential(ctx context.Context, o live.Object) (stri
 	if err != nil || account == nil {
 		return "", err
 	}
-	noted, err := a.lookups().Credential(ctx, o.Resource.Namespace, o.Resource.Account)
+	noted, err := a.cluster.Lookups().Credential(ctx, o.Resource.Namespace, o.Resource.Account)
 	if apierrors.IsForbidden(err) {
 		return "", nil
 	}
@@ -206,85 +204,42 @@ func (a *Authorizer) deletedCredential(ctx context.Context, o live.Object) (stri
 	return noted.Secret, nil
 }
 
-// isNotedAsThere reports whether the note says that the Secret of the credential was there. That stays.
-func isNotedAsThere(noted string, credential lookup.Credential) bool {
-	var stored lookup.Credential
-	credential.Exists = true
-	return json.Unmarshal([]byte(noted), &stored) == nil && stored == credential
-}
-
-func (a *Authorizer) lookups() lookup.Reader {
-	return lookup.Reader{Client: a.cluster.Client, Config: a.cluster.Config, Namespace: a.cluster.Namespace}
-}
-
-// notes are the notes of the token Secrets in use that wait to be written. They share a ConfigMap, so that one write at a time has all of
-// them.
-type notes struct {
-	writing sync.Mutex
-
-	mu      sync.Mutex
-	waiting []*note
-}
-
-// note is one of them; err is valid once written.
-type note struct {
-	lookup.Credential
-
-	written bool
-	err     error
-}
-
-// note returns when the note is written, maybe together with others.
+// note notes which token Secret is in use. If the same one was noted as there, that stays.
 func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) error {
-	n := &note{Credential: credential}
-	a.notes.mu.Lock()
-	a.notes.waiting = append(a.notes.waiting, n)
-	a.notes.mu.Unlock()
-	a.notes.writing.Lock()
-	defer a.notes.writing.Unlock()
-	if n.written {
-		return n.err
+	notes := a.notes(lookup.CredentialsName)
+	stored, err := notes.Read(ctx)
+	if err != nil {
+		return err
 	}
-	a.notes.mu.Lock()
-	batch := a.notes.waiting
-	a.notes.waiting = nil
-	a.notes.mu.Unlock()
-	err := a.writeNotes(ctx, batch)
-	for _, n := range batch {
-		n.written, n.err = true, err
+	isThere := credential
+	isThere.Exists = true
+	text := encoded(credential)
+	if stored != nil && slices.Contains([]string{*text, *encoded(isThere)}, stored.Data[credential.Key()]) {
+		return nil
 	}
+	return write(ctx, notes, credential.Key(), text)
+}
+
+func (a *Authorizer) notes(name string) client.Notes {
+	return client.Notes{Client: a.cluster.Client, Namespace: a.cluster.Namespace, Name: name}
+}
+
+// write writes one key, and creates the ConfigMap if it is absent.
+func write(ctx context.Context, notes client.Notes, key string, value *string) error {
+	data := map[string]*string{key: value}
+	_, err := notes.Write(ctx, "", data)
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	if err := notes.Create(ctx, nil); err != nil {
+		return err
+	}
+	_, err = notes.Write(ctx, "", data)
 	return err
 }
 
-// writeNotes keeps the notes of other accounts. It fails with a conflict if another client changes the ConfigMap meanwhile.
-func (a *Authorizer) writeNotes(ctx context.Context, batch []*note) error {
-	configMaps := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace)
-	wanted := applycorev1.ConfigMap(lookup.CredentialsName, a.cluster.Namespace)
-	stored, err := configMaps.Get(ctx, lookup.CredentialsName, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		stored = &corev1.ConfigMap{}
-	case err != nil:
-		return fmt.Errorf("read configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
-	default:
-		wanted.WithResourceVersion(stored.ResourceVersion)
-	}
-	changed := map[string]string{}
-	for _, n := range batch {
-		value, err := json.Marshal(n.Credential)
-		if err != nil {
-			return fmt.Errorf("encode the token secret in use: %w", err)
-		}
-		if before := stored.Data[n.Key()]; before != string(value) && (n.Exists || !isNotedAsThere(before, n.Credential)) {
-			changed[n.Key()] = string(value)
-		}
-	}
-	if len(changed) == 0 {
-		return nil
-	}
-	wanted.WithData(maps.Clone(stored.Data)).WithData(changed)
-	if _, err := configMaps.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}); err != nil {
-		return fmt.Errorf("apply configmap %s/%s: %w", a.cluster.Namespace, lookup.CredentialsName, err)
-	}
-	return nil
+// encoded returns a value as JSON.
+func encoded(value any) *string {
+	text, _ := json.Marshal(value) // these types always marshal
+	return new(string(text))
 }

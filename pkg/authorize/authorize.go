@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 )
 
 // DefaultWait is the zero value of Options.Wait.
@@ -27,7 +27,6 @@ const DefaultWait = 60 * time.Second
 // Authorizer works on one cluster. It is safe for concurrent use, but two concurrent Authorize conflict.
 type Authorizer struct {
 	cluster live.Cluster
-	notes   notes
 	// connect makes the client that authenticates with the proved token.
 	connect func(*rest.Config) (kubernetes.Interface, error)
 }
@@ -41,6 +40,8 @@ func New(cluster live.Cluster) *Authorizer {
 // Options are the choices of one run. The zero value requires private network access and repairs nothing.
 type Options struct {
 	PrivateNetwork NetworkMode
+	// AskCloud asks Tencent Cloud about private network access; nil to look at the cluster only.
+	AskCloud func(context.Context) tke.Answer
 	// Repair repairs drift. Without it, drift fails the run.
 	Repair bool
 	// Again authorizes what was retired. Without it, the mark of a retirement fails the run.
@@ -65,15 +66,6 @@ const (
 	// NetworkSkip skips the check.
 	NetworkSkip NetworkMode = "skip"
 )
-
-// ParseNetworkMode returns the mode with this name.
-func ParseNetworkMode(name string) (NetworkMode, error) {
-	switch mode := NetworkMode(name); mode {
-	case NetworkEnforce, NetworkWarn, NetworkSkip:
-		return mode, nil
-	}
-	return "", fmt.Errorf("%q: must be enforce, warn or skip", name)
-}
 
 // Result is what one Authorize did.
 type Result struct {
@@ -103,7 +95,7 @@ func (a *Authorizer) Authorize(ctx context.Context, options Options) (Result, er
 		return result, &PreflightError{Failed: failed}
 	}
 	for _, reservation := range retired {
-		if err := a.unmark(ctx, reservation); err != nil {
+		if err := a.unmark(ctx, reservation.Name); err != nil {
 			return result, err
 		}
 	}
@@ -144,41 +136,44 @@ func (a *Authorizer) AuthorizeReachable(ctx context.Context, options Options) (R
 // prove, or the first error in the order of the reservations. After an error, it begins with no further reservation.
 func (a *Authorizer) applyAll(ctx context.Context, options Options, result *Result) ([]credential, error) {
 	reservations := a.cluster.Set.Reservations()
-	lines := newOrdered(len(reservations), func(line Line) {
-		result.Lines = append(result.Lines, line)
-		if options.Report != nil {
-			options.Report(line)
-		}
-	})
 	credentials, errs := make([][]credential, len(reservations)), make([]error, len(reservations))
+	lines := make([]chan Line, len(reservations))
+	for i, reservation := range reservations {
+		lines[i] = make(chan Line, len(reservation.Resources)) // no reservation waits until those before it are reported
+	}
 	var failed atomic.Bool
-	live.Each(len(reservations), func(i int) {
-		defer lines.finish(i)
+	go live.Each(len(reservations), func(i int) {
+		defer close(lines[i])
 		if failed.Load() {
 			return
 		}
-		credentials[i], errs[i] = a.applyReservation(ctx, reservations[i], options, func(line Line) { lines.add(i, line) })
+		credentials[i], errs[i] = a.applyReservation(ctx, reservations[i], options, lines[i])
 		if errs[i] != nil {
 			failed.Store(true)
 		}
 	})
+	for i := range lines {
+		for line := range lines[i] {
+			result.Lines = append(result.Lines, line)
+			if options.Report != nil {
+				options.Report(line)
+			}
+		}
+	}
 	return slices.Concat(credentials...), cmp.Or(errs...)
 }
 
-// applyReservation applies every manifest of a reservation, and returns the credentials to prove.
-func (a *Authorizer) applyReservation(ctx context.Context, reservation *reserved.Reservation, options Options, report func(Line)) (
+// applyReservation applies every manifest of a reservation, and returns the credentials to prove. Lines has room for one of each resource.
+func (a *Authorizer) applyReservation(ctx context.Context, reservation *reserved.Reservation, options Options, lines chan<- Line) (
 	[]credential, error,
 ) {
 	var credentials []credential
-	for _, resource := range reservation.Resources {
-		if !resource.HasManifest() {
-			continue
-		}
+	for _, resource := range reservation.WithManifest() {
 		line, err := a.put(ctx, resource, options)
 		if err != nil {
 			return nil, err
 		}
-		report(line)
+		lines <- line
 		if !resource.IsTokenSecret() || line.Unproved {
 			continue
 		}

@@ -112,24 +112,3 @@ func TestTheEndOfTheWaitDoesNotHideTheCause(t *testing.T) {
 		}
 	})
 }
-
-// A server-side apply removes what its manager owned and does not name again.
-func TestANoteNamesTheNotesOfOtherAccounts(t *testing.T) {
-	entry := shop.Resource(t, shop.Reservation, "Secret")
-	a, client, dynamicClient := newFake(t, []runtime.Object{shop.Clerk(), left(map[string]string{"mall.robot": "kept"})}, nil)
-	a.cluster.Namespace = guardNamespace
-	acceptPatches(dynamicClient, entry, nil)
-	sent := ""
-	client.PrependReactor("patch", "configmaps", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		sent = string(action.(clienttesting.PatchAction).GetPatch())
-		return false, nil, nil
-	})
-	if _, err := a.put(t.Context(), entry, Options{}); err != nil {
-		t.Fatal(err)
-	}
-	for _, part := range []string{`"mall.robot":"kept"`, `"` + clerkKey + `":`} {
-		if !strings.Contains(sent, part) {
-			t.Errorf("the apply lacks %s: %s", part, sent)
-		}
-	}
-}

@@ -79,7 +79,8 @@ const WebhookReachable = "webhook-reachable"
 
 // Preflight runs every check, in a fixed order: kubernetes-version, admin-role, private-network, reserved-kinds,
 // existing-resources, tke-cluster, webhook-reachable, and certificates if cert-manager issues the guard's. It writes nothing. An error
-// of the API server makes a check Unknown, or Fail if Authorize cannot succeed. Of the options, PrivateNetwork and Repair count.
+// of the API server makes a check Unknown, or Fail if Authorize cannot succeed. Of the options, PrivateNetwork,
+// AskCloud and Repair count.
 func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 	var checks Checks
 	add := func(id string, check Check) {
@@ -89,7 +90,7 @@ func (a *Authorizer) Preflight(ctx context.Context, options Options) Checks {
 	version, err := a.cluster.Version(ctx)
 	add("kubernetes-version", checkVersion(version, err))
 	add("admin-role", a.checkAdminRole(ctx))
-	add("private-network", a.checkPrivateNetwork(ctx, options.PrivateNetwork))
+	add("private-network", a.checkPrivateNetwork(ctx, options))
 	add("reserved-kinds", a.checkServed())
 	add("existing-resources", a.checkExisting(ctx, options.Repair))
 	add("tke-cluster", a.checkTKE(ctx, version))
@@ -122,7 +123,7 @@ const (
 )
 
 func (a *Authorizer) checkExisting(ctx context.Context, repair bool) Check {
-	resources := slices.DeleteFunc(a.cluster.Set.Resources(), func(r *reserved.Resource) bool { return !r.HasManifest() })
+	resources := a.cluster.Set.WithManifest()
 	checks := make([]Check, len(resources))
 	live.Each(len(resources), func(i int) { checks[i] = a.checkResource(ctx, resources[i], repair) })
 	return summarize(append(a.checkNamespaces(ctx), checks...))

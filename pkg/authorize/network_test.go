@@ -4,7 +4,9 @@
 package authorize
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 )
 
 func networkLoadBalancer(ingress ...corev1.LoadBalancerIngress) *corev1.Service {
@@ -68,4 +72,54 @@ func TestCheckPrivateNetwork(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Each answer of Tencent Cloud, and each reason why there is none, is in the check, with its own remedy.
+func TestPreflightAsksTencentCloud(t *testing.T) {
+	open, closed := networkLoadBalancer(corev1.LoadBalancerIngress{IP: "10.0.0.7"}), networkLoadBalancer()
+	for name, test := range map[string]struct {
+		reason tke.Reason
+		shown  *corev1.Service
+		mode   NetworkMode
+		want   Status
+	}{
+		"enabled, whatever the cluster shows":     {tke.Enabled, closed, NetworkEnforce, Pass},
+		"disabled, whatever the cluster shows":    {tke.Disabled, open, NetworkEnforce, Fail},
+		"being enabled":                           {tke.Pending, open, NetworkEnforce, Fail},
+		"not created":                             {tke.CreateFailed, open, NetworkEnforce, Fail},
+		"disabled is a warning, if asked for":     {tke.Disabled, open, NetworkWarn, Unknown},
+		"nobody asks when asked not to":           {tke.Disabled, open, NetworkSkip, Skipped},
+		"no credentials":                          {tke.NoCredentials, open, NetworkEnforce, Unknown},
+		"bad credentials":                         {tke.BadCredentials, open, NetworkEnforce, Unknown},
+		"wrong clock":                             {tke.WrongClock, open, NetworkEnforce, Unknown},
+		"not allowed":                             {tke.NotAllowed, open, NetworkEnforce, Unknown},
+		"unknown cluster":                         {tke.UnknownCluster, open, NetworkEnforce, Unknown},
+		"wrong region":                            {tke.WrongRegion, open, NetworkEnforce, Unknown},
+		"throttled":                               {tke.Throttled, open, NetworkEnforce, Unknown},
+		"timed out":                               {tke.TimedOut, open, NetworkEnforce, Unknown},
+		"unreachable":                             {tke.Unreachable, open, NetworkEnforce, Unknown},
+		"unexpected":                              {tke.Unexpected, open, NetworkEnforce, Unknown},
+		"no answer, and the cluster shows no way": {tke.Throttled, closed, NetworkEnforce, Fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _, _ := newFake(t, []runtime.Object{test.shown}, nil)
+			check := a.checkPrivateNetwork(t.Context(), Options{PrivateNetwork: test.mode, AskCloud: func(context.Context) tke.Answer {
+				answer := tke.Answer{Reason: test.reason, Message: "the API's message"}
+				if test.reason != tke.Enabled {
+					answer.Remedy = "the API's remedy"
+				}
+				return answer
+			}})
+			isAnswered := test.mode != NetworkSkip
+			isTold := answered(test.reason) || strings.Contains(check.Message, "("+string(test.reason)+": ")
+			if check.Status != test.want || isAnswered && (!isTold || !strings.Contains(check.Message, "the API's message")) ||
+				strings.Contains(check.Remedy, "the API's remedy") != (isAnswered && test.reason != tke.Enabled) {
+				t.Errorf("got %+v, want %s", check, test.want)
+			}
+		})
+	}
+}
+
+func answered(reason tke.Reason) bool {
+	return tke.Answer{Reason: reason}.PrivateNetwork() != "Unknown"
 }

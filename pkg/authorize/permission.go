@@ -136,10 +136,7 @@ func (a *Authorizer) checkAdminRole(ctx context.Context) Check {
 // applyPermissions returns what applying a set needs. A server-side apply is a PATCH, so even a creation is authorized by name.
 func applyPermissions(set *reserved.Set) []permission {
 	var all []permission
-	for _, resource := range set.Resources() {
-		if !resource.HasManifest() {
-			continue
-		}
+	for _, resource := range set.WithManifest() {
 		all = union(all, on(resource, "get"), on(resource, "create"), on(resource, "patch"))
 		switch {
 		case isRole(resource):
@@ -170,8 +167,8 @@ func bindPermission(binding *reserved.Resource) permission {
 // listPermissions returns what finding an older token Secret needs.
 func listPermissions(set *reserved.Set) []permission {
 	var all []permission
-	for _, r := range set.Resources() {
-		if r.HasManifest() && r.IsTokenSecret() && r.NamePrefix != "" {
+	for _, r := range set.WithManifest() {
+		if r.IsTokenSecret() && r.NamePrefix != "" {
 			all = union(all, permission{verb: "list", resource: "secrets", namespace: r.Namespace})
 		}
 	}
@@ -180,8 +177,7 @@ func listPermissions(set *reserved.Set) []permission {
 
 // notePermissions returns what noteInUse needs; nil if it writes nothing.
 func (a *Authorizer) notePermissions() []permission {
-	hasToken := func(r *reserved.Resource) bool { return r.HasManifest() && r.IsTokenSecret() }
-	if a.cluster.Namespace == "" || !slices.ContainsFunc(a.cluster.Set.Resources(), hasToken) {
+	if a.cluster.Namespace == "" || !slices.ContainsFunc(a.cluster.Set.WithManifest(), (*reserved.Resource).IsTokenSecret) {
 		return nil
 	}
 	var all []permission
@@ -214,18 +210,13 @@ func readBinding(resource *reserved.Resource) rbacv1.RoleBinding {
 
 // grants returns the permissions of a token Secret's account from the reservation's own roles and bindings; nil for none.
 func grants(reservation *reserved.Reservation, secret *reserved.Resource) []permission {
-	isAccount := func(s rbacv1.Subject) bool {
-		return s.Kind == rbacv1.ServiceAccountKind && s.Namespace == secret.Namespace && s.Name == secret.Account
-	}
 	var all []permission
 	for _, resource := range reservation.Resources {
-		if !isBinding(resource) {
+		if !bindsAccount(resource, secret) {
 			continue
 		}
-		if b := readBinding(resource); slices.ContainsFunc(b.Subjects, isAccount) {
-			for _, rule := range rulesOf(reservation, resource, b.RoleRef) {
-				all = union(all, permissionsOf(rule, resource.Namespace)...)
-			}
+		for _, rule := range rulesOf(reservation, resource, readBinding(resource).RoleRef) {
+			all = union(all, permissionsOf(rule, resource.Namespace)...)
 		}
 	}
 	return all

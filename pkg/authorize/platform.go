@@ -27,6 +27,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 )
 
 // The tested releases. 1.28 is the first with match conditions of webhooks and with SelfSubjectReview v1.
@@ -112,15 +113,33 @@ func CheckPrivateNetwork(ctx context.Context, client kubernetes.Interface) Check
 	return fail(name+" has no address", networkRemedy)
 }
 
-func (a *Authorizer) checkPrivateNetwork(ctx context.Context, mode NetworkMode) Check {
-	if mode == NetworkSkip {
+func (a *Authorizer) checkPrivateNetwork(ctx context.Context, options Options) Check {
+	if options.PrivateNetwork == NetworkSkip {
 		return Check{Status: Skipped, Message: "private network access is not checked"}
 	}
 	check := CheckPrivateNetwork(ctx, a.cluster.Client)
-	if check.Status == Fail && mode == NetworkWarn {
+	if options.AskCloud != nil {
+		check = judgeCloud(options.AskCloud(ctx), check)
+	}
+	if check.Status == Fail && options.PrivateNetwork == NetworkWarn {
 		check.Status = Unknown
 	}
 	return check
+}
+
+// judgeCloud returns what Tencent Cloud has answered. If it gave no answer, a cluster that shows no access still fails.
+func judgeCloud(answer tke.Answer, shown Check) Check {
+	switch answer.PrivateNetwork() {
+	case "Yes":
+		return pass("Tencent Cloud: " + answer.Message)
+	case "No":
+		return fail("Tencent Cloud: "+answer.Message, answer.Remedy)
+	}
+	message := fmt.Sprintf("Tencent Cloud did not answer whether it is enabled (%s: %s); %s", answer.Reason, answer.Message, shown.Message)
+	if shown.Status == Fail {
+		return fail(message, answer.Remedy+". "+shown.Remedy)
+	}
+	return unknown(message, answer.Remedy)
 }
 
 // checkServed reports reserved resources that the API server does not serve under their plural names: no webhook matches them.

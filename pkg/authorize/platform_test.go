@@ -65,20 +65,11 @@ func TestPrivateNetworkModes(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			a, _, _ := newFake(t, test.service, nil)
-			check := a.checkPrivateNetwork(t.Context(), test.mode)
+			check := a.checkPrivateNetwork(t.Context(), Options{PrivateNetwork: test.mode})
 			if check.Status != test.want || strings.Contains(check.Remedy, networkRemedy) != test.remedy {
 				t.Errorf("got %+v, want %s", check, test.want)
 			}
 		})
-	}
-}
-
-func TestParseNetworkMode(t *testing.T) {
-	if mode, err := ParseNetworkMode("warn"); mode != NetworkWarn || err != nil {
-		t.Errorf("got %q and %v", mode, err)
-	}
-	if _, err := ParseNetworkMode("Warn"); err == nil {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -25,7 +25,7 @@ const restoreWait = 10 * time.Second
 //
 // Errors: ErrRetired or ErrDeletedCredential (nothing was written), ErrDiffers, or one of the API server.
 func (a *Authorizer) Restore(ctx context.Context, resource *reserved.Resource) (Line, error) {
-	retirement, err := a.lookups().Retirement(ctx, resource.Reservation)
+	retirement, err := a.cluster.Lookups().Retirement(ctx, resource.Reservation)
 	switch {
 	case err != nil:
 		return Line{}, err

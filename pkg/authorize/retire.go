@@ -45,7 +45,7 @@ func (r *run) retire(ctx context.Context) (*lookup.Retirement, error) {
 	if err != nil {
 		return nil, err
 	}
-	retired, err := r.lookups().Retirement(ctx, r.Reservation.Name)
+	retired, err := r.cluster.Lookups().Retirement(ctx, r.Reservation.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -58,23 +58,23 @@ func (r *run) retire(ctx context.Context) (*lookup.Retirement, error) {
 		return r.revoke(ctx, w, isGone)
 	}
 	for _, t := range targets {
-		r.reportAbsent(t)
+		outcome := "absent"
+		if t.live != nil {
+			outcome = "kept"
+		}
+		r.report(t.String(), outcome)
 	}
 	if w == nil {
 		return retired, nil
 	}
-	return retired, r.conclude(ctx, w)
+	// An interrupted run has left this to do after the mark.
+	if err := r.proveRefused(ctx, w.Tokens); err != nil {
+		return retired, err
+	}
+	return retired, r.finish(ctx, retiringSecret, w, r.retirement(w))
 }
 
 func (r *run) keeps(t target) bool { return r.KeepClusterRole && t.resource.Kind == "ClusterRole" }
-
-func (r *run) reportAbsent(t target) {
-	if t.live != nil {
-		r.report(t.String(), "kept")
-		return
-	}
-	r.report(t.String(), "absent")
-}
 
 // revoke deletes the resources and proves that their tokens are refused.
 func (r *run) revoke(ctx context.Context, w *witness, isGone bool) (*lookup.Retirement, error) {
@@ -117,14 +117,6 @@ func (r *run) revoke(ctx context.Context, w *witness, isGone bool) (*lookup.Reti
 	}
 	r.report("reservation "+r.Reservation.Name, "marked as retired")
 	return retired, r.finish(ctx, retiringSecret, w, r.retirement(w))
-}
-
-// conclude does what an interrupted run has left to do after the mark.
-func (r *run) conclude(ctx context.Context, w *witness) error {
-	if err := r.proveRefused(ctx, w.Tokens); err != nil {
-		return err
-	}
-	return r.finish(ctx, retiringSecret, w, r.retirement(w))
 }
 
 func (r *run) retirement(w *witness) audit.Event {

@@ -160,14 +160,14 @@ func TestRetire(t *testing.T) {
 		if err != nil || len(left) > 0 || len(retired) != 1 || !errors.Is(retired[0], ErrRetired) {
 			t.Errorf("got %v, %v, %v", left, retired, err)
 		}
-		if names, err := a.retired(t.Context(), Options{Again: true}); err != nil || !slices.Equal(names, []string{"shop"}) {
-			t.Errorf("got %v, %v", names, err)
+		if again, err := a.retired(t.Context(), Options{Again: true}); err != nil || len(again) != 1 || again[0].Name != "shop" {
+			t.Errorf("got %v, %v", again, err)
 		}
 		if err := a.unmark(t.Context(), "shop"); err != nil {
 			t.Error(err)
 		}
-		if names, err := a.retired(t.Context(), Options{}); err != nil || names != nil {
-			t.Errorf("unmarked: got %v, %v", names, err)
+		if again, err := a.retired(t.Context(), Options{}); err != nil || again != nil {
+			t.Errorf("unmarked: got %v, %v", again, err)
 		}
 	})
 }

@@ -5,15 +5,12 @@ package authorize
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
@@ -23,31 +20,27 @@ import (
 // ErrRetired says that a reservation is retired, or being retired.
 var ErrRetired = errors.New("its authorization is retired")
 
-// retired returns the names of the retired reservations, or ErrRetired unless they are to be authorized again.
-func (a *Authorizer) retired(ctx context.Context, options Options) ([]string, error) {
-	var names []string
-	for _, reservation := range a.cluster.Set.Reservations() {
-		retirement, err := a.lookups().Retirement(ctx, reservation.Name)
-		switch {
-		case apierrors.IsForbidden(err): // the preflight names all permissions that the caller lacks, and the guard reads the mark itself
-		case err != nil:
-			return nil, err
-		case retirement == nil:
-		case options.Again:
-			names = append(names, reservation.Name)
-		default:
-			return nil, refuseRetired(reservation.Owner, retirement)
-		}
+// retired returns the retired reservations, or ErrRetired unless they are to be authorized again.
+func (a *Authorizer) retired(ctx context.Context, options Options) ([]*reserved.Reservation, error) {
+	left, refusals, err := a.Unretired(ctx)
+	switch {
+	case err != nil || len(refusals) == 0:
+		return nil, err
+	case !options.Again:
+		return nil, refusals[0]
 	}
-	return names, nil
+	return slices.DeleteFunc(slices.Clone(a.cluster.Set.Reservations()), func(r *reserved.Reservation) bool {
+		return slices.Contains(left, r)
+	}), nil
 }
 
 // Unretired returns the reservations that are neither retired nor being retired, and an ErrRetired for each other one.
 func (a *Authorizer) Unretired(ctx context.Context) (left []*reserved.Reservation, retired []error, err error) {
 	for _, reservation := range a.cluster.Set.Reservations() {
-		retirement, err := a.lookups().Retirement(ctx, reservation.Name)
+		retirement, err := a.cluster.Lookups().Retirement(ctx, reservation.Name)
 		switch {
-		case err != nil && !apierrors.IsForbidden(err): // see above
+		// The preflight names all permissions that the caller lacks, and the guard reads the mark itself.
+		case err != nil && !apierrors.IsForbidden(err):
 			return nil, nil, err
 		case retirement != nil:
 			retired = append(retired, refuseRetired(reservation.Owner, retirement))
@@ -69,27 +62,10 @@ func refuseRetired(owner string, r *lookup.Retirement) error {
 
 // mark writes that a reservation is retired, or being retired.
 func (a *Authorizer) mark(ctx context.Context, reservation string, retirement *lookup.Retirement) error {
-	value, err := json.Marshal(retirement)
-	if err != nil {
-		return fmt.Errorf("encode the mark of a retirement: %w", err)
-	}
-	err = a.patchMarks(ctx, map[string]any{reservation: string(value)})
-	if apierrors.IsNotFound(err) {
-		err = a.inNamespace(ctx, func() error {
-			marks := applycorev1.ConfigMap(lookup.RetirementsName, a.cluster.Namespace).WithData(map[string]string{reservation: string(value)})
-			options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
-			_, err := a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Apply(ctx, marks, options)
-			return err
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("write configmap %s/%s: %w", a.cluster.Namespace, lookup.RetirementsName, err)
-	}
-	return nil
+	return a.inNamespace(ctx, func() error { return write(ctx, a.notes(lookup.RetirementsName), reservation, encoded(retirement)) })
 }
 
-// inNamespace creates an object in the guard's namespace by a server-side apply, and the namespace before if it is absent. RBAC can limit
-// the apply to a name, but not a POST, and a Pod of the guard need not create its namespace.
+// inNamespace writes an object in the guard's namespace, and creates the namespace if that is absent.
 func (a *Authorizer) inNamespace(ctx context.Context, apply func() error) error {
 	err := apply()
 	if !apierrors.IsNotFound(err) {
@@ -103,19 +79,9 @@ func (a *Authorizer) inNamespace(ctx context.Context, apply func() error) error 
 
 // unmark removes the mark, and what an interrupted retirement has left.
 func (a *Authorizer) unmark(ctx context.Context, reservation string) error {
-	err := a.patchMarks(ctx, map[string]any{reservation: nil})
+	_, err := a.notes(lookup.RetirementsName).Write(ctx, "", map[string]*string{reservation: nil})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("remove the mark of a retirement from configmap %s/%s: %w", a.cluster.Namespace, lookup.RetirementsName, err)
+		return fmt.Errorf("remove the mark of a retirement: %w", err)
 	}
 	return a.removeWitness(ctx, retiringSecret)
-}
-
-func (a *Authorizer) patchMarks(ctx context.Context, marks map[string]any) error {
-	patch, err := json.Marshal(map[string]any{"data": marks})
-	if err != nil {
-		return err
-	}
-	_, err = a.cluster.Client.CoreV1().ConfigMaps(a.cluster.Namespace).Patch(
-		ctx, lookup.RetirementsName, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: guardian.FieldManager})
-	return err
 }

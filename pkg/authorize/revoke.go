@@ -33,15 +33,10 @@ var (
 	ErrApproval = errors.New("the unlock waits for the approval by a second user")
 )
 
-// UnlockReader reads unlocks. Await returns once every replica of the guard sees one of the states.
-type UnlockReader interface {
+// Unlocks opens and closes unlocks in the name of the caller. Await returns once every replica of the guard sees one of the states.
+type Unlocks interface {
 	List(ctx context.Context) ([]v1alpha1.Unlock, error)
 	Await(ctx context.Context, name string, states ...v1alpha1.UnlockState) (*v1alpha1.Unlock, error)
-}
-
-// Unlocks opens and closes unlocks in the name of the caller.
-type Unlocks interface {
-	UnlockReader
 	Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration time.Duration) (*v1alpha1.Unlock, error)
 	Close(ctx context.Context, name string) (*v1alpha1.Unlock, error)
 }
@@ -96,7 +91,7 @@ func (a *Authorizer) newRun(ctx context.Context, options Revocation) (*run, erro
 	options.Duration = cmp.Or(options.Duration, 10*time.Minute)
 	user, err := client.UserName(ctx, a.cluster.Client)
 	if err != nil {
-		return nil, fmt.Errorf("ask the API server for your user name: %w", err)
+		return nil, err
 	}
 	return &run{Authorizer: a, Revocation: options, user: user, removed: time.Now()}, nil
 }

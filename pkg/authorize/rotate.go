@@ -51,7 +51,7 @@ func (a *Authorizer) Rotate(ctx context.Context, options Revocation) (RotateResu
 }
 
 func (r *run) rotate(ctx context.Context) (RotateResult, error) {
-	retired, err := r.lookups().Retirement(ctx, r.Reservation.Name)
+	retired, err := r.cluster.Lookups().Retirement(ctx, r.Reservation.Name)
 	if err != nil {
 		return RotateResult{}, err
 	}
@@ -161,6 +161,7 @@ func (r *run) removeOld(ctx context.Context, secret *reserved.Resource, w *witne
 	return nil
 }
 
+// bindsAccount reports whether the resource binds the ServiceAccount of the token Secret.
 func bindsAccount(resource, secret *reserved.Resource) bool {
 	return isBinding(resource) && slices.ContainsFunc(readBinding(resource).Subjects, func(s rbacv1.Subject) bool {
 		return s.Kind == rbacv1.ServiceAccountKind && s.Namespace == secret.Namespace && s.Name == secret.Account

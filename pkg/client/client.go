@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package client makes clients of the guard's custom resources, and asks who a client is.
+// Package client makes clients of the guard's custom resources and of its ConfigMaps of notes, and asks who a client is.
 package client
 
 import (
@@ -45,7 +45,7 @@ func New(config *rest.Config) (client.WithWatch, error) {
 func UserName(ctx context.Context, c kubernetes.Interface) (string, error) {
 	review, err := c.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("ask the API server for the user name: %w", err)
 	}
 	return review.Status.UserInfo.Username, nil
 }

@@ -59,10 +59,7 @@ func newWatcher(t *testing.T, edit func(*Options)) (*Watcher, *subject) {
 		Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}
 	edit(&options)
-	w, err := New(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := New(options)
 	var role *subject
 	for _, resource := range options.Cluster.Set.Resources() {
 		s := &subject{Resource: resource, seen: Seen{UID: "u", InSync: true}}
@@ -403,12 +400,9 @@ func TestTheProverTellsAChangeOnce(t *testing.T) {
 	t.Parallel()
 	var said []string
 	registry := prometheus.NewRegistry()
-	p, err := NewProver(ProverOptions{
+	p := NewProver(ProverOptions{
 		Registry: registry, Log: slog.New(slog.DiscardHandler), Announce: func(reason, _ string) { said = append(said, reason) },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	last := ""
 	for _, states := range [][]verify.State{
 		{verify.Protected, verify.Protected},

@@ -17,6 +17,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
@@ -151,24 +152,14 @@ func (w *Watcher) holdForUnlocks(s *subject, unlocks []v1alpha1.Unlock, now time
 		case state == v1alpha1.UnlockOpen:
 			s.finding.Held, s.finding.Unlock = "unlock "+u.Name+" is open", u.Name
 			return unlockInterval
+		// The replicas acknowledged the last state when the Unlock was written last.
 		case !restores && state == v1alpha1.UnlockExpired && now.Sub(u.Spec.ExpiresAt.Time) < afterUnlock,
-			!restores && state == v1alpha1.UnlockClosed && now.Sub(lastChange(u)) < afterUnlock:
+			!restores && state == v1alpha1.UnlockClosed && now.Sub(store.WrittenAt(u)) < afterUnlock:
 			s.finding.Held, s.finding.Unlock = "unlock "+u.Name+" has just ended", u.Name
 			return unlockInterval
 		}
 	}
 	return 0
-}
-
-// lastChange is when the replicas acknowledged the last state of an Unlock.
-func lastChange(u *v1alpha1.Unlock) time.Time {
-	var last time.Time
-	for _, entry := range u.ManagedFields {
-		if entry.Time != nil && entry.Time.After(last) {
-			last = entry.Time.Time
-		}
-	}
-	return last
 }
 
 // holdForRecords holds if the drift was permitted: an Unlock or an exemption allowed the last write, and such writes changed each field.

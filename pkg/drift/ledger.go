@@ -51,7 +51,11 @@ type Ledger struct {
 
 // Run notes until ctx ends.
 func (l *Ledger) Run(ctx context.Context) {
-	l.lookBefore(ctx)
+	bounded, cancel := context.WithTimeout(ctx, noteTimeout)
+	if configuration, err := l.Cluster.WebhookConfiguration(bounded); err == nil { // before this guard can have registered
+		l.find(configuration)
+	}
+	cancel()
 	select {
 	case <-l.Ready:
 	case <-ctx.Done():
@@ -77,15 +81,6 @@ func (l *Ledger) Run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(interval):
 		}
-	}
-}
-
-// lookBefore looks before this guard can have registered.
-func (l *Ledger) lookBefore(ctx context.Context) {
-	bounded, cancel := context.WithTimeout(ctx, noteTimeout)
-	defer cancel()
-	if configuration, err := l.Cluster.WebhookConfiguration(bounded); err == nil {
-		l.find(configuration)
 	}
 }
 

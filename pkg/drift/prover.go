@@ -5,13 +5,13 @@ package drift
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
@@ -51,18 +51,15 @@ func (p *Prover) results() []verify.Protection {
 	return nil
 }
 
-// NewProver registers the metric; the error is the registry's.
-func NewProver(options ProverOptions) (*Prover, error) {
+// NewProver registers the metric.
+func NewProver(options ProverOptions) *Prover {
 	p := &Prover{options: options, news: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
-	p.protected = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	p.protected = promauto.With(options.Registry).NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apigw_guardian_protected",
 		Help: "1 if the last forbidden write to the reserved resource, a server dry-run, was denied with a replica's proof; 0 if not. The " +
 			"leader tries one resource per kind every 30 s. Only the leader has it.",
 	}, []string{"resource"})
-	if err := options.Registry.Register(p.protected); err != nil {
-		return nil, fmt.Errorf("register metrics of protection: %w", err)
-	}
-	return p, nil
+	return p
 }
 
 // proofTimeout bounds one round: a hung guard keeps a write for the 5 s of a webhook.
@@ -92,10 +89,20 @@ func (p *Prover) Lead(ctx context.Context) {
 		cancel()
 		select {
 		case <-ctx.Done():
-		case <-time.After(p.options.Interval):
+		case <-time.After(p.pause(results)):
 		case <-p.hurry:
 		}
 	}
+}
+
+// lostInterval is the time between two rounds while a resource is not protected, so that the end of that is seen soon.
+const lostInterval = 5 * time.Second
+
+func (p *Prover) pause(results []verify.Protection) time.Duration {
+	if worst := verify.Worst(results); worst == verify.Protected || worst == verify.Observed {
+		return p.options.Interval
+	}
+	return min(p.options.Interval, lostInterval)
 }
 
 // maxNote is less than the API server accepts in an Event: 1024 bytes.

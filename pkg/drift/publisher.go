@@ -183,7 +183,7 @@ func condition(kind string, status metav1.ConditionStatus, reason, message strin
 
 func (p *Publisher) retired(ctx context.Context, reservation *reserved.Reservation) metav1.Condition {
 	cluster := p.Watcher.options.Cluster
-	found, err := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}.Retirement(ctx, reservation.Name)
+	found, err := cluster.Lookups().Retirement(ctx, reservation.Name)
 	const kind = v1alpha1.ConditionRetired
 	switch {
 	case err != nil:
@@ -201,8 +201,8 @@ func (p *Publisher) retired(ctx context.Context, reservation *reserved.Reservati
 func (p *Publisher) protected(reservation *reserved.Reservation) metav1.Condition {
 	var results []verify.Protection
 	for _, proof := range p.Prover.results() {
-		if slices.ContainsFunc(reservation.Resources, func(r *reserved.Resource) bool {
-			return r.HasManifest() && r.GVR.GroupResource() == v1alpha1.ParseObjectReference(proof.Resource).GroupResource()
+		if slices.ContainsFunc(reservation.WithManifest(), func(r *reserved.Resource) bool {
+			return r.GVR.GroupResource() == v1alpha1.ParseObjectReference(proof.Resource).GroupResource()
 		}) {
 			results = append(results, proof)
 		}
@@ -230,6 +230,8 @@ func (p *Publisher) protected(reservation *reserved.Reservation) metav1.Conditio
 	return condition(v1alpha1.ConditionProtected, status, cmp.Or(reason, string(worst)), strings.Join(messages, ". "))
 }
 
+const notLooked = "The leader has not looked at each resource yet."
+
 // synced returns the conditions Authorized and InSync.
 func (p *Publisher) synced(reservation *reserved.Reservation, isRetired bool) []metav1.Condition {
 	both := func(status metav1.ConditionStatus, reason, message string) []metav1.Condition {
@@ -246,16 +248,15 @@ func (p *Publisher) synced(reservation *reserved.Reservation, isRetired bool) []
 			condition(v1alpha1.ConditionAuthorized, metav1.ConditionFalse, "Retired", ""),
 			condition(v1alpha1.ConditionInSync, metav1.ConditionTrue, "Retired", ""),
 		}
+	case report == nil:
+		return both(metav1.ConditionUnknown, "NotLooked", notLooked)
 	}
 	var differs, absent []string
-	for _, resource := range reservation.Resources {
-		if !resource.HasManifest() {
-			continue
-		}
-		i := slices.IndexFunc(report.drift(), func(f Finding) bool { return f.Resource == resource.String() })
+	for _, resource := range reservation.WithManifest() {
+		i := slices.IndexFunc(report.Drift, func(f Finding) bool { return f.Resource == resource.String() })
 		switch {
-		case report == nil || i < 0 && !report.Seen[resource.String()].InSync:
-			return both(metav1.ConditionUnknown, "NotLooked", "The leader has not looked at each resource yet.")
+		case i < 0 && !report.Seen[resource.String()].InSync:
+			return both(metav1.ConditionUnknown, "NotLooked", notLooked)
 		case i < 0:
 			continue
 		case report.Drift[i].isAbsent():
@@ -335,10 +336,9 @@ func reservationOf(set *reserved.Set, object v1alpha1.ObjectReference) string {
 }
 
 func tokenSecretOf(reservation *reserved.Reservation) *reserved.Resource {
-	for _, resource := range reservation.Resources {
-		if resource.IsTokenSecret() && resource.HasManifest() {
-			return resource
-		}
+	resources := reservation.WithManifest()
+	if i := slices.IndexFunc(resources, (*reserved.Resource).IsTokenSecret); i >= 0 {
+		return resources[i]
 	}
 	return nil
 }
@@ -367,12 +367,10 @@ func apply(
 	if owner != nil {
 		wanted.OwnerReferences = []metav1.OwnerReference{*owner}
 	}
-	for _, resource := range reservation.Resources {
-		if resource.HasManifest() {
-			wanted.Spec.Resources = append(wanted.Spec.Resources, v1alpha1.ReservationResource{
-				Resource: resource.GVR.Resource, NamePrefix: resource.NamePrefix, Manifest: runtime.RawExtension{Raw: resource.Manifest()},
-			})
-		}
+	for _, resource := range reservation.WithManifest() {
+		wanted.Spec.Resources = append(wanted.Spec.Resources, v1alpha1.ReservationResource{
+			Resource: resource.GVR.Resource, NamePrefix: resource.NamePrefix, Manifest: runtime.RawExtension{Raw: resource.Manifest()},
+		})
 	}
 	for i := range reservation.Exemptions {
 		raw, err := json.Marshal(&reservation.Exemptions[i])

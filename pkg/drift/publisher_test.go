@@ -157,10 +157,7 @@ func TestALossHurriesTheProof(t *testing.T) {
 	if lost != 1 {
 		t.Errorf("told %d times", lost)
 	}
-	p, err := NewProver(ProverOptions{Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := NewProver(ProverOptions{Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	p.Hurry()
 	p.Hurry() // never blocks
 	if len(p.hurry) != 1 {

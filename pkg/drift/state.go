@@ -9,19 +9,16 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
-	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
-	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/tke"
 )
 
@@ -108,14 +105,6 @@ type Report struct {
 	Seen map[string]Seen `json:"seen,omitempty"`
 }
 
-// drift returns Drift; nil for no report.
-func (r *Report) drift() []Finding {
-	if r == nil {
-		return nil
-	}
-	return r.Drift
-}
-
 // Finding is a reserved resource that is not as its manifest says.
 type Finding struct {
 	// Resource is the reserved resource, and Object the object, both in the form of reserved.Resource.String.
@@ -152,13 +141,10 @@ type Seen struct {
 }
 
 // ReadState reads what the replicas have noted; the zero State if there is no ConfigMap. It ignores a value that cannot be read.
-func ReadState(ctx context.Context, client kubernetes.Interface, namespace string) (State, error) {
-	stored, err := lookup.Find(ctx, client.CoreV1().ConfigMaps(namespace), StateName)
-	if err != nil {
-		return State{}, fmt.Errorf("read configmap %s/%s: %w", namespace, StateName, err)
-	}
-	if stored == nil {
-		return State{}, nil
+func ReadState(ctx context.Context, clients kubernetes.Interface, namespace string) (State, error) {
+	stored, err := client.Notes{Client: clients, Namespace: namespace, Name: StateName}.Read(ctx)
+	if err != nil || stored == nil {
+		return State{}, err
 	}
 	state := State{version: stored.ResourceVersion}
 	if at, err := time.Parse(time.RFC3339, stored.Data[decidedKey]); err == nil {
@@ -188,45 +174,21 @@ type notes struct {
 
 func (n notes) read(ctx context.Context) (State, error) { return ReadState(ctx, n.Client, n.Namespace) }
 
-// write writes some keys; a nil value removes one. It fails with a conflict if the ConfigMap has another version; "" for any version.
+// write is that of client.Notes, and creates the ConfigMap if it is absent.
 func (n notes) write(ctx context.Context, version string, values map[string]*string) error {
-	change := map[string]any{"data": values}
-	if version != "" {
-		change["metadata"] = map[string]any{"resourceVersion": version}
+	stored := client.Notes{Client: n.Client, Namespace: n.Namespace, Name: StateName}
+	_, err := stored.Write(ctx, version, values)
+	if !apierrors.IsNotFound(err) {
+		return err
 	}
-	patch, err := json.Marshal(change)
-	if err != nil {
-		return fmt.Errorf("encode configmap %s/%s: %w", n.Namespace, StateName, err)
-	}
-	maps, options := n.Client.CoreV1().ConfigMaps(n.Namespace), metav1.PatchOptions{FieldManager: guardian.FieldManager}
-	_, err = maps.Patch(ctx, StateName, types.MergePatchType, patch, options)
-	if apierrors.IsNotFound(err) {
-		err = n.create(ctx, values)
-	}
-	if err != nil {
-		return fmt.Errorf("write configmap %s/%s: %w", n.Namespace, StateName, err)
-	}
-	return nil
-}
-
-// create uses an apply: RBAC can limit that to a name.
-func (n notes) create(ctx context.Context, values map[string]*string) error {
-	data := map[string]string{}
-	for key, value := range values {
-		if value != nil {
-			data[key] = *value
-		}
-	}
-	first := corev1apply.ConfigMap(StateName, n.Namespace).WithData(data)
 	owner, err := n.owner(ctx)
 	if err != nil {
 		return err
 	}
-	if owner != nil {
-		first.WithOwnerReferences(metav1apply.OwnerReference().
-			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+	if err := stored.Create(ctx, owner); err != nil {
+		return err
 	}
-	_, err = n.Client.CoreV1().ConfigMaps(n.Namespace).Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
+	_, err = stored.Write(ctx, "", values)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -28,7 +29,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
-	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -104,17 +104,18 @@ type subject struct {
 	fight    fight
 }
 
-// New registers the metrics; the error is the registry's. It does not call the API server.
-func New(options Options) (*Watcher, error) {
+// New registers the metrics. It does not call the API server.
+func New(options Options) *Watcher {
+	register := promauto.With(options.Registry)
 	w := &Watcher{
 		options:    options,
 		news:       make(chan struct{}, 1),
 		authorizer: authorize.New(options.Cluster),
-		drift: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		drift: register.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apigw_guardian_drift",
 			Help: "1 for a reserved resource that differs from its manifest or is absent, 0 for another one. Only the leader has it.",
 		}, []string{"resource"}),
-		heals: prometheus.NewCounterVec(prometheus.CounterOpts{
+		heals: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_heals_total",
 			Help: "Attempts of this replica to restore a reserved resource, by result (restored, failed, stopped).",
 		}, []string{"result"}),
@@ -122,12 +123,7 @@ func New(options Options) (*Watcher, error) {
 	for _, result := range []string{restored, failed, stopped} {
 		w.heals.WithLabelValues(result)
 	}
-	for _, collector := range []prometheus.Collector{w.drift, w.heals} {
-		if err := options.Registry.Register(collector); err != nil {
-			return nil, fmt.Errorf("register metrics of drift: %w", err)
-		}
-	}
-	return w, nil
+	return w
 }
 
 const (
@@ -176,10 +172,8 @@ func (w *Watcher) Lead(ctx context.Context) {
 func (w *Watcher) begin(ctx context.Context) bool {
 	w.subjects, w.history, w.gap, w.written = nil, nil, nil, ""
 	w.latest.Store(nil)
-	for _, resource := range w.options.Cluster.Set.Resources() {
-		if resource.HasManifest() {
-			w.subjects = append(w.subjects, &subject{Resource: resource})
-		}
+	for _, resource := range w.options.Cluster.Set.WithManifest() {
+		w.subjects = append(w.subjects, &subject{Resource: resource})
 	}
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
 		bounded, cancel := context.WithTimeout(ctx, lookTimeout)
@@ -295,8 +289,7 @@ func (w *Watcher) follow(ctx context.Context, s *subject) (again time.Duration, 
 
 // look compares a resource with its manifest. Nothing is drift in a retired reservation.
 func (w *Watcher) look(ctx context.Context, s *subject) error {
-	marks := lookup.Reader{Client: w.options.Cluster.Client, Namespace: w.options.Cluster.Namespace}
-	retirement, err := marks.Retirement(ctx, s.Reservation)
+	retirement, err := w.options.Cluster.Lookups().Retirement(ctx, s.Reservation)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -34,31 +33,16 @@ type Certificates struct {
 	ClientCertOptional bool
 }
 
-// handshakes is what the server, the probes and the metrics use of a source.
-type handshakes interface {
-	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	State() certs.State
-}
-
-// trust is what the webhook configuration uses of a source.
-type trust interface {
-	Refresh(ctx context.Context) (bundle []byte, err error)
-	Bundle() []byte
-}
-
-// upkeep is what the loops use of a source. Both methods return when their context ends.
-type upkeep interface {
-	// Follow keeps the source up to date in every replica.
-	Follow(context.Context)
-	// Lead rotates the source in the leader.
-	Lead(context.Context)
-}
-
 // source is a serving certificate: *certs.Authority or *certs.Files.
 type source interface {
-	handshakes
-	trust
-	upkeep
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	State() certs.State
+	// Refresh returns the CA bundle for the webhook configuration, and Bundle the one of this replica.
+	Refresh(ctx context.Context) (bundle []byte, err error)
+	Bundle() []byte
+	// Follow keeps the source up to date in every replica, and Lead rotates it in the leader. Both return when their context ends.
+	Follow(context.Context)
+	Lead(context.Context)
 }
 
 // certificates hold the source once it is loaded.
@@ -78,9 +62,7 @@ func newCertificates(clientCA string, registry prometheus.Registerer, log *slog.
 			return nil, err
 		}
 	}
-	if err := registry.Register(certs.NewCollector(c.state)); err != nil {
-		return nil, fmt.Errorf("register metrics of the certificates: %w", err)
-	}
+	registry.MustRegister(certs.NewCollector(c.state))
 	return c, nil
 }
 
@@ -233,7 +215,7 @@ func (g *Guard) loadCertificates(ctx context.Context) error {
 			g.certificates.load(loaded)
 			return nil
 		}
-		for _, final := range []error{certs.ErrUnusableCA, certs.ErrInvalidOptions, certs.ErrUnusableFiles} {
+		for _, final := range []error{certs.ErrUnusableCA, certs.ErrUnusableFiles} {
 			if errors.Is(err, final) {
 				return err
 			}

@@ -45,21 +45,28 @@ func (g *Guard) addDrift() error {
 	if g.options.Mode == policy.Observe && mode != drift.Off {
 		mode = drift.ReportOnly // a guard that observes allows every write, so it must not revert one
 	}
-	g.ledger = &drift.Ledger{Cluster: cluster, Owner: g.owner, Ready: g.server.Listening(), Log: g.options.Log}
-	g.prover, err = drift.NewProver(drift.ProverOptions{
-		Cluster: cluster, Interval: g.options.Drift.ProofInterval, Ready: g.server.Listening(),
+	g.ledger = &drift.Ledger{Cluster: cluster, Owner: g.owner, Ready: g.ready(), Log: g.options.Log}
+	g.prover = drift.NewProver(drift.ProverOptions{
+		Cluster: cluster, Interval: g.options.Drift.ProofInterval, Ready: g.ready(),
 		Announce: g.warn, Registry: g.options.Registry, Log: g.options.Log,
 	})
-	if err != nil {
-		return err
-	}
 	g.ledger.Lost = g.prover.Hurry
-	g.drift, err = drift.New(drift.Options{
+	g.drift = drift.New(drift.Options{
 		Cluster: cluster, Owner: g.owner, Metadata: objects, Mode: mode, Rules: g.options.Unlocks, Unlocks: unlocks, Records: g.records,
 		Record: func(ctx context.Context, event audit.Event) { g.recorder.Record(ctx, event) }, Registry: g.options.Registry, Log: g.options.Log,
 	})
 	g.publications = &drift.Publisher{Watcher: g.drift, Prover: g.prover, Log: g.options.Log}
-	return err
+	return nil
+}
+
+// ready is closed when reviews are answered: from the start if policies do that.
+func (g *Guard) ready() <-chan struct{} {
+	if !g.options.Controller {
+		return g.server.Listening()
+	}
+	closed := make(chan struct{})
+	close(closed)
+	return closed
 }
 
 // note notes that this replica decides, unless the guard does not look after drift.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,6 +51,9 @@ type Options struct {
 	Mode policy.Mode
 	// SideDoors is Enforce, Observe or Off.
 	SideDoors policy.Mode
+	// Controller runs only what a leader does for policies: nothing serves reviews, keeps a webhook configuration or follows unlocks, and
+	// the fields about these are unused.
+	Controller bool
 	// Endpoint is the address at which the API server calls the guard.
 	Endpoint registration.Endpoint
 	// Listen is the TCP address of the webhook server.
@@ -62,7 +66,8 @@ type Options struct {
 	DrainPeriod time.Duration
 	// LeaderElect is false for a guard with a single replica: it leads at once.
 	LeaderElect bool
-	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
+	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner. If it is deleted while the guard runs on, the
+	// ClusterRole with its name and spareSuffix takes over.
 	OwnerClusterRole string
 	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
@@ -113,6 +118,8 @@ type Guard struct {
 	inherited atomic.Pointer[inherited]
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
 	lastOwner atomic.Pointer[metav1.OwnerReference]
+	// ownerGone is when OwnerClusterRole was first absent; nil while it is there.
+	ownerGone atomic.Pointer[time.Time]
 }
 
 // New returns a Guard. It makes no API call and opens no port. It fails if a file of client CAs or a spool cannot be used.
@@ -133,12 +140,15 @@ func New(config *rest.Config, options Options) (*Guard, error) {
 		return nil, err
 	}
 	for _, add := range []func() error{
-		g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addReach, g.addDrift, g.addNetwork, g.addPusher,
+		g.addEvents, g.addRecorder, g.addUnlocks, g.addServer, g.addRepairer, g.addDrift,
 	} {
 		if err := add(); err != nil {
 			return nil, err
 		}
 	}
+	g.addReach()
+	g.addNetwork()
+	g.addPusher()
 	return g, nil
 }
 
@@ -193,7 +203,11 @@ func (g *Guard) Run(ctx context.Context) error {
 	defer stop()
 	followUnlocks := func(lasting context.Context) { g.unlocks.Run(lasting, ctx.Done()) }
 	var support errgroup.Group
-	for _, run := range []func(context.Context) error{probes, scrapes, endless(g.recorder.Run), endless(followUnlocks)} {
+	supports := []func(context.Context) error{probes, scrapes, endless(g.recorder.Run)}
+	if !g.options.Controller {
+		supports = append(supports, endless(followUnlocks))
+	}
+	for _, run := range supports {
 		support.Go(func() error {
 			defer stop() // it ends before lasting only if it fails
 			return run(lasting)
@@ -207,15 +221,15 @@ func (g *Guard) Run(ctx context.Context) error {
 // runLoops runs what ends with ctx. An error of one ends the others.
 func (g *Guard) runLoops(ctx context.Context) error {
 	patrol := &registration.Patrol{
-		Repairer: g.repairer, Ready: g.server.Listening(), Announce: g.warn, FilesDiffer: g.options.Certificates.Dir != "",
+		Repairer: g.repairer, Ready: g.server.Listening(), FilesDiffer: g.options.Certificates.Dir != "",
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{
-		g.serve, endless(g.lead), endless(g.checkKinds), endless(g.publisher.Run), endless(g.proveReach),
-		endless(g.claimLeadership),
-		endless(g.certificates.follow), endless(g.certificates.standIn),
-		endless(patrol.Run), endless(g.note),
-	} {
+	loops := []func(context.Context) error{endless(g.lead), endless(g.checkKinds)}
+	if !g.options.Controller {
+		loops = append(loops, g.serve, endless(g.publisher.Run), endless(g.proveReach), endless(g.claimLeadership),
+			endless(g.certificates.follow), endless(g.certificates.standIn), endless(patrol.Run), endless(g.note))
+	}
+	for _, run := range loops {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()
@@ -278,33 +292,20 @@ func (g *Guard) addServer() error {
 		Log:                g.options.Log,
 		DrainPeriod:        g.options.DrainPeriod,
 	})
-	for _, counter := range []struct {
-		options prometheus.CounterOpts
-		count   func() int
-	}{
-		{prometheus.CounterOpts{
-			Name: "apigw_guardian_connections_closed_total",
-			Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest, of the source " +
-				"address with most of them.",
-		}, g.server.Closed},
-		{prometheus.CounterOpts{
-			Name: "apigw_guardian_requests_refused_total",
-			Help: "Requests answered with 503 because too many were in flight. The API server refuses the write, unless the guard observes.",
-		}, g.server.Refused},
-	} {
-		err := g.options.Registry.Register(prometheus.NewCounterFunc(counter.options, func() float64 { return float64(counter.count()) }))
-		if err != nil {
-			return fmt.Errorf("register metrics of the server: %w", err)
-		}
-	}
+	register := promauto.With(g.options.Registry)
+	register.NewCounterFunc(prometheus.CounterOpts{
+		Name: "apigw_guardian_connections_closed_total",
+		Help: "Connections closed to make room for new ones: the one that has owed a request longest, or was idle longest, of the source " +
+			"address with most of them.",
+	}, func() float64 { return float64(g.server.Closed()) })
+	register.NewCounterFunc(prometheus.CounterOpts{
+		Name: "apigw_guardian_requests_refused_total",
+		Help: "Requests answered with 503 because too many were in flight. The API server refuses the write, unless the guard observes.",
+	}, func() float64 { return float64(g.server.Refused()) })
 	return nil
 }
 
 func (g *Guard) newHandler() (*webhook.Handler, error) {
-	counters, err := webhook.NewMetrics(g.options.Registry)
-	if err != nil {
-		return nil, err
-	}
 	answers, err := g.newLookups()
 	if err != nil {
 		return nil, err
@@ -312,7 +313,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
-	return webhook.NewHandler(webhook.Options{
+	return &webhook.Handler{
 		Policy: &policy.Policy{
 			Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers,
 		},
@@ -323,9 +324,9 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		AsksCallers: g.certificates.callers != nil,
 		Replica:     g.publisher.Replica,
 		Log:         g.options.Log,
-		Metrics:     counters,
+		Metrics:     webhook.NewMetrics(g.options.Registry),
 		Hint:        g.options.MessageHint,
-	})
+	}, nil
 }
 
 // addUnlocks makes the tracker of the unlocks.

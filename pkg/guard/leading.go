@@ -52,13 +52,19 @@ func (g *Guard) leadOnce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up the leader: %w", err)
 	}
-	for _, run := range []func(context.Context){
-		g.applyDefinitions, g.certificates.lead, g.retainRecords, g.publishRecordsProblem, g.forgetCAs, g.drift.Lead, g.prover.Lead,
-		g.publications.Lead, g.watchNetwork, g.push,
-	} {
+	loops := []func(context.Context){
+		g.applyDefinitions, g.retainRecords, g.drift.Lead, g.prover.Lead, g.publications.Lead, g.watchNetwork, g.push,
+	}
+	if !g.options.Controller {
+		loops = append(loops, g.certificates.lead, g.publishRecordsProblem, g.forgetCAs)
+	}
+	for _, run := range loops {
 		if err := manager.Add(ctrlmanager.RunnableFunc(endless(run))); err != nil {
 			return fmt.Errorf("set up the leader: %w", err)
 		}
+	}
+	if g.options.Controller {
+		return manager.Start(ctx)
 	}
 	keeper := &registration.Keeper{Repairer: g.repairer, Ready: g.server.Listening(), Changes: g.changes}
 	if err := keeper.SetupWithManager(manager); err != nil {
@@ -137,23 +143,16 @@ func (l *boundedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionReco
 		return record, raw, err
 	}
 	longest := int(leaseDuration / time.Second)
-	if record.HolderIdentity != "" && record.LeaseDurationSeconds > longest {
-		l.reportOnce(ctx, *record)
+	isSame := record.HolderIdentity == l.reported.HolderIdentity && record.LeaseDurationSeconds == l.reported.LeaseDurationSeconds
+	if record.HolderIdentity != "" && record.LeaseDurationSeconds > longest && !isSame {
+		l.reported = *record
+		l.report(ctx, *record)
 	}
 	record.LeaseDurationSeconds = min(record.LeaseDurationSeconds, longest)
 	if record.LeaderTransitions < 0 || record.LeaderTransitions > maxTransitions {
 		record.LeaderTransitions = 0
 	}
 	return record, raw, nil
-}
-
-func (l *boundedLock) reportOnce(ctx context.Context, record resourcelock.LeaderElectionRecord) {
-	isSame := record.HolderIdentity == l.reported.HolderIdentity && record.LeaseDurationSeconds == l.reported.LeaseDurationSeconds
-	if isSame {
-		return
-	}
-	l.reported = record
-	l.report(ctx, record)
 }
 
 // leaseTampered logs and records a lease with a longer duration than any replica asks for.

@@ -5,11 +5,11 @@ package guard
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
@@ -34,18 +34,14 @@ type network struct {
 	said    tke.Reason
 }
 
-func (g *Guard) addNetwork() error {
+func (g *Guard) addNetwork() {
 	if g.options.Network.isOff() {
-		return nil
+		return
 	}
-	g.network.enabled = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	g.network.enabled = promauto.With(g.options.Registry).NewGaugeVec(prometheus.GaugeOpts{
 		Name: "apigw_guardian_private_network",
 		Help: "1 for what the leader last learnt from Tencent Cloud about private network access (Yes, No, Unknown), 0 for the others.",
 	}, []string{"enabled"})
-	if err := g.options.Registry.Register(g.network.enabled); err != nil {
-		return fmt.Errorf("register metrics of private network access: %w", err)
-	}
-	return nil
 }
 
 // watchNetwork asks until ctx ends.

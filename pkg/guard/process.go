@@ -92,12 +92,16 @@ const maxScrapes = 4
 
 func (g *Guard) newProbes(ctx context.Context) (func(context.Context) error, error) {
 	probes := http.NewServeMux()
-	for path, checks := range map[string]map[string]healthz.Checker{
-		"/healthz": {"alive": healthz.Ping},
-		"/readyz":  {"serving": g.server.Ready, "certificate": g.certificates.ready},
+	alive := map[string]healthz.Checker{"alive": healthz.Ping}
+	all := map[string]map[string]healthz.Checker{"/healthz": alive, "/readyz": alive}
+	if !g.options.Controller {
+		all["/readyz"] = map[string]healthz.Checker{"serving": g.server.Ready, "certificate": g.certificates.ready}
 		// For monitoring alone: as readiness, it would empty the Service, and refuse the writes that still arrive.
-		"/protectedz": {"reachable": g.reach.check, "registration": func(*http.Request) error { return g.repairer.InPlace() }},
-	} {
+		all["/protectedz"] = map[string]healthz.Checker{
+			"reachable": g.reach.check, "registration": func(*http.Request) error { return g.repairer.InPlace() },
+		}
+	}
+	for path, checks := range all {
 		handler := http.StripPrefix(path, &healthz.Handler{Checks: checks})
 		probes.Handle(path, handler)
 		probes.Handle(path+"/", handler)

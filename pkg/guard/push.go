@@ -5,24 +5,19 @@ package guard
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/otlp"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
-	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 )
 
 const (
@@ -58,9 +53,9 @@ type pusher struct {
 }
 
 // addPusher registers the metrics if there is a receiver.
-func (g *Guard) addPusher() error {
+func (g *Guard) addPusher() {
 	if g.options.Push.Endpoint == "" {
-		return nil
+		return
 	}
 	register := promauto.With(g.options.Registry)
 	p := &pusher{
@@ -79,7 +74,6 @@ func (g *Guard) addPusher() error {
 		p.records.WithLabelValues(result)
 	}
 	g.pusher = p
-	return nil
 }
 
 // push pushes records until ctx ends, if there is a receiver.
@@ -182,13 +176,16 @@ func (p *pusher) Reached(at time.Time) {
 	}
 }
 
+func (p *pusher) notes() client.Notes {
+	return client.Notes{Client: p.guard.client, Namespace: p.guard.options.Namespace, Name: drift.StateName}
+}
+
 // load returns from when on records must be pushed. A time in the future would hide records.
 func (p *pusher) load(ctx context.Context) (time.Time, error) {
 	if p.reached.IsZero() {
-		maps := p.guard.client.CoreV1().ConfigMaps(p.guard.options.Namespace)
-		state, err := lookup.Find(ctx, maps, drift.StateName)
+		state, err := p.notes().Read(ctx)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("read configmap %s/%s: %w", p.guard.options.Namespace, drift.StateName, err)
+			return time.Time{}, err
 		}
 		if state != nil {
 			p.reached, _ = time.Parse(time.RFC3339, state.Data[pushedKey]) // the zero time for none
@@ -206,9 +203,7 @@ func (p *pusher) save(ctx context.Context) {
 		return
 	}
 	p.savedAt = time.Now()
-	patch, _ := json.Marshal(map[string]any{"data": map[string]string{pushedKey: p.reached.UTC().Format(time.RFC3339)}})
-	_, err := p.guard.client.CoreV1().ConfigMaps(p.guard.options.Namespace).
-		Patch(ctx, drift.StateName, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: guardian.FieldManager})
+	_, err := p.notes().Write(ctx, "", map[string]*string{pushedKey: new(p.reached.UTC().Format(time.RFC3339))})
 	switch {
 	case err == nil:
 		p.saved = p.reached

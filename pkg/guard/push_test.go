@@ -38,9 +38,7 @@ func newPusher(t *testing.T, endpoint string, state *corev1.ConfigMap) *pusher {
 	g := &Guard{client: client, options: Options{
 		Namespace: "guard", Push: otlp.Options{Endpoint: endpoint}, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 	}}
-	if err := g.addPusher(); err != nil {
-		t.Fatal(err)
-	}
+	g.addPusher()
 	if endpoint != "" {
 		exporter, err := otlp.New(g.options.Push)
 		if err != nil {

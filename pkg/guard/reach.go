@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,15 +36,13 @@ const (
 type reach struct {
 	// proven is true once a review has arrived, at any replica. It stays true: a guard that cannot be reached later fails closed.
 	proven atomic.Bool
-	// problem says why no review arrives; "" or nil for none.
-	problem atomic.Pointer[string]
+	// problem is a string that says why no review arrives; "" or nil for none.
+	problem atomic.Value
 }
 
 func (r *reach) currentProblem() string {
-	if problem := r.problem.Load(); problem != nil {
-		return *problem
-	}
-	return ""
+	problem, _ := r.problem.Load().(string)
+	return problem
 }
 
 var errNotReached = errors.New("no review of the API server has arrived")
@@ -56,8 +55,11 @@ func (r *reach) check(*http.Request) error {
 	return nil
 }
 
-func (g *Guard) addReach() error {
-	err := g.options.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+func (g *Guard) addReach() {
+	if g.options.Controller {
+		return
+	}
+	promauto.With(g.options.Registry).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "apigw_guardian_reachable",
 		Help: "1 once a review of an API server has arrived at the guard. Until then the webhooks ignore failures, and nothing is protected.",
 	}, func() float64 {
@@ -65,11 +67,7 @@ func (g *Guard) addReach() error {
 			return 1
 		}
 		return 0
-	}))
-	if err != nil {
-		return fmt.Errorf("register the metric of reachability: %w", err)
-	}
-	return nil
+	})
 }
 
 // failurePolicy returns Fail once a review has arrived at this replica, or at one that wrote live. Before that, a guard that API
@@ -86,7 +84,7 @@ func (g *Guard) failurePolicy(live *admissionregistrationv1.ValidatingWebhookCon
 
 func (g *Guard) reached() {
 	if !g.reach.proven.Swap(true) {
-		g.reach.problem.Store(nil)
+		g.reach.problem.Store("")
 		g.changes.Notify()
 	}
 }
@@ -114,8 +112,8 @@ func (g *Guard) proveReach(ctx context.Context) {
 // judgeReach takes the result of a probe. A probe that cannot be sent, or is not sent on for long, says nothing against the way: the
 // webhooks then fail closed, as they protect nothing otherwise.
 func (g *Guard) judgeReach(err error, isLate bool) {
-	var status apierrors.APIStatus
-	isRefused := errors.As(err, &status) && status.Status().Code < http.StatusInternalServerError && !apierrors.IsTooManyRequests(err)
+	status, isAnswer := errors.AsType[*apierrors.StatusError](err)
+	isRefused := isAnswer && status.Status().Code < http.StatusInternalServerError && !apierrors.IsTooManyRequests(err)
 	switch {
 	case err == nil:
 		g.options.Log.Info("a review of the API server has arrived")
@@ -132,7 +130,7 @@ func (g *Guard) setUnreachable(problem string) {
 	if g.reach.currentProblem() != "" { // the API server's message may differ each time
 		return
 	}
-	g.reach.problem.Store(&problem)
+	g.reach.problem.Store(problem)
 	g.options.Log.Error("no review of the API server arrives, nothing is protected", slog.String("reason", problem))
 	g.warn("WebhookUnreachable", problem)
 	g.changes.Notify()

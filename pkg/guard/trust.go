@@ -99,12 +99,9 @@ func (g *Guard) claimLease(ctx context.Context) error {
 	g.options.Log.Warn("the leader does not add the CA of this replica to the webhook configuration, taking the leadership")
 	for _, holder := range []string{g.name + "-claim", g.name} {
 		now := metav1.NowMicro()
-		patch, err := json.Marshal(map[string]any{"spec": coordinationv1.LeaseSpec{
+		patch, _ := json.Marshal(map[string]any{"spec": coordinationv1.LeaseSpec{ // these types always marshal
 			HolderIdentity: &holder, LeaseDurationSeconds: new(int32(leaseDuration / time.Second)), AcquireTime: &now, RenewTime: &now,
 		}})
-		if err != nil {
-			return err
-		}
 		_, err = leases.Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch,
 			metav1.PatchOptions{FieldManager: guardian.FieldManager})
 		if err != nil {

@@ -119,9 +119,4 @@ func (t tracked) due() time.Time {
 	return latest(from, t.secret.CreationTimestamp.UTC()).Add(cleanUpPeriod)
 }
 
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }

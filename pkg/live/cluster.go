@@ -9,7 +9,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -54,7 +53,8 @@ func Connect(config *rest.Config, set *reserved.Set, namespace string) (Cluster,
 	return Cluster{Client: client, Dynamic: dynamicClient, Config: config, Set: set, Namespace: namespace}, nil
 }
 
-func (c Cluster) lookups() lookup.Reader {
+// Lookups returns a reader of the CA of the cluster, of the token Secrets in use, and of the retirements.
+func (c Cluster) Lookups() lookup.Reader {
 	return lookup.Reader{Client: c.Client, Config: c.Config, Namespace: c.Namespace}
 }
 
@@ -175,7 +175,7 @@ func (c Cluster) DataDrift(ctx context.Context, secret *corev1.Secret) ([]string
 			return nil, err
 		}
 		if !isRight {
-			paths = append(paths, dataPath(key))
+			paths = append(paths, policy.Below("data", key))
 		}
 	}
 	slices.Sort(paths)
@@ -193,17 +193,9 @@ func (c Cluster) isRightData(ctx context.Context, secret *corev1.Secret, key str
 	case len(value) == 0:
 		return true, nil
 	}
-	isOurs, err := c.lookups().IsClusterCA(ctx, value)
+	isOurs, err := c.Lookups().IsClusterCA(ctx, value)
 	if err != nil {
 		return false, fmt.Errorf("compare %s of secret %s/%s with the CA of the cluster: %w", RootCAPath, secret.Namespace, secret.Name, err)
 	}
 	return isOurs, nil
-}
-
-// dataPath writes a key of a Secret, which holds letters, digits, '-', '_' and '.', in the form of policy.Drift.
-func dataPath(key string) string {
-	if strings.Contains(key, ".") {
-		return "data[" + key + "]"
-	}
-	return "data." + key
 }

@@ -219,7 +219,7 @@ func (c Cluster) tokenSecrets(
 
 // notedSecret returns the older token Secret that authorize noted for the live account; "" for none, or for no permission to read it.
 func (c Cluster) notedSecret(ctx context.Context, resource *reserved.Resource, account *corev1.ServiceAccount) (string, error) {
-	credential, err := c.lookups().Credential(ctx, resource.Namespace, resource.Account)
+	credential, err := c.Lookups().Credential(ctx, resource.Namespace, resource.Account)
 	if apierrors.IsForbidden(err) {
 		return "", nil
 	}

@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 )
 
 type getter[T any] interface {
@@ -157,30 +159,35 @@ func (c Credential) Key() string { return c.Namespace + "." + c.Account }
 
 // Credential returns what `authorize` noted for a ServiceAccount, or the zero Credential if it noted nothing.
 func (r Reader) Credential(ctx context.Context, namespace, account string) (Credential, error) {
-	if r.Namespace == "" {
-		return Credential{}, nil
-	}
-	stored, err := Find(ctx, r.Client.CoreV1().ConfigMaps(r.Namespace), CredentialsName)
-	if err != nil {
+	var credential Credential
+	if _, err := r.readNote(ctx, CredentialsName, Credential{Namespace: namespace, Account: account}.Key(), &credential); err != nil {
 		return Credential{}, fmt.Errorf("look up the token secret in use: %w", err)
 	}
-	if stored == nil {
-		return Credential{}, nil
-	}
-	return readCredential(stored, Credential{Namespace: namespace, Account: account}.Key())
+	return credential, nil
 }
 
-func readCredential(stored *corev1.ConfigMap, key string) (Credential, error) {
+func (c *Credential) isOf(key string) bool {
+	return c.Key() == key && c.AccountUID != "" && c.Secret != ""
+}
+
+// readNote reads the note under a key of a ConfigMap, and returns false if there is none.
+func (r Reader) readNote(ctx context.Context, name, key string, note interface{ isOf(key string) bool }) (found bool, err error) {
+	if r.Namespace == "" {
+		return false, nil
+	}
+	stored, err := client.Notes{Client: r.Client, Namespace: r.Namespace, Name: name}.Read(ctx)
+	if err != nil || stored == nil {
+		return false, err
+	}
 	text, found := stored.Data[key]
 	if !found {
-		return Credential{}, nil
+		return false, nil
 	}
-	var credential Credential
-	if err := json.Unmarshal([]byte(text), &credential); err != nil {
-		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: %w", key, stored.Namespace, stored.Name, err)
+	if err := json.Unmarshal([]byte(text), note); err != nil {
+		return false, fmt.Errorf("read %s of configmap %s/%s: %w", key, r.Namespace, name, err)
 	}
-	if credential.Key() != key || credential.AccountUID == "" || credential.Secret == "" {
-		return Credential{}, fmt.Errorf("read %s of configmap %s/%s: not a credential of this account", key, stored.Namespace, stored.Name)
+	if !note.isOf(key) {
+		return false, fmt.Errorf("read %s of configmap %s/%s: not a note for this key", key, r.Namespace, name)
 	}
-	return credential, nil
+	return true, nil
 }

@@ -5,8 +5,6 @@ package lookup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,27 +39,14 @@ type Retirement struct {
 
 // Retirement returns the mark of a reservation; nil if there is none.
 func (r Reader) Retirement(ctx context.Context, reservation string) (*Retirement, error) {
-	if r.Namespace == "" {
-		return nil, nil
-	}
-	stored, err := Find(ctx, r.Client.CoreV1().ConfigMaps(r.Namespace), RetirementsName)
-	if err != nil {
-		return nil, fmt.Errorf("look up whether %q is retired: %w", reservation, err)
-	}
-	if stored == nil {
-		return nil, nil
-	}
-	text, found := stored.Data[reservation]
-	if !found {
-		return nil, nil
-	}
 	retirement := &Retirement{}
-	err = json.Unmarshal([]byte(text), retirement)
-	if err == nil && retirement.State != Retiring && retirement.State != Retired {
-		err = errors.New("not the mark of a retirement")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s of configmap %s/%s: %w", reservation, r.Namespace, RetirementsName, err)
+	switch found, err := r.readNote(ctx, RetirementsName, reservation, retirement); {
+	case err != nil:
+		return nil, fmt.Errorf("look up whether %q is retired: %w", reservation, err)
+	case !found:
+		return nil, nil
 	}
 	return retirement, nil
 }
+
+func (r *Retirement) isOf(string) bool { return r.State == Retiring || r.State == Retired }

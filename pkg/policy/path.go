@@ -79,6 +79,17 @@ func (p *path) write(b *strings.Builder) {
 	}
 }
 
+// Below returns the path of a member, in the notation of Drift.
+func Below(at, key string) string {
+	switch {
+	case !isPlain([]byte(key)):
+		return at + "[" + key + "]"
+	case at == "":
+		return key
+	}
+	return at + "." + key
+}
+
 // isPlain reports whether a path can show the key without brackets.
 func isPlain(key []byte) bool {
 	return len(key) > 0 && len(key) <= maxPath && bytes.IndexFunc(key, func(r rune) bool {

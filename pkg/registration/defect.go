@@ -52,9 +52,13 @@ func DefectOf(live *admissionregistrationv1.ValidatingWebhookConfiguration) (Def
 	return "", ""
 }
 
-// Problems returns what the guard reports on the webhook configuration that leaves reserved resources unprotected; nil for nothing.
+// Problems returns what the guard reports on the webhook configuration, nil where there is none, that leaves reserved resources
+// unprotected; nil for nothing.
 func Problems(live *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	var problems []string
+	if live == nil {
+		return nil
+	}
 	if problem := live.Annotations[guardian.RegistrationProblemAnnotation]; strings.Contains(problem, Partial) {
 		problems = append(problems, problem)
 	}

@@ -119,8 +119,6 @@ type Patrol struct {
 	Ready <-chan struct{}
 	// FilesDiffer says that replicas may hold different CA bundles for a while: those of provided files.
 	FilesDiffer bool
-	// Announce tells administrators, as an Event does; nil for no announcement.
-	Announce func(reason, note string)
 
 	// since is when a look first found the webhook configuration not in place; zero while it is.
 	since time.Time
@@ -144,17 +142,17 @@ func (p *Patrol) round(ctx context.Context) {
 	defer cancel()
 	live, want, err := p.Repairer.look(ctx)
 	if err != nil {
-		p.Repairer.setInPlace(false)
+		p.Repairer.inPlace.Store(false)
 		p.complain(err)
 		return
 	}
-	found := p.judge(live, want)
-	if found == inPlace {
-		p.Repairer.setInPlace(true)
+	found := judge(live, want)
+	if p.Repairer.settled(live, want) || found == inPlace {
+		p.Repairer.inPlace.Store(true)
 		p.since, p.said = time.Time{}, ""
 		return
 	}
-	p.Repairer.setInPlace(false)
+	p.Repairer.inPlace.Store(false)
 	if p.since.IsZero() {
 		p.since = time.Now()
 	}
@@ -167,13 +165,6 @@ func (p *Patrol) round(ctx context.Context) {
 	}
 	p.Repairer.options.Log.Warn("webhook configuration was not in place and no leader repaired it", slog.String("state", string(found)))
 	p.since = time.Time{}
-}
-
-func (p *Patrol) judge(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) state {
-	if p.Repairer.settled(live, want) {
-		return inPlace
-	}
-	return judge(live, want)
 }
 
 func (p *Patrol) patience(found state) time.Duration {
@@ -198,8 +189,6 @@ func (p *Patrol) complain(err error) {
 		return
 	}
 	p.Repairer.options.Log.Warn("not registering: the release that owns the webhook configuration is gone")
-	if p.Announce != nil {
-		p.Announce("OwnerGone", "The ClusterRole that owns the webhook configuration is gone. The guard leaves the webhook "+
-			"configuration away, and protects nothing, until the ClusterRole is back.")
-	}
+	p.Repairer.options.Announce("OwnerGone", "The ClusterRole that owns the webhook configuration is gone. The guard leaves the webhook "+
+		"configuration away, and protects nothing, until the ClusterRole is back.")
 }

@@ -52,7 +52,7 @@ func TestAWriteThatIsRewrittenIsNoRepair(t *testing.T) {
 				r.api.rewrite = test.rewrite
 				test.rewrite(r.api.live)
 				writesIn(t, r, 10*time.Minute)
-				if inPlace, contested := testutil.ToFloat64(r.inPlace), testutil.ToFloat64(r.contested); inPlace != 0 || contested != 1 {
+				if inPlace, contested := inPlaceOf(r), testutil.ToFloat64(r.contested); inPlace != 0 || contested != 1 {
 					t.Errorf("gauges: got %v and %v, want 0 and 1", inPlace, contested)
 				}
 				if len(announced) != 1 || !strings.Contains(announced[0], test.path) || strings.Contains(announced[0], Partial) != test.isPartial {
@@ -67,7 +67,7 @@ func TestAWriteThatIsRewrittenIsNoRepair(t *testing.T) {
 				r.api.rewrite = nil
 				writesIn(t, r, 2*lasting)
 				if !asWanted(r.api.live, r.want) || r.api.live.Annotations[guardian.RegistrationProblemAnnotation] != "" ||
-					testutil.ToFloat64(r.inPlace) != 1 || testutil.ToFloat64(r.contested) != 0 {
+					inPlaceOf(r) != 1 || testutil.ToFloat64(r.contested) != 0 {
 					t.Errorf("not in place after the rewriting has ended: %v", r.api.live)
 				}
 			})

@@ -58,11 +58,11 @@ func Reach(ctx context.Context, client corev1client.ConfigMapsGetter, namespace 
 	_, err := client.ConfigMaps(namespace).Apply(ctx, object, metav1.ApplyOptions{
 		FieldManager: guardian.FieldManager + "-probe", DryRun: []string{metav1.DryRunAll},
 	})
-	var status apierrors.APIStatus
-	switch {
-	case err == nil:
+	if err == nil {
 		return ErrNotAsked
-	case !errors.As(err, &status):
+	}
+	status, isAnswer := errors.AsType[*apierrors.StatusError](err)
+	if !isAnswer {
 		return fmt.Errorf("send the probe: %w", err)
 	}
 	// The API server's messages: k8s.io/apiserver/pkg/admission/plugin/webhook/{errors,generic}.

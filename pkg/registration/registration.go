@@ -42,20 +42,24 @@ var errInvalidEndpoint = errors.New("invalid endpoint")
 
 // Endpoint is the URL or the Service at which the API server calls the guard. Its zero value is neither.
 type Endpoint struct {
-	host    string
-	url     string
-	service *admissionregistrationv1.ServiceReference
+	host   string
+	config admissionregistrationv1.WebhookClientConfig
 }
 
 // URLEndpoint parses "https://HOST:PORT". The API server posts reviews to the path.
 func URLEndpoint(raw, path string) (Endpoint, error) {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" ||
+	if err != nil || u.Scheme != "https" || !isHost(u.Hostname()) || u.Path != "" && u.Path != "/" ||
 		u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return Endpoint{}, fmt.Errorf("%w: %q: must be https://HOST:PORT", errInvalidEndpoint, raw)
 	}
 	u.Path = path
-	return Endpoint{host: u.Hostname(), url: u.String()}, nil
+	return Endpoint{host: u.Hostname(), config: admissionregistrationv1.WebhookClientConfig{URL: new(u.String())}}, nil
+}
+
+// isHost reports whether a certificate can be issued for the host.
+func isHost(host string) bool {
+	return net.ParseIP(host) != nil || len(validation.IsDNS1123Subdomain(strings.ToLower(host))) == 0
 }
 
 // ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
@@ -70,20 +74,17 @@ func ServiceEndpoint(raw, path string) (Endpoint, error) {
 	if err != nil || port == 0 || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1035Label(name)) > 0 {
 		return Endpoint{}, invalid
 	}
-	return Endpoint{host: name + "." + namespace + ".svc", service: &admissionregistrationv1.ServiceReference{
-		Namespace: namespace, Name: name, Path: new(path), Port: new(int32(port)),
-	}}, nil
+	service := &admissionregistrationv1.ServiceReference{Namespace: namespace, Name: name, Path: new(path), Port: new(int32(port))}
+	return Endpoint{host: name + "." + namespace + ".svc", config: admissionregistrationv1.WebhookClientConfig{Service: service}}, nil
 }
 
 // Host returns the host name or IP literal that the API server expects in the guard's certificate.
 func (e Endpoint) Host() string { return e.host }
 
 func (e Endpoint) clientConfig(bundle []byte) admissionregistrationv1.WebhookClientConfig {
-	config := admissionregistrationv1.WebhookClientConfig{Service: e.service.DeepCopy(), CABundle: slices.Clone(bundle)}
-	if e.url != "" {
-		config.URL = new(e.url)
-	}
-	return config
+	config := e.config.DeepCopy()
+	config.CABundle = slices.Clone(bundle)
+	return *config
 }
 
 // Options are what a webhook configuration depends on besides the reserved set.

@@ -123,6 +123,7 @@ func TestEndpoints(t *testing.T) {
 		"a path":                          {URLEndpoint, "https://guard.example/path", ""},
 		"a query":                         {URLEndpoint, "https://guard.example?x", ""},
 		"a user":                          {URLEndpoint, "https://a@guard.example", ""},
+		"a host with an underscore":       {URLEndpoint, "https://the_guard.example", ""},
 		"no URL":                          {URLEndpoint, "guard", ""},
 		"a service without a port":        {ServiceEndpoint, "ns/name", ""},
 		"a service with no port":          {ServiceEndpoint, "ns/name:0", ""},

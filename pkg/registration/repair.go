@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -21,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
@@ -43,27 +45,19 @@ type Repair struct {
 	Problem string
 }
 
-// Client reads and writes without a cache: a watch that hangs must not hide a change. The typed client of client-go is one.
-type Client interface {
-	Get(ctx context.Context, name string, options metav1.GetOptions) (*admissionregistrationv1.ValidatingWebhookConfiguration, error)
-	Update(ctx context.Context, configuration *admissionregistrationv1.ValidatingWebhookConfiguration, options metav1.UpdateOptions) (
-		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
-	Patch(ctx context.Context, name string, kind types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string) (
-		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
-}
-
-// RepairerOptions are the settings of a Repairer. All functions but Build are optional, all else is required.
+// RepairerOptions are the settings of a Repairer. All are required.
 type RepairerOptions struct {
-	Client Client
+	// Client reads and writes without a cache: a watch that hangs must not hide a change.
+	Client admissionregistrationv1client.ValidatingWebhookConfigurationInterface
 	// Build returns the wanted webhook configuration, given the live one; nil if there is none. After ErrOwnerGone, the Repairer leaves
 	// the live one as it is, or absent.
 	Build func(ctx context.Context, live *admissionregistrationv1.ValidatingWebhookConfiguration) (
 		*admissionregistrationv1.ValidatingWebhookConfiguration, error)
-	// Report is called after each repair of another client's write, and once for each Problem; nil for no report.
+	// Report is called after each repair of another client's write, and once for each Problem.
 	Report func(context.Context, Repair)
-	// Announce tells administrators of a problem, as an Event does; nil for no announcement.
+	// Announce tells administrators of a problem, as an Event does.
 	Announce func(reason, note string)
-	// Changed is called when what the Repairer wants has changed, as it reports a problem in an annotation; nil for no call.
+	// Changed is called when what the Repairer wants has changed, as it reports a problem in an annotation.
 	Changed  func()
 	Registry prometheus.Registerer
 	Log      *slog.Logger
@@ -72,13 +66,10 @@ type RepairerOptions struct {
 // Repairer compares the live webhook configuration with the wanted one and repairs it, once per change. It is safe for concurrent use.
 type Repairer struct {
 	options RepairerOptions
-	inPlace prometheus.Gauge
+	inPlace atomic.Bool
 	repairs *prometheus.CounterVec
 	// contested is 1 while there is a problem.
 	contested prometheus.Gauge
-
-	// isInPlace is what inPlace says.
-	isInPlace atomic.Bool
 
 	mu sync.Mutex
 	// last is the wanted webhook configuration that this process saw in place last; nil before that.
@@ -88,32 +79,33 @@ type Repairer struct {
 	problem string
 }
 
-// NewRepairer registers the metrics; the error is the registry's.
-func NewRepairer(options RepairerOptions) (*Repairer, error) {
+// NewRepairer registers the metrics.
+func NewRepairer(options RepairerOptions) *Repairer {
+	register := promauto.With(options.Registry)
 	r := &Repairer{
 		options: options,
-		inPlace: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "apigw_guardian_registration_in_place",
-			Help: "1 if this replica's last look found the webhook configuration in place; 0 if not, or if it could not look. It looks every 5 s.",
-		}),
-		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+		repairs: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_registration_repairs_total",
 			Help: "Repairs of the webhook configuration by this replica, by what another client had done to it (UPDATE, DELETE).",
 		}, []string{"operation"}),
-		contested: prometheus.NewGauge(prometheus.GaugeOpts{
+		contested: register.NewGauge(prometheus.GaugeOpts{
 			Name: "apigw_guardian_registration_contested",
 			Help: "1 while the API server or another client changes what this replica writes to the webhook configuration: protection is partial.",
 		}),
 	}
+	register.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "apigw_guardian_registration_in_place",
+		Help: "1 if this replica's last look found the webhook configuration in place; 0 if not, or if it could not look. It looks every 5 s.",
+	}, func() float64 {
+		if r.inPlace.Load() {
+			return 1
+		}
+		return 0
+	})
 	for _, operation := range []admissionv1.Operation{admissionv1.Update, admissionv1.Delete} {
 		r.repairs.WithLabelValues(string(operation)) // from zero on, so that the first repair is an increase
 	}
-	for _, collector := range []prometheus.Collector{r.inPlace, r.repairs, r.contested} {
-		if err := options.Registry.Register(collector); err != nil {
-			return nil, fmt.Errorf("register metrics of the webhook configuration: %w", err)
-		}
-	}
-	return r, nil
+	return r
 }
 
 // Keep makes the live webhook configuration as it is wanted. The error is a *pausedError while writes do not last.
@@ -151,7 +143,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 		return false
 	}
 	r.last = want
-	r.setInPlace(true)
+	r.inPlace.Store(true)
 	if r.pacing.settle() {
 		r.setProblem("")
 	}
@@ -162,7 +154,7 @@ func (r *Repairer) settled(live, want *admissionregistrationv1.ValidatingWebhook
 // what was sent, says whether the webhook configuration is in place.
 func (r *Repairer) repair(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) error {
 	if left := r.pacing.left(want); left > 0 && live != nil {
-		r.setInPlace(false)
+		r.inPlace.Store(false)
 		return &pausedError{left}
 	}
 	stored, err := r.write(ctx, live, want)
@@ -175,15 +167,15 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	repaired.Problem = r.pacing.problem(live, stored, want, repaired.Manager)
 	isNews := r.setProblem(repaired.Problem)
 	if isRewritten {
-		r.setInPlace(false)
-		if isNews && r.options.Report != nil {
+		r.inPlace.Store(false)
+		if isNews {
 			repaired.Operation, repaired.Changed = admissionv1.Update, differences(stored, want)
 			r.options.Report(ctx, repaired)
 		}
 		return &pausedError{r.pacing.left(want)}
 	}
 	r.last = want
-	r.setInPlace(true)
+	r.inPlace.Store(true)
 	if !isTampering {
 		r.options.Log.Info("webhook configuration applied", slog.Int("webhooks", len(want.Webhooks)))
 		return nil
@@ -191,23 +183,13 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 	r.options.Log.Warn("webhook configuration repaired", slog.String("operation", string(repaired.Operation)),
 		slog.Any("changed", repaired.Changed), slog.String("manager", repaired.Manager))
 	r.repairs.WithLabelValues(string(repaired.Operation)).Inc()
-	if r.options.Report != nil {
-		r.options.Report(ctx, repaired)
-	}
+	r.options.Report(ctx, repaired)
 	return nil
-}
-
-func (r *Repairer) setInPlace(is bool) {
-	r.isInPlace.Store(is)
-	r.inPlace.Set(0)
-	if is {
-		r.inPlace.Set(1)
-	}
 }
 
 // InPlace is nil if the last look found the webhook configuration in place.
 func (r *Repairer) InPlace() error {
-	if !r.isInPlace.Load() {
+	if !r.inPlace.Load() {
 		return errNotInPlace
 	}
 	return nil
@@ -225,13 +207,9 @@ func (r *Repairer) setProblem(problem string) (changed bool) {
 	} else {
 		r.contested.Set(1)
 		r.options.Log.Error("webhook configuration does not stay as the guard writes it", slog.String("reason", problem))
-		if r.options.Announce != nil {
-			r.options.Announce("RegistrationContested", problem)
-		}
+		r.options.Announce("RegistrationContested", problem)
 	}
-	if r.options.Changed != nil {
-		r.options.Changed()
-	}
+	r.options.Changed()
 	return true
 }
 
@@ -240,8 +218,10 @@ func (r *Repairer) write(ctx context.Context, live, want *admissionregistrationv
 	stored *admissionregistrationv1.ValidatingWebhookConfiguration, err error,
 ) {
 	if live != nil {
-		if stored, err = r.replace(ctx, live, want); err != nil {
-			return nil, err
+		// The whole list of webhooks: an apply would merge it with those that other clients have added.
+		stored, err = r.options.Client.Update(ctx, restored(live, want), metav1.UpdateOptions{FieldManager: guardian.FieldManager})
+		if err != nil {
+			return nil, fmt.Errorf("update the webhook configuration: %w", err)
 		}
 	}
 	// Without its finalizers, one that was being deleted is gone now.
@@ -255,25 +235,11 @@ func (r *Repairer) write(ctx context.Context, live, want *admissionregistrationv
 func (r *Repairer) create(ctx context.Context, want *admissionregistrationv1.ValidatingWebhookConfiguration) (
 	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
 ) {
-	data, err := json.Marshal(want)
-	if err != nil {
-		return nil, fmt.Errorf("encode the webhook configuration: %w", err)
-	}
+	data, _ := json.Marshal(want) // this type always marshals
 	options := metav1.PatchOptions{FieldManager: guardian.FieldManager, Force: new(true)}
 	stored, err := r.options.Client.Patch(ctx, guardian.WebhookConfiguration, types.ApplyPatchType, data, options)
 	if err != nil {
 		return nil, fmt.Errorf("apply the webhook configuration: %w", err)
-	}
-	return stored, nil
-}
-
-// replace writes the whole list of webhooks. An apply would merge it with those that other clients have added.
-func (r *Repairer) replace(ctx context.Context, live, want *admissionregistrationv1.ValidatingWebhookConfiguration) (
-	*admissionregistrationv1.ValidatingWebhookConfiguration, error,
-) {
-	stored, err := r.options.Client.Update(ctx, restored(live, want), metav1.UpdateOptions{FieldManager: guardian.FieldManager})
-	if err != nil {
-		return nil, fmt.Errorf("update the webhook configuration: %w", err)
 	}
 	return stored, nil
 }

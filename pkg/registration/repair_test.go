@@ -16,13 +16,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/probe"
@@ -33,6 +33,8 @@ type configuration = admissionregistrationv1.ValidatingWebhookConfiguration
 
 // api holds one webhook configuration, or none.
 type api struct {
+	admissionregistrationv1client.ValidatingWebhookConfigurationInterface
+
 	live *configuration
 	err  error
 	// rewrite stands for admission that changes what is written; nil for none.
@@ -100,16 +102,27 @@ type replica struct {
 func newReplica(t *testing.T, a *api) *replica {
 	t.Helper()
 	r := &replica{api: a, want: wanted(t, wantedCA)}
-	var err error
-	r.Repairer, err = NewRepairer(RepairerOptions{
+	r.Repairer = NewRepairer(RepairerOptions{
 		Client: a, Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-		Build:  func(context.Context, *configuration) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
-		Report: func(_ context.Context, repair Repair) { r.reports = append(r.reports, repair) },
+		Build:    func(context.Context, *configuration) (*configuration, error) { return r.want.DeepCopy(), r.buildErr },
+		Report:   func(_ context.Context, repair Repair) { r.reports = append(r.reports, repair) },
+		Announce: func(string, string) {}, Changed: func() {},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return r
+}
+
+// inPlaceOf returns the metric.
+func inPlaceOf(r *replica) float64 {
+	families, err := r.options.Registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		return -1
+	}
+	for _, family := range families {
+		if family.GetName() == "apigw_guardian_registration_in_place" {
+			return family.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return -1
 }
 
 // edits are what an attacker may do to the webhook configuration.
@@ -288,14 +301,14 @@ func requireRepairedAfter(t *testing.T, r *replica, after time.Duration) {
 	if r.isRepaired() {
 		t.Errorf("repaired before %v", after)
 	}
-	if got := testutil.ToFloat64(r.inPlace); got != 0 {
+	if got := inPlaceOf(r); got != 0 {
 		t.Errorf("gauge: got %v, want 0", got)
 	}
 	time.Sleep(lookInterval)
 	if !r.isRepaired() {
 		t.Errorf("not repaired after %v", after)
 	}
-	if got := testutil.ToFloat64(r.inPlace); got != 1 {
+	if got := inPlaceOf(r); got != 1 {
 		t.Errorf("gauge: got %v, want 1", got)
 	}
 }
@@ -367,7 +380,7 @@ func TestThePatrolLeavesANewerRevision(t *testing.T) {
 		if diff := cmp.Diff(newer, r.api.live); diff != "" || len(r.reports) > 0 {
 			t.Errorf("touched (-newer +live):\n%s", diff)
 		}
-		if got := testutil.ToFloat64(r.inPlace); got != 1 {
+		if got := inPlaceOf(r); got != 1 {
 			t.Errorf("gauge: got %v, want 1", got)
 		}
 	})
@@ -389,13 +402,14 @@ func TestThePatrolGoesOnAfterErrors(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var announced []string
-				r, begin := patrolling(t, Patrol{Announce: func(reason, _ string) { announced = append(announced, reason) }})
+				r, begin := patrolling(t, Patrol{})
+				r.options.Announce = func(reason, _ string) { announced = append(announced, reason) }
 				r.api.live = nil
 				test.fail(r, test.err)
 				begin()
 				time.Sleep(time.Hour)
 				resume := r.pausePatrol()
-				if got := testutil.ToFloat64(r.inPlace); got != 0 || r.api.live != nil {
+				if got := inPlaceOf(r); got != 0 || r.api.live != nil {
 					t.Errorf("gauge: got %v, want 0; live: %v", got, r.api.live)
 				}
 				if !slices.Equal(announced, test.announced) {
@@ -447,8 +461,8 @@ func TestKeepReportsOnlyWhatOthersDid(t *testing.T) {
 			r.api.live.Labels, r.api.live.OwnerReferences = map[string]string{"app.kubernetes.io/name": "x"}, nil
 			r.api.live.Annotations["admissions.enforcer/disabled"] = "false"
 		}, []Repair{{Operation: admissionv1.Update, Changed: []string{
-			`metadata.annotations["admissions.enforcer/disabled"]`,
-			`metadata.labels["app.kubernetes.io/managed-by"]`, `metadata.labels["app.kubernetes.io/name"]`, "metadata.ownerReferences",
+			"metadata.annotations[admissions.enforcer/disabled]",
+			"metadata.labels[app.kubernetes.io/managed-by]", "metadata.labels[app.kubernetes.io/name]", "metadata.ownerReferences",
 		}}}},
 		"a deletion": {func(r *replica) { r.api.live = nil }, []Repair{{Operation: admissionv1.Delete}}},
 	} {

@@ -39,7 +39,7 @@ const (
 type Publisher struct {
 	Client  admissionregistrationv1client.ValidatingWebhookConfigurationsGetter
 	Replica *probe.Replica
-	// Bundle returns the CAs that API servers must trust to call this replica, in PEM; empty while there are none, nil for never.
+	// Bundle returns the CAs that API servers must trust to call this replica, in PEM; empty while there are none.
 	Bundle func() []byte
 	Log    *slog.Logger
 }
@@ -61,13 +61,6 @@ func (p *Publisher) Leave(ctx context.Context) {
 	if err == nil && live.Annotations[p.caAnnotation()] != "" {
 		_ = p.annotate(ctx, map[string]any{p.caAnnotation(): nil}) // or they get too old
 	}
-}
-
-func (p *Publisher) bundle() []byte {
-	if p.Bundle == nil {
-		return nil
-	}
-	return p.Bundle()
 }
 
 func (p *Publisher) id() string {
@@ -96,7 +89,7 @@ func (p *Publisher) Publish(ctx context.Context) error {
 			changes[name] = nil // null removes it
 		}
 	}
-	if bundle := p.bundle(); len(bundle) > 0 && !isPublished(live.Annotations[p.caAnnotation()], bundle, now) {
+	if bundle := p.Bundle(); len(bundle) > 0 && !isPublished(live.Annotations[p.caAnnotation()], bundle, now) {
 		counting := publishers(live.Annotations, now)
 		for name := range live.Annotations {
 			if strings.HasPrefix(name, guardian.CAAnnotationPrefix) && !slices.Contains(counting, name) {
@@ -112,13 +105,10 @@ func (p *Publisher) Publish(ctx context.Context) error {
 }
 
 func (p *Publisher) annotate(ctx context.Context, changes map[string]any) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": changes}})
-	if err != nil {
-		return fmt.Errorf("write the key of this replica as JSON: %w", err)
-	}
+	patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": changes}}) // these types always marshal
 	// Not an apply: that would create a webhook configuration without webhooks after a deletion.
 	options := metav1.PatchOptions{FieldManager: guardian.FieldManager + "-replica"}
-	_, err = p.Client.ValidatingWebhookConfigurations().Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, options)
+	_, err := p.Client.ValidatingWebhookConfigurations().Patch(ctx, guardian.WebhookConfiguration, types.MergePatchType, patch, options)
 	if err != nil {
 		return fmt.Errorf("publish key and CAs of this replica on the webhook configuration: %w", err)
 	}

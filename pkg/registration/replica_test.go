@@ -29,12 +29,14 @@ func live(keys int) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	return configuration
 }
 
+func noBundles() []byte { return nil }
+
 func TestAReplicaPublishesItsKeyAndOldOnesLeave(t *testing.T) {
 	for _, keys := range []int{0, 3, maxReplicaKeys - 1, maxReplicaKeys, maxReplicaKeys + 40} {
 		t.Run(fmt.Sprintf("with %d keys", keys), func(t *testing.T) {
 			client := fake.NewClientset(live(keys)).AdmissionregistrationV1()
 			replica := probe.NewReplica(time.Now())
-			publisher := &Publisher{Client: client, Replica: replica, Log: slog.New(slog.DiscardHandler)}
+			publisher := &Publisher{Client: client, Replica: replica, Bundle: noBundles, Log: slog.New(slog.DiscardHandler)}
 			for range 2 { // the second one finds nothing to do
 				if err := publisher.Publish(t.Context()); err != nil {
 					t.Fatal(err)
@@ -58,7 +60,9 @@ func TestAReplicaPublishesItsKeyAndOldOnesLeave(t *testing.T) {
 
 func TestNothingIsPublishedWithoutAWebhookConfiguration(t *testing.T) {
 	client := fake.NewClientset()
-	publisher := &Publisher{Client: client.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Log: slog.New(slog.DiscardHandler)}
+	publisher := &Publisher{
+		Client: client.AdmissionregistrationV1(), Replica: probe.NewReplica(time.Now()), Bundle: noBundles, Log: slog.New(slog.DiscardHandler),
+	}
 	if err := publisher.Publish(t.Context()); err != nil || len(client.Actions()) != 1 {
 		t.Errorf("error %v, %d requests", err, len(client.Actions()))
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policies"
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 )
 
 // revision returns the digest of webhooks. The CA bundle does not count: it rotates.
@@ -173,23 +174,18 @@ func isSubset[T comparable](some, all []T) bool {
 	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
 }
 
-// replicaAnnotations returns the annotations, or the beginnings of their names, in which replicas differ.
-func replicaAnnotations() []string {
-	return []string{
-		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
-		guardian.ReplicaAnnotationPrefix, guardian.CAAnnotationPrefix,
-	}
-}
-
 // differences returns the paths of the fields in which the live webhook configuration is not as wanted, in order. Labels and
-// annotations of other clients do not count, nor do replicaAnnotations.
+// annotations of other clients do not count, nor do the annotations in which replicas differ.
 func differences(live, want *admissionregistrationv1.ValidatingWebhookConfiguration) []string {
 	wanted := restored(live, want)
 	wanted.DeletionTimestamp = nil
-	paths := unequal("", generic(live), generic(wanted))
-	return slices.DeleteFunc(paths, func(path string) bool {
-		return slices.ContainsFunc(replicaAnnotations(), func(prefix string) bool {
-			return strings.HasPrefix(path, strings.TrimSuffix(below("metadata.annotations", prefix), `"]`))
+	ofReplicas := []string{
+		guardian.CertificateProblemAnnotation, guardian.RegistrationProblemAnnotation, guardian.ReachabilityProblemAnnotation,
+		guardian.ReplicaAnnotationPrefix, guardian.CAAnnotationPrefix,
+	}
+	return slices.DeleteFunc(unequal("", generic(live), generic(wanted)), func(path string) bool {
+		return slices.ContainsFunc(ofReplicas, func(prefix string) bool {
+			return strings.HasPrefix(path, strings.TrimSuffix(policy.Below("metadata.annotations", prefix), "]"))
 		})
 	})
 }
@@ -212,7 +208,7 @@ func unequal(at string, a, b any) []string {
 		keys := maps.Clone(mapA)
 		maps.Copy(keys, mapB)
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
-			paths = append(paths, unequal(below(at, key), mapA[key], mapB[key])...)
+			paths = append(paths, unequal(policy.Below(at, key), mapA[key], mapB[key])...)
 		}
 	case isListA && isListB && len(listA) == len(listB):
 		for i := range listA {
@@ -222,12 +218,4 @@ func unequal(at string, a, b any) []string {
 		return []string{at}
 	}
 	return paths
-}
-
-// below returns the path of a key, written as the policy writes it: metadata.labels["app.kubernetes.io/name"].
-func below(at, key string) string {
-	if strings.ContainsAny(key, "./") {
-		return fmt.Sprintf("%s[%q]", at, key)
-	}
-	return strings.TrimPrefix(at+"."+key, ".")
 }

@@ -94,9 +94,7 @@ func (d *doors) add(name string, writes admissionregistrationv1.RuleWithOperatio
 }
 
 // writes are operations on the resources of one group.
-func writes(
-	operations []admissionregistrationv1.OperationType, group string, resources ...string,
-) admissionregistrationv1.RuleWithOperations {
+func writes(group string, resources []string, operations ...admissionregistrationv1.OperationType) admissionregistrationv1.RuleWithOperations {
 	return admissionregistrationv1.RuleWithOperations{
 		Operations: operations,
 		Rule: admissionregistrationv1.Rule{
@@ -105,17 +103,9 @@ func writes(
 	}
 }
 
-func created() []admissionregistrationv1.OperationType {
-	return []admissionregistrationv1.OperationType{admissionregistrationv1.Create}
-}
-
-func updated() []admissionregistrationv1.OperationType {
-	return []admissionregistrationv1.OperationType{admissionregistrationv1.Update}
-}
-
 // addTokens leaves out the tokens that kubelets mount into Pods.
 func (d *doors) addTokens() {
-	d.add("tokens", writes(created(), "", "serviceaccounts/token"),
+	d.add("tokens", writes("", []string{"serviceaccounts/token"}, admissionregistrationv1.Create),
 		"reserved-account", named(d.accounts, "request.namespace", "request.name"),
 		"not-kubelet", `!(request.userInfo.username.startsWith('system:node:') && has(request.userInfo.groups)`+
 			` && 'system:nodes' in request.userInfo.groups && object != null && has(object.spec.boundObjectRef)`+
@@ -124,7 +114,7 @@ func (d *doors) addTokens() {
 
 func (d *doors) addPods() {
 	const account = "object.spec.serviceAccountName"
-	d.add("pods", writes(created(), "", "pods"),
+	d.add("pods", writes("", []string{"pods"}, admissionregistrationv1.Create),
 		"reserved-account", "has("+account+") && ("+named(d.accounts, "request.namespace", account)+")")
 }
 
@@ -132,7 +122,8 @@ func (d *doors) addPods() {
 // https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 func (d *doors) addCertificates() {
 	const isApproved = "(has(%[1]s.status) && has(%[1]s.status.conditions) && %[1]s.status.conditions.exists(c, c.type == 'Approved'))"
-	d.add("certificates", writes(updated(), "certificates.k8s.io", "certificatesigningrequests/approval"),
+	d.add("certificates",
+		writes("certificates.k8s.io", []string{"certificatesigningrequests/approval"}, admissionregistrationv1.Update),
 		"newly-approved", fmt.Sprintf(isApproved, "object")+" && !"+fmt.Sprintf(isApproved, "oldObject"),
 		"any-name", "!(object.spec.signerName in ['kubernetes.io/kube-apiserver-client-kubelet', 'kubernetes.io/kubelet-serving'])")
 }
@@ -158,7 +149,8 @@ func (d *doors) addBindings() {
 	if len(d.bindings) > 0 {
 		conditions = append(conditions, "other-binding", "!("+named(d.bindings, ownNamespace, "object.metadata.name")+")")
 	}
-	d.add("bindings", writes(append(created(), updated()...), rbacv1.GroupName, "rolebindings", "clusterrolebindings"), conditions...)
+	resources := []string{"rolebindings", "clusterrolebindings"}
+	d.add("bindings", writes(rbacv1.GroupName, resources, admissionregistrationv1.Create, admissionregistrationv1.Update), conditions...)
 }
 
 // ownNamespace is the namespace of the request; empty for a cluster-scoped object.

@@ -72,18 +72,11 @@ type fileResource struct {
 }
 
 // BuiltIn returns the built-in set: the resources that API Gateway reserves.
-func BuiltIn() (*Set, error) {
-	reservation, err := parseBuiltIn()
-	if err != nil {
-		return nil, err
-	}
-	return NewSet(reservation)
-}
+func BuiltIn() (*Set, error) { return join(nil) }
 
 // Load returns the built-in set plus the reservations in dir, one per file. A file with the name of the built-in reservation replaces
-// it. An empty dir adds none. Load ignores names that
-// start with a dot, which mounted ConfigMaps have. Any other file must end in .yaml, .yml or .json. The error names the file and
-// the path of the first mistake. It is ErrInvalid, ErrOverlap, or an error of package fs.
+// it. An empty dir adds none. Load ignores names that start with a dot, which mounted ConfigMaps have. Any other file must end in .yaml,
+// .yml or .json. The error names the file and the path of the first mistake. It is ErrInvalid, ErrOverlap, or an error of package fs.
 func Load(dir string) (*Set, error) {
 	if dir == "" {
 		return BuiltIn()
@@ -121,10 +114,11 @@ func LoadFiles(source string, files map[string]string) (*Set, error) {
 
 // join adds reservations to the built-in one, or replaces it by the first one of its name.
 func join(reservations []*Reservation) (*Set, error) {
-	builtIn, err := parseBuiltIn()
+	builtIn, err := Parse("built-in", builtIn)
 	if err != nil {
 		return nil, err
 	}
+	builtIn.BuiltIn = true
 	all := []*Reservation{builtIn}
 	for _, reservation := range reservations {
 		if reservation.Name != builtIn.Name || all[0] != builtIn {
@@ -150,15 +144,6 @@ func (r *Reservation) replace(builtIn *Reservation) error {
 		}
 	}
 	return nil
-}
-
-func parseBuiltIn() (*Reservation, error) {
-	reservation, err := Parse("built-in", builtIn)
-	if err != nil {
-		return nil, err
-	}
-	reservation.BuiltIn = true
-	return reservation, nil
 }
 
 func loadFile(path string) (*Reservation, error) {

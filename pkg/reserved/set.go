@@ -168,6 +168,16 @@ func (s *Set) Resources() []*Resource {
 	return all
 }
 
+// WithManifest returns the reserved resources that have a manifest, in the order of Resources.
+func (s *Set) WithManifest() []*Resource { return withManifest(s.Resources()) }
+
+// WithManifest returns the resources of the file.
+func (r *Reservation) WithManifest() []*Resource { return withManifest(r.Resources) }
+
+func withManifest(resources []*Resource) []*Resource {
+	return slices.DeleteFunc(slices.Clone(resources), func(r *Resource) bool { return !r.HasManifest() })
+}
+
 // Knows reports whether the set has a reserved resource of this group, version and resource.
 func (s *Set) Knows(gvr schema.GroupVersionResource) bool {
 	return slices.ContainsFunc(s.byResource[gvr.GroupResource()], func(r *Resource) bool { return r.GVR == gvr })

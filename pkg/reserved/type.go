@@ -38,31 +38,18 @@ func (t Type) IsNamed(word string) bool {
 
 // shortName returns the short name of the API server for a built-in kind. A CustomResourceDefinition may define others.
 func shortName(resource schema.GroupResource) string {
-	switch resource.String() {
-	case "serviceaccounts":
-		return "sa"
-	case "pods":
-		return "po"
-	case "certificatesigningrequests.certificates.k8s.io":
-		return "csr"
-	case "namespaces":
-		return "ns"
-	case "configmaps":
-		return "cm"
-	case "services":
-		return "svc"
-	case "deployments.apps":
-		return "deploy"
-	case "daemonsets.apps":
-		return "ds"
-	case "statefulsets.apps":
-		return "sts"
-	case "ingresses.networking.k8s.io":
-		return "ing"
-	case "networkpolicies.networking.k8s.io":
-		return "netpol"
-	case "customresourcedefinitions.apiextensions.k8s.io":
-		return "crd"
-	}
-	return ""
+	return map[string]string{
+		"serviceaccounts": "sa",
+		"namespaces":      "ns",
+		"pods":            "po",
+		"certificatesigningrequests.certificates.k8s.io": "csr",
+		"configmaps":                        "cm",
+		"services":                          "svc",
+		"deployments.apps":                  "deploy",
+		"daemonsets.apps":                   "ds",
+		"statefulsets.apps":                 "sts",
+		"ingresses.networking.k8s.io":       "ing",
+		"networkpolicies.networking.k8s.io": "netpol",
+		"customresourcedefinitions.apiextensions.k8s.io": "crd",
+	}[resource.String()]
 }

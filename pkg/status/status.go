@@ -6,6 +6,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
@@ -66,6 +68,8 @@ type Report struct {
 	TokenCleanup []string `json:"tokenCleanup,omitempty"`
 	// Certificates does not count for Authorized and Protected, but for the exit code.
 	Certificates Certificates `json:"certificates"`
+	// byPolicies says that policies in the API server protect a resource, without a webhook.
+	byPolicies bool
 	// Reasons say why the cluster is not Authorized, Protected or Recorded; never nil.
 	Reasons []string `json:"reasons"`
 }
@@ -183,8 +187,7 @@ func (r *Report) addReservations(ctx context.Context, cluster live.Cluster) (ret
 
 // addReservation adds why a reservation is neither authorized nor retired, or that it is retired.
 func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reservation *reserved.Reservation) {
-	marks := lookup.Reader{Client: cluster.Client, Namespace: cluster.Namespace}
-	retirement, err := marks.Retirement(ctx, reservation.Name)
+	retirement, err := cluster.Lookups().Retirement(ctx, reservation.Name)
 	switch {
 	case apierrors.IsForbidden(err): // the guard knows; the caller sees that the resources are absent
 	case err != nil:
@@ -193,9 +196,8 @@ func (r *Report) addReservation(ctx context.Context, cluster live.Cluster, reser
 		r.Reasons = append(r.Reasons, fmt.Sprintf("%s is being retired by %s: to finish it: %s retire",
 			reservation.Owner, retirement.By, guardian.Name))
 	}
-	for _, resource := range reservation.Resources {
+	for _, resource := range reservation.WithManifest() {
 		switch {
-		case !resource.HasManifest():
 		case retirement == nil:
 			r.addResource(ctx, cluster, resource)
 		case !slices.Contains(retirement.Kept, resource.String()):
@@ -320,48 +322,36 @@ func (r *Report) addDenials(ctx context.Context, records Records) {
 // webhookConfiguration is the guard's; nil if it is absent.
 type webhookConfiguration = *admissionregistrationv1.ValidatingWebhookConfiguration
 
-// addProtection tries a forbidden write to each resource, all at the same time.
+// addProtection tries a forbidden write to each resource, all at the same time. Without a webhook configuration, only policies in the API
+// server can protect a resource.
 func (r *Report) addProtection(ctx context.Context, cluster live.Cluster, registered webhookConfiguration, err error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		r.Protection = verify.Unknown
 		r.Reasons = append(r.Reasons, fmt.Sprintf("cannot check whether the guard is registered: %v", err))
 		return
-	case registered == nil && isProtectedByPolicies(ctx, cluster):
-		r.Protection, r.Protected = verify.Protected, true
-		return
-	case registered == nil:
-		r.Protection = verify.Open
-		r.Reasons = append(r.Reasons, fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent; %s",
-			guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
-		return
+	}
+	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
+	r.Protection = verify.Worst(all)
+	if registered == nil {
+		r.byPolicies = slices.ContainsFunc(all, func(p verify.Protection) bool { return p.State == verify.Protected })
+		if !r.byPolicies {
+			r.Protection = verify.Open
+			r.Reasons = append(r.Reasons, fmt.Sprintf("the guard is not registered: validatingwebhookconfiguration %q is absent; %s",
+				guardian.WebhookConfiguration, verify.Remedy(verify.NotRegistered)))
+			return
+		}
 	}
 	for _, problem := range registration.Problems(registered) {
 		r.Protection = verify.Open
 		r.Reasons = append(r.Reasons, "the guard reports: "+problem)
 	}
-	all := verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources())
-	if r.Protection == "" {
-		r.Protection = verify.Worst(all)
-	}
 	r.Protected = r.Protection == verify.Protected
 	for _, p := range all {
-		if p.State == verify.Protected {
-			continue
-		}
-		r.Protections = append(r.Protections, p)
-		r.Reasons = append(r.Reasons, p.Message)
-	}
-}
-
-// isProtectedByPolicies reports whether every resource is protected without a webhook configuration: by policies in the API server.
-func isProtectedByPolicies(ctx context.Context, cluster live.Cluster) bool {
-	for _, p := range verify.New(cluster, verify.EveryWrite).Protections(ctx, cluster.Set.Resources()) {
 		if p.State != verify.Protected {
-			return false
+			r.Protections = append(r.Protections, p)
+			r.Reasons = append(r.Reasons, p.Message)
 		}
 	}
-	return true
 }
 
 // addNotes adds what the replicas have noted. A caller who may not read that gets none.
@@ -394,6 +384,10 @@ func (r *Report) addRecording(ctx context.Context, cluster live.Cluster, registe
 		problems = append(problems, "the guard does not record denials: "+registered.Annotations[guardian.RecordsProblemAnnotation])
 	}
 	err := records.TryCreate(ctx)
+	if r.byPolicies && errors.Is(err, store.ErrNotInstalled) {
+		r.UnlocksProblem, r.DenialsProblem = "", "the API server's audit log has them: "+guardian.Name+" audit import FILE"
+		return
+	}
 	// Quotas and admission refuse with the same code as RBAC.
 	known := !apierrors.IsForbidden(err) || mayCreateRecords(ctx, cluster)
 	if err != nil && known {

@@ -21,11 +21,11 @@ func TestAReplicaIsAliveWhileItsNoteIsRecent(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: guardian.Replicas},
 		Data:       map[string]string{"a": note(time.Second), "b": note(time.Minute), "c": "never"},
 	}
-	client := &Client{client: fake.NewClientset(notes), namespace: "n"}
+	client := &Client{clients: clients{client: fake.NewClientset(notes)}, namespace: "n"}
 	if got, err := client.Alive(t.Context()); err != nil || got != 1 {
 		t.Errorf("got %d, %v, want 1", got, err)
 	}
-	client = &Client{client: fake.NewClientset(), namespace: "n"}
+	client = &Client{clients: clients{client: fake.NewClientset()}, namespace: "n"}
 	if got, err := client.Alive(t.Context()); err != nil || got != 0 {
 		t.Errorf("without notes: got %d, %v, want 0", got, err)
 	}

@@ -218,7 +218,11 @@ func (a *apiServer) unlock(t *testing.T, name string) *v1alpha1.Unlock {
 func (a *apiServer) notes() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Sorted(maps.Keys(object(a.objects[notesPath], "data")))
+	stored, found := a.objects[notesPath]
+	if !found {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(object(stored, "data")))
 }
 
 // replica is a running Tracker and what it announces.

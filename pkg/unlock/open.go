@@ -40,31 +40,41 @@ var ErrUnconfirmed = errors.New("not every replica of the guard has confirmed it
 
 // Client opens, approves and closes unlocks with the permissions of its user. Make one by NewClient.
 type Client struct {
-	unlocks   client.Client
-	client    kubernetes.Interface
+	clients
+
 	namespace string
-	clock     guardianclient.Clock
+}
+
+// clients call the API server about unlocks. Their clock is that of its answers.
+type clients struct {
+	unlocks client.Client
+	client  kubernetes.Interface
+	clock   guardianclient.Clock
+}
+
+// connect does not call the API server.
+func (c *clients) connect(config *rest.Config) (err error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // the intervals bound the requests, and the limiter fails requests shortly before the end of a context
+	config.Wrap(c.clock.Wrap)
+	if c.unlocks, err = guardianclient.New(config); err != nil {
+		return err
+	}
+	if c.client, err = kubernetes.NewForConfig(config); err != nil {
+		return fmt.Errorf("make a client of the API server: %w", err)
+	}
+	return nil
 }
 
 // NewClient returns a Client for the guard in the namespace. It does not call the API server.
 func NewClient(config *rest.Config, namespace string) (*Client, error) {
 	c := &Client{namespace: namespace}
-	config = rest.CopyConfig(config)
-	config.QPS = -1 // the interval bounds the requests, and the limiter fails requests shortly before the end of a context
-	config.Wrap(c.clock.Wrap)
-	var err error
-	if c.unlocks, err = guardianclient.New(config); err != nil {
-		return nil, err
-	}
-	if c.client, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	return c, nil
+	return c, c.connect(config)
 }
 
 // Open creates an Unlock that ends after the time, by the clock of the API server. It sets RequestedBy and ExpiresAt.
 func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration time.Duration) (*v1alpha1.Unlock, error) {
-	user, err := c.user(ctx)
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +88,11 @@ func (c *Client) Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration ti
 
 // Approve approves an Unlock in the name of the caller.
 func (c *Client) Approve(ctx context.Context, name string) (*v1alpha1.Unlock, error) {
-	user, err := c.user(ctx)
+	user, err := guardianclient.UserName(ctx, c.client)
 	if err != nil {
 		return nil, err
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}})
-	if err != nil {
-		return nil, fmt.Errorf("write an approval as JSON: %w", err)
-	}
+	patch, _ := json.Marshal(map[string]any{"status": map[string]any{"approvedBy": user}}) // these types always marshal
 	unlock := named(name)
 	if err := c.unlocks.Status().Patch(ctx, unlock, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		return nil, explain(fmt.Sprintf("approve unlock %q", name), err)
@@ -131,7 +138,7 @@ func (c *Client) Await(ctx context.Context, name string, states ...v1alpha1.Unlo
 		if err != nil {
 			return false, cmp.Or(ctx.Err(), err) // an error at the end of the time is that of a request that was cut off
 		}
-		replicas, err := c.replicas(ctx)
+		replicas, err := c.replicas(ctx, absence)
 		if err != nil {
 			return false, cmp.Or(ctx.Err(), err)
 		}
@@ -161,34 +168,19 @@ func unconfirmed(seen map[string]v1alpha1.UnlockState, replicas []string, states
 	return missing
 }
 
-// replicas returns the running replicas of the guard.
-func (c *Client) replicas(ctx context.Context) ([]string, error) {
-	notes, err := c.client.CoreV1().ConfigMaps(c.namespace).Get(ctx, guardian.Replicas, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil
+// replicas returns the replicas of the guard with a note that is more recent than the age.
+func (c *Client) replicas(ctx context.Context, age time.Duration) ([]string, error) {
+	notes, err := notesOf(c.client, c.namespace).Read(ctx)
+	if err != nil || notes == nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
-	}
-	return running(notes.Data, c.clock.Server()), nil
+	return running(notes.Data, c.clock.Server().Add(-age)), nil
 }
 
 // Alive returns how many replicas of the guard have lately noted that they run. Its error says which right the user lacks.
 func (c *Client) Alive(ctx context.Context) (int, error) {
-	notes, err := c.client.CoreV1().ConfigMaps(c.namespace).Get(ctx, guardian.Replicas, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return 0, fmt.Errorf("find the replicas of the guard in configmap %s/%s: %w", c.namespace, guardian.Replicas, err)
-	}
-	return len(running(notes.Data, c.clock.Server().Add(absence-aliveFor))), nil
-}
-
-// user returns the user name that the API server sees.
-func (c *Client) user(ctx context.Context) (string, error) {
-	user, err := guardianclient.UserName(ctx, c.client)
-	if err != nil {
-		return "", fmt.Errorf("ask the API server for your user name: %w", err)
-	}
-	return user, nil
+	replicas, err := c.replicas(ctx, aliveFor)
+	return len(replicas), err
 }
 
 func named(name string) *v1alpha1.Unlock {

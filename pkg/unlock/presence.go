@@ -5,19 +5,14 @@ package unlock
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
-	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	guardianclient "github.com/apigw-guardian/apigw-guardian/pkg/client"
 )
 
 const (
@@ -27,13 +22,16 @@ const (
 	leaveTimeout = 2 * time.Second
 )
 
-// presence keeps the note of one replica in the ConfigMap guardian.Replicas: a key for each replica, and the time of its last
-// successful list as the value. `unlock` waits for these replicas.
+// notesOf returns the ConfigMap with a key for each replica, and the time of its last successful list as the value.
+func notesOf(client kubernetes.Interface, namespace string) guardianclient.Notes {
+	return guardianclient.Notes{Client: client, Namespace: namespace, Name: guardian.Replicas}
+}
+
+// presence keeps the note of one replica. `unlock` waits for the replicas with a note.
 type presence struct {
-	maps      corev1client.ConfigMapInterface
-	namespace string
-	replica   string
-	noted     time.Time
+	notes   guardianclient.Notes
+	replica string
+	noted   time.Time
 	// gone are replicas whose notes are too old.
 	gone []string
 	// stopping is closed once this replica drains. From then on, a ConfigMap that is gone was removed by `uninstall`.
@@ -45,26 +43,27 @@ func (p *presence) note(ctx context.Context, now time.Time) error {
 	if time.Since(p.noted) < presenceInterval {
 		return nil
 	}
-	notes := map[string]any{p.replica: now.UTC().Format(time.RFC3339)}
+	notes := map[string]*string{p.replica: new(now.UTC().Format(time.RFC3339))}
 	for _, replica := range p.gone {
-		notes[replica] = nil // null removes it
+		notes[replica] = nil
 	}
-	stored, err := p.patch(ctx, notes)
+	stored, err := p.notes.Write(ctx, "", notes)
 	if apierrors.IsNotFound(err) {
 		select {
 		case <-p.stopping:
 			return nil
 		default:
 		}
-		// An apply creates it, and RBAC can limit that to a name.
-		first := corev1apply.ConfigMap(guardian.Replicas, p.namespace).WithData(map[string]string{p.replica: now.UTC().Format(time.RFC3339)})
-		stored, err = p.maps.Apply(ctx, first, metav1.ApplyOptions{FieldManager: guardian.FieldManager})
+		if err := p.notes.Create(ctx, nil); err != nil {
+			return err
+		}
+		stored, err = p.notes.Write(ctx, "", notes)
 	}
 	if err != nil {
-		return fmt.Errorf("write configmap %q: %w", guardian.Replicas, err)
+		return err
 	}
 	p.noted, p.gone = time.Now(), nil
-	present := running(stored.Data, now)
+	present := running(stored.Data, now.Add(-absence))
 	for replica := range stored.Data {
 		if !slices.Contains(present, replica) {
 			p.gone = append(p.gone, replica)
@@ -77,22 +76,14 @@ func (p *presence) note(ctx context.Context, now time.Time) error {
 func (p *presence) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	_, _ = p.patch(ctx, map[string]any{p.replica: nil}) // or the note gets too old
+	_, _ = p.notes.Write(ctx, "", map[string]*string{p.replica: nil}) // or the note gets too old
 }
 
-func (p *presence) patch(ctx context.Context, notes map[string]any) (*corev1.ConfigMap, error) {
-	patch, err := json.Marshal(map[string]any{"data": notes})
-	if err != nil {
-		return nil, err
-	}
-	return p.maps.Patch(ctx, guardian.Replicas, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: guardian.FieldManager})
-}
-
-// running returns the replicas with a recent note, in order.
-func running(notes map[string]string, now time.Time) []string {
+// running returns the replicas that have noted a time after since, in order.
+func running(notes map[string]string, since time.Time) []string {
 	var replicas []string
 	for replica, note := range notes {
-		if at, err := time.Parse(time.RFC3339, note); err == nil && now.Sub(at) < absence {
+		if at, err := time.Parse(time.RFC3339, note); err == nil && at.After(since) {
 			replicas = append(replicas, replica)
 		}
 	}

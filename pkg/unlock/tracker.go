@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -57,10 +56,9 @@ type Options struct {
 // It lists them once a second and does not watch: a list that succeeds proves that the replica sees what the API server has stored,
 // while a watch that is silent proves nothing.
 type Tracker struct {
+	clients
+
 	options  Options
-	unlocks  client.Client
-	client   kubernetes.Interface
-	clock    guardianclient.Clock
 	snapshot atomic.Pointer[snapshot]
 	guard    atomic.Pointer[string]
 	presence presence
@@ -78,19 +76,10 @@ type snapshot struct {
 // NewTracker does not call the API server.
 func NewTracker(options Options) (*Tracker, error) {
 	t := &Tracker{options: options}
-	config := rest.CopyConfig(options.Config)
-	config.QPS = -1 // the interval bounds the requests
-	config.Wrap(t.clock.Wrap)
-	var err error
-	if t.unlocks, err = guardianclient.New(config); err != nil {
+	if err := t.connect(options.Config); err != nil {
 		return nil, err
 	}
-	if t.client, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("make a client of the API server: %w", err)
-	}
-	t.presence = presence{
-		maps: t.client.CoreV1().ConfigMaps(options.Namespace), namespace: options.Namespace, replica: options.Replica,
-	}
+	t.presence = presence{notes: notesOf(t.client, options.Namespace), replica: options.Replica}
 	return t, nil
 }
 
@@ -157,7 +146,7 @@ func (t *Tracker) identify(ctx context.Context) error {
 	}
 	user, err := guardianclient.UserName(ctx, t.client)
 	if err != nil {
-		return fmt.Errorf("ask the API server for the guard's user name: %w", err)
+		return err
 	}
 	t.guard.Store(&user)
 	return nil
@@ -213,14 +202,10 @@ func (t *Tracker) patch(ctx context.Context, unlock *v1alpha1.Unlock, status map
 	if version != "" {
 		change["metadata"] = map[string]any{"resourceVersion": version}
 	}
-	patch, err := json.Marshal(change)
-	if err != nil {
-		t.options.Log.Error("failed to write the status of an unlock as JSON", slog.Any("err", err))
-		return false
-	}
-	stored := unlock.DeepCopy() // the patched object replaces it, while decisions read the snapshot
+	patch, _ := json.Marshal(change) // these types always marshal
+	stored := unlock.DeepCopy()      // the patched object replaces it, while decisions read the snapshot
 	owner := client.FieldOwner(guardian.FieldManager + "-replica")
-	err = t.unlocks.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, patch), owner)
+	err := t.unlocks.Status().Patch(ctx, stored, client.RawPatch(types.MergePatchType, patch), owner)
 	if client.IgnoreNotFound(err) != nil {
 		t.options.Log.Debug("failed to write the status of an unlock", slog.Any("err", err))
 	}

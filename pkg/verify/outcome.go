@@ -40,8 +40,17 @@ var rbacRefused = regexp.MustCompile(
 
 // isRefusedByRBAC reports whether the caller may not make the write, with or without the guard.
 func isRefusedByRBAC(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status) && status.Status().Code == http.StatusForbidden && rbacRefused.MatchString(status.Status().Message)
+	status, isAnswer := errors.AsType[*apierrors.StatusError](err)
+	return isAnswer && status.ErrStatus.Code == http.StatusForbidden && rbacRefused.MatchString(status.ErrStatus.Message)
+}
+
+// messageOf returns the message of the API server; "" for an error that is not its answer.
+func messageOf(err error) string {
+	status, isAnswer := errors.AsType[*apierrors.StatusError](err)
+	if !isAnswer {
+		return ""
+	}
+	return status.ErrStatus.Message
 }
 
 // resultOf returns what happened to a write. Only the guard's webhook or policy makes it "denied": a refusal by RBAC or a failed call
@@ -50,8 +59,8 @@ func resultOf(err error) string {
 	if err == nil {
 		return allowed
 	}
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
+	status, isAnswer := errors.AsType[*apierrors.StatusError](err)
+	if !isAnswer {
 		return "failed: " + err.Error()
 	}
 	s := status.Status()
@@ -89,9 +98,8 @@ func (v Verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	if got = resultOf(err); got != denied || a.marked == "" {
 		return got, err
 	}
-	var status apierrors.APIStatus
-	errors.As(err, &status) // resultOf has found it
-	if deniedByPolicy.MatchString(status.Status().Message) {
+	message := messageOf(err)
+	if deniedByPolicy.MatchString(message) {
 		return got, err
 	}
 	// The keys are read after the denial, so that a replica that has just started is known.
@@ -111,7 +119,7 @@ func (v Verifier) try(ctx context.Context, a attack, t target) (got string, err 
 	case len(keys) == 0:
 		return "failed: denied, but the webhook configuration names no replica, so nothing proves the denial; check the version of " +
 			"the guard", err
-	case !keys.Prove(status.Status().Message, subject):
+	case !keys.Prove(message, subject):
 		return "failed: denied, but the denial has no valid proof of a replica: another process that holds the key of the CA can " +
 			"answer for the guard", err
 	}

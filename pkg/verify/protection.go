@@ -5,15 +5,14 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -42,6 +41,8 @@ type Cause string
 const (
 	// NotRegistered: there is no webhook configuration.
 	NotRegistered Cause = "NotRegistered"
+	// NoPolicy: policies protect other resources, and the one of this resource is absent or not bound.
+	NoPolicy Cause = "NoPolicy"
 	// Rewritten: another client changed the webhooks, such as their selectors.
 	Rewritten Cause = "Rewritten"
 	// Allowed: the guard, or another process in its place, allows the write.
@@ -84,11 +85,7 @@ func Worst(all []Protection) State {
 	order := []State{Protected, Observed, Unknown, Locked, Open}
 	worst := 0
 	for _, p := range all {
-		for i, state := range order {
-			if p.State == state {
-				worst = max(worst, i)
-			}
-		}
+		worst = max(worst, slices.Index(order, p.State))
 	}
 	return order[worst]
 }
@@ -96,61 +93,54 @@ func Worst(all []Protection) State {
 // Remedy returns what to do about a cause; "" for nothing.
 func Remedy(cause Cause) string {
 	const program, rollout = guardian.Name, "kubectl -n " + guardian.Namespace + " rollout restart deployment " + guardian.Name
-	switch cause {
-	case NotRegistered:
-		return "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods"
-	case Rewritten:
-		return "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
-			"within seconds"
-	case Allowed:
-		return "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to"
-	case Unproved:
-		return "check which process the endpoint of the webhook configuration leads to, and who may read the Secret of the guard's CA"
-	case WrongCA:
-		return "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes another " +
-			"one: a running guard restores it within seconds"
-	case Unreachable:
-		return "check the guard's Pods, its Service, and the network policies and firewall between the API server and its port"
-	case NoAnswer:
-		return "restart the guard's Pods, and check the network policies and firewall between the API server and its port: " + rollout
-	case CallFailed:
-		return "read the guard's log, and check which process the endpoint of the webhook configuration leads to"
-	}
-	return ""
+	return map[Cause]string{
+		NotRegistered: "start the guard, which registers itself, and read its log: kubectl -n " + guardian.Namespace + " get pods",
+		NoPolicy:      "create its policy and binding again: upgrade the release, or run: " + program + " policy | kubectl apply -f -",
+		Rewritten: "find out who changes it (" + program + " audit list --outcome Tampered), and stop that: a running guard restores it " +
+			"within seconds",
+		Allowed:  "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to",
+		Unproved: "check which process the endpoint of the webhook configuration leads to, and who may read the Secret of the guard's CA",
+		WrongCA: "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes another " +
+			"one: a running guard restores it within seconds",
+		Unreachable: "check the guard's Pods, its Service, and the network policies and firewall between the API server and its port",
+		NoAnswer:    "restart the guard's Pods, and check the network policies and firewall between the API server and its port: " + rollout,
+		CallFailed:  "read the guard's log, and check which process the endpoint of the webhook configuration leads to",
+	}[cause]
 }
 
-// parallel is the max number of writes that are tried at the same time, more than there are for the built-in reservation. A hung guard
-// keeps each of them for the 5 s of a webhook.
-const parallel = 64
-
-// Protections tries one forbidden write to each resource, all at the same time. The results are in the order of the resources; one whose
+// Protections tries one forbidden write to each resource, many at the same time. The results are in the order of the resources; one whose
 // write the scope leaves out has none.
 func (v Verifier) Protections(ctx context.Context, resources []*reserved.Resource) []Protection {
 	all, tried := make([]Protection, len(resources)), make([]bool, len(resources))
-	var group errgroup.Group
-	group.SetLimit(parallel)
-	for i, resource := range resources {
-		group.Go(func() error {
-			all[i], tried[i] = v.protection(ctx, resource)
-			return nil
-		})
-	}
-	_ = group.Wait() // no function returns an error
+	live.Each(len(resources), func(i int) { all[i], tried[i] = v.protection(ctx, resources[i]) })
 	found := []Protection{}
 	for i := range all {
 		if tried[i] {
 			found = append(found, all[i])
 		}
 	}
-	return found
+	return blamePolicies(found)
+}
+
+// blamePolicies names another cause where there is no webhook configuration: what protects the others must be policies.
+func blamePolicies(all []Protection) []Protection {
+	if !slices.ContainsFunc(all, func(p Protection) bool { return p.State == Protected }) {
+		return all
+	}
+	for i := range all {
+		if all[i].Cause == NotRegistered {
+			all[i].Cause, all[i].Remedy = NoPolicy, Remedy(NoPolicy)
+		}
+	}
+	return all
 }
 
 // PerKind returns the first resource with a manifest of each kind.
 func PerKind(set *reserved.Set) []*reserved.Resource {
 	var first []*reserved.Resource
 	seen := map[schema.GroupResource]bool{}
-	for _, resource := range set.Resources() {
-		if kind := resource.GVR.GroupResource(); resource.HasManifest() && !seen[kind] {
+	for _, resource := range set.WithManifest() {
+		if kind := resource.GVR.GroupResource(); !seen[kind] {
 			seen[kind] = true
 			first = append(first, resource)
 		}
@@ -158,13 +148,26 @@ func PerKind(set *reserved.Set) []*reserved.Resource {
 	return first
 }
 
-// Unprotected tries one forbidden write to the resource, and says why it is not denied; "" if it is, or if the scope leaves it out.
-func (v Verifier) Unprotected(ctx context.Context, resource *reserved.Resource) string {
-	p, _ := v.protection(ctx, resource)
-	return p.Message
+// ByPolicies reports whether policies deny a forbidden write to each resource that exists. The API server asks them before a webhook.
+func (v Verifier) ByPolicies(ctx context.Context, resources []*reserved.Resource) bool {
+	for _, resource := range resources {
+		t, err := v.aim(ctx, resource)
+		if err != nil && !v.leavesOut(err) {
+			return false
+		}
+		first, found := firstAttack(t)
+		if !found { // it is absent
+			continue
+		}
+		_, err = v.try(ctx, first, t)
+		if !deniedByPolicy.MatchString(messageOf(err)) {
+			return false
+		}
+	}
+	return true
 }
 
-// protection returns false if the scope leaves the write out.
+// protection tries one forbidden write to the resource. It returns false if the scope leaves the write out.
 func (v Verifier) protection(ctx context.Context, resource *reserved.Resource) (Protection, bool) {
 	p := Protection{Resource: resource.String()}
 	t, err := v.aim(ctx, resource)
@@ -195,28 +198,26 @@ func (v Verifier) protection(ctx context.Context, resource *reserved.Resource) (
 
 // diagnose returns why a forbidden write was not denied, by what it got.
 func (v Verifier) diagnose(ctx context.Context, got string, err error) (State, Cause) {
-	var status apierrors.APIStatus
-	isAnswer := errors.As(err, &status)
-	switch {
-	case isAnswer && guardFailed.MatchString(status.Status().Message):
-		return Locked, causeOfFailure(status.Status().Message)
-	case isAnswer && deniedByGuard.MatchString(status.Status().Message):
+	switch message := messageOf(err); {
+	case guardFailed.MatchString(message):
+		return Locked, causeOfFailure(message)
+	case deniedByGuard.MatchString(message):
 		return Open, Unproved
 	case got != allowed:
 		return Unknown, NotTried
 	}
-	live, err := v.cluster.WebhookConfiguration(ctx)
+	registered, err := v.cluster.WebhookConfiguration(ctx)
 	if err != nil {
 		return Open, Allowed
 	}
-	switch defect, _ := registration.DefectOf(live); {
-	case live != nil && live.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
+	switch defect, _ := registration.DefectOf(registered); {
+	case registered != nil && registered.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
 		return Open, Unreachable
 	case defect == registration.Missing:
 		return Open, NotRegistered
 	case defect == registration.Rewritten:
 		return Open, Rewritten
-	case registration.Observes(live):
+	case registration.Observes(registered):
 		return Observed, Allowed
 	}
 	return Open, Allowed
@@ -235,10 +236,8 @@ func causeOfFailure(message string) Cause {
 		}},
 		{NoAnswer, []string{"deadline exceeded", "timeout", "Client.Timeout"}},
 	} {
-		for _, part := range known.parts {
-			if strings.Contains(message, part) {
-				return known.cause
-			}
+		if slices.ContainsFunc(known.parts, func(part string) bool { return strings.Contains(message, part) }) {
+			return known.cause
 		}
 	}
 	return CallFailed

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,15 +65,12 @@ type Verifier struct {
 // New returns a Verifier.
 func New(cluster live.Cluster, scope Scope) Verifier { return Verifier{cluster, scope} }
 
-// Verify is VerifyInOrder without a report.
-func (v Verifier) Verify(ctx context.Context) ([]Attack, error) { return v.VerifyInOrder(ctx, nil) }
-
-// VerifyInOrder attacks each reserved resource with every kind of write, and makes a few unrelated writes. All are server dry-runs,
+// Verify attacks each reserved resource with every kind of write, and makes a few unrelated writes. All are server dry-runs,
 // which store nothing, and many run at the same time. An absent resource is a row that is not OK, because most attacks on it cannot be
 // tried. report receives each row, in order, as soon as those before it are known; nil for none.
 //
 // The error says that the API server does not answer; every other problem is a row.
-func (v Verifier) VerifyInOrder(ctx context.Context, report func(Attack)) ([]Attack, error) {
+func (v Verifier) Verify(ctx context.Context, report func(Attack)) ([]Attack, error) {
 	if _, err := v.cluster.Version(ctx); err != nil {
 		return nil, err
 	}
@@ -83,7 +79,10 @@ func (v Verifier) VerifyInOrder(ctx context.Context, report func(Attack)) ([]Att
 		tries = append(tries, v.attack(ctx, resource)...)
 	}
 	tries = append(tries, v.tryUnrelated(ctx)...)
-	go start(tries)
+	go live.Each(len(tries), func(i int) {
+		tries[i].run(&tries[i].row)
+		close(tries[i].done)
+	})
 	var rows []Attack
 	for _, one := range tries {
 		if <-one.done; one.row.Write == "" {
@@ -113,20 +112,6 @@ type try struct {
 	row  Attack
 	run  func(row *Attack)
 	done chan struct{}
-}
-
-// start runs all tries, a limited number at the same time.
-func start(tries []*try) {
-	var group errgroup.Group
-	group.SetLimit(parallel)
-	for _, one := range tries {
-		group.Go(func() error {
-			one.run(&one.row)
-			close(one.done)
-			return nil
-		})
-	}
-	_ = group.Wait() // no function returns an error
 }
 
 func newTry(resource, write string, run func(row *Attack)) *try {
@@ -332,12 +317,9 @@ func (v Verifier) Await(ctx context.Context, limit time.Duration) error {
 
 // firstOpen says why the first unprotected resource is open; "" if there is none.
 func (v Verifier) firstOpen(ctx context.Context) string {
-	for _, resource := range v.cluster.Set.Resources() {
-		if !resource.HasManifest() {
-			continue
-		}
-		if reason := v.Unprotected(ctx, resource); reason != "" {
-			return reason
+	for _, resource := range v.cluster.Set.WithManifest() {
+		if p, _ := v.protection(ctx, resource); p.Message != "" {
+			return p.Message
 		}
 	}
 	return ""

@@ -32,7 +32,7 @@ func serve(t *testing.T, set *reserved.Set) (*shop.APIServer, live.Cluster) {
 
 func TestVerifyTriesEveryWriteAsADryRun(t *testing.T) {
 	server, cluster := serve(t, shop.Set(t, shop.Reservation))
-	rows, err := New(cluster, EveryWrite).Verify(t.Context())
+	rows, err := New(cluster, EveryWrite).Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestADeletionOfACollectionSelectsOneName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(cluster, EveryWrite).Verify(t.Context()); err != nil {
+	if _, err := New(cluster, EveryWrite).Verify(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"metadata.name=clerk", "metadata.name=clerk-sells", "metadata.name=clerk-token-own", "metadata.name=selling"}
@@ -162,7 +162,7 @@ func TestVerifyPermittedWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, cluster := serve(t, shop.Set(t, shop.Reservation))
 			server.Answer, server.Refuses = test.answer, mayOnly(test.permitted...)
-			rows, err := New(cluster, test.scope).Verify(t.Context())
+			rows, err := New(cluster, test.scope).Verify(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,7 +192,7 @@ func TestVerifyPermittedWrites(t *testing.T) {
 func TestVerifyEveryWriteTakesARefusalForAFailure(t *testing.T) {
 	server, cluster := serve(t, shop.Set(t, shop.Reservation))
 	server.Refuses = func(method, _ string) bool { return method == http.MethodDelete }
-	rows, err := New(cluster, EveryWrite).Verify(t.Context())
+	rows, err := New(cluster, EveryWrite).Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestVerifyWantsAProof(t *testing.T) {
 			server, cluster := serve(t, shop.Set(t, shop.Reservation))
 			server.Refuses = test.refuses
 			test.change(server)
-			rows, err := New(cluster, test.scope).Verify(t.Context())
+			rows, err := New(cluster, test.scope).Verify(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,7 +268,7 @@ spec:
 `
 	server, cluster := serve(t, shop.Set(t, vault))
 	maps.DeleteFunc(server.Objects, func(path, _ string) bool { return path != "/version" && path != shop.WebhookConfigurationPath })
-	rows, err := New(cluster, EveryWrite).Verify(t.Context())
+	rows, err := New(cluster, EveryWrite).Verify(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func TestVerifyRepointsAnotherAccountsSecret(t *testing.T) {
 	}
 	server.Objects["/api/v1/namespaces/kube-system/secrets"] = `{"kind":"SecretList","apiVersion":"v1","items":[` +
 		item("clerk-token-own", "clerk") + "," + item("another", "clerk") + "," + item("eves", "eve") + `]}`
-	if _, err := New(cluster, EveryWrite).Verify(t.Context()); err != nil {
+	if _, err := New(cluster, EveryWrite).Verify(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	i := slices.Index(server.Writes, "PUT /api/v1/namespaces/kube-system/secrets/eves")

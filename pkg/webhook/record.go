@@ -5,13 +5,13 @@ package webhook
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
@@ -37,7 +37,8 @@ const (
 	keyError       = "err"
 )
 
-// record stores the event of a decision with an outcome and returns its name; not of a dry-run, or of a review without a uid.
+// record stores the event of a decision and returns the name of its record; "" for a decision without an outcome, a dry-run or a review
+// without a uid.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
@@ -129,16 +130,16 @@ func (h *Handler) attributes(request *policy.Request, decision policy.Decision, 
 	return attributes
 }
 
-// maxLogged and maxChanged bound what a foreign string may add to a log line.
+// maxLogged and maxChanged limit what untrusted text adds to a log line.
 const (
 	maxLogged  = 256
 	maxChanged = 32
 )
 
-func printable(foreign string) string { return text.Printable(foreign, maxLogged) }
+func printable(untrusted string) string { return text.Printable(untrusted, maxLogged) }
 
-// CallerOf reports whether a client certificate proves that the caller is an API server. It returns "" for a request without a
-// certificate: the listener asks for none, or accepts callers without one.
+// CallerOf says whether a client certificate proves that the caller is an API server. It returns "" for a request without a certificate:
+// the listener asks for none, or accepts callers without one.
 func CallerOf(r *http.Request) v1alpha1.Caller {
 	switch {
 	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
@@ -156,19 +157,20 @@ type Metrics struct {
 	probes   prometheus.Counter
 }
 
-// NewMetrics makes the metrics and registers them; the error is of the registry (registered before).
-func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
+// NewMetrics registers the metrics. It panics if the registry has them.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	register := promauto.With(registry)
 	m := &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		requests: register.NewCounterVec(prometheus.CounterOpts{
 			Name: "apigw_guardian_requests_total",
 			Help: "Admission reviews by decision (allow, deny), reason, and the reserved kind of resource (\"\" where none is concerned).",
 		}, []string{"decision", "reason", "resource"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: register.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "apigw_guardian_request_duration_seconds",
 			Help:    "Time from the head of a review to its answer, by decision.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 		}, []string{"decision"}),
-		probes: prometheus.NewCounter(prometheus.CounterOpts{
+		probes: register.NewCounter(prometheus.CounterOpts{
 			Name: "apigw_guardian_probes_total",
 			Help: "Denied dry-runs of status, verify and authorize to which this replica added its proof.",
 		}),
@@ -176,12 +178,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	for _, decision := range []policy.Decision{{}, {Allowed: true}} {
 		m.duration.WithLabelValues(verdict(decision)) // from zero on, so that the first denial is an increase
 	}
-	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.probes} {
-		if err := registry.Register(collector); err != nil {
-			return nil, fmt.Errorf("register metrics of the webhook: %w", err)
-		}
-	}
-	return m, nil
+	return m
 }
 
 func (m *Metrics) observe(decision policy.Decision, took time.Duration) {

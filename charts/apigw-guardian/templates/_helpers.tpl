@@ -5,7 +5,29 @@
 {{- range $name, $spec := .Values.reservations }}
 {{- if kindIs "invalid" $spec }}{{ $_ := unset $.Values.reservations $name }}{{ end }}
 {{- end }}
+{{- $passedOn := list "resources" "podSecurityContext" "containerSecurityContext" "affinity" "topologySpreadConstraints" "tolerations" "extraEnv" "networkPolicy" "exemptions" }}
+{{- range $passedOn }}{{ include "guardian.clean" (get $.Values .) }}{{ end }}
+{{- include "guardian.clean" .Values.certs.issuerRef }}
 {{- include "guardian.check" . }}
+{{- end }}
+
+{{- /* Removes every null from a value that goes into an object as it is, and makes text of the labels and values of selectors. */}}
+{{- define "guardian.clean" -}}
+{{- $value := . }}
+{{- if kindIs "map" $value }}
+{{- range $key, $part := $value }}
+{{- if kindIs "invalid" $part }}{{ $_ := unset $value $key }}
+{{- else if eq $key "matchLabels" }}{{ $_ := set $value $key (include "guardian.strings" $part | fromYaml) }}
+{{- else if eq $key "values" }}
+{{- $texts := list }}
+{{- range $part }}{{ $texts = append $texts (include "guardian.string" .) }}{{ end }}
+{{- $_ := set $value $key $texts }}
+{{- else }}{{ include "guardian.clean" $part }}
+{{- end }}
+{{- end }}
+{{- else if kindIs "slice" $value }}
+{{- range $value }}{{ include "guardian.clean" . }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{- /* Parameters: into, from. A null in one of the blocks $whole removes that field for good. */}}
@@ -37,6 +59,9 @@
 {{- fail "authorize.retired has no effect with engine policy, which honours no unlock: set engine to webhook first" }}
 {{- end }}
 {{- end }}
+{{- if and .Values.controller.enabled (ne .Values.engine "policy") }}
+{{- fail (printf "controller.enabled has no effect with engine %s, whose replicas do its work: remove it, or set engine to policy" .Values.engine) }}
+{{- end }}
 {{- with .Values.certs }}
 {{- if and .secretName (ne .mode "provided") }}
 {{- fail (printf "certs.secretName has no effect with certs.mode %s: remove it, or set certs.mode to provided" .mode) }}
@@ -53,12 +78,22 @@
 {{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
 {{- end }}
 {{- end }}
+{{- with .Values.tencentCloud }}
+{{- if and (not .credentialsSecret) (or .region .clusterId) }}
+{{- fail "tencentCloud.region and tencentCloud.clusterId have no effect without tencentCloud.credentialsSecret: set it, or remove them" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
 {{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
 {{- end }}
 {{- if not (or .Values.crds.enabled .Values.crds.keep) }}
 {{- fail "crds.keep false has no effect with crds.enabled false: remove it, or set crds.enabled to true" }}
 {{- end }}
+{{- end }}
+
+{{- /* Not empty if a Pod of the guard runs: the webhook, or the controller, which serves no review. */}}
+{{- define "guardian.runs" -}}
+{{- if or (ne .Values.engine "policy") .Values.controller.enabled }}true{{ end }}
 {{- end }}
 
 {{- /* A number or a boolean as text; a whole number without an exponent. */}}
@@ -86,8 +121,37 @@
 {{- toYaml $all }}
 {{- end }}
 
+{{- /* The further environment variables. A proxy is for other hosts than the cluster's own API server, whose address Kubernetes writes into
+       every Pod. */}}
+{{- define "guardian.extraEnv" -}}
+{{- $env := include "guardian.texts" .Values.extraEnv | fromYamlArray }}
+{{- $proxied := false }}
+{{- $direct := list }}
+{{- $others := list }}
+{{- range $env }}
+{{- if eq (upper .name) "HTTPS_PROXY" }}{{ $proxied = true }}{{ end }}
+{{- if eq (upper .name) "NO_PROXY" }}{{ $direct = append $direct .value }}{{ else }}{{ $others = append $others . }}{{ end }}
+{{- end }}
+{{- if and $proxied (not (has nil $direct)) }}
+{{- $direct = concat $direct (list "$(KUBERNETES_SERVICE_HOST)") | uniq }}
+{{- $env = append $others (dict "name" "NO_PROXY" "value" (join "," $direct)) }}
+{{- end }}
+{{- toYaml $env }}
+{{- end }}
+
+{{- define "guardian.names" -}}
+{{- $names := list }}
+{{- range . }}{{ $names = append $names .name }}{{ end }}
+{{- toJson $names }}
+{{- end }}
+
 {{- define "guardian.commonLabels" -}}
 {{- include "guardian.strings" .Values.commonLabels }}
+{{- end }}
+
+{{- /* A text as the value of a label. The chart has its alias as its name in a parent chart. */}}
+{{- define "guardian.label" -}}
+{{- . | replace "+" "_" | trunc 63 | trimAll "-_." }}
 {{- end }}
 
 {{- define "guardian.labels" -}}
@@ -99,9 +163,9 @@
 {{- $more := include "guardian.strings" .labels | fromYaml }}
 {{- with .root }}
 {{- $own := dict
-  "app.kubernetes.io/version" (.Chart.AppVersion | replace "+" "_")
+  "app.kubernetes.io/version" (include "guardian.label" .Chart.AppVersion)
   "app.kubernetes.io/managed-by" .Release.Service
-  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") }}
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | include "guardian.label") }}
 {{- merge $own (include "guardian.instance" . | fromYaml) $more (include "guardian.commonLabels" . | fromYaml) | toYaml }}
 {{- end }}
 {{- end }}
@@ -141,7 +205,8 @@ annotations:
 {{- with include "guardian.reservations" . }}guardian.apigw.io/reservations: {{ sha256sum . }}{{ else }}{}{{ end }}
 {{- end }}
 
-{{- /* What the Jobs have in common. Parameters: root; deadline, the default of activeDeadlineSeconds, 0 for none. */}}
+{{- /* What the Jobs have in common. Parameters: root; deadline and ttl, the defaults of activeDeadlineSeconds and
+       ttlSecondsAfterFinished, 0 for none. */}}
 {{- define "guardian.job" -}}
 {{- $jobs := .root.Values.jobs -}}
 backoffLimit: {{ kindIs "invalid" $jobs.backoffLimit | ternary (.root.Values.hooks.enabled | ternary 2 6) $jobs.backoffLimit | int }}
@@ -150,18 +215,22 @@ activeDeadlineSeconds: {{ int . }}
 {{- end }}
 {{- if not (kindIs "invalid" $jobs.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
+{{- else if .ttl }}
+ttlSecondsAfterFinished: {{ .ttl }}
 {{- end }}
 {{- end }}
 
 {{- /* The webhook configuration is cluster-scoped and has one name, so every object of the chart does too. */}}
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
+{{- /* The chart of a release has the digest of its image as the default. A tag in the values is for another image. */}}
 {{- define "guardian.image" -}}
+{{- $release := (.Files.Get "files/values.yaml" | fromYaml).image.digest }}
 {{- $registry := (.Values.global).imageRegistry | default "" | trimSuffix "/" }}
 {{- with .Values.image -}}
 {{- /* A repository that begins with a host keeps it. */}}
 {{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .repository)) }}{{ $registry }}/{{ end }}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
+{{- .repository }}{{ if and .digest (not (and .tag (eq .digest $release))) }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
 {{- end }}
 {{- end }}
 
@@ -428,7 +497,7 @@ volumes: {{- . }}
 - --cert-dir=/etc/apigw-guardian/certs
 {{- end }}
 {{- if .clientAuth.secretName }}
-- --client-ca=/etc/apigw-guardian/client-ca/{{ .clientAuth.key }}
+- {{ printf "--client-ca=/etc/apigw-guardian/client-ca/%s" .clientAuth.key | quote }}
 - --client-auth={{ .clientAuth.mode }}
 {{- end }}
 {{- end }}
@@ -460,18 +529,35 @@ volumes: {{- . }}
 {{- with .Values.tencentCloud }}
 {{- if .credentialsSecret }}
 - --tencent-cloud-credentials=/etc/apigw-guardian/tencent-cloud
-- --tencent-cloud-region={{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region }}
-- --tencent-cloud-cluster={{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId }}
-- --tencent-cloud-endpoint={{ .endpoint }}
-- --tencent-cloud-interval={{ .interval }}
+- {{ required "tencentCloud.region is required with tencentCloud.credentialsSecret" .region | printf "--tencent-cloud-region=%s" | quote }}
+- {{ required "tencentCloud.clusterId is required with tencentCloud.credentialsSecret" .clusterId | printf "--tencent-cloud-cluster=%s" | quote }}
+- {{ printf "--tencent-cloud-endpoint=%s" .endpoint | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{- /* A duration such as 36h in seconds. */}}
+{{- /* The API key of Tencent Cloud. A Pod starts without the Secret, and reports that. */}}
+{{- define "guardian.cloudMount" -}}
+{{- if .Values.tencentCloud.credentialsSecret }}
+- {name: tencent-cloud, mountPath: /etc/apigw-guardian/tencent-cloud, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "guardian.cloudVolume" -}}
+{{- with .Values.tencentCloud.credentialsSecret }}
+- name: tencent-cloud
+  secret: {secretName: {{ . | quote }}, optional: true}
+{{- end }}
+{{- end }}
+
+{{- /* A duration such as 36h or 1h30m0s in seconds. */}}
 {{- define "guardian.seconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 }}
-{{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[hms]$" .)) }}
+{{- $seconds := 0 }}
+{{- range regexFindAll "[0-9]+[hms]" . -1 }}
+{{- $seconds = add $seconds (mul (regexFind "^[0-9]+" .) (get $units (regexFind "[hms]$" .))) }}
+{{- end }}
+{{- $seconds }}
 {{- end }}
 
 {{- /* The ports on which a replica listens, as JSON by name. */}}

@@ -20,11 +20,7 @@ import (
 
 // User returns the caller's name, as the API server sees it.
 func (s *Store) User(ctx context.Context) (string, error) {
-	user, err := guardianclient.UserName(ctx, s.users)
-	if err != nil {
-		return "", fmt.Errorf("ask the API server for your user name: %w", err)
-	}
-	return user, nil
+	return guardianclient.UserName(ctx, s.users)
 }
 
 // Word is what a user says of records.

@@ -40,7 +40,7 @@ func (s *Store) Changes(ctx context.Context, since time.Time, receiver Receiver)
 		if err != nil {
 			return explainRead("list", "audit records", err)
 		}
-		if written := writtenAt(record); written.IsZero() || !written.Before(since) {
+		if written := WrittenAt(record); written.IsZero() || !written.Before(since) {
 			if err := b.add(ctx, record); err != nil {
 				return err
 			}
@@ -69,7 +69,7 @@ type batch struct {
 
 func (b *batch) add(ctx context.Context, record *v1alpha1.AuditRecord) error {
 	// A client that may write records could set a time in the future, and so hide the records until then.
-	if written := writtenAt(record); written.After(b.reached) && written.Before(time.Now()) {
+	if written := WrittenAt(record); written.After(b.reached) && written.Before(time.Now()) {
 		b.reached = written
 	}
 	audit.Clean(record)
@@ -101,30 +101,25 @@ func (b *batch) flush(ctx context.Context) error {
 
 // follow sends a batch when it is full, or when no further event waits.
 func (b *batch) follow(ctx context.Context, events <-chan watch.Event) error {
-	for {
-		if len(b.records) == 0 {
-			event, open := <-events
-			if err := b.take(ctx, event, open); err != nil || !open {
+	for event := range events {
+		for waits := true; waits; {
+			if err := b.take(ctx, event); err != nil {
 				return err
+			}
+			select {
+			case event, waits = <-events:
+			default:
+				waits = false
 			}
 		}
-		select {
-		case event, open := <-events:
-			if err := b.take(ctx, event, open); err != nil || !open {
-				return err
-			}
-		default:
-			if err := b.flush(ctx); err != nil {
-				return err
-			}
+		if err := b.flush(ctx); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-func (b *batch) take(ctx context.Context, event watch.Event, open bool) error {
-	if !open {
-		return b.flush(ctx)
-	}
+func (b *batch) take(ctx context.Context, event watch.Event) error {
 	if event.Type == watch.Error {
 		return fmt.Errorf("watch audit records: %w", apierrors.FromObject(event.Object))
 	}
@@ -134,12 +129,12 @@ func (b *batch) take(ctx context.Context, event watch.Event, open bool) error {
 	return nil
 }
 
-// writtenAt is when the record was written last, by the API server's clock; zero if it does not say.
-func writtenAt(record *v1alpha1.AuditRecord) time.Time {
+// WrittenAt is when an object was written last, by the API server's clock; zero if it does not say.
+func WrittenAt(object metav1.Object) time.Time {
 	last := time.Time{}
-	for i := range record.ManagedFields {
-		if at := record.ManagedFields[i].Time; at != nil && at.After(last) {
-			last = at.Time
+	for _, entry := range object.GetManagedFields() {
+		if entry.Time != nil && entry.Time.After(last) {
+			last = entry.Time.Time
 		}
 	}
 	return last

@@ -133,7 +133,7 @@ func TestAnAbsentKindIsNoAbsentRecord(t *testing.T) {
 	noKind := apierrors.NewGenericServerResponse(404, "get", records, "x", "404 page not found", 0, true)
 	for name, test := range map[string]struct{ fail, want error }{
 		"an absent record": {apierrors.NewNotFound(records, "x"), ErrNotFound},
-		"an absent kind":   {noKind, errNotInstalled},
+		"an absent kind":   {noKind, ErrNotInstalled},
 		"no permission":    {apierrors.NewForbidden(records, "x", errors.New("no")), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestAnAbsentKindIsNoAbsentRecord(t *testing.T) {
 			if test.want != nil && !errors.Is(err, test.want) || test.want == nil && !strings.Contains(err.Error(), "you lack the right to get auditrecords") {
 				t.Errorf("get: %v", err)
 			}
-			if err := s.TryCreate(t.Context()); err == nil || errors.Is(err, errNotInstalled) != errors.Is(test.want, errNotInstalled) {
+			if err := s.TryCreate(t.Context()); err == nil || errors.Is(err, ErrNotInstalled) != errors.Is(test.want, ErrNotInstalled) {
 				t.Errorf("create: %v", err)
 			}
 		})

@@ -30,8 +30,8 @@ import (
 // ErrNotFound says that there is no record of that name.
 var ErrNotFound = errors.New("no such audit record")
 
-// errNotInstalled says that the API server does not serve the kind.
-var errNotInstalled = errors.New("the cluster does not know audit records: install the chart with crds.enabled=true")
+// ErrNotInstalled says that the API server does not serve the kind.
+var ErrNotInstalled = errors.New("the cluster does not know audit records: install the chart with crds.enabled=true")
 
 // Store reads and writes audit records with the caller's permissions. It is safe for concurrent use. Errors wrap the API server's.
 type Store struct {
@@ -125,7 +125,7 @@ func explain(what string, err error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if details := status.Status().Details; details == nil || details.Name == "" || !isGone(err) {
-		return fmt.Errorf("%s: %w", what, errNotInstalled)
+		return fmt.Errorf("%s: %w", what, ErrNotInstalled)
 	}
 	return fmt.Errorf("%s: %w", what, ErrNotFound)
 }

@@ -31,8 +31,8 @@ func TestOnlyAnAnswerAboutARecordSaysThatItIsAbsent(t *testing.T) {
 	unknownPath := apierrors.NewGenericServerResponse(404, "get", kind, "a", "404 page not found", 0, true)
 	for name, test := range map[string]struct{ cause, want error }{
 		"an absent record":        {apierrors.NewNotFound(kind, "a"), ErrNotFound},
-		"an absent kind":          {unknownPath, errNotInstalled},
-		"a list of an absent one": {apierrors.NewNotFound(kind, ""), errNotInstalled},
+		"an absent kind":          {unknownPath, ErrNotInstalled},
+		"a list of an absent one": {apierrors.NewNotFound(kind, ""), ErrNotInstalled},
 		"another error":           {errBroken, errBroken},
 	} {
 		if err := explain("read", test.cause); !errors.Is(err, test.want) {

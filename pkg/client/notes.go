@@ -1,0 +1,69 @@
+// SPDX-FileCopyrightText: The apigw-guardian Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+)
+
+// Notes is a ConfigMap in which processes of the guard note what others read, each under other keys. It is safe for concurrent use.
+type Notes struct {
+	Client          kubernetes.Interface
+	Namespace, Name string
+}
+
+// Read reads without a cache. It returns nil if the ConfigMap is absent.
+func (n Notes) Read(ctx context.Context) (*corev1.ConfigMap, error) {
+	stored, err := n.Client.CoreV1().ConfigMaps(n.Namespace).Get(ctx, n.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read configmap %s/%s: %w", n.Namespace, n.Name, err)
+	}
+	return stored, nil
+}
+
+// Write writes some keys, and removes those whose value is nil. It fails with a conflict if the ConfigMap has another version; "" for any
+// version. The error satisfies apierrors.IsNotFound if the ConfigMap is absent.
+func (n Notes) Write(ctx context.Context, version string, data map[string]*string) (*corev1.ConfigMap, error) {
+	change := map[string]any{"data": data}
+	if version != "" {
+		change["metadata"] = map[string]any{"resourceVersion": version}
+	}
+	patch, _ := json.Marshal(change) // these types always marshal
+	stored, err := n.Client.CoreV1().ConfigMaps(n.Namespace).Patch(
+		ctx, n.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: guardian.FieldManager})
+	if err != nil {
+		return nil, fmt.Errorf("write configmap %s/%s: %w", n.Namespace, n.Name, err)
+	}
+	return stored, nil
+}
+
+// Create makes an empty ConfigMap; owner may be nil. It is an apply, which RBAC can limit to a name, and which changes no key if another
+// process was faster. The error satisfies apierrors.IsNotFound if the namespace is absent.
+func (n Notes) Create(ctx context.Context, owner *metav1.OwnerReference) error {
+	empty := corev1apply.ConfigMap(n.Name, n.Namespace)
+	if owner != nil {
+		empty.WithOwnerReferences(metav1apply.OwnerReference().
+			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+	}
+	options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
+	if _, err := n.Client.CoreV1().ConfigMaps(n.Namespace).Apply(ctx, empty, options); err != nil {
+		return fmt.Errorf("create configmap %s/%s: %w", n.Namespace, n.Name, err)
+	}
+	return nil
+}
