@@ -28,7 +28,7 @@ var columnPath = regexp.MustCompile(`^(?:\{\.?([^{}]+)\}|\.?([^{}]+))$`)
 
 func newColumns(spec string) (*columns, error) {
 	c := &columns{}
-	for _, column := range strings.Split(spec, ",") {
+	for column := range strings.SplitSeq(spec, ",") {
 		header, expression, found := strings.Cut(column, ":")
 		parts := columnPath.FindStringSubmatch(expression)
 		if !found || parts == nil {

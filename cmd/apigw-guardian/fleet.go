@@ -74,7 +74,8 @@ func (f *fleet) names() ([]string, error) {
 	case f.limit <= 0:
 		return nil, fmt.Errorf("%w: --context-timeout %s: must be positive", errUsage, f.limit)
 	case f.output != nil && (f.output.format == formatCSV || f.output.format == formatName):
-		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml, jsonpath or custom-columns, not with -o %s", errUsage, f.output.format)
+		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml, jsonpath or custom-columns, not with -o %s",
+			errUsage, f.output.format)
 	case slices.ContainsFunc(f.contexts, func(name string) bool { return strings.TrimSpace(name) == "" }) || !f.all && len(f.contexts) == 0:
 		return nil, fmt.Errorf("%w: --contexts needs names of contexts: see kubectl config get-contexts", errUsage)
 	}

@@ -79,12 +79,12 @@ func (f *sharedFlags) restConfig() (*rest.Config, error) {
 	}
 	config, err := f.clientConfig().ClientConfig()
 	if err != nil {
-		hint := ""
+		hint := ": set --kubeconfig or $KUBECONFIG"
 		switch {
 		case f.overrides.Context.AuthInfo != "":
 			hint = ": --user is a user of the kubeconfig; records are filtered by --by-user"
-		case clientcmd.IsEmptyConfig(err):
-			hint = ": set --kubeconfig or $KUBECONFIG"
+		case clientcmd.IsConfigurationInvalid(err) && !clientcmd.IsEmptyConfig(err):
+			hint = "" // the error names the flag or entry
 		}
 		return nil, fmt.Errorf("load the client configuration: %w%s", err, hint)
 	}
@@ -253,7 +253,7 @@ func (f *outputFlag) addTo(cmd *cobra.Command) {
 
 func (f *outputFlag) choice() string {
 	return oneOf(slices.Concat([]string{formatTable, formatJSON, formatYAML}, f.more, []string{
-		jsonPathPrefix + "TEMPLATE", columnsPrefix + "HEADER:PATH,...",
+		"a template: " + jsonPathPrefix + "{.PATH} or " + columnsPrefix + "HEADER:PATH,...",
 	}))
 }
 

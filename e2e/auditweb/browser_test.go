@@ -390,6 +390,7 @@ var contrast string
 
 // tooNarrow names the column of users, resources or a title that has no room for its text.
 const tooNarrow = `[...document.querySelectorAll("#rows td.user, #rows td.resource")].filter((cell) => cell.clientWidth < 100)
+	.concat([...document.querySelectorAll("#cluster")].filter((name) => name.scrollWidth > name.clientWidth))
 	.concat([...document.querySelectorAll("th")].filter((cell) => cell.offsetParent && cell.clientWidth > 1 && cell.scrollWidth > cell.clientWidth))
 	.map((cell) => cell.className + " " + cell.textContent + " " + cell.clientWidth).slice(0, 5).join(", ")`
 
@@ -437,6 +438,7 @@ func TestLossesAreSaidPlainly(t *testing.T) {
 	}
 	s.sees(`document.getElementById("problem").textContent.includes("audit web does not answer")`)
 	s.sees(`document.getElementById("connection").textContent === "Connection lost"`)
+	s.sees(`document.getElementById("guard").hidden`)
 	s.keep("review-lost")
 }
 

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo shows the guard at work on a real Kubernetes API server, with real kubectl: it authorizes API Gateway, tries
-// to edit and delete what that reserves, and stays up to try by hand until Ctrl-C. DEMO_STAY=0 ends it by itself, and DEMO_STAY=1 keeps it up without a terminal.
+// to edit and delete what that reserves, and stays up to try by hand until Ctrl-C. DEMO_STAY=0 ends it by itself, and DEMO_STAY=1 keeps
+// it up without a terminal.
 //
 // Each step says what must come of it. The demo fails when something else does.
 package main

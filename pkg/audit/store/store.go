@@ -112,7 +112,8 @@ func explainRead(verb, what string, err error) error {
 			verb, what, verb, v1alpha1.Group, err)
 	}
 	if apierrors.IsUnauthorized(err) {
-		return fmt.Errorf("%s %s: %w: the API server does not accept your credentials: log in again, or check --user and --token", verb, what, err)
+		return fmt.Errorf("%s %s: %w: the API server does not accept your credentials: log in again, or check --user and --token",
+			verb, what, err)
 	}
 	return explain(verb+" "+what, err)
 }
@@ -159,7 +160,7 @@ func (s *Store) all(ctx context.Context) iter.Seq2[*v1alpha1.AuditRecord, error]
 			for item := range page.items.Elements() {
 				record := &v1alpha1.AuditRecord{}
 				if err := json.Unmarshal(item, record); err != nil {
-					yield(nil, fmt.Errorf("parse a record: %w", err))
+					yield(nil, fmt.Errorf("parse a record, %q: %w: delete it, no client can read it", item.Get("metadata", "name").Text(), err))
 					return
 				}
 				if !yield(record, nil) {

@@ -149,9 +149,14 @@ type AuditRecordSpec struct {
 	Justification string `json:"justification,omitempty"`
 	// User is the user of the request, as authenticated or impersonated.
 	User User `json:"user"`
-	// FirstTime and LastTime are the times of the answers to the first and the last of the counted writes.
+	// FirstTime and LastTime are the times of the answers to the first and the last of the counted writes. They have six digits of a
+	// second: clients cannot parse others, and one such record would hide all.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`\.\d{6}(Z|[+-]\d{2}:\d{2})$`
 	FirstTime metav1.MicroTime `json:"firstTime"`
-	LastTime  metav1.MicroTime `json:"lastTime"`
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:Pattern=`\.\d{6}(Z|[+-]\d{2}:\d{2})$`
+	LastTime metav1.MicroTime `json:"lastTime"`
 	// Count is the number of writes: the sum of Counts.
 	// +kubebuilder:validation:Minimum=1
 	Count int64 `json:"count"`

@@ -236,6 +236,7 @@ function onBroken() {
     complain(`Since ${timeOfDay(new Date())}, apigw-guardian audit web does not answer: this page may be out of date. Trying again. If it has ended, start it again: it then has a new address.`);
   }
   connect("lost");
+  showGuard({ state: "", text: "" }); // what was known is out of date
 }
 
 // The end of the timeline is now, and so is that of "the last hour".
