@@ -124,10 +124,10 @@ long: require-go ## Run the tests of certificates, unlocks, drift and retiring, 
 .PHONY: e2e
 e2e: long ## Run the long tests, and install the chart on a real node: needs root and e2e/node/packages.txt
 	$(say) 'go test ./e2e/node ./e2e/install'
-	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout 40m -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
+	@export E2E_NODE=1 && $(gotest) -p 1 -count=1 -timeout $(if $(E2E_REPETITIONS),180m,40m) -v $(TEST_ARGS) -- ./e2e/node ./e2e/install
 
 .PHONY: e2e-long
-e2e-long: ## Run e2e with 50 restarts and 50 kills under load: before a release
+e2e-long: ## Run e2e with 50 restarts and 50 kills under load, an older release, Argo CD, and a strict namespace: before a release
 	@E2E_REPETITIONS=50 $(MAKE) e2e
 
 .PHONY: chaos

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -96,22 +97,27 @@ func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1
 // listFrom lists the records of a complete filter.
 func (f *filterFlags) listFrom(ctx context.Context, shared *sharedFlags, store *store.Store) ([]v1alpha1.AuditRecord, error) {
 	records, err := store.List(ctx, f.Filter)
-	if err != nil || len(records) > 0 || f.Resource == "" {
+	if err != nil || len(records) > 0 {
 		return records, err
 	}
-	return nil, f.checkText(ctx, shared, store)
+	return nil, f.checkNamed(ctx, shared, store)
 }
 
-// checkText returns an error that wraps errUsage if the text of --resource is in no name, of a reserved resource or in a record.
-func (f *filterFlags) checkText(ctx context.Context, shared *sharedFlags, store *store.Store) error {
-	if named, err := store.List(ctx, audit.Filter{Resource: f.Resource}); err != nil || len(named) > 0 {
+// checkNamed returns an error that wraps errUsage if neither a record nor a reserved resource fits what --resource names: an empty list
+// would read as an all-clear.
+func (f *filterFlags) checkNamed(ctx context.Context, shared *sharedFlags, store *store.Store) error {
+	named := audit.Filter{Resource: f.Resource, Object: f.Object}
+	if named == (audit.Filter{}) {
+		return nil
+	}
+	if records, err := store.List(ctx, named); err != nil || len(records) > 0 {
 		return err
 	}
 	return shared.checkWithSet(ctx, func(set *reserved.Set) error {
-		if isPartOfName(set, f.Resource) {
+		if isReserved(set, named) {
 			return nil
 		}
-		return notReserved(set, f.Resource)
+		return notReserved(set, cmp.Or(named.Resource, named.Object.String()))
 	})
 }
 
@@ -188,6 +194,10 @@ func texts[T ~string](list []T) []string {
 func (f *filterFlags) sayNone(stderr io.Writer) {
 	if f.Filter == (audit.Filter{}) {
 		say(stderr, "No request is recorded.")
+		return
+	}
+	if f.Since.After(time.Now().Add(-time.Second)) { // not refused: the guard's clock may be ahead
+		say(stderr, "No record fits the filter: --since "+f.since+" is not in the past.")
 		return
 	}
 	say(stderr, "No record fits the filter.")

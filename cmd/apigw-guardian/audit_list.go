@@ -73,6 +73,7 @@ Elsewhere, list shortens and marks nothing. To list denials alone: --outcome Den
 	list.addTo(cmd, shared)
 	list.output.addTo(cmd)
 	list.fleet.addTo(cmd, shared, &list.output, fleetLimit)
+	cmd.Flags().BoolVar(&list.output.noHeaders, "no-headers", false, "leave the titles of columns out, with -o table, wide or custom-columns")
 	// kubectl accepts it for objects without a namespace too.
 	cmd.Flags().BoolP("all-namespaces", "A", false, "no effect: records have no namespace")
 	_ = cmd.Flags().MarkHidden("all-namespaces")
@@ -105,7 +106,7 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 			l.sayNone(cmd.ErrOrStderr())
 			return nil
 		}
-		return terminal.NewTable(screenOf(out), terminal.Layout{Wide: l.output.format == formatWide}, records).Write(out)
+		return terminal.NewTable(screenOf(out), l.layout(), records).Write(out)
 	case formatName:
 		for i := range records {
 			say(out, nameOf(&records[i]))
@@ -115,6 +116,10 @@ func (l *listing) print(cmd *cobra.Command, records []v1alpha1.AuditRecord) erro
 		return export.Write(out, export.CSV, l.origin, records)
 	}
 	return l.output.print(out, listOf(records), nil)
+}
+
+func (l *listing) layout() terminal.Layout {
+	return terminal.Layout{Wide: l.output.format == formatWide, Headless: l.output.noHeaders}
 }
 
 func listOf(records []v1alpha1.AuditRecord) recordList {
@@ -148,7 +153,8 @@ func (l *listing) ofFleet(cmd *cobra.Command) error {
 			}
 			return
 		}
-		layout := terminal.Layout{Wide: l.output.format == formatWide, Contexts: true}
+		layout := l.layout()
+		layout.Contexts = true
 		p.err = errors.Join(p.err, terminal.NewTable(screenOf(cmd.OutOrStdout()), layout, audit.Newest(all, 0)).Write(cmd.OutOrStdout()))
 	})
 }
@@ -182,7 +188,7 @@ func (l *listing) follow(cmd *cobra.Command, shared *sharedFlags) error {
 	defer fail(nil)
 	w := terminal.NewWatch(terminal.WatchOptions{
 		Filter: l.Filter, Limit: l.limit, Screen: screenOf(cmd.OutOrStdout()),
-		Wide: l.output.format == formatWide, JSON: l.output.format == formatJSON,
+		Wide: l.output.format == formatWide, Headless: l.output.noHeaders, JSON: l.output.format == formatJSON,
 		Out: cmd.OutOrStdout(), Warnings: cmd.ErrOrStderr(), Fail: fail,
 	})
 	err = records.Follow(ctx, store.Follower{Changed: w.Changed, Removed: w.Removed, Synced: w.Synced, Reached: w.Reached})

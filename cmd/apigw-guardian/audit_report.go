@@ -9,14 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 type reportFlags struct {
@@ -25,8 +28,8 @@ type reportFlags struct {
 	auditLogs           []string
 }
 
-// reportAge is the default of --since.
-const reportAge = "30d"
+// reportAge is the default of --since, before --until or now.
+const reportAge = 30 * 24 * time.Hour
 
 func newAuditReport(shared *sharedFlags) *cobra.Command {
 	flags := &reportFlags{}
@@ -45,12 +48,19 @@ With --audit-log, it also says how many writes of the API server's audit log hav
 			if !slices.Contains(report.Formats(), report.Format(flags.format)) {
 				return fmt.Errorf("%w: --output %q: must be %s", errUsage, flags.format, oneOf(texts(report.Formats())))
 			}
+			if flags.until != "" && !cmd.Flags().Changed("since") {
+				until, err := moment("--until", flags.until, time.Now())
+				if err != nil {
+					return err
+				}
+				flags.since = until.Add(-reportAge).Format(time.RFC3339)
+			}
 			return runReport(cmd, shared, flags)
 		},
 	}
 	flags.addTo(cmd, shared)
 	since := cmd.Flags().Lookup("since")
-	flags.since, since.DefValue = reportAge, reportAge
+	flags.since, since.DefValue = "30d", "30d, before --until"
 	cmd.Flags().StringVarP(&flags.format, "output", "o", string(report.HTML), oneOf(texts(report.Formats())))
 	cmd.Flags().StringVar(&flags.clusterName, "cluster-name", "", "name of the cluster in the report (default the kubeconfig's)")
 	cmd.Flags().StringArrayVar(&flags.auditLogs, "audit-log", nil,
@@ -67,6 +77,7 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 	origin := shared.origin(flags.clusterName)
 	in := report.Input{
 		Cluster: origin.Cluster, Version: origin.Version, Since: flags.Since, Until: flags.Until, Made: time.Now(), Place: time.Local,
+		Filter: filterOf(cmd.Flags()),
 	}
 	source, err := flags.readLogs(cmd, shared)
 	if err != nil {
@@ -89,6 +100,11 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 			in.Records = append(in.Records, all[i])
 		}
 	}
+	if len(in.Records) == 0 {
+		if err := flags.checkNamed(ctx, shared, stored); err != nil {
+			return err
+		}
+	}
 	if in.Unlocks, err = allUnlocks(ctx, shared); err != nil {
 		in.UnlocksProblem = err.Error()
 	}
@@ -102,6 +118,17 @@ func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) erro
 		return errNotAsItShould
 	}
 	return nil
+}
+
+// filterOf returns the flags that select some of the records of a time, as a shell reads them.
+func filterOf(flags *pflag.FlagSet) string {
+	var given []string
+	for _, name := range []string{"by-user", "resource", "operation", "outcome", "reason", "unacknowledged"} {
+		if flag := flags.Lookup(name); flag.Changed && flag.Value.String() != flag.DefValue {
+			given = append(given, "--"+name+"="+text.Quote(flag.Value.String()))
+		}
+	}
+	return strings.Join(given, " ")
 }
 
 // readLogs returns nil without --audit-log.

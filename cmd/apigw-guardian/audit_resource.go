@@ -9,9 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
@@ -66,28 +70,63 @@ func readResource(set *reserved.Set, filter *audit.Filter) error {
 
 func isPartOfName(set *reserved.Set, text string) bool {
 	return slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
-		return strings.Contains(r.String(), strings.ToLower(text))
+		text := strings.ToLower(text)
+		return isPart(r.String(), text) || r.NamePrefix != "" && strings.Contains(text, r.NamePrefix)
+	})
+}
+
+// isPart accepts a part of a reserved name. A name that ends with * is a prefix, and a name with the prefix is accepted too.
+func isPart(name, part string) bool {
+	prefix, isPrefix := strings.CutSuffix(name, "*")
+	return strings.Contains(prefix, part) || isPrefix && strings.HasPrefix(part, prefix)
+}
+
+// isReserved reports whether the resource of a filter is one that can be in a record.
+func isReserved(set *reserved.Set, filter audit.Filter) bool {
+	wanted := filter.Object
+	isType := func(t reserved.Type) bool { return t.GVR.GroupResource() == wanted.GroupResource() }
+	switch {
+	case filter.Resource != "":
+		return isPartOfName(set, filter.Resource)
+	case !slices.ContainsFunc(set.Types(), isType):
+		return slices.ContainsFunc(ownKinds(), isType)
+	}
+	return slices.ContainsFunc(set.Resources(), func(r *reserved.Resource) bool {
+		of := v1alpha1.ParseObjectReference(r.String())
+		return of.GroupResource() == wanted.GroupResource() && isPart(of.Name, strings.ToLower(wanted.Name)) &&
+			(wanted.Namespace == "" || wanted.Namespace == of.Namespace)
 	})
 }
 
 func notReserved(set *reserved.Set, resource string) error {
 	var words []string
 	for _, kind := range recordedKinds(set) {
-		words = append(words, kind.GVR.GroupResource().String())
+		if word := kind.GVR.GroupResource().String(); !slices.Contains(words, word) {
+			words = append(words, word)
+		}
 	}
 	return fmt.Errorf("%w: --resource %q: neither reserved nor in a record: "+
 		"must be TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME with the type %s, or a part of a name", errUsage, resource, oneOf(words))
 }
 
-// recordedKinds are the reserved kinds, and those of records about the guard itself.
+// recordedKinds are the reserved kinds, those of side doors, and those of records about the guard itself.
 func recordedKinds(set *reserved.Set) []reserved.Type {
+	return slices.Concat(set.Types(), ownKinds(), []reserved.Type{
+		{GVR: corev1.SchemeGroupVersion.WithResource("pods"), Kind: "Pod"},
+		{GVR: rbacv1.SchemeGroupVersion.WithResource("clusterrolebindings"), Kind: "ClusterRoleBinding"},
+		{GVR: rbacv1.SchemeGroupVersion.WithResource("rolebindings"), Kind: "RoleBinding"},
+		{GVR: certificatesv1.SchemeGroupVersion.WithResource("certificatesigningrequests"), Kind: "CertificateSigningRequest"},
+	})
+}
+
+func ownKinds() []reserved.Type {
 	registration, lease := store.RegistrationObject(), store.LeaseObject("")
-	return append(set.Types(),
-		reserved.Type{GVR: policy.UnlockResource(), Kind: "Unlock"},
-		reserved.Type{GVR: policy.RecordResource(), Kind: "AuditRecord"},
-		reserved.Type{GVR: registration.GroupResource().WithVersion("v1"), Kind: "ValidatingWebhookConfiguration"},
-		reserved.Type{GVR: lease.GroupResource().WithVersion("v1"), Kind: "Lease"},
-	)
+	return []reserved.Type{
+		{GVR: policy.UnlockResource(), Kind: "Unlock"},
+		{GVR: policy.RecordResource(), Kind: "AuditRecord"},
+		{GVR: registration.GroupResource().WithVersion("v1"), Kind: "ValidatingWebhookConfiguration"},
+		{GVR: lease.GroupResource().WithVersion("v1"), Kind: "Lease"},
+	}
 }
 
 // isKnownKind reports whether a word is the type of an object of Kubernetes or of the guard.

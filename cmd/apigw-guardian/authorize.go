@@ -135,7 +135,7 @@ equals its manifest is not written.`,
 			if again && flags.skipRetired {
 				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
 			}
-			if !slices.Contains([]string{"", engineWebhook, enginePolicy, engineBoth}, flags.engine) {
+			if !slices.Contains([]string{engineWebhook, enginePolicy, engineBoth}, flags.engine) {
 				return fmt.Errorf("%w: --engine %q: must be webhook, policy or both", errUsage, flags.engine)
 			}
 			return runAuthorize(cmd, shared, flags, options)
@@ -148,8 +148,9 @@ equals its manifest is not written.`,
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
-	cmd.Flags().StringVar(&flags.engine, "engine", "",
-		"engine of the chart: webhook, policy or both; once it denies, authorize removes what another engine left (default none)")
+	cmd.Flags().StringVar(&flags.engine, "engine", engineWebhook,
+		"engine of the chart: webhook, policy or both; with --await-protection, authorize removes what another engine left, once this one "+
+			"denies")
 	return cmd
 }
 
@@ -158,7 +159,10 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 	if err != nil {
 		return err
 	}
-	chosen := engine{name: flags.engine, cluster: cluster, cmd: cmd, wait: options.Wait, observes: !flags.awaitProtection}
+	chosen := engine{
+		name: flags.engine, isChart: flags.awaitProtection || cmd.Flags().Changed("engine"), observes: !flags.awaitProtection,
+		cluster: cluster, cmd: cmd, wait: options.Wait,
+	}
 	if err := chosen.begin(cmd.Context()); err != nil {
 		return err
 	}

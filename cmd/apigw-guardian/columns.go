@@ -4,7 +4,7 @@
 package main
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"regexp"
@@ -18,6 +18,7 @@ const columnsPrefix = "custom-columns="
 
 // columns prints a row for each item of a list, or one for a single object, as kubectl does.
 type columns struct {
+	// headers are nil if they are not printed.
 	headers []string
 	paths   []*jsonpath.JSONPath
 }
@@ -50,18 +51,23 @@ func (c *columns) print(w io.Writer, fields any) error {
 			items = list
 		}
 	}
-	tabs := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	_, err := fmt.Fprintln(tabs, strings.Join(c.headers, "\t"))
+	var lines strings.Builder
+	if c.headers != nil {
+		lines.WriteString(strings.Join(c.headers, "\t") + "\n")
+	}
 	for _, item := range items {
 		cells := make([]string, len(c.paths))
 		for i, path := range c.paths {
-			cell, cellErr := cellOf(path, item)
-			cells[i], err = cell, errors.Join(err, cellErr)
+			var err error
+			if cells[i], err = cellOf(path, item); err != nil {
+				return err
+			}
 		}
-		_, rowErr := fmt.Fprintln(tabs, strings.Join(cells, "\t"))
-		err = errors.Join(err, rowErr)
+		lines.WriteString(strings.Join(cells, "\t") + "\n")
 	}
-	return errors.Join(err, tabs.Flush())
+	tabs := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	_, err := io.WriteString(tabs, lines.String())
+	return cmp.Or(err, tabs.Flush())
 }
 
 func cellOf(path *jsonpath.JSONPath, item any) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +66,8 @@ func recorded(
 	records, _ := store.List(ctx, audit.Filter{})
 	var texts []string
 	for i := range audit.Newest(records, 0) {
-		if word := text(&records[i]); word != "" && !slices.Contains(texts, word) && len(texts) < maxCompletions {
+		// A word with cobra's mark would be printed as help, and users choose their names.
+		if word := text(&records[i]); word != "" && !strings.HasPrefix(word, "_activeHelp_") && !slices.Contains(texts, word) && len(texts) < maxCompletions {
 			texts = append(texts, word)
 		}
 	}

@@ -41,8 +41,9 @@ const propagation = 3 * time.Second
 
 // engine ends what another engine left in the cluster, once the own one denies, so that no write passes while a release changes its engine.
 type engine struct {
-	// name is a value of --engine; "" for an engine that ends nothing.
-	name    string
+	name string
+	// isChart is false for a user who runs authorize: then nothing ends.
+	isChart bool
 	cluster live.Cluster
 	cmd     *cobra.Command
 	wait    time.Duration
@@ -63,14 +64,15 @@ func (e engine) begin(ctx context.Context) error {
 
 // finish runs after authorize, which waits for the guard.
 func (e engine) finish(ctx context.Context) error {
-	if e.name != engineWebhook && e.name != engineBoth {
+	if !e.isChart || e.name == enginePolicy {
 		return nil
 	}
 	return e.endPolicies(ctx)
 }
 
 // keepPolicies lets helm leave the policies when the release gets another engine: an upgrade obeys the annotation on the live object, an
-// uninstall only that in the chart (helm's pkg/kube/client.go and pkg/action/resource_policy.go).
+// uninstall only that in the chart (helm's pkg/kube/client.go and pkg/action/resource_policy.go). It fails if a policy or its binding is
+// absent: then the engine before must not end.
 func (e engine) keepPolicies(ctx context.Context) error {
 	const keep = `{"metadata":{"annotations":{"` + keepAnnotation + `":"keep"}}}`
 	options := metav1.PatchOptions{FieldManager: guardian.FieldManager}
@@ -101,7 +103,7 @@ func (e engine) eachPolicy(do func(admissionregistrationv1client.Admissionregist
 			return err
 		}
 		for _, p := range compiled {
-			if err := do(e.cluster.Client.AdmissionregistrationV1(), p.Policy.Name); err != nil && !apierrors.IsNotFound(err) {
+			if err := do(e.cluster.Client.AdmissionregistrationV1(), p.Policy.Name); err != nil {
 				return fmt.Errorf("validatingadmissionpolicy %q: %w", p.Policy.Name, err)
 			}
 		}
@@ -111,7 +113,8 @@ func (e engine) eachPolicy(do func(admissionregistrationv1client.Admissionregist
 
 var (
 	errPoliciesAllow = errors.New("the policies do not deny yet")
-	errNotRegistered = errors.New("the guard has not registered yet")
+	errNotRegistered = errors.New("policies protect, and the guard has not registered yet: with the chart's engine policy, add " +
+		"--engine policy")
 )
 
 // endWebhook removes the webhook configuration of a guard that is gone, and what that guard left, once the policies deny.
@@ -161,6 +164,9 @@ func (e engine) endPolicies(ctx context.Context) error {
 	var kept []string
 	err := e.eachPolicy(func(client admissionregistrationv1client.AdmissionregistrationV1Interface, name string) error {
 		p, err := client.ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
 		if err == nil && p.Annotations[keepAnnotation] != "" && p.Spec.ParamKind == nil {
 			kept = append(kept, name)
 		}

@@ -75,12 +75,13 @@ func (f *fleet) names() ([]string, error) {
 		return nil, fmt.Errorf("%w: --context-timeout %s: must be positive", errUsage, f.limit)
 	case f.output != nil && (f.output.format == formatCSV || f.output.format == formatName):
 		return nil, fmt.Errorf("%w: several contexts go with -o table, wide, json, yaml, jsonpath or custom-columns, not with -o %s", errUsage, f.output.format)
-	case slices.Contains(f.contexts, "") || !f.all && len(f.contexts) == 0:
+	case slices.ContainsFunc(f.contexts, func(name string) bool { return strings.TrimSpace(name) == "" }) || !f.all && len(f.contexts) == 0:
 		return nil, fmt.Errorf("%w: --contexts needs names of contexts: see kubectl config get-contexts", errUsage)
 	}
 	if !f.all {
 		var names []string
 		for _, name := range f.contexts {
+			name = strings.TrimSpace(name) // "a, b"
 			if !slices.Contains(names, name) {
 				names = append(names, name)
 			}
@@ -203,11 +204,14 @@ func codeOf(err error) int {
 
 // worst returns the error of the highest exit code.
 func worst[T any](members []member[T]) error {
-	code, failed := exitDone, 0
+	code, failed, refused := exitDone, 0, 0
 	for i := range members {
 		code = max(code, members[i].ExitCode)
 		if members[i].Result == nil {
 			failed++
+		}
+		if members[i].ExitCode == exitUsage {
+			refused++
 		}
 	}
 	switch code {
@@ -216,7 +220,7 @@ func worst[T any](members []member[T]) error {
 	case exitProblem:
 		return errNotAsItShould
 	case exitUsage:
-		return fmt.Errorf("%w: %d of %d contexts refuse the flags", errUsage, failed, len(members))
+		return fmt.Errorf("%w: %d of %d contexts refuse the flags", errUsage, refused, len(members))
 	}
 	return fmt.Errorf("%d of %d contexts could not be read", failed, len(members))
 }

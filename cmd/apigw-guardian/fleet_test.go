@@ -180,6 +180,14 @@ func TestWrongFlagsOfAFleet(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %d\n%s%s", line, code, want, stdout, stderr)
 		}
 	}
+	code, stdout, stderr := runParallel(t, "audit", "list", "--kubeconfig="+kubeconfig, "--contexts=good-00, good-01 ", "--resource=sa")
+	if code != exitDone || rowsOf(stdout, "good") != 4 {
+		t.Errorf("with spaces: exit code %d: %s%s", code, stdout, stderr)
+	}
+	code, _, stderr = runParallel(t, "audit", "list", "--kubeconfig="+kubeconfig, "--contexts=good-00,absent", "--resource=pods")
+	if code != exitUsage || !strings.Contains(stderr, "1 of 2 contexts refuse") {
+		t.Errorf("one refuses the flags: exit code %d: %s", code, stderr)
+	}
 	if code, stdout, _ := runParallel(t, "__complete", "--kubeconfig="+kubeconfig, "status", "--contexts", ""); code != exitDone || !strings.Contains(stdout, "good-01") {
 		t.Errorf("the completion is %s", stdout)
 	}

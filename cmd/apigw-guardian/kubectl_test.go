@@ -81,6 +81,9 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 	const alice = "20261125t0820-delete-82ff3f59d40947117613" // alice's record
 	var header http.Header
 	kubeconfig := startRecords(t, `{"token":"mine"}`, func(r *http.Request) { header = r.Header })
+	if code, stdout, stderr := runAway(t, "audit", "list", "--no-headers", "--kubeconfig="+kubeconfig); code != exitDone || strings.Contains(stdout, "OUTCOME") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
 	for line, test := range map[string]struct {
 		code  int
 		says  string
@@ -101,6 +104,11 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list -s https://127.0.0.1:1":                                                     {1, "127.0.0.1:1", ""},
 		"audit list --as eve --as-group staff":                                                  {0, "alice", "mine"},
 		"audit list --context x --cluster c --request-timeout 5s":                               {0, "alice", "mine"},
+		"audit list --request-timeout abc":                                                      {1, "--request-timeout", ""},
+		"audit list --request-timeout -1s":                                                      {1, "--request-timeout", ""},
+		"audit list --request-timeout 5":                                                        {0, "alice", "mine"},
+		"audit list --request-timeout 0":                                                        {0, "alice", "mine"},
+		"audit list --certificate-authority /absent/ca":                                         {1, "/absent/ca", ""},
 		"audit list --context absent":                                                           {1, "absent", ""},
 		"audit list --cluster absent":                                                           {1, "absent", ""},
 		"audit list -o go-template":                                                             {2, "--output", ""},
@@ -116,6 +124,12 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit list --by-user carol -o custom-columns=A:.metadata.name":                         {0, "A\n", "mine"},
 		"audit show " + alice + " -o custom-columns=A:.spec.user.name":                          {0, "A\nalice\n", "mine"},
 		"audit summary -o custom-columns=A:.writes":                                             {0, "A\n2\n", "mine"},
+		"audit list -o custom-columns=A:.spec.user.name --no-headers":                           {0, "bob\nalice\n", "mine"},
+		"audit list --no-headers":                                                               {0, "Denied", "mine"},
+		"audit report -o json --until 2026-12-01":                                               {0, `"since": "2026-11-01T`, "mine"},
+		"audit report -o json --until 2026-11-01":                                               {0, `"records": 0`, "mine"},
+		"audit report --until x":                                                                {2, "--until", ""},
+		"audit list -o jsonpath=":                                                               {2, "template", ""},
 		"audit list -o custom-columns=":                                                         {2, "HEADER:PATH", ""},
 		"audit list -o custom-columns=A":                                                        {2, "HEADER:PATH", ""},
 		"audit list -o custom-columns=A:":                                                       {2, "HEADER:PATH", ""},
@@ -150,12 +164,26 @@ func TestCommandLinesOfKubectlUsers(t *testing.T) {
 		"audit ack 2026 --note x":                                                                {1, "2 records", "mine"},
 		"audit report -o pdf":                                                                    {2, "html", ""},
 		"audit report --since 2026-11-01":                                                        {0, "<!doctype html>", "mine"},
+		"audit report -o json --by-user bob --since 2026-11-01":                                  {0, `"filter": "--by-user=bob"`, "mine"},
+		"audit report -o md --outcome Denied --since 2026-11-01":                                 {0, "--outcome=Denied", "mine"},
 		"audit report -o md --cluster-name prod-1":                                               {0, "prod-1", "mine"},
 		"audit report -o json --since 2026-11-01":                                                {0, `"records": 2`, "mine"},
 		"audit report --audit-log /nonexistent/log":                                              {1, "/nonexistent/log", ""},
 		"audit list -n kube-system":                                                              {2, "-n", ""},
 		"audit list --since 1w -o csv":                                                           {0, "name,outcome", "mine"},
 		"audit list --resource sa/apigw-ingress":                                                 {0, "alice", "mine"},
+		"audit list --resource pods":                                                             {2, "neither reserved", "mine"},
+		"audit list --resource pod/evil -o json":                                                 {2, "neither reserved", "mine"},
+		"audit list --resource secrets/*":                                                        {2, "neither reserved", "mine"},
+		"audit list --resource sa/apigw-ingres5":                                                 {2, "neither reserved", "mine"},
+		"audit list --resource sa/default/apigw-ingress":                                         {2, "neither reserved", "mine"},
+		"audit list --resource sa/apigw-ingress --since 1h":                                      {0, "No record fits", "mine"},
+		"audit export --resource sa/apigw-ingres5":                                               {2, "neither reserved", "mine"},
+		"audit report --resource sa/apigw-ingres5":                                               {2, "neither reserved", "mine"},
+		"audit ack --resource sa/apigw-ingres5 --note x":                                         {2, "neither reserved", "mine"},
+		"audit list --since 2999-01-01":                                                          {0, "not in the past", "mine"},
+		"audit list --since 0":                                                                   {0, "not in the past", "mine"},
+		"audit summary --since 2999-01-01T00:00:00Z":                                             {0, "not in the past", "mine"},
 		"audit list --resource deploy/x":                                                         {2, "neither reserved", "mine"},
 		"audit list --resource clusterolebinding":                                                {2, "neither reserved", "mine"},
 		"audit list --resource sa,secret":                                                        {2, "neither reserved", "mine"},

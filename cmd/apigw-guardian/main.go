@@ -92,8 +92,8 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 	shared.addTo(root.PersistentFlags())
 	completeKubeconfig(root, shared)
 	root.AddCommand(
-		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared), newController(shared),
-		newUnlock(shared), newLock(shared), newRotate(shared), newRetire(shared), newPolicy(shared), newUninstall(shared), newVersion(),
+		newPreflight(shared), newAuthorize(shared), newStatus(shared), newVerify(shared), newAudit(shared), newWebhook(shared),
+		newController(shared), newUnlock(shared), newLock(shared), newRotate(shared), newRetire(shared), newPolicy(shared), newUninstall(shared), newVersion(),
 	)
 	// SetVersionTemplate would link text/template, for which the linker keeps every method: half the size again, and more memory.
 	root.Version = fullVersion()

@@ -72,13 +72,21 @@ func (f *sharedFlags) addTo(flags *pflag.FlagSet) {
 
 // restConfig returns the client configuration of the kubeconfig and the flags, or of the Pod's ServiceAccount.
 func (f *sharedFlags) restConfig() (*rest.Config, error) {
+	if text := f.overrides.Timeout; text != "" {
+		if limit, err := clientcmd.ParseTimeout(text); err != nil || limit < 0 {
+			return nil, fmt.Errorf("--request-timeout %q: must be a duration such as 5s, or 0 for no limit", text)
+		}
+	}
 	config, err := f.clientConfig().ClientConfig()
 	if err != nil {
-		hint := "set --kubeconfig or $KUBECONFIG"
-		if f.overrides.Context.AuthInfo != "" {
-			hint = "--user is a user of the kubeconfig; records are filtered by --by-user"
+		hint := ""
+		switch {
+		case f.overrides.Context.AuthInfo != "":
+			hint = ": --user is a user of the kubeconfig; records are filtered by --by-user"
+		case clientcmd.IsEmptyConfig(err):
+			hint = ": set --kubeconfig or $KUBECONFIG"
 		}
-		return nil, fmt.Errorf("load the client configuration: %w: %s", err, hint)
+		return nil, fmt.Errorf("load the client configuration: %w%s", err, hint)
 	}
 	config.UserAgent = guardian.Name
 	if f.timeout > 0 {
@@ -214,6 +222,8 @@ type outputFlag struct {
 	more []string
 	// template prints the fields of a result by jsonpath or custom-columns; nil for the other formats.
 	template func(io.Writer, any) error
+	// noHeaders leaves the titles of columns out.
+	noHeaders bool
 }
 
 // addTo makes formatTable the default.
@@ -234,6 +244,9 @@ func (f *outputFlag) Type() string   { return "format" }
 
 func (f *outputFlag) Set(format string) error {
 	if template, found := strings.CutPrefix(format, jsonPathPrefix); found {
+		if template == "" {
+			return errors.New("jsonpath needs a template, such as {.items[*].metadata.name}")
+		}
 		if !strings.Contains(template, "{") { // as kubectl does
 			template = "{." + strings.TrimPrefix(template, ".") + "}"
 		}
@@ -244,7 +257,13 @@ func (f *outputFlag) Set(format string) error {
 	if spec, found := strings.CutPrefix(format, columnsPrefix); found {
 		columns, err := newColumns(spec)
 		if err == nil {
-			f.format, f.template = format, columns.print
+			f.format = format
+			f.template = func(w io.Writer, fields any) error {
+				if f.noHeaders {
+					columns.headers = nil
+				}
+				return columns.print(w, fields)
+			}
 		}
 		return err
 	}

@@ -143,11 +143,12 @@ func (f *webhookFlags) addLeaderTo(flags *pflag.FlagSet) {
 	o := &f.options
 	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
-	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace, "namespace of the Secret that holds the CA, and of the ConfigMaps of the guard")
+	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace, "namespace of the CA and the ConfigMaps of the guard")
 	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
 		"enforce denies writes to reserved resources; observe allows them with a warning")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
-		"ClusterRole that owns what the guard creates for the cluster, which is deleted with it (default none)")
+		"ClusterRole that owns what the guard creates for the cluster, which is deleted with it; if it is deleted while the guard runs on, the "+
+			"ClusterRole NAME-registration takes over (default none)")
 	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
 		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
 	flags.StringVar((*string)(&o.Drift.Mode), "drift", string(drift.ReportOnly),

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"sync"
 
+	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -142,13 +143,9 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	parsed, _ := webhook.Decode(body) // what cannot be read is allowed, and not kept
-	answer, err := webhook.Encode(webhook.Response{UID: parsed.UID, Allowed: !r.keep(parsed.User.Name, body), Message: "recorded"})
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
+	answer := &admissionv1.AdmissionResponse{Allowed: !r.keep(parsed.User.Name, body), Result: &metav1.Status{Code: http.StatusForbidden}}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(answer)
+	_, _ = w.Write(webhook.Encode(parsed.UID, answer))
 }
 
 // keep reports whether the review is one of the user that is recorded.

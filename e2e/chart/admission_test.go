@@ -385,6 +385,22 @@ func TestPoliciesKeepTheInstallation(t *testing.T) {
 			}
 		}
 	}
+	// Another version or schema would end the recording as a deletion does.
+	edit := []string{"patch", "customresourcedefinition", "auditrecords.guardian.apigw.io", "--type=json", "--dry-run=server"}
+	for patch, isDenied := range map[string]bool{
+		`[{"op":"replace","path":"/spec/versions/0/served","value":false}]`:                                       true,
+		`[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/maxProperties","value":1}]`: true,
+		`[{"op":"add","path":"/metadata/labels","value":{"a":"b"}}]`:                                              false,
+	} {
+		args := append(slices.Clone(edit), "--patch="+patch)
+		_, says, err := cluster.Kubectl(t.Context(), args...)
+		if (err != nil) != isDenied || isDenied && !strings.Contains(says, "upgrade the release apigw-guardian --namespace policed") {
+			t.Errorf("%s: %v %s", patch, err, says)
+		}
+		if _, says, err := cluster.Kubectl(t.Context(), append(args, "--as="+theGuard, "--as-group=system:masters")...); err != nil {
+			t.Errorf("the guard: %s: %v %s", patch, err, says)
+		}
+	}
 	if err := as(t, "").delete(namespaces, "unrelated"); err != nil {
 		t.Error(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"syscall"
 	"testing"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
+	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
 	"github.com/apigw-guardian/apigw-guardian/pkg/status"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
@@ -129,4 +132,39 @@ func TestAGuardThatObservesIsNamed(t *testing.T) {
 	if paths := driftOf(t, world, world.Role); len(paths) != 1 || f.Manager != tamperer {
 		t.Errorf("got %v, %+v", paths, f)
 	}
+}
+
+// The deletion of the owner, which no policy can keep from helm, ends the webhook configuration. A guard that runs on takes another owner.
+func TestAGuardThatRunsOnReplacesItsOwner(t *testing.T) {
+	take(t)
+	roles := harness.Clients(t).RbacV1().ClusterRoles()
+	for _, name := range []string{"owner", "owner-registration"} {
+		if _, err := roles.Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	since := time.Now().Add(-time.Second)
+	startGuard(t, drift.ReportOnly, "--proof-interval=1s", "--owner-clusterrole=owner")
+	isOwner := func(name string) {
+		t.Helper()
+		harness.Eventually(t, name+" owns the webhook configuration", func() (bool, any) {
+			live, err := harness.Clients(t).AdmissionregistrationV1().ValidatingWebhookConfigurations().
+				Get(t.Context(), guardian.WebhookConfiguration, metav1.GetOptions{})
+			return err == nil && len(live.OwnerReferences) == 1 && live.OwnerReferences[0].Name == name, err
+		})
+	}
+	isOwner("owner")
+	if err := roles.Delete(t.Context(), "owner", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	isOwner("owner-registration")
+	requireState(t, verify.Protected, "")
+	found := records(t, v1alpha1.Tampered, nil, since)
+	if len(found) != 1 || found[0].Spec.Reason != audit.RegistrationDeleted {
+		t.Errorf("got records %+v", found)
+	}
+	if err := roles.Delete(t.Context(), "owner-registration", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, "wait", "--for=delete", "validatingwebhookconfiguration/"+guardian.WebhookConfiguration, "--timeout=1m")
 }

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -184,4 +185,18 @@ func Full[N any](full, smaller N) N {
 		return full
 	}
 	return smaller
+}
+
+// Repetitions is how often something is done: as often as CI has time for, or as E2E_REPETITIONS says.
+func Repetitions(tb testing.TB, usual int) int {
+	tb.Helper()
+	text := os.Getenv("E2E_REPETITIONS")
+	if text == "" {
+		return usual
+	}
+	times, err := strconv.Atoi(text)
+	if err != nil || times < 1 {
+		tb.Fatalf("E2E_REPETITIONS=%q: must be a positive number", text)
+	}
+	return times
 }

@@ -5,6 +5,7 @@ package install
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,19 +13,32 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
 )
 
-// changeEngine installs with policies alone, and changes the engine while forbidden writes go on: none may pass. Then it uninstalls each.
+// changeEngine installs with policies alone, and uninstalls. make e2e-long also changes the engine.
 func changeEngine(t *testing.T, n *node.Node) {
 	t.Helper()
 	shell := "PATH=" + commands(t) + ":$PATH; "
-	run(t, n, "helm", install("--wait", "--set", "engine=policy")...)
+	run(t, n, "helm", upgrade("--wait", "--create-namespace", "--set", "engine=policy")...)
 	if pods := run(t, n, "kubectl", "-n", namespace, "get", "pods", "-o", "name"); pods != "" {
 		t.Errorf("Pods run: %s", pods)
 	}
 	run(t, n, "sh", "-c", shell+"apigw-guardian verify")
 	run(t, n, "sh", "-c", shell+"apigw-guardian status")
+	if os.Getenv("E2E_REPETITIONS") != "" {
+		changeEngineUnderLoad(t, n)
+		healByController(t, n)
+	}
+	run(t, n, "helm", uninstall()...)
+	requireEnded(t, n)
+	removeReserved(t, n)
+}
+
+// changeEngineUnderLoad changes the engine while forbidden writes go on: none may pass. It ends with policies and the controller.
+func changeEngineUnderLoad(t *testing.T, n *node.Node) {
+	t.Helper()
 	before := reservedVersions(t, n)
 	l := startLoad(t, n)
-	for _, engine := range []string{"webhook", "both", "policy", "both", "policy,controller.enabled=true", "webhook", "policy", "webhook"} {
+	const controller = "policy,controller.enabled=true"
+	for _, engine := range []string{"webhook", "both", "policy", "both", controller, "webhook", "policy", "webhook"} {
 		run(t, n, "helm", upgrade("--wait", "--set", "engine="+engine)...)
 		requireEngine(t, n, engine)
 	}
@@ -38,12 +52,7 @@ func changeEngine(t *testing.T, n *node.Node) {
 	requireRecordsOfBoth(t, n)
 	run(t, n, "helm", uninstall()...)
 	requireEnded(t, n)
-
-	run(t, n, "helm", upgrade("--wait", "--create-namespace", "--set", "engine=policy,controller.enabled=true")...)
-	healByController(t, n)
-	run(t, n, "helm", uninstall()...)
-	requireEnded(t, n)
-	removeReserved(t, n)
+	run(t, n, "helm", upgrade("--wait", "--create-namespace", "--set", "engine="+controller)...)
 }
 
 // requireEngine wants what the engine has, and nothing of another one.
@@ -92,12 +101,14 @@ func healByController(t *testing.T, n *node.Node) {
 		return err == nil, says
 	})
 	harness.Eventually(t, "the controller restores the role", func() (bool, any) {
-		var live struct{ Metadata struct{ Labels map[string]string } }
+		var live struct {
+			Metadata struct{ Labels map[string]string }
+		}
 		err := json.Unmarshal([]byte(run(t, n, "kubectl", "get", "clusterrole", role, "-o", "json")), &live)
 		return err == nil && live.Metadata.Labels["tampered"] == "", live
 	})
 	run(t, n, "kubectl", "wait", "--for=condition=Protected=False", "reservation/apigw-ingress", "--timeout=1m")
-	if log := run(t, n, "kubectl", "-n", namespace, "logs", "deployment/apigw-guardian-controller"); strings.Contains(log, "forbidden") {
+	if log := run(t, n, "kubectl", "-n", namespace, "logs", "deployment/apigw-guardian-controller"); strings.Contains(log, "is forbidden") {
 		t.Errorf("the chart does not grant what the controller needs: %s", log)
 	}
 }

@@ -77,15 +77,21 @@ type descriptor struct {
 // buildImage builds program and image in a directory of their own, as anybody else would, and gives it to the node.
 func buildImage(t *testing.T, n *node.Node, tag, version string) builtImage {
 	t.Helper()
+	return buildImageOf(t, n, "../..", tag, version)
+}
+
+// buildImageOf is buildImage for the program in another directory.
+func buildImageOf(t *testing.T, n *node.Node, root, tag, version string) builtImage {
+	t.Helper()
 	folder := t.TempDir()
 	sources := filepath.Join(folder, "sources")
 	for _, part := range []string{"cmd", "pkg", "certs"} {
-		if err := os.CopyFS(filepath.Join(sources, part), os.DirFS(filepath.Join("../..", part))); err != nil {
+		if err := os.CopyFS(filepath.Join(sources, part), os.DirFS(filepath.Join(root, part))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, file := range []string{"go.mod", "go.sum"} {
-		content, err := os.ReadFile(filepath.Join("../..", file))
+		content, err := os.ReadFile(filepath.Join(root, file))
 		if err != nil {
 			t.Fatal(err)
 		}

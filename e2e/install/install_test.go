@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -34,10 +33,11 @@ const (
 // fails, the rest cannot run.
 func TestHelmInstall(t *testing.T) {
 	n := startNode(t)
-	for _, life := range []struct {
+	type life struct {
 		name string
 		run  func(*testing.T, *node.Node)
-	}{
+	}
+	lives := []life{
 		{"the image", buildImages},
 		{"helm 4", liveWithHelm4},
 		{"helm 3", liveWithHelm3},
@@ -48,7 +48,12 @@ func TestHelmInstall(t *testing.T) {
 		{"API Gateway is retired", retire},
 		{"the source of the certificate changes", changeTrust},
 		{"the engine changes", changeEngine},
-	} {
+	}
+	if long() {
+		lives = append(lives, life{"an older release is upgraded", upgradeOlder}, life{"Argo CD applies the chart", liveWithArgoCD},
+			life{"a strict namespace, and pipelines", installOddly})
+	}
+	for _, life := range lives {
 		if !t.Run(life.name, func(t *testing.T) { life.run(t, n) }) {
 			t.FailNow()
 		}
@@ -60,12 +65,14 @@ func liveWithHelm4(t *testing.T, n *node.Node) {
 	failToStart(t, n)
 	run(t, n, "helm", upgrade("--wait")...)
 	requireInstalled(t, n)
+	requireNoDrift(t, n, "helm")
 	requireSideDoors(t, n, policy.Observe)
 	letRun(t, n, "door")
 	run(t, n, "helm", "test", release, "--namespace", namespace)
 	refuse(t, n, denial, "kubectl", "patch", "clusterrole", role, "--type=json", `-p=[{"op":"replace","path":"/rules/2/verbs","value":["get"]}]`)
 	unlockAsPrinted(t, n)
 	loseReplica(t, n)
+	drainUnderLoad(t, n)
 	restartUnderLoad(t, n)
 	upgradeAndRollBack(t, n)
 	killUnderLoad(t, n)
@@ -86,6 +93,7 @@ func liveWithHelm3(t *testing.T, n *node.Node) {
 	run(t, n, "kubectl", podAs("earlier")...) // before there is a guard
 	run(t, n, "helm3", upgrade("--wait", "--set", "sideDoors=enforce")...)
 	requireInstalled(t, n)
+	requireNoDrift(t, n, "helm3")
 	requireSideDoors(t, n, policy.Enforce)
 	letRun(t, n, "earlier")
 	report := run(t, n, "helm3", "test", release, "--namespace", namespace, "--logs")
@@ -184,6 +192,9 @@ func failToStart(t *testing.T, n *node.Node) {
 			t.Errorf("%s: %s replicas are ready", attempt.name, ready)
 		}
 		requireUnrelatedWrites(t, n)
+		// Replicas that are not ready do not hold up a drain.
+		run(t, n, "kubectl", append(drain, "--timeout=1m")...)
+		run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
 	}
 }
 
@@ -284,16 +295,5 @@ func startNode(t *testing.T) *node.Node {
 	return n
 }
 
-// repetitions is how often something is done: as often as CI has time for, or as E2E_REPETITIONS says.
-func repetitions(t *testing.T, usual int) int {
-	t.Helper()
-	text := os.Getenv("E2E_REPETITIONS")
-	if text == "" {
-		return usual
-	}
-	times, err := strconv.Atoi(text)
-	if err != nil || times < 1 {
-		t.Fatalf("E2E_REPETITIONS=%q: must be a positive number", text)
-	}
-	return times
-}
+// long says that make e2e-long runs, or a part of it: there is time for whole builds and for minutes of waiting.
+func long() bool { return os.Getenv("E2E_REPETITIONS") != "" }

@@ -47,6 +47,8 @@ type load struct {
 	// denied counts those that the guard denied, failed those that got another refusal of the API server, 5xx: it could not
 	// ask the guard. Both leave what is reserved alone.
 	denied, failed int
+	// failure is one of those that failed.
+	failure error
 	// wrong holds all others: writes that went through, or ended without an answer.
 	wrong []string
 }
@@ -80,6 +82,7 @@ func (l *load) count(name string, err error) {
 		l.denied++
 	case code(err) >= http.StatusInternalServerError:
 		l.failed++
+		l.failure = err
 	default:
 		l.wrong = append(l.wrong, fmt.Sprintf("%s: %v", name, err))
 	}
@@ -116,7 +119,7 @@ func (l *load) endWithoutFailure(t *testing.T) {
 	t.Helper()
 	l.end(t)
 	if l.failed > 0 {
-		t.Errorf("%d of %d forbidden writes failed on their way to the guard", l.failed, l.failed+l.denied)
+		t.Errorf("%d of %d forbidden writes failed on their way to the guard, such as: %v", l.failed, l.failed+l.denied, l.failure)
 	}
 }
 
@@ -229,7 +232,7 @@ func loseReplica(t *testing.T, n *node.Node) {
 // restartUnderLoad is row R6 of the targets.
 func restartUnderLoad(t *testing.T, n *node.Node) {
 	t.Helper()
-	restarts := repetitions(t, 10)
+	restarts := harness.Repetitions(t, 10)
 	l := underLoad(t, n, func() {
 		for range restarts {
 			run(t, n, "kubectl", "-n", namespace, "rollout", "restart", "deployment/apigw-guardian")
@@ -279,7 +282,7 @@ const killInterval = 5 * time.Second
 // may go through.
 func killUnderLoad(t *testing.T, n *node.Node) {
 	t.Helper()
-	kills := repetitions(t, 10)
+	kills := harness.Repetitions(t, 10)
 	before, recorded := reservedVersions(t, n), recordedDenials(t, n)
 	l := startLoad(t, n)
 	for i := range kills {
@@ -322,3 +325,17 @@ func guardContainers(t *testing.T, n *node.Node) []string {
 	}
 	return containers
 }
+
+// drainUnderLoad drains the only node. The disruption budget keeps one of two ready replicas, which denies.
+func drainUnderLoad(t *testing.T, n *node.Node) {
+	t.Helper()
+	l := underLoad(t, n, func() {
+		refuse(t, n, "disruption budget", "kubectl", append(drain, "--timeout=10s")...)
+		run(t, n, "kubectl", "uncordon", "--selector=kubernetes.io/os=linux")
+		rolloutStatus(t, n)
+	})
+	t.Logf("the only node drained: %s", l)
+}
+
+// drain is the command that the chart's page names.
+var drain = []string{"drain", "--selector=kubernetes.io/os=linux", "--ignore-daemonsets", "--delete-emptydir-data"}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/harness"
 	"github.com/apigw-guardian/apigw-guardian/e2e/node"
@@ -19,6 +20,7 @@ import (
 // objects. Both must leave a guard that denies.
 func liveWithKubectl(t *testing.T, n *node.Node) {
 	t.Helper()
+	createNamespace(t, n)
 	rendered := render(t, n, "--set", "hooks.enabled=false")
 	for range 2 {
 		run(t, n, "kubectl", "apply", "--filename", rendered)
@@ -26,6 +28,10 @@ func liveWithKubectl(t *testing.T, n *node.Node) {
 		run(t, n, "kubectl", "-n", namespace, "wait", "jobs", "--all", "--for=condition=Complete", "--timeout=4m")
 	}
 	awaitProtection(t, n)
+	if long() {
+		time.Sleep(2 * time.Minute) // nothing that was applied takes the guard down later
+		refuse(t, n, "is reserved by", "kubectl", "delete", "clusterrole", role)
+	}
 	hooks := render(t, n)
 	run(t, n, "kubectl", "apply", "--filename", hooks)
 	run(t, n, "kubectl", "-n", namespace, "wait", "job/apigw-guardian-uninstall", "--for=condition=Failed", "--timeout=4m")
@@ -61,7 +67,7 @@ func uninstallInAnyOrder(t *testing.T, n *node.Node) {
 		t.Fatal(err)
 	}
 	objects := strings.Split(strings.TrimPrefix(string(rendered), "---\n"), "\n---\n")
-	for range repetitions(t, 2) {
+	for range min(harness.Repetitions(t, 2), 20) {
 		rand.Shuffle(len(objects), func(i, j int) { objects[i], objects[j] = objects[j], objects[i] })
 		for _, object := range objects {
 			run(t, n, "kubectl", "apply", "--filename", write(t, object))
@@ -98,6 +104,14 @@ func requireNoLeftovers(t *testing.T, n *node.Node) {
 		left = slices.DeleteFunc(left, func(object string) bool { return slices.Contains(needed, object) })
 		return len(left) == 0, left
 	})
+}
+
+// createNamespace creates the namespace of the guard, unless an earlier life has left it.
+func createNamespace(t *testing.T, n *node.Node) {
+	t.Helper()
+	if _, stderr, err := try(t, n, "kubectl", "create", "namespace", namespace); err != nil && !strings.Contains(stderr, "AlreadyExists") {
+		t.Fatal(stderr)
+	}
 }
 
 // render writes the chart's objects to a file.

@@ -4,28 +4,24 @@
 package audit
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// Clean makes all texts of a record printable, and changes none that the guard wrote. It removes the managed fields.
+// MaxCount bounds the writes of a record that is read: sums of all records then fit into an int64, and into a number of JavaScript.
+const MaxCount = 1 << 39
+
+// Clean makes all texts of a record printable, bounds its counts, and changes nothing that the guard wrote. It removes the managed fields.
 func Clean(record *v1alpha1.AuditRecord) {
-	record.ManagedFields = nil
-	for _, texts := range []map[string]string{record.Labels, record.Annotations} {
-		for key, value := range texts {
-			texts[key] = text.Printable(value, maxMessage)
-		}
-	}
-	cleanAll(record.Finalizers, maxName)
-	for i := range record.OwnerReferences {
-		owner := &record.OwnerReferences[i]
-		cleanEach(maxName, &owner.APIVersion, &owner.Kind, &owner.Name, (*string)(&owner.UID))
-	}
+	cleanMetadata(&record.ObjectMeta)
 	spec := &record.Spec
 	cleanEach(maxName, (*string)(&spec.Outcome), (*string)(&spec.Source), (*string)(&spec.Caller), &spec.Reason, &spec.User.Name,
 		&spec.User.UID, &spec.Replica, &spec.Unlock)
 	cleanEach(maxOperation, (*string)(&spec.Operation))
-	cleanObject(&spec.Object)
+	cleanEach(maxName, &spec.Object.Group, &spec.Object.Name)
+	cleanEach(maxLabel, &spec.Object.Resource, &spec.Object.Namespace)
 	cleanEach(maxResource, &spec.Resource)
 	cleanEach(maxMessage, &spec.Message)
 	cleanEach(maxJustification, &spec.Justification)
@@ -33,8 +29,10 @@ func Clean(record *v1alpha1.AuditRecord) {
 	cleanAll(spec.Changed, maxPath)
 	cleanAll(spec.User.Groups, maxName)
 	spec.User.Extra = boundedExtra(spec.User.Extra)
+	spec.Count = min(spec.Count, MaxCount)
 	for i := range spec.Counts {
 		cleanEach(maxName, &spec.Counts[i].Replica)
+		spec.Counts[i].Count = min(spec.Counts[i].Count, MaxCount)
 	}
 	for i := range record.Status.Acknowledgements {
 		ack := &record.Status.Acknowledgements[i]
@@ -46,12 +44,7 @@ func Clean(record *v1alpha1.AuditRecord) {
 // CleanUnlock makes the texts of an Unlock printable: its requester chose them, and an approver reads them. It removes the managed
 // fields.
 func CleanUnlock(unlock *v1alpha1.Unlock) {
-	unlock.ManagedFields = nil
-	for _, texts := range []map[string]string{unlock.Labels, unlock.Annotations} {
-		for key, value := range texts {
-			texts[key] = text.Printable(value, maxMessage)
-		}
-	}
+	cleanMetadata(&unlock.ObjectMeta)
 	spec := &unlock.Spec
 	cleanEach(maxName, &spec.Reservation, &spec.RequestedBy, &unlock.Status.ApprovedBy, (*string)(&spec.OnEnd))
 	cleanEach(maxJustification, &spec.Reason)
@@ -59,9 +52,18 @@ func CleanUnlock(unlock *v1alpha1.Unlock) {
 	cleanAll(spec.Resources, maxResource)
 }
 
-func cleanObject(object *v1alpha1.ObjectReference) {
-	cleanEach(maxName, &object.Group, &object.Name)
-	cleanEach(maxLabel, &object.Resource, &object.Namespace)
+func cleanMetadata(object *metav1.ObjectMeta) {
+	object.ManagedFields = nil
+	for _, texts := range []map[string]string{object.Labels, object.Annotations} {
+		for key, value := range texts {
+			texts[key] = text.Printable(value, maxMessage)
+		}
+	}
+	cleanAll(object.Finalizers, maxName)
+	for i := range object.OwnerReferences {
+		owner := &object.OwnerReferences[i]
+		cleanEach(maxName, &owner.APIVersion, &owner.Kind, &owner.Name, (*string)(&owner.UID))
+	}
 }
 
 func cleanEach(limit int, values ...*string) {
@@ -91,15 +93,3 @@ const (
 
 	maxJustification = 2000
 )
-
-// printables bounds a list too; nil stays nil.
-func printables(texts []string, max int) []string {
-	if len(texts) == 0 {
-		return nil
-	}
-	result := make([]string, 0, min(len(texts), MaxItems))
-	for _, one := range texts[:min(len(texts), MaxItems)] {
-		result = append(result, text.Printable(one, max))
-	}
-	return result
-}

@@ -4,6 +4,7 @@
 package audit
 
 import (
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,7 +20,6 @@ import (
 // hostile clears a screen, turns the direction of writing, and is not UTF-8.
 const hostile = "\x1b[2J\u202e\u0085\xff"
 
-// Every text of a record is made hostile, fields that do not exist yet included.
 // An Unlock is what its requester wrote, and its approver reads it on a terminal.
 func TestCleanUnlockLeavesNothingThatControlsATerminal(t *testing.T) {
 	t.Parallel()
@@ -43,6 +43,7 @@ func TestCleanUnlockLeavesNothingThatControlsATerminal(t *testing.T) {
 	}
 }
 
+// Every text of a record is made hostile, fields that do not exist yet included.
 func TestCleanLeavesNothingThatTakesOverATerminal(t *testing.T) {
 	t.Parallel()
 	record := &v1alpha1.AuditRecord{}
@@ -112,5 +113,24 @@ func visit(v reflect.Value, path string, each func(path, text string)) {
 		for _, key := range v.MapKeys() {
 			visit(v.MapIndex(key), path+"[]", each)
 		}
+	}
+}
+
+func TestForgedCountsDoNotOverflow(t *testing.T) {
+	t.Parallel()
+	var records []v1alpha1.AuditRecord
+	for range 3 {
+		record := v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{
+			Count: math.MaxInt64, Counts: []v1alpha1.ReplicaCount{{Replica: "a", Count: math.MaxInt64}},
+		}}
+		Clean(&record)
+		records = append(records, record)
+	}
+	if got := Summarize(records, time.UTC).Writes; got != 3*MaxCount || records[0].Spec.Counts[0].Count != MaxCount {
+		t.Errorf("%d writes", got)
+	}
+	forged := &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Count: math.MaxInt64}}
+	if Merge(forged, &v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Counts: []v1alpha1.ReplicaCount{{Replica: "a", Count: 7}}}}); forged.Spec.Count < 7 {
+		t.Errorf("merged to %d writes", forged.Spec.Count)
 	}
 }

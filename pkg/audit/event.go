@@ -177,40 +177,24 @@ func TypeMeta() metav1.TypeMeta {
 
 // Record returns the record of count writes like this one, all counted by one replica.
 func (e *Event) Record(replica string, count int64) *v1alpha1.AuditRecord {
-	object := e.Object
-	cleanObject(&object)
-	record := &v1alpha1.AuditRecord{
-		TypeMeta:   TypeMeta(),
-		ObjectMeta: metav1.ObjectMeta{Name: e.Name()},
-		Spec: v1alpha1.AuditRecordSpec{
-			Outcome:   e.Outcome,
-			Operation: admissionv1.Operation(text.Printable(string(e.Operation), maxOperation)),
-			Object:    object,
-			Resource:  object.String(),
-			Changed:   printables(e.Changed, maxPath),
-			Reason:    e.Reason,
-			Message:   text.Printable(e.Message, maxMessage),
-			Unlock:    text.Printable(e.Unlock, maxName),
-
-			Justification: text.Printable(e.Justification, maxJustification),
-			User: v1alpha1.User{
-				Name:   text.Printable(e.User.Name, maxName),
-				UID:    text.Printable(e.User.UID, maxName),
-				Groups: printables(e.groups(), maxName),
-				Extra:  boundedExtra(e.User.Extra),
-			},
-			Source: e.Source,
-			Caller: e.Caller,
-		},
-	}
+	record := e.Counted(replica, count)
+	record.TypeMeta, record.Name = TypeMeta(), e.Name()
+	spec := &record.Spec
+	spec.Outcome, spec.Operation, spec.Object, spec.Reason, spec.Message = e.Outcome, e.Operation, e.Object, e.Reason, e.Message
+	spec.Changed, spec.Unlock, spec.Justification = first(e.Changed), e.Unlock, e.Justification
+	spec.User = v1alpha1.User{Name: e.User.Name, UID: e.User.UID, Groups: first(e.groups()), Extra: e.User.Extra}
+	spec.Source, spec.Caller = e.Source, e.Caller
 	if e.ObjectUID != "" {
 		record.Annotations = map[string]string{guardian.ObjectUIDAnnotation: text.Printable(e.ObjectUID, maxUID)}
 	}
-	counted := e.Counted(replica, count).Spec
-	record.Spec.FirstTime, record.Spec.LastTime = counted.FirstTime, counted.LastTime
-	record.Spec.Count, record.Spec.Counts = count, counted.Counts
-	record.Spec.LastRequestUID, record.Spec.Replica = counted.LastRequestUID, replica
+	Clean(record)
+	spec.Resource = spec.Object.String()
 	return record
+}
+
+// first returns a copy of the first MaxItems texts; nil for none.
+func first(texts []string) []string {
+	return append([]string(nil), texts[:min(len(texts), MaxItems)]...)
 }
 
 // Reasons of a record whose outcome is Tampered. No decision has them.
@@ -242,3 +226,11 @@ const (
 func LeaderReasons() []string {
 	return []string{RegistrationDeleted, RegistrationChanged, LeaseHeld, HealStopped, Absent, Differs, Undecided}
 }
+
+// Reasons of a record whose outcome is Retired or Rotated. No decision has them.
+const (
+	// Retirement: `apigw-guardian retire` has finished.
+	Retirement = "Retirement"
+	// Rotation: `apigw-guardian rotate` has finished.
+	Rotation = "Rotation"
+)

@@ -78,9 +78,16 @@ func says(record *v1alpha1.AuditRecord, part string) bool {
 func Acknowledgements(record *v1alpha1.AuditRecord) []string {
 	var lines []string
 	for _, ack := range record.Status.Acknowledgements {
-		lines = append(lines, fmt.Sprintf("%s at %s (%d writes): %s", ack.By, ack.At.UTC().Format(time.RFC3339), ack.Count, ack.Note))
+		lines = append(lines, fmt.Sprintf("%s at %s (%s): %s", ack.By, ack.At.UTC().Format(time.RFC3339), writes(ack.Count), ack.Note))
 	}
 	return lines
+}
+
+func writes(count int64) string {
+	if count == 1 {
+		return "1 write"
+	}
+	return fmt.Sprintf("%d writes", count)
 }
 
 func contains(text, part string) bool {

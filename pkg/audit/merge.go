@@ -56,10 +56,10 @@ func mergeCount(spec *v1alpha1.AuditRecordSpec, theirs v1alpha1.ReplicaCount) bo
 	switch {
 	case !found:
 		spec.Counts = slices.Insert(spec.Counts, at, theirs)
-		spec.Count += theirs.Count
+		spec.Count = min(spec.Count, MaxCount) + theirs.Count // a sum above the max would be negative
 		return true
 	case spec.Counts[at].Count < theirs.Count:
-		spec.Count += theirs.Count - spec.Counts[at].Count
+		spec.Count = min(spec.Count, MaxCount) + theirs.Count - spec.Counts[at].Count
 		spec.Counts[at].Count = theirs.Count
 		return true
 	}

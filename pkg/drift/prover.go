@@ -89,10 +89,20 @@ func (p *Prover) Lead(ctx context.Context) {
 		cancel()
 		select {
 		case <-ctx.Done():
-		case <-time.After(p.options.Interval):
+		case <-time.After(p.pause(results)):
 		case <-p.hurry:
 		}
 	}
+}
+
+// lostInterval is the time between two rounds while a resource is not protected, so that the end of that is seen soon.
+const lostInterval = 5 * time.Second
+
+func (p *Prover) pause(results []verify.Protection) time.Duration {
+	if worst := verify.Worst(results); worst == verify.Protected || worst == verify.Observed {
+		return p.options.Interval
+	}
+	return min(p.options.Interval, lostInterval)
 }
 
 // maxNote is less than the API server accepts in an Event: 1024 bytes.

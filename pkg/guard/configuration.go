@@ -81,10 +81,15 @@ func (g *Guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
 		return nil, nil
 	}
 	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		if role, err = g.spareOwner(ctx); err != nil {
+			return nil, err
+		}
+	} else if err == nil {
+		g.ownerGone.Store(nil)
+	}
 	known := g.lastOwner.Load()
 	switch {
-	case apierrors.IsNotFound(err):
-		return nil, registration.ErrOwnerGone
 	case apierrors.IsForbidden(err) && known != nil: // an administrator took this right away; those for the repair may be left
 		return known, nil
 	case err != nil:
@@ -95,6 +100,31 @@ func (g *Guard) owner(ctx context.Context) (*metav1.OwnerReference, error) {
 	}
 	g.lastOwner.Store(owner)
 	return owner, nil
+}
+
+// ownerPatience is how long the owner may be gone before that is no uninstall: helm deletes the Deployment before the ClusterRoles, and a
+// guard that ends looks for no owner.
+const ownerPatience = 15 * time.Second
+
+const spareSuffix = "-registration"
+
+// spareOwner returns the ClusterRole that takes over from an owner that was deleted while the guard runs on. Otherwise one deletion, of an
+// object that no policy can keep from helm, would end the protection.
+func (g *Guard) spareOwner(ctx context.Context) (*rbacv1.ClusterRole, error) {
+	now := time.Now()
+	g.ownerGone.CompareAndSwap(nil, &now)
+	if since := g.ownerGone.Load(); since == nil || now.Sub(*since) < ownerPatience {
+		return nil, registration.ErrOwnerGone
+	}
+	name := g.options.OwnerClusterRole + spareSuffix
+	role, err := g.client.RbacV1().ClusterRoles().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, registration.ErrOwnerGone
+	case err != nil:
+		return nil, fmt.Errorf("read the spare owner of the webhook configuration, clusterrole %q: %w", name, err)
+	}
+	return role, nil
 }
 
 // repaired records a repair of the webhook configuration. The user is not known: the API server calls no webhook for one.

@@ -66,7 +66,8 @@ type Options struct {
 	DrainPeriod time.Duration
 	// LeaderElect is false for a guard with a single replica: it leads at once.
 	LeaderElect bool
-	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner.
+	// OwnerClusterRole is the ClusterRole that owns the webhook configuration; "" for no owner. If it is deleted while the guard runs on, the
+	// ClusterRole with its name and spareSuffix takes over.
 	OwnerClusterRole string
 	// ApplyCRDs lets the leader apply the CustomResourceDefinitions of the custom resources.
 	ApplyCRDs bool
@@ -117,6 +118,8 @@ type Guard struct {
 	inherited atomic.Pointer[inherited]
 	// lastOwner is the owner of the webhook configuration as it was read last; nil before that.
 	lastOwner atomic.Pointer[metav1.OwnerReference]
+	// ownerGone is when OwnerClusterRole was first absent; nil while it is there.
+	ownerGone atomic.Pointer[time.Time]
 }
 
 // New returns a Guard. It makes no API call and opens no port. It fails if a file of client CAs or a spool cannot be used.
@@ -310,7 +313,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 	writers := policy.DefaultWriters()
 	writers.ControllerManager = g.options.ControllerManagers
 	writers.NamespaceController = append(writers.NamespaceController, writers.ControllerManager...)
-	return webhook.NewHandler(webhook.Options{
+	return &webhook.Handler{
 		Policy: &policy.Policy{
 			Set: g.options.Set, Mode: g.options.Mode, SideDoors: g.options.SideDoors, Unlocks: g.options.Unlocks, Writers: writers,
 		},
@@ -323,7 +326,7 @@ func (g *Guard) newHandler() (*webhook.Handler, error) {
 		Log:         g.options.Log,
 		Metrics:     webhook.NewMetrics(g.options.Registry),
 		Hint:        g.options.MessageHint,
-	})
+	}, nil
 }
 
 // addUnlocks makes the tracker of the unlocks.

@@ -37,7 +37,7 @@ func TestTheHandlerRecordsAndAsksCallers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if handler.Recorder != g.recorder || handler.Lookup == nil || handler.Replica == nil || handler.AsksCallers != asks {
-			t.Errorf("%s: the handler has %+v", name, handler.Options)
+			t.Errorf("%s: the handler has %+v", name, handler)
 		}
 	}
 }

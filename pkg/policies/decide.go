@@ -126,7 +126,7 @@ const notByUser = "variables.changed != [] && " +
 
 // labelsLastUse is labelsLastUse of package policy. The match conditions skip most of these writes.
 func (c *compiler) labelsLastUse() string {
-	isDate := " && string(variables.new%[1]d[?k].orValue('')).matches(" + Quote(datePattern) + ")"
+	isDate := " && string(variables.new%[1]d[?k].orValue('')).matches(" + Quote(policy.DatePattern) + ")"
 	return c.changesOnly(map[string]string{"metadata.labels": "k == " + Quote(lastUsedLabel) + isDate},
 		"request.userInfo.username == 'system:apiserver'", "has(request.userInfo.groups) && 'system:masters' in request.userInfo.groups")
 }

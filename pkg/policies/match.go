@@ -12,6 +12,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -157,7 +158,7 @@ const notLastUsedLabel = `!(request.operation == 'UPDATE' && request.userInfo.us
 	` || (k in oldObject.metadata && object.metadata[k] == oldObject.metadata[k]))` +
 	` && oldObject.metadata.all(k, k in ['labels', 'managedFields', 'resourceVersion'] || k in object.metadata)` +
 	` && (!has(object.metadata.labels) || object.metadata.labels.all(k,` +
-	` (k == '` + lastUsedLabel + `' && object.metadata.labels[k].matches('` + datePattern + `')) || (has(oldObject.metadata.labels)` +
+	` (k == '` + lastUsedLabel + `' && object.metadata.labels[k].matches('` + policy.DatePattern + `')) || (has(oldObject.metadata.labels)` +
 	` && k in oldObject.metadata.labels && oldObject.metadata.labels[k] == object.metadata.labels[k])))` +
 	` && (!has(oldObject.metadata.labels) || (has(object.metadata.labels)` +
 	` && oldObject.metadata.labels.all(k, k in object.metadata.labels)))` +
@@ -165,9 +166,6 @@ const notLastUsedLabel = `!(request.operation == 'UPDATE' && request.userInfo.us
 	` (has(oldObject.metadata.managedFields) && m in oldObject.metadata.managedFields) || ` + ownsLabelOnly + `))` +
 	` && (!has(oldObject.metadata.managedFields) || oldObject.metadata.managedFields.all(m,` +
 	` (has(object.metadata.managedFields) && m in object.metadata.managedFields) || ` + ownsLabelOnly + `)))`
-
-// datePattern is a day of the calendar as the policy reads it. February has 29 days in every year.
-const datePattern = `^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-9]))$`
 
 // ownsLabelOnly holds for an entry m of managedFields that owns the label, and perhaps that there are labels, by an update. An
 // owner by apply, or one whose entry kubectl turns into that, may remove the label later.

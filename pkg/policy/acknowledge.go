@@ -4,7 +4,6 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -24,18 +23,8 @@ func RecordResource() schema.GroupVersionResource {
 // maxSkew is how many nanoseconds the time of an acknowledgement may differ from the guard's: a minute, for clocks that differ.
 const maxSkew = 60_000_000_000
 
-// decideAcknowledgement decides over a write to the status of an audit record. The guard's own writes do not reach it.
-func decideAcknowledgement(w *write, facts Facts) Decision {
-	d := Decision{Reason: AckRejected, Outcome: v1alpha1.Denied, Problem: acknowledgementProblem(w.Request, facts)}
-	name := text.Printable(cmp.Or(w.Name, w.old.Name), maxName)
-	d.Object = v1alpha1.ObjectReference{Group: w.GVR.Group, Resource: w.GVR.Resource, Name: name}
-	if d.Problem == "" {
-		d.Allowed, d.Reason, d.Outcome = true, AckAccepted, ""
-	}
-	return d
-}
-
-// acknowledgementProblem says why a write to the status of a record is denied; "" for one that is allowed.
+// acknowledgementProblem says why a write to the status of a record is denied; "" for one that is allowed. The guard's own writes do not
+// reach it.
 func acknowledgementProblem(r *Request, facts Facts) string {
 	record, old := &v1alpha1.AuditRecord{}, &v1alpha1.AuditRecord{}
 	if r.GVR != RecordResource() || r.Operation != admissionv1.Update || r.Subresource != "status" ||

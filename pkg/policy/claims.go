@@ -49,25 +49,14 @@ func ReadTokenClaims(token []byte) (TokenClaims, bool) {
 		Account: claim("service-account.name"), AccountUID: claim("service-account.uid"),
 	}
 	isComplete := claims.Namespace != "" && claims.Secret != "" && claims.Account != "" && claims.AccountUID != ""
-	isLegacy := document.Get("iss").TextIs(legacyIssuer) && document.Get("sub").TextIs(claims.subject())
+	isLegacy := document.Get("iss").TextIs(legacyIssuer) && document.Get("sub").TextIs(reserved.AccountUser(claims.Namespace, claims.Account))
 	return claims, isComplete && isLegacy
-}
-
-// subject returns the user name of the ServiceAccount.
-func (c TokenClaims) subject() string {
-	return reserved.AccountUser(c.Namespace, c.Account)
 }
 
 // readPart returns the JSON document of one part of a JWT; an absent Value if there is none.
 func readPart(part []byte) rawjson.Value {
-	decoded, ok := decodePart(part)
-	if !ok {
-		return nil
-	}
-	document, err := rawjson.Parse(decoded)
-	if err != nil {
-		return nil
-	}
+	decoded, _ := decodePart(part)
+	document, _ := rawjson.Parse(decoded) // an error comes without a document
 	return document
 }
 

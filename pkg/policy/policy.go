@@ -86,7 +86,7 @@ type Case struct {
 
 // Review reads a request and compares its objects, in linear time. The Case shares the bytes of the request.
 func (p *Policy) Review(request *Request) *Case {
-	w := newWrite(request)
+	w := &write{Request: request, old: reserved.IdentityOf(request.OldObject), new: reserved.IdentityOf(request.Object)}
 	c := &Case{policy: p, write: w, readable: p.isReadable(w)}
 	if c.readable {
 		w.resource = p.Set.FindGuarded(w.Operation, w.GVR, w.old, w.new)
@@ -134,9 +134,9 @@ func (c *Case) Decide(facts Facts) Decision {
 	w := c.write
 	switch {
 	case c.policy.Set != nil && w.GVR.GroupResource() == UnlockResource().GroupResource():
-		return c.policy.decideUnlock(w, facts)
+		return w.decideOwn(c.policy.unlockProblem(w.Request, facts), UnlockRejected, UnlockAccepted)
 	case c.policy.Set != nil && w.GVR.GroupResource() == RecordResource().GroupResource():
-		return decideAcknowledgement(w, facts)
+		return w.decideOwn(acknowledgementProblem(w.Request, facts), AckRejected, AckAccepted)
 	case !c.readable:
 		return Deny(Unreadable)
 	case w.resource == nil:
@@ -163,12 +163,6 @@ func (c *Case) denialReason(facts Facts) Reason {
 		return ReservedCreate
 	}
 	return c.write.denialReason()
-}
-
-func newWrite(request *Request) *write {
-	return &write{
-		Request: request, old: reserved.IdentityOf(request.OldObject), new: reserved.IdentityOf(request.Object),
-	}
 }
 
 // isReadable reports whether the request has all parts that its operation needs, and is of a known kind. An object without a

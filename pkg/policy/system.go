@@ -5,8 +5,8 @@ package policy
 
 import (
 	"encoding/base64"
+	"regexp"
 	"slices"
-	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -115,14 +115,11 @@ func (p *Policy) systemWrite(w *write) (permit, bool) {
 // namespaceEnd returns the permit for a deletion by the namespace controller in a terminating namespace. A denial would leave
 // the namespace Terminating for ever.
 func (p *Policy) namespaceEnd(w *write) (permit, bool) {
-	fits := w.Operation == admissionv1.Delete && w.isInDedicatedNamespace() && slices.Contains(p.Writers.NamespaceController, w.User.Name)
+	isDedicated := w.resource.Namespace != "" && w.resource.Namespace != metav1.NamespaceSystem
+	fits := w.Operation == admissionv1.Delete && isDedicated && slices.Contains(p.Writers.NamespaceController, w.User.Name)
 	return permit{reason: NamespaceTerminating, outcome: v1alpha1.WouldDeny, lookups: []Lookup{{
 		Subject: NamespaceGoing, Name: w.resource.Namespace,
 	}}}, fits
-}
-
-func (w *write) isInDedicatedNamespace() bool {
-	return w.resource.Namespace != "" && w.resource.Namespace != metav1.NamespaceSystem
 }
 
 // labelsLastUse reports whether the API server labels a token Secret with the day of the token's last use. The match conditions
@@ -130,29 +127,14 @@ func (w *write) isInDedicatedNamespace() bool {
 func (w *write) labelsLastUse() bool {
 	return w.resource.IsTokenSecret() && w.Operation == admissionv1.Update && w.User.Name == apiServer &&
 		slices.Contains(w.User.Groups, apiServerGroup) && w.changesOnly(func(c change) bool {
-		return c.at.is("metadata", "labels", reserved.LastUsedLabel) && isDate(c.new.Text())
+		return c.at.is("metadata", "labels", reserved.LastUsedLabel) && dateForm.MatchString(c.new.Text())
 	})
 }
 
-// isDate reports whether text is a date such as "2026-11-27". It accepts February 29 in every year.
-func isDate(text string) bool {
-	if len(text) != len("2026-11-27") || text[4] != '-' || text[7] != '-' || !areDigits(text[:4]+text[5:7]+text[8:]) {
-		return false
-	}
-	month, day := text[5:7], text[8:]
-	switch month {
-	case "02":
-		return "01" <= day && day <= "29"
-	case "04", "06", "09", "11":
-		return "01" <= day && day <= "30"
-	default:
-		return "01" <= month && month <= "12" && "01" <= day && day <= "31"
-	}
-}
+// DatePattern is the form of a date such as "2026-11-27". It accepts February 29 in every year.
+const DatePattern = `^[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-9]))$`
 
-func areDigits(text string) bool {
-	return strings.Trim(text, "0123456789") == ""
-}
+var dateForm = regexp.MustCompile(DatePattern)
 
 // fillsToken reports whether the write fills an empty token Secret, or replaces its CA certificate. The values are true if
 // the lookups hold. A write that changes an existing token does not fit.

@@ -116,15 +116,14 @@ func (p *Policy) grant(w *write, facts Facts) (Decision, bool) {
 	return Decision{}, false
 }
 
-// decideUnlock decides over a write to an Unlock.
-func (p *Policy) decideUnlock(w *write, facts Facts) Decision {
-	d := Decision{Reason: UnlockRejected, Outcome: v1alpha1.Denied}
+// decideOwn decides over a write to an Unlock or to an audit record, with the reason of a denial, and of an allowed write.
+func (w *write) decideOwn(problem string, rejected, accepted Reason) Decision {
 	name := cmp.Or(w.Name, w.new.Name, w.old.Name) // the request has none if the API server generates it
-	d.Object = v1alpha1.ObjectReference{Group: w.GVR.Group, Resource: w.GVR.Resource, Name: text.Printable(name, maxName)}
-	d.Problem = p.unlockProblem(w.Request, facts)
-	if d.Problem == "" {
-		d.Allowed, d.Reason, d.Outcome = true, UnlockAccepted, ""
+	d := Decision{Reason: rejected, Outcome: v1alpha1.Denied, Problem: problem}
+	if problem == "" {
+		d = Decision{Allowed: true, Reason: accepted}
 	}
+	d.Object = v1alpha1.ObjectReference{Group: w.GVR.Group, Resource: w.GVR.Resource, Name: text.Printable(name, maxName)}
 	return d
 }
 

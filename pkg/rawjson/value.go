@@ -128,11 +128,6 @@ func (v Value) Elements() iter.Seq[Value] {
 	}
 }
 
-// IsWhole reports whether v ends where its value ends. A value that a truncated document cuts off is not whole.
-func (v Value) IsWhole() bool {
-	return len(v) > 0 && json.Valid(v)
-}
-
 // EqualText reports whether two scalars are the same: the same bytes, or strings that decode to the same text.
 func EqualText(a, b Value) bool {
 	if bytes.Equal(a, b) {

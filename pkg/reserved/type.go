@@ -39,8 +39,10 @@ func (t Type) IsNamed(word string) bool {
 // shortName returns the short name of the API server for a built-in kind. A CustomResourceDefinition may define others.
 func shortName(resource schema.GroupResource) string {
 	return map[string]string{
-		"serviceaccounts":                   "sa",
-		"namespaces":                        "ns",
+		"serviceaccounts": "sa",
+		"namespaces":      "ns",
+		"pods":            "po",
+		"certificatesigningrequests.certificates.k8s.io": "csr",
 		"configmaps":                        "cm",
 		"services":                          "svc",
 		"deployments.apps":                  "deploy",

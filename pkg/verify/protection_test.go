@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/apigw-guardian/apigw-guardian/corpus/shop"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
@@ -130,5 +132,27 @@ func TestWorst(t *testing.T) {
 	if of() != Protected || of(Open, Locked) != Open || of(Unknown, Protected) != Unknown || of(Locked, Unknown) != Locked ||
 		of(Observed, Protected) != Observed {
 		t.Error("the order of the states is wrong")
+	}
+}
+
+func TestWhatPoliciesLeaveOutIsTheirs(t *testing.T) {
+	t.Parallel()
+	open := Protection{Resource: "b", State: Open, Cause: NotRegistered, Remedy: Remedy(NotRegistered)}
+	byPolicy := open
+	byPolicy.Cause, byPolicy.Remedy = NoPolicy, Remedy(NoPolicy)
+	protected := Protection{Resource: "a", State: Protected}
+	for name, test := range map[string]struct{ found, want []Protection }{
+		"no policy at all":            {[]Protection{open, open}, []Protection{open, open}},
+		"a policy protects another":   {[]Protection{protected, open}, []Protection{protected, byPolicy}},
+		"a webhook protects another":  {[]Protection{protected, {State: Open, Cause: Rewritten}}, []Protection{protected, {State: Open, Cause: Rewritten}}},
+		"each has a policy":           {[]Protection{protected, protected}, []Protection{protected, protected}},
+		"the guard observes one more": {[]Protection{protected, {State: Observed, Cause: Allowed}}, []Protection{protected, {State: Observed, Cause: Allowed}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(test.want, blamePolicies(test.found)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }

@@ -48,16 +48,12 @@ func newHandler(tb testing.TB, log io.Writer, holds bool) *Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	handler, err := NewHandler(Options{
+	return &Handler{
 		Policy:  &policy.Policy{Set: set, Writers: policy.DefaultWriters()},
 		Lookup:  lookup(holds),
 		Log:     slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: NewMetrics(prometheus.NewRegistry()),
-	})
-	if err != nil {
-		tb.Fatal(err)
 	}
-	return handler
 }
 
 func post(tb testing.TB, handler http.Handler, body []byte) *httptest.ResponseRecorder {

@@ -134,12 +134,9 @@ type inMemory struct {
 
 func (m inMemory) Received() ([]byte, error) { return m.data, nil }
 
-func TestTheZeroResponseDenies(t *testing.T) {
+func TestADenialHasCode403(t *testing.T) {
 	t.Parallel()
-	data, err := Encode(Response{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := Encode("", denial(""))
 	var answer admissionv1.AdmissionReview
 	if err := json.Unmarshal(data, &answer); err != nil {
 		t.Fatal(err)

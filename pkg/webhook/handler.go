@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"mime"
@@ -52,10 +51,10 @@ type Recorder interface {
 	Record(ctx context.Context, event audit.Event) string
 }
 
-// Options are the parts of a Handler. Policy, Log and Metrics are required.
-type Options struct {
+// Handler answers reviews. Policy, Log and Metrics are required. It is safe for concurrent use.
+type Handler struct {
 	Policy *policy.Policy
-	// Lookup answers the lookups of decisions. Without it, the handler denies every write that needs a lookup.
+	// Lookup answers the lookups of decisions. It is required if the set has token Secrets or ServiceAccounts.
 	Lookup Lookup
 	// AsksCallers says that the listener asks for a client certificate: a caller without one is not verified.
 	AsksCallers bool
@@ -74,17 +73,6 @@ type Options struct {
 	Hint string
 }
 
-// Handler answers reviews. Make one by NewHandler. It is safe for concurrent use.
-type Handler struct{ Options }
-
-// NewHandler returns an error for options without a required part.
-func NewHandler(options Options) (*Handler, error) {
-	if options.Policy == nil || options.Log == nil || options.Metrics == nil {
-		return nil, errors.New("webhook handler: Policy, Log and Metrics are required")
-	}
-	return &Handler{options}, nil
-}
-
 // ServeHTTP answers one review. A request that is no review gets an HTTP status only. A body that is a Received is not copied.
 //
 // Every review with a readable uid gets HTTP 200 and a decision: the API server hides the text of an HTTP error from the user.
@@ -96,7 +84,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	request, err := Read(r.Body)
 	if err == nil && isReachProbe(request) {
-		h.respond(w, request, "", Response{UID: request.UID, Message: "the API server reaches the guard"})
+		h.respond(w, request, "", denial("the API server reaches the guard"))
 		return
 	}
 	decision, err := h.evaluate(r.Context(), request, err)
@@ -162,28 +150,15 @@ func (h *Handler) holds(ctx context.Context, lookups []policy.Lookup) ([]bool, e
 	answers := make([]bool, 0, len(lookups))
 	var failed error
 	for _, lookup := range lookups {
-		holds, err := h.lookUp(ctx, lookup)
+		holds, err := h.Lookup.Holds(ctx, lookup)
 		failed = cmp.Or(failed, err)
 		answers = append(answers, err == nil && holds || err != nil && lookup.OnError)
 	}
 	return answers, failed
 }
 
-func (h *Handler) lookUp(ctx context.Context, lookup policy.Lookup) (bool, error) {
-	if h.Lookup == nil {
-		return false, errors.New("no lookup is configured")
-	}
-	return h.Lookup.Holds(ctx, lookup)
-}
-
 // respond writes the answer. Without a uid the API server ignores it, so the HTTP status says that the review failed.
-func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, reason policy.Reason, response Response) {
-	answer, err := Encode(response)
-	if err != nil {
-		h.Log.Error("cannot write an answer", slog.String(keyRequestUID, request.UID), slog.Any(keyError, err))
-		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
-		return
-	}
+func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, reason policy.Reason, response *admissionv1.AdmissionResponse) {
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case request.UID != "":
@@ -193,18 +168,26 @@ func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, reason
 	default:
 		w.WriteHeader(http.StatusBadRequest)
 	}
-	_, _ = w.Write(answer) // an error says that the API server closed the connection
+	_, _ = w.Write(Encode(request.UID, response)) // an error says that the API server closed the connection
 }
 
-func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) Response {
-	r := Response{UID: request.UID, Allowed: decision.Allowed, AuditAnnotations: annotations(request, decision, record)}
+func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) *admissionv1.AdmissionResponse {
+	r := &admissionv1.AdmissionResponse{Allowed: true}
 	switch {
 	case !decision.Allowed:
-		r.Message = decision.Message(h.hint(request, decision), record) + h.prove(request, decision)
+		r = denial(decision.Message(h.hint(request, decision), record) + h.prove(request, decision))
 	case decision.Outcome == v1alpha1.WouldDeny:
 		r.Warnings = []string{"apigw-guardian would deny this: " + decision.Message("", record)}
 	}
+	r.AuditAnnotations = annotations(request, decision, record)
 	return r
+}
+
+// denial returns the response that denies a request, with code 403 and reason Forbidden.
+func denial(message string) *admissionv1.AdmissionResponse {
+	return &admissionv1.AdmissionResponse{Result: &metav1.Status{
+		Status: metav1.StatusFailure, Message: message, Reason: metav1.StatusReasonForbidden, Code: http.StatusForbidden,
+	}}
 }
 
 // blindHint is the second line of a denial by a replica that has not read the unlocks lately.
@@ -254,41 +237,12 @@ func (h *Handler) prove(request *policy.Request, decision policy.Decision) strin
 	})
 }
 
-// Response is the answer to one review. Its zero value denies.
-type Response struct {
-	// UID is the uid of the request. The API server ignores an answer with another one.
-	UID     string
-	Allowed bool
-	// Message is what the caller reads after a denial; unused if Allowed.
-	Message string
-	// Warnings are lines that kubectl shows to the caller.
-	Warnings []string
-	// AuditAnnotations are part of the API server's audit event. A key has at most 63 characters.
-	AuditAnnotations map[string]string
-}
-
-// Encode writes the answer as an AdmissionReview. A denial has code 403 and reason Forbidden.
-func Encode(response Response) ([]byte, error) {
-	answer := &admissionv1.AdmissionResponse{
-		UID:              types.UID(response.UID),
-		Allowed:          response.Allowed,
-		Warnings:         response.Warnings,
-		AuditAnnotations: response.AuditAnnotations,
-	}
-	if !response.Allowed {
-		answer.Result = &metav1.Status{
-			Status:  metav1.StatusFailure,
-			Message: response.Message,
-			Reason:  metav1.StatusReasonForbidden,
-			Code:    http.StatusForbidden,
-		}
-	}
-	data, err := json.Marshal(admissionv1.AdmissionReview{
+// Encode writes the AdmissionReview that answers the request with this uid. The API server ignores an answer with another one.
+func Encode(uid string, response *admissionv1.AdmissionResponse) []byte {
+	response.UID = types.UID(uid)
+	data, _ := json.Marshal(admissionv1.AdmissionReview{ // texts only, which JSON can hold
 		TypeMeta: metav1.TypeMeta{APIVersion: apiVersion, Kind: kind},
-		Response: answer,
+		Response: response,
 	})
-	if err != nil {
-		return nil, fmt.Errorf("write the answer to review %q: %w", response.UID, err)
-	}
-	return data, nil
+	return data
 }

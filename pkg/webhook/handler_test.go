@@ -286,9 +286,8 @@ func TestForeignTextIsBoundedInTheLog(t *testing.T) {
 func TestMetricsCount(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	metrics := NewMetrics(registry)
 	handler := newHandler(t, io.Discard, false)
-	handler.Metrics = metrics
+	handler.Metrics = NewMetrics(registry)
 	for _, name := range []string{"role-verbs", "role-verbs", "delete-token", "role-put-unchanged", "unrelated-secret"} {
 		post(t, handler, named(t, name))
 	}
@@ -327,21 +326,5 @@ func TestObserveWarnsThePerson(t *testing.T) {
 	want := `apigw-guardian would deny this: ClusterRole "apigw-ingress-clusterrole" is reserved by API Gateway and must not be updated (changed: rules[2].verbs).`
 	if !answer.Allowed || len(answer.Warnings) != 1 || answer.Warnings[0] != want {
 		t.Errorf("got allowed=%t, warnings %q", answer.Allowed, answer.Warnings)
-	}
-}
-
-func TestAHandlerWithoutARequiredPartIsAnError(t *testing.T) {
-	t.Parallel()
-	whole := newHandler(t, io.Discard, false).Options
-	for name, drop := range map[string]func(*Options){
-		"Policy":  func(o *Options) { o.Policy = nil },
-		"Log":     func(o *Options) { o.Log = nil },
-		"Metrics": func(o *Options) { o.Metrics = nil },
-	} {
-		options := whole
-		drop(&options)
-		if _, err := NewHandler(options); err == nil {
-			t.Errorf("no error without %s", name)
-		}
 	}
 }

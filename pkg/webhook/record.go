@@ -156,7 +156,7 @@ type Metrics struct {
 	probes   prometheus.Counter
 }
 
-// NewMetrics makes the metrics and registers them.
+// NewMetrics registers the metrics. It panics if the registry has them.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	register := promauto.With(registry)
 	m := &Metrics{

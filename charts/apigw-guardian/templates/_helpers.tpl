@@ -78,6 +78,11 @@
 {{- fail "audit.otlp.clusterName and audit.otlp.secretName have no effect without audit.otlp.endpoint: set it, or remove them" }}
 {{- end }}
 {{- end }}
+{{- with .Values.tencentCloud }}
+{{- if and (not .credentialsSecret) (or .region .clusterId) }}
+{{- fail "tencentCloud.region and tencentCloud.clusterId have no effect without tencentCloud.credentialsSecret: set it, or remove them" }}
+{{- end }}
+{{- end }}
 {{- if and .Values.authorize.retired (not .Values.authorize.enabled) }}
 {{- fail "authorize.retired has no effect with authorize.enabled false: set it to true" }}
 {{- end }}
@@ -132,6 +137,12 @@
 {{- $env = append $others (dict "name" "NO_PROXY" "value" (join "," $direct)) }}
 {{- end }}
 {{- toYaml $env }}
+{{- end }}
+
+{{- define "guardian.names" -}}
+{{- $names := list }}
+{{- range . }}{{ $names = append $names .name }}{{ end }}
+{{- toJson $names }}
 {{- end }}
 
 {{- define "guardian.commonLabels" -}}
@@ -194,7 +205,8 @@ annotations:
 {{- with include "guardian.reservations" . }}guardian.apigw.io/reservations: {{ sha256sum . }}{{ else }}{}{{ end }}
 {{- end }}
 
-{{- /* What the Jobs have in common. Parameters: root; deadline, the default of activeDeadlineSeconds, 0 for none. */}}
+{{- /* What the Jobs have in common. Parameters: root; deadline and ttl, the defaults of activeDeadlineSeconds and
+       ttlSecondsAfterFinished, 0 for none. */}}
 {{- define "guardian.job" -}}
 {{- $jobs := .root.Values.jobs -}}
 backoffLimit: {{ kindIs "invalid" $jobs.backoffLimit | ternary (.root.Values.hooks.enabled | ternary 2 6) $jobs.backoffLimit | int }}
@@ -203,18 +215,22 @@ activeDeadlineSeconds: {{ int . }}
 {{- end }}
 {{- if not (kindIs "invalid" $jobs.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ int $jobs.ttlSecondsAfterFinished }}
+{{- else if .ttl }}
+ttlSecondsAfterFinished: {{ .ttl }}
 {{- end }}
 {{- end }}
 
 {{- /* The webhook configuration is cluster-scoped and has one name, so every object of the chart does too. */}}
 {{- define "guardian.name" -}}apigw-guardian{{- end }}
 
+{{- /* The chart of a release has the digest of its image as the default. A tag in the values is for another image. */}}
 {{- define "guardian.image" -}}
+{{- $release := (.Files.Get "files/values.yaml" | fromYaml).image.digest }}
 {{- $registry := (.Values.global).imageRegistry | default "" | trimSuffix "/" }}
 {{- with .Values.image -}}
 {{- /* A repository that begins with a host keeps it. */}}
 {{- if and $registry (not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .repository)) }}{{ $registry }}/{{ end }}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
+{{- .repository }}{{ if and .digest (not (and .tag (eq .digest $release))) }}@{{ .digest }}{{ else }}:{{ include "guardian.string" (.tag | default $.Chart.AppVersion) }}{{ end }}
 {{- end }}
 {{- end }}
 

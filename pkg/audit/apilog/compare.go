@@ -280,26 +280,25 @@ func (l *Log) Compare(records []v1alpha1.AuditRecord) *Report {
 		byName[first] = append(byName[first], &records[i])
 	}
 	named := map[string]bool{}
-	for _, g := range slices.SortedFunc(maps.Values(l.groups), byTime) {
+	for _, g := range slices.SortedFunc(maps.Values(l.groups), func(a, b *group) int {
+		return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.imported, b.imported))
+	}) {
 		named[g.record], named[g.imported] = true, true
 		l.compare(report, g, byName)
 	}
 	for i := range records {
 		if !named[audit.FirstName(records[i].Name)] && l.covers(&records[i]) {
-			report.Surplus = append(report.Surplus, unlogged(&records[i]))
+			report.Surplus = append(report.Surplus, differenceOf(records[i].Name, &records[i].Spec, 0, records[i].Spec.Count))
 		}
 	}
 	return report
 }
 
-func byTime(a, b *group) int {
-	return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.imported, b.imported))
-}
-
 func (l *Log) compare(report *Report, g *group, byName map[string][]*v1alpha1.AuditRecord) {
 	own, imported := byName[g.record], byName[g.imported]
 	recorded := g.countOf(own)
-	difference := g.difference(recorded + g.countOf(imported))
+	shown := &g.toStore(g.count).Spec // its texts are bounded and printable
+	difference := differenceOf(cmp.Or(g.record, g.imported), shown, g.count, recorded+g.countOf(imported))
 	switch {
 	case difference.Recorded < g.count:
 		difference.toStore = g.toStore(g.count - recorded)
@@ -328,28 +327,18 @@ func (l *Log) covers(record *v1alpha1.AuditRecord) bool {
 	return !record.Spec.FirstTime.Time.Before(l.from) && !record.Spec.LastTime.After(l.to)
 }
 
-func (g *group) difference(recorded int64) Difference {
-	shown := g.toStore(g.count).Spec // its texts are bounded and printable
+func differenceOf(record string, spec *v1alpha1.AuditRecordSpec, logged, recorded int64) Difference {
 	return Difference{
-		Record: cmp.Or(g.record, g.imported), Outcome: shown.Outcome, Operation: shown.Operation, Resource: shown.Resource,
-		User: shown.User.Name, Reason: shown.Reason, FirstTime: shown.FirstTime, LastTime: shown.LastTime,
-		Logged: g.count, Recorded: recorded,
+		Record: record, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, User: spec.User.Name,
+		Reason: spec.Reason, FirstTime: spec.FirstTime, LastTime: spec.LastTime, Logged: logged, Recorded: recorded,
 	}
 }
 
 func (g *group) toStore(count int64) *v1alpha1.AuditRecord {
 	record := g.event.Record(Replica, count)
 	record.Name = g.imported
-	record.Spec.Reason = text.Printable(record.Spec.Reason, maxReason) // the log may contain any text
+	record.Spec.Reason = text.Printable(g.event.Reason, maxReason) // the log may contain any text
 	record.Spec.FirstTime = metav1.NewMicroTime(g.first.Truncate(time.Microsecond))
 	record.Spec.LastTime = metav1.NewMicroTime(g.last.Truncate(time.Microsecond))
 	return record
-}
-
-func unlogged(record *v1alpha1.AuditRecord) Difference {
-	spec := &record.Spec
-	return Difference{
-		Record: record.Name, Outcome: spec.Outcome, Operation: spec.Operation, Resource: spec.Resource, User: spec.User.Name,
-		Reason: spec.Reason, FirstTime: spec.FirstTime, LastTime: spec.LastTime, Recorded: spec.Count,
-	}
 }

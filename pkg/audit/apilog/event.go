@@ -96,16 +96,8 @@ type Decision struct {
 // isPolicy reports whether a ValidatingAdmissionPolicy decided.
 func (d Decision) isPolicy() bool { return isPolicy(d.Webhook) }
 
-// decode reads an event. It returns ErrNotEvent for a document of another kind.
+// decode reads an event. Of the bodies it keeps the identities of the objects.
 func decode(document rawjson.Value) (*Event, error) {
-	if !document.Get("kind").TextIs(kind) || !document.Get("apiVersion").TextIs(apiVersion) {
-		return nil, ErrNotEvent
-	}
-	return decodeItem(document)
-}
-
-// decodeItem reads an event without checking its kind. Of the bodies it keeps the identities of the objects.
-func decodeItem(document rawjson.Value) (*Event, error) {
 	event := &Event{}
 	var user, impersonated, request, response rawjson.Value
 	var received, stage string
@@ -300,7 +292,7 @@ func (e *Event) readBodies(request, response rawjson.Value) {
 	if !isWrite(e.Verb) {
 		return // the response to a list may have any number of objects
 	}
-	e.DryRun = requestsDryRun(e.URI) || request.Get("kind").TextIs("DeleteOptions") && !request.Get("dryRun").IsEmpty()
+	e.DryRun = slices.Contains(e.query()["dryRun"], metav1.DryRunAll) || request.Get("kind").TextIs("DeleteOptions") && !request.Get("dryRun").IsEmpty()
 	for _, body := range []rawjson.Value{request, response} {
 		e.addObject(body)
 		for item := range body.Get("items").Elements() {
@@ -324,8 +316,9 @@ func (e *Event) addObject(body rawjson.Value) {
 	e.Objects = append(e.Objects, id)
 }
 
-func requestsDryRun(uri string) bool {
-	_, query, _ := strings.Cut(uri, "?")
-	values, _ := url.ParseQuery(query) // the API server ignores a malformed part too
-	return slices.Contains(values["dryRun"], metav1.DryRunAll)
+// query returns the parameters of the request. The API server ignores a malformed part too.
+func (e *Event) query() url.Values {
+	_, query, _ := strings.Cut(e.URI, "?")
+	values, _ := url.ParseQuery(query)
+	return values
 }

@@ -6,7 +6,6 @@ package apilog
 import (
 	"cmp"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -220,8 +219,11 @@ func (e *Event) unasked(set *reserved.Set) []Judgment {
 	}
 	named := slices.DeleteFunc(slices.Clone(e.Objects), func(id reserved.Identity) bool { return id.Name == "" })
 	switch {
-	case e.Code >= http.StatusInternalServerError:
-		return e.undone(set, named)
+	case e.Code >= http.StatusInternalServerError: // the API server may have stored it
+		if len(named) > 0 && set.FindGuarded(e.operation(), e.GVR, named...) == nil {
+			return nil
+		}
+		return []Judgment{e.judgment(Unclear, e.object())}
 	case !e.succeeded():
 		return nil // another check refused it
 	case e.Verb == "deletecollection":
@@ -236,14 +238,6 @@ func (e *Event) unasked(set *reserved.Set) []Judgment {
 		return []Judgment{e.judgment(Passed, e.reference(named[0]))}
 	}
 	return []Judgment{e.unguarded(NotAsked, e.reference(named[0]))}
-}
-
-// undone judges a write that ended with a server error: the API server may have stored it.
-func (e *Event) undone(set *reserved.Set, named []reserved.Identity) []Judgment {
-	if len(named) > 0 && set.FindGuarded(e.operation(), e.GVR, named...) == nil {
-		return nil
-	}
-	return []Judgment{e.judgment(Unclear, e.object())}
 }
 
 // collection judges the deletion of a collection. The response lists the deleted objects, if the log contains it.
@@ -276,9 +270,7 @@ func (e *Event) mayConcern(set *reserved.Set) bool {
 
 // selectedName returns the name that the field selector of a deletecollection requires; "" if there is none.
 func (e *Event) selectedName() string {
-	_, query, _ := strings.Cut(e.URI, "?")
-	values, _ := url.ParseQuery(query) // a malformed query selects nothing
-	selector, err := fields.ParseSelector(values.Get("fieldSelector"))
+	selector, err := fields.ParseSelector(e.query().Get("fieldSelector"))
 	if err != nil {
 		return ""
 	}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
@@ -59,37 +60,30 @@ func Events(r io.Reader) iter.Seq2[*Event, error] {
 		lines := &lineReader{source: source}
 		for {
 			line, err := lines.next()
-			switch {
-			case errors.Is(err, io.EOF):
-				return
-			case errors.Is(err, ErrTooLong):
-				err = &LineError{Line: lines.count, Err: err}
-			case err != nil:
-				yield(nil, err)
+			if err != nil && !errors.Is(err, ErrTooLong) {
+				if !errors.Is(err, io.EOF) {
+					yield(nil, err)
+				}
 				return
 			}
-			if !yieldLine(yield, lines.count, line, err) {
+			var events []*Event
+			if err == nil {
+				events, err = decodeLine(line)
+			}
+			for _, event := range events {
+				if !yield(event, nil) {
+					return
+				}
+			}
+			if err != nil && !yield(nil, &LineError{Line: lines.count, Err: err}) {
 				return
 			}
 		}
 	}
 }
 
-// yieldLine yields the events of one line, and reports whether to continue.
-func yieldLine(yield func(*Event, error) bool, number int, line []byte, err error) bool {
-	if err != nil {
-		return yield(nil, err)
-	}
-	events, err := decodeLine(line)
-	for _, event := range events {
-		if !yield(event, nil) {
-			return false
-		}
-	}
-	return err == nil || yield(nil, &LineError{Line: number, Err: err})
-}
-
-// decodeLine returns the events of one line; none for a blank line. With an error, it returns the events before the error.
+// decodeLine returns the event of one line, the events of an EventList, or none for a blank line. With an error, it returns the events
+// before the error.
 func decodeLine(line []byte) ([]*Event, error) {
 	if len(bytes.TrimSpace(line)) == 0 {
 		return nil, nil
@@ -98,24 +92,17 @@ func decodeLine(line []byte) ([]*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if document.Get("kind").TextIs("EventList") {
-		return decodeList(document)
-	}
-	event, err := decode(document)
-	if err != nil {
-		return nil, err
-	}
-	return []*Event{event}, nil
-}
-
-// decodeList returns the events of a list, whose items have no kind.
-func decodeList(list rawjson.Value) ([]*Event, error) {
-	if !list.Get("apiVersion").TextIs(apiVersion) {
+	isList := document.Get("kind").TextIs("EventList")
+	if !document.Get("apiVersion").TextIs(apiVersion) || !isList && !document.Get("kind").TextIs(kind) {
 		return nil, ErrNotEvent
 	}
+	items := []rawjson.Value{document}
+	if isList {
+		items = slices.Collect(document.Get("items").Elements()) // they have no kind
+	}
 	var events []*Event
-	for item := range list.Get("items").Elements() {
-		event, err := decodeItem(item)
+	for _, item := range items {
+		event, err := decode(item)
 		if err != nil {
 			return events, err
 		}
@@ -181,4 +168,43 @@ func readError(err error) error {
 		return fmt.Errorf("%w: %w", ErrCutOff, err)
 	}
 	return fmt.Errorf("read audit log: %w", err)
+}
+
+// maxNamedLines is the max length of Reading.First: a file may have millions of broken lines.
+const maxNamedLines = 10
+
+var errNoAuditLog = errors.New("not a kube-apiserver audit log: no line is an audit.k8s.io/v1 Event")
+
+// Reading is the result of reading one file.
+type Reading struct {
+	Events int
+	// Broken is the number of lines that cannot be parsed. First has the errors of the first ten.
+	Broken int
+	First  []error
+}
+
+// Read adds the events of one file. It returns an error if the file is not an audit log, or if the source fails. In the latter
+// case it has added the events before the error.
+func (l *Log) Read(source io.Reader) (Reading, error) {
+	var reading Reading
+	var end error
+	for event, err := range Events(source) {
+		var line *LineError
+		switch {
+		case err == nil:
+			reading.Events++
+			l.Add(event)
+		case !errors.As(err, &line):
+			end = err
+		default:
+			reading.Broken++
+			if len(reading.First) < maxNamedLines {
+				reading.First = append(reading.First, err)
+			}
+		}
+	}
+	if reading.Events == 0 && reading.Broken > 0 {
+		return Reading{}, errors.Join(fmt.Errorf("%w (%w)", errNoAuditLog, reading.First[0]), end)
+	}
+	return reading, end
 }

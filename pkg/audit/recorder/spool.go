@@ -97,39 +97,29 @@ func (s *spool) load() (records []*v1alpha1.AuditRecord, broken int, err error) 
 	return records, broken, lines.Err()
 }
 
-// add writes records and returns the number of the last line. The error may be errSpoolFull.
-func (s *spool) add(records ...*v1alpha1.AuditRecord) (uint64, error) {
-	lines, err := encode(records)
-	if err != nil {
-		return 0, err
-	}
-	return s.write(lines, len(records))
-}
-
-func encode(records []*v1alpha1.AuditRecord) ([]byte, error) {
+// encode returns a line for each record.
+func encode(records ...*v1alpha1.AuditRecord) []byte {
 	var lines bytes.Buffer
 	encoder := json.NewEncoder(&lines)
 	for _, record := range records {
-		if err := encoder.Encode(record); err != nil {
-			return nil, fmt.Errorf("encode audit record %q: %w", record.Name, err)
-		}
+		_ = encoder.Encode(record) // texts, numbers and times, which JSON can hold
 	}
-	return lines.Bytes(), nil
+	return lines.Bytes()
 }
 
-// write returns the number of the last line.
-func (s *spool) write(lines []byte, count int) (uint64, error) {
+// write writes a line and returns its number. The error may be errSpoolFull.
+func (s *spool) write(line []byte) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.size+int64(len(lines)) > s.maxBytes {
+	if s.size+int64(len(line)) > s.maxBytes {
 		return 0, errSpoolFull
 	}
-	if _, err := s.file.Write(lines); err != nil {
+	if _, err := s.file.Write(line); err != nil {
 		_ = s.file.Truncate(s.size) // half a line would break the next one too
 		return 0, fmt.Errorf("write the spool: %w", err)
 	}
-	s.size += int64(len(lines))
-	s.written += uint64(count) //nolint:gosec // a count of lines is not negative
+	s.size += int64(len(line))
+	s.written++
 	return s.written, nil
 }
 
@@ -178,10 +168,7 @@ func (s *spool) compact(waiting func() []*v1alpha1.AuditRecord) error {
 	defer s.syncing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lines, err := encode(waiting())
-	if err != nil {
-		return err
-	}
+	lines := encode(waiting()...)
 	if int64(len(lines)) > s.maxBytes/2 { // a nearly full file would be compacted at every line
 		return errSpoolFull
 	}

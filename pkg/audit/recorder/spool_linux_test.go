@@ -40,7 +40,7 @@ func TestAWriteThatEndsHalfwayLeavesNoHalfLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.file = fullFile(t)
-	if _, err := s.write(bytes.Repeat([]byte("x"), 2*os.Getpagesize()), 1); !errors.Is(err, unix.EPERM) {
+	if _, err := s.write(bytes.Repeat([]byte("x"), 2*os.Getpagesize())); !errors.Is(err, unix.EPERM) {
 		t.Fatalf("got %v, want EPERM", err)
 	}
 	info, err := s.file.Stat()

@@ -57,7 +57,7 @@ func TestLinesThatWaitTogetherShareOneSync(t *testing.T) {
 	s.datasync = func(*os.File) error { syncs++; return nil }
 	var last uint64
 	for range 3 {
-		if last, err = s.write([]byte("{}\n"), 1); err != nil {
+		if last, err = s.write([]byte("{}\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestASpoolTakesItsLastByte(t *testing.T) {
 	}
 	defer func() { _ = s.close() }()
 	for i, want := range []error{nil, nil, errSpoolFull} {
-		if _, err := s.write([]byte("{}\n"), 1); !errors.Is(err, want) {
+		if _, err := s.write([]byte("{}\n")); !errors.Is(err, want) {
 			t.Errorf("line %d: got %v, want %v", i+1, err, want)
 		}
 	}

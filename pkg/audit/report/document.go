@@ -55,6 +55,7 @@ func (r *Report) sections() []section {
 func (r *Report) overview() section {
 	return section{"Overview", nil, table{head: []string{"What", "Value"}, rows: [][]string{
 		{"Cluster", cmp.Or(r.Cluster, "not named")},
+		{"Filter", cmp.Or(r.Filter, "none: all records of the time")},
 		{"Time", r.clock(r.Since.Time) + " to " + r.clock(r.Until.Time)},
 		{"Made", r.clock(r.Made.Time) + " by apigw-guardian " + r.Version},
 		{"Recorded writes", fmt.Sprintf("%d in %d records", r.Totals.Writes, r.Records)},

@@ -24,6 +24,8 @@ type Input struct {
 	Cluster, Version string
 	// Since and Until bound the time; the zero Since is the first record, the zero Until is Made.
 	Since, Until, Made time.Time
+	// Filter are the flags that have selected the records; "" for all records of the time.
+	Filter string
 	// Place is the time zone of the days.
 	Place   *time.Location
 	Records []v1alpha1.AuditRecord
@@ -42,8 +44,10 @@ type Report struct {
 	Made    metav1.Time `json:"made"`
 	Since   metav1.Time `json:"since"`
 	Until   metav1.Time `json:"until"`
-	Records int         `json:"records"`
-	Totals  Tally       `json:"totals"`
+	// Filter is "" if the report has all records of the time.
+	Filter  string `json:"filter,omitempty"`
+	Records int    `json:"records"`
+	Totals  Tally  `json:"totals"`
 	// ByOutcome, ByReason, ByUser and ByResource have the largest sum first.
 	ByOutcome  []Tally `json:"byOutcome"`
 	ByReason   []Tally `json:"byReason"`
@@ -150,7 +154,7 @@ type Completeness struct {
 func New(in Input) *Report {
 	records := audit.Oldest(in.Records)
 	r := &Report{
-		Cluster: in.Cluster, Version: in.Version, Made: metav1.NewTime(in.Made), Since: metav1.NewTime(in.Since),
+		Filter: in.Filter, Cluster: in.Cluster, Version: in.Version, Made: metav1.NewTime(in.Made), Since: metav1.NewTime(in.Since),
 		Until: metav1.NewTime(in.Until), Records: len(records), UnlocksProblem: in.UnlocksProblem, place: in.Place,
 		Gaps: []Gap{}, Acknowledgements: []Acknowledgement{}, Unacknowledged: []Unseen{},
 	}

@@ -155,7 +155,7 @@ func keptOf(record *v1alpha1.AuditRecord) kept {
 		name: record.Name, resourceVersion: record.ResourceVersion,
 		user: audit.UserName(&record.Spec.User), reason: record.Spec.Reason, write: first[strings.LastIndexByte(first, '-')+1:],
 		unverified: record.Spec.Caller == v1alpha1.CallerUnverified, held: len(record.Finalizers) > 0,
-		count: record.Spec.Count, at: at, created: record.CreationTimestamp.Time,
+		count: min(record.Spec.Count, audit.MaxCount), at: at, created: record.CreationTimestamp.Time,
 	}
 }
 
@@ -174,8 +174,9 @@ func outdated(records []kept, retention Retention, now time.Time) []kept {
 	old, rest := split(closed, func(r kept) bool { return isOld(r, retention, now) })
 	limit := int(retention.Max)
 	take := func(from []kept, by thinning, above int) {
-		excess := len(open) + len(rest) - limit
-		taken := by.take(from, min(max(excess, 0), len(from)), above)
+		excess := max(len(open)+len(rest)-limit, 0)
+		taken := by.order(from, above)
+		taken = taken[:min(excess, len(taken))]
 		gone := make(map[string]bool, len(taken))
 		for _, record := range taken {
 			gone[record.name] = true
@@ -201,10 +202,10 @@ func split(records []kept, fits func(kept) bool) (fit, others []kept) {
 	return fit, others
 }
 
-// thinning takes records from the largest groups by the first key, in those from the largest by the second, and so on, in order.
+// thinning takes records from the largest groups by the first key, in those from the largest by the second, and in the last by last.
 type thinning struct {
-	keys  []func(kept) string
-	order func(a, b kept) int
+	keys []func(kept) string
+	last func(a, b kept) int
 }
 
 func byUser() thinning {
@@ -212,7 +213,7 @@ func byUser() thinning {
 		keys: []func(kept) string{
 			func(r kept) string { return r.user }, func(r kept) string { return r.reason }, func(r kept) string { return r.write },
 		},
-		order: byAge,
+		last: byAge,
 	}
 }
 
@@ -224,7 +225,7 @@ func byTime() thinning {
 			func(r kept) string { return r.at.UTC().Format(time.RFC3339) },
 			func(r kept) string { return r.created.UTC().Format(time.RFC3339) },
 		},
-		order: func(a, b kept) int { return cmp.Or(cmp.Compare(a.count, b.count), byAge(a, b)) },
+		last: func(a, b kept) int { return cmp.Or(cmp.Compare(a.count, b.count), byAge(a, b)) },
 	}
 }
 
@@ -232,11 +233,11 @@ func byAge(a, b kept) int {
 	return cmp.Or(a.at.Compare(b.at), a.created.Compare(b.created), cmp.Compare(a.name, b.name))
 }
 
-// take returns up to n records, from groups that have more than above; of equal groups from the one with the oldest record.
-func (t thinning) take(records []kept, n, above int) []kept {
+// order returns the records in the order in which they are taken, until no group has more than above; of equal groups first from the
+// one with the oldest record.
+func (t thinning) order(records []kept, above int) []kept {
 	if len(t.keys) == 0 {
-		slices.SortFunc(records, t.order)
-		return records[:n]
+		return slices.SortedFunc(slices.Values(records), t.last)
 	}
 	groups := map[string][]kept{}
 	for _, record := range records {
@@ -245,31 +246,19 @@ func (t thinning) take(records []kept, n, above int) []kept {
 	largest := slices.SortedFunc(maps.Values(groups), func(a, b []kept) int {
 		return cmp.Or(cmp.Compare(len(b), len(a)), byAge(slices.MinFunc(a, byAge), slices.MinFunc(b, byAge)))
 	})
-	level, width, spared := levelOf(largest, n, above)
-	var taken []kept
-	for i, group := range largest[:width] {
-		keep := level
-		if i >= width-spared {
-			keep++
+	for i, group := range largest {
+		largest[i] = thinning{t.keys[1:], t.last}.order(group, 0)
+	}
+	var ordered []kept
+	for size := len(records); size > above; size-- {
+		for _, group := range largest {
+			if len(group) < size {
+				break
+			}
+			ordered = append(ordered, group[len(group)-size])
 		}
-		taken = append(taken, thinning{t.keys[1:], t.order}.take(group, len(group)-keep, 0)...)
 	}
-	return taken
-}
-
-// levelOf returns the size to which taking n records shrinks the first groups, how many groups those are, and how many of
-// them, the last ones, keep one record more. The groups are sorted, the largest first.
-func levelOf(largest [][]kept, n, above int) (level, width, spared int) {
-	if len(largest) > 0 {
-		level = len(largest[0])
-	}
-	for ; level > above && n > 0; level-- {
-		for width < len(largest) && len(largest[width]) >= level {
-			width++
-		}
-		n -= width
-	}
-	return level, width, max(-n, 0)
+	return ordered
 }
 
 // deleteAll deletes the records that have not changed meanwhile. It removes finalizers, which another client has added.

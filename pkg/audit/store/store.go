@@ -111,6 +111,9 @@ func explainRead(verb, what string, err error) error {
 		return fmt.Errorf("%s %s: you lack the right to %s auditrecords.%s, which a ClusterRole can grant: %w",
 			verb, what, verb, v1alpha1.Group, err)
 	}
+	if apierrors.IsUnauthorized(err) {
+		return fmt.Errorf("%s %s: %w: the API server does not accept your credentials: log in again, or check --user and --token", verb, what, err)
+	}
 	return explain(verb+" "+what, err)
 }
 

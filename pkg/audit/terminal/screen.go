@@ -125,18 +125,19 @@ type field struct{ name, text string }
 // Record prints all fields of a record, one per line, and what to do about it.
 func (s Screen) Record(w io.Writer, record *v1alpha1.AuditRecord) error {
 	var text strings.Builder
-	for _, f := range s.fields(record) {
-		shown := f.text
-		if f.name == "Outcome" {
-			shown = s.paint(record.Spec.Outcome, shown)
-		}
-		if f.text != "" {
-			text.WriteString(s.bold(pad(f.name, 14)) + shown + "\n")
-		}
-	}
+	s.write(&text, s.fields(record))
 	text.WriteString("\n" + s.bold("What to do") + "\n" + audit.Advice(&record.Spec) + "\n")
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// write writes the fields that have a text.
+func (s Screen) write(text *strings.Builder, fields []field) {
+	for _, f := range fields {
+		if f.text != "" {
+			text.WriteString(s.bold(pad(f.name, 14)) + f.text + "\n")
+		}
+	}
 }
 
 func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
@@ -150,7 +151,7 @@ func (s Screen) fields(record *v1alpha1.AuditRecord) []field {
 	return slices.Concat(
 		[]field{
 			{"Record", record.Name},
-			{"Outcome", string(spec.Outcome)},
+			{"Outcome", s.paint(spec.Outcome, string(spec.Outcome))},
 			{"Operation", string(spec.Operation)},
 			{"Resource", spec.Resource},
 		},

@@ -28,14 +28,17 @@ type Layout struct {
 	Live bool
 	// Contexts adds a column with the record's namespace, which the caller has set to the context of its cluster.
 	Contexts bool
+	// Headless leaves the titles of the columns out.
+	Headless bool
 }
 
 // Table prints records, one per row, in columns that fit the screen.
 type Table struct {
-	screen  Screen
-	columns []column
-	widths  []int
-	records []v1alpha1.AuditRecord
+	screen   Screen
+	headless bool
+	columns  []column
+	widths   []int
+	records  []v1alpha1.AuditRecord
 }
 
 // column is one column of a table. The table does not make it narrower than min; 0 means as wide as its widest cell.
@@ -60,7 +63,7 @@ func NewTable(screen Screen, layout Layout, records []v1alpha1.AuditRecord) *Tab
 			break
 		}
 	}
-	table.records = records
+	table.records, table.headless = records, layout.Headless
 	return table
 }
 
@@ -225,8 +228,11 @@ func (t *Table) Write(w io.Writer) error {
 	return nil
 }
 
-// Header prints the titles of the columns.
+// Header prints the titles of the columns, unless the layout has none.
 func (t *Table) Header(w io.Writer) error {
+	if t.headless {
+		return nil
+	}
 	return t.line(w, func(c *column) string { return c.title }, func(_ *column, text string) string { return t.screen.bold(text) })
 }
 

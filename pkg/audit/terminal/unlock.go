@@ -15,25 +15,19 @@ import (
 // Unlock prints an Unlock and a table of the records of the writes under it. unlock is nil if only its name is known.
 func (s Screen) Unlock(w io.Writer, name string, unlock *v1alpha1.Unlock, records []v1alpha1.AuditRecord) error {
 	var text strings.Builder
-	for _, f := range s.unlockFields(name, unlock) {
-		if f.text != "" {
-			text.WriteString(s.bold(pad(f.name, 14)) + f.text + "\n")
-		}
-	}
+	s.write(&text, s.unlockFields(name, unlock))
 	if len(records) == 0 {
 		text.WriteString("\nNo write under it is recorded.\n")
-		_, err := io.WriteString(w, text.String())
-		return err
+	} else {
+		writes := int64(0)
+		for i := range records {
+			writes += records[i].Spec.Count
+		}
+		fmt.Fprintf(&text, "\n%s %d\n", s.bold("Writes under it:"), writes)
+		_ = NewTable(s, Layout{}, records).Write(&text)
 	}
-	writes := int64(0)
-	for i := range records {
-		writes += records[i].Spec.Count
-	}
-	fmt.Fprintf(&text, "\n%s %d\n", s.bold("Writes under it:"), writes)
-	if _, err := io.WriteString(w, text.String()); err != nil {
-		return err
-	}
-	return NewTable(s, Layout{}, records).Write(w)
+	_, err := io.WriteString(w, text.String())
+	return err
 }
 
 func (s Screen) unlockFields(name string, unlock *v1alpha1.Unlock) []field {

@@ -23,6 +23,8 @@ type WatchOptions struct {
 	Limit  int
 	Screen Screen
 	Wide   bool
+	// Headless leaves the titles of the columns out.
+	Headless bool
 	// JSON prints a record per line in place of a table.
 	JSON          bool
 	Out, Warnings io.Writer
@@ -79,7 +81,7 @@ func (w *Watch) Synced() {
 	w.first, w.synced = nil, true
 	slices.Reverse(records)
 	if !w.JSON {
-		w.table = NewTable(w.Screen, Layout{Wide: w.Wide, Live: true}, records)
+		w.table = NewTable(w.Screen, Layout{Wide: w.Wide, Live: true, Headless: w.Headless}, records)
 		w.check(w.table.Header(w.Out))
 	}
 	for i := range records {

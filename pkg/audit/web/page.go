@@ -141,9 +141,14 @@ func writeError(w http.ResponseWriter, code int, text string) {
 }
 
 func writeJSON(w http.ResponseWriter, code int, answer any) {
+	content, err := json.Marshal(answer)
+	if err != nil { // a time after the year 9999
+		writeError(w, http.StatusInternalServerError, "The answer cannot be written: "+err.Error())
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(answer) // an error means that the browser has gone
+	_, _ = w.Write(content) // an error means that the browser has gone
 }
 
 // securityPolicy lets the page load its files and call its server only. With trusted types, text cannot become HTML or script.

@@ -378,3 +378,23 @@ func TestFeedFollowsTheCluster(t *testing.T) {
 	feed.Source(0).Removed("never there")
 	step("the record is gone", 0, 0, "")
 }
+
+func TestFarTimesAreAnswered(t *testing.T) {
+	t.Parallel()
+	page := newPage(t, sample()...)
+	for _, query := range []string{
+		"until=9999-12-31T23:59:59Z", "since=0000-01-01T00:00:00Z", "since=9999-12-30T00:00:00Z&until=9999-12-31T23:59:59Z",
+		"since=0000-01-01T00:00:00Z&until=9999-12-31T23:59:59Z", "since=0000-01-01T00:00:00Z&until=0000-01-02T00:00:00Z",
+	} {
+		var got view
+		get(t, page, "api/view?"+query, 200, &got)
+		if bars := len(got.Timeline.Bars); bars < 1 || bars > maxBars+1 {
+			t.Errorf("%s: %d bars", query, bars)
+		}
+	}
+	answer := httptest.NewRecorder()
+	writeJSON(answer, 200, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
+	if answer.Code != http.StatusInternalServerError || !strings.Contains(answer.Body.String(), `"error"`) {
+		t.Errorf("got %d %s", answer.Code, answer.Body)
+	}
+}

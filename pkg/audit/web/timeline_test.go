@@ -97,7 +97,9 @@ func TestRecordsOfOneMomentAreMoreThanOneBar(t *testing.T) {
 	}{
 		"now":                      {noon, time.Time{}, 30},
 		"a minute ago":             {noon.Add(time.Minute), time.Time{}, 30},
-		"a record of the future":   {noon.Add(-day), time.Time{}, 31},
+		"a record of the future":   {noon.Add(-day), time.Time{}, 30},
+		"a record of a far future": {noon.AddDate(-8000, 0, 0), time.Time{}, 30},
+		"a record of a far past":   {noon.AddDate(5000, 0, 0), time.Time{}, 72},
 		"a minute that was chosen": {noon.Add(time.Minute), noon, 1},
 	} {
 		q := query{place: time.UTC}

@@ -192,7 +192,10 @@ type span struct {
 // minSpan makes a timeline of records of one moment, whose start is open, more than one bar.
 const minSpan = 30 * time.Minute
 
-// spanOf is the time of the query. An open end is the oldest record, or now.
+// maxSpan bounds a timeline, which also ends within a day: a record of a wrong clock must not hide the others.
+const maxSpan = 10 * 365 * day
+
+// spanOf is the time of the query, within these bounds. An open end is the oldest record, or now.
 func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 	s := span{since: query.filter.Since, until: query.filter.Until, place: query.place}
 	if s.until.IsZero() {
@@ -201,16 +204,25 @@ func spanOf(records []v1alpha1.AuditRecord, query query, now time.Time) span {
 			s.until = records[0].Spec.LastTime.Add(time.Second)
 		}
 	}
+	s.until = earlier(s.until, now.Add(day))
 	if s.since.IsZero() {
 		s.since = s.until.Add(-day)
 		if last := len(records) - 1; last >= 0 {
 			s.since = records[last].Spec.LastTime.Time
 		}
-		if latest := s.until.Add(-minSpan); s.since.After(latest) {
-			s.since = latest
-		}
+		s.since = earlier(s.since, s.until.Add(-minSpan))
+	}
+	if earliest := s.until.Add(-maxSpan); s.since.Before(earliest) {
+		s.since = earliest
 	}
 	return s
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // newTimeline counts the writes of each record at its last write. A write outside the span counts at its edge.

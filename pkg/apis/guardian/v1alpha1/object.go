@@ -71,9 +71,10 @@ func GroupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: Group, Version: Version}
 }
 
-// AddToScheme makes the types of this package known to a scheme. It never fails; the error is what callers expect.
+// AddToScheme makes the types of this package known to a scheme, except Reservation, which only its writer decodes. It never fails;
+// the error is what callers expect.
 func AddToScheme(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{}, &Unlock{}, &UnlockList{}, &Reservation{}, &ReservationList{})
+	scheme.AddKnownTypes(GroupVersion(), &AuditRecord{}, &AuditRecordList{}, &Unlock{}, &UnlockList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion())
 	return nil
 }

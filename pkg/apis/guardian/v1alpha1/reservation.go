@@ -11,7 +11,7 @@ import (
 // Reservation shows one reservation as the guard has loaded it, and its state. The leader writes it. Nothing reads it: to change what is
 // reserved, change the chart's value reservations.
 //
-// +kubebuilder:object:root=true
+// +kubebuilder:object:generate=false
 // +kubebuilder:resource:scope=Cluster,categories=guardian
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Authorized",type=string,JSONPath=`.status.conditions[?(@.type=="Authorized")].status`
@@ -33,6 +33,8 @@ type Reservation struct {
 }
 
 // ReservationSpec is that of the file.
+//
+// +kubebuilder:object:generate=false
 type ReservationSpec struct {
 	// Owner is the owner that messages name, such as "API Gateway".
 	Owner string `json:"owner"`
@@ -46,6 +48,8 @@ type ReservationSpec struct {
 }
 
 // ReservationResource is one reserved resource.
+//
+// +kubebuilder:object:generate=false
 type ReservationResource struct {
 	// Resource is the plural name of the kind.
 	Resource string `json:"resource"`
@@ -58,6 +62,8 @@ type ReservationResource struct {
 }
 
 // ReservationStatus is what the leader knows.
+//
+// +kubebuilder:object:generate=false
 type ReservationStatus struct {
 	// Conditions are Authorized, Protected, InSync, PrivateNetworkReady, Retired and TokenCleanup.
 	// +optional
@@ -94,13 +100,3 @@ const (
 	// ConditionTokenCleanup: kube-controller-manager has disabled the token as unused, or does so within 30 days.
 	ConditionTokenCleanup = "TokenCleanup"
 )
-
-// ReservationList is a list of reservations.
-//
-// +kubebuilder:object:root=true
-type ReservationList struct {
-	metav1.TypeMeta `json:",inline"`
-	metav1.ListMeta `json:"metadata,omitempty"`
-
-	Items []Reservation `json:"items"`
-}
