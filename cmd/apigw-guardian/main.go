@@ -51,18 +51,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	switch {
-	case err == nil, out.closed.Load():
+	if out.closed.Load() {
 		return exitDone
-	case errors.Is(err, errNotAsItShould):
-		return exitProblem
-	case errors.Is(err, errUsage):
-		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"%s -h\" for what is allowed.\n", err, cmd.CommandPath())
-		return exitUsage
-	default:
-		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
-		return exitFailed
 	}
+	code := codeOf(err)
+	switch code {
+	case exitUsage:
+		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"%s -h\" for what is allowed.\n", err, cmd.CommandPath())
+	case exitFailed:
+		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
+	}
+	return code
 }
 
 // slip is the edit distance up to which a mistyped command is recognized.
