@@ -83,6 +83,21 @@ func TestEveryFileThatADocumentLinksExists(t *testing.T) {
 	}
 }
 
+func TestTheArchitecturePageNamesEachPackage(t *testing.T) {
+	content, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, layer := range layers {
+		for _, name := range layer.packages {
+			isNamed := bytes.Contains(content, []byte("`"+name+"`"))
+			if !isNamed && !strings.HasPrefix(name, "pkg/apis/guardian/") { // its row has the custom resources too
+				t.Errorf("docs/architecture.md has no row of %s", name)
+			}
+		}
+	}
+}
+
 func documents(t *testing.T) []string {
 	t.Helper()
 	return filesOf(t, ".md")

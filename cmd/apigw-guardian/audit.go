@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -71,16 +70,16 @@ func (f *filterFlags) addTo(cmd *cobra.Command, shared *sharedFlags) {
 	flags.StringVar(&f.User, "by-user", "", "only users whose name, or extra, contains this")
 	flags.StringVar(&f.Resource, "resource", "",
 		"only resources of this TYPE, TYPE/NAME or TYPE/NAMESPACE/NAME, as kubectl accepts them, or with this part of a name")
-	flags.StringVar(&f.Operation, "operation", "", "only this operation: "+oneOf(texts(reserved.Operations())))
-	flags.StringVar(&f.Outcome, "outcome", "", "only this outcome: "+oneOf(texts(v1alpha1.Outcomes())))
-	flags.StringVar(&f.Reason, "reason", "", "only this reason: "+oneOf(reasons()))
+	only := func(flag string, value *string, words []string) {
+		choice[string]{value, words}.addTo(cmd, flag, "only this "+flag+": "+oneOf(words))
+	}
+	only("operation", &f.Operation, texts(reserved.Operations()))
+	only("outcome", &f.Outcome, texts(v1alpha1.Outcomes()))
+	only("reason", &f.Reason, reasons())
 	flags.BoolVar(&f.Unacknowledged, "unacknowledged", false, "only records with writes that no user has acknowledged")
-	complete(cmd, "operation", texts(reserved.Operations())...)
-	complete(cmd, "outcome", texts(v1alpha1.Outcomes())...)
-	complete(cmd, "reason", reasons()...)
 	complete(cmd, "since", "1h", "24h", "7d", "1w", "30d")
-	completeFrom(cmd, shared, "by-user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
-	completeFrom(cmd, shared, "resource", func(r *v1alpha1.AuditRecord) string { return r.Spec.Resource })
+	completeFrom(cmd, "by-user", shared.recorded(userName))
+	completeFrom(cmd, "resource", shared.recorded(func(r *v1alpha1.AuditRecord) string { return r.Spec.Resource }))
 }
 
 func (f *filterFlags) list(ctx context.Context, shared *sharedFlags) ([]v1alpha1.AuditRecord, error) {
@@ -126,10 +125,13 @@ func (f *filterFlags) complete(ctx context.Context, shared *sharedFlags) error {
 	if err := f.check(time.Now()); err != nil {
 		return err
 	}
-	return findResource(ctx, shared, &f.Filter)
+	if f.Resource == "" {
+		return nil
+	}
+	return shared.checkWithSet(ctx, func(set *reserved.Set) error { return readResource(set, &f.Filter) })
 }
 
-// check completes all of the filter but the resource. The error wraps errUsage.
+// check completes the times of the filter. The error wraps errUsage.
 func (f *filterFlags) check(now time.Time) (err error) {
 	if f.Since, err = moment("--since", f.since, now); err != nil {
 		return err
@@ -139,19 +141,6 @@ func (f *filterFlags) check(now time.Time) (err error) {
 	}
 	if !f.Until.IsZero() && !f.Since.Before(f.Until) {
 		return fmt.Errorf("%w: --since %s is not before --until %s: no time is in between", errUsage, f.since, f.until)
-	}
-	for _, word := range []struct {
-		flag, text string
-		allowed    []string
-	}{
-		{"--operation", f.Operation, texts(reserved.Operations())},
-		{"--outcome", f.Outcome, texts(v1alpha1.Outcomes())},
-		{"--reason", f.Reason, reasons()},
-	} {
-		isWord := func(allowed string) bool { return strings.EqualFold(allowed, word.text) } // as the filter compares
-		if word.text != "" && !slices.ContainsFunc(word.allowed, isWord) {
-			return fmt.Errorf("%w: %s %q: must be %s", errUsage, word.flag, word.text, oneOf(word.allowed))
-		}
 	}
 	return nil
 }

@@ -25,25 +25,11 @@ type ackFlags struct {
 	filterFlags
 	output outputFlag
 	note   string
-	dryRun dryRun
-}
-
-// dryRun is kubectl's flag: none, client (sends nothing) or server (stores nothing).
-type dryRun string
-
-func (d *dryRun) String() string { return string(*d) }
-func (d *dryRun) Type() string   { return "strategy" }
-
-func (d *dryRun) Set(text string) error {
-	if text != "none" && text != "client" && text != "server" {
-		return errors.New("must be none, client or server")
-	}
-	*d = dryRun(text)
-	return nil
+	dryRun string
 }
 
 func newAuditAck(shared *sharedFlags) *cobra.Command {
-	flags := &ackFlags{output: outputFlag{more: []string{formatName}}, dryRun: "none"}
+	flags := &ackFlags{output: outputFlag{more: []string{formatName}}}
 	cmd := &cobra.Command{
 		Use:   "ack [NAME...] --note TEXT",
 		Short: "Acknowledge records: say that you have looked at them, and what you found out",
@@ -61,16 +47,13 @@ You need the ClusterRole apigw-guardian-audit-reviewer.`,
 			}
 			return runAck(cmd, shared, flags, names)
 		},
-		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return recorded(cmd.Context(), shared, func(r *v1alpha1.AuditRecord) string { return r.Name })
-		},
+		ValidArgsFunction: completion(shared.recorded(recordName)),
 	}
 	flags.addTo(cmd, shared)
 	flags.output.addTo(cmd)
 	cmd.Flags().StringVar(&flags.note, "note", "", fmt.Sprintf("what you found out, up to %d characters (required)", maxAckNote))
-	cmd.Flags().Var(&flags.dryRun, "dry-run", "none, client (sends nothing) or server (stores nothing)")
+	choiceOf(&flags.dryRun, "none", "client", "server").addTo(cmd, "dry-run", "none, client (sends nothing) or server (stores nothing)")
 	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
-	complete(cmd, "dry-run", "none", "client", "server")
 	return cmd
 }
 
@@ -115,7 +98,7 @@ func runAck(cmd *cobra.Command, shared *sharedFlags, flags *ackFlags, names []st
 		}
 		done = append(done, *record)
 		if flags.output.format == formatTable {
-			mark := map[dryRun]string{"client": " (dry run)", "server": " (server dry run)"}[flags.dryRun]
+			mark := map[string]string{"client": " (dry run)", "server": " (server dry run)"}[flags.dryRun]
 			say(cmd.OutOrStdout(), nameOf(record)+" acknowledged"+mark)
 		}
 	}
@@ -144,7 +127,7 @@ func (f *ackFlags) chosen(ctx context.Context, shared *sharedFlags, names []stri
 	}
 	var records []v1alpha1.AuditRecord
 	for _, name := range names {
-		name = recordName(name)
+		name = untyped(name)
 		record, err := stored.Get(ctx, name)
 		if errors.Is(err, store.ErrNotFound) {
 			record, err = findPart(ctx, stored, name, err)

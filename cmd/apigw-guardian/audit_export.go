@@ -7,8 +7,6 @@ import (
 	"bufio"
 	"cmp"
 	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +33,8 @@ const maxClusterName = 256
 
 func newAuditExport(shared *sharedFlags) *cobra.Command {
 	flags := &filterFlags{}
-	var format, clusterName string
+	var clusterName string
+	var format export.Format
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write the records for another program, oldest first",
@@ -45,20 +44,16 @@ lines, as CSV for a spreadsheet, as events of the Open Cybersecurity Schema Fram
   apigw-guardian audit export --format ocsf --since 24h --cluster-name prod-1`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(export.Formats(), export.Format(format)) {
-				return fmt.Errorf("%w: --format %q: must be %s", errUsage, format, oneOf(texts(export.Formats())))
-			}
 			records, err := flags.list(cmd.Context(), shared)
 			if err != nil {
 				return err
 			}
 			buffer := bufio.NewWriter(cmd.OutOrStdout())
-			return errors.Join(export.Write(buffer, export.Format(format), shared.origin(clusterName), audit.Oldest(records)), buffer.Flush())
+			return errors.Join(export.Write(buffer, format, shared.origin(clusterName), audit.Oldest(records)), buffer.Flush())
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", string(export.JSONL), oneOf(texts(export.Formats())))
+	choiceOf(&format, export.Formats()...).addTo(cmd, "format", oneOf(texts(export.Formats())))
 	cmd.Flags().StringVar(&clusterName, "cluster-name", "", clusterNameHelp)
-	complete(cmd, "format", texts(export.Formats())...)
 	flags.addTo(cmd, shared)
 	return cmd
 }

@@ -11,10 +11,8 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
@@ -62,18 +60,13 @@ A line that cannot be parsed may hide a write. import names it, continues, and e
 }
 
 func runImport(cmd *cobra.Command, shared *sharedFlags, flags *importFlags, files []string) error {
-	set, err := shared.set()
-	if err != nil {
-		return err
-	}
 	store, err := shared.records(cmd.Context())
 	if err != nil {
 		return err
 	}
-	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
-	readErr := source.read(cmd.Context(), files)
-	if err := cmd.Context().Err(); err != nil || source.events == 0 {
-		return cmp.Or(err, readErr, errors.New("nothing was compared: the files have no event"))
+	source, readErr := readLogs(cmd, shared, files)
+	if source == nil {
+		return readErr
 	}
 	// Read the records after the log: the guard records a write before the API server logs it.
 	records, err := store.List(cmd.Context(), audit.Filter{})
@@ -105,6 +98,20 @@ type logFiles struct {
 	stdin          io.Reader
 	diagnostics    io.Writer
 	events, broken int
+}
+
+// readLogs returns what the files have, and their errors. It returns nil if they have no event.
+func readLogs(cmd *cobra.Command, shared *sharedFlags, files []string) (*logFiles, error) {
+	set, err := shared.set()
+	if err != nil {
+		return nil, err
+	}
+	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
+	err = source.read(cmd.Context(), files)
+	if ended := cmd.Context().Err(); ended != nil || source.events == 0 {
+		return nil, cmp.Or(ended, err, errors.New("nothing was compared: the files have no event"))
+	}
+	return source, err
 }
 
 // read reads all files and joins their errors. If ctx ends, it returns at once: a read from a terminal cannot be cancelled.
@@ -157,9 +164,9 @@ func (f *logFiles) add(name string, source io.Reader) error {
 }
 
 func printImport(p *printer, result *importResult) {
-	p.line(fmt.Sprintf("Read %d events, %s to %s.", result.Events, clock(*result.From), clock(*result.To)))
+	p.linef("Read %d events, %s to %s.", result.Events, clock(*result.From), clock(*result.To))
 	if twice := result.Writes.Duplicates; twice > 0 {
-		p.line(fmt.Sprintf("%d events of reserved resources are in the log more than once, and count once.", twice))
+		p.linef("%d events of reserved resources are in the log more than once, and count once.", twice)
 	}
 	p.line("")
 	p.row("WRITES TO RESERVED RESOURCES", "COUNT")
@@ -221,5 +228,3 @@ func (r *importResult) sentence() string {
 		return fmt.Sprintf("Stored the %d missing writes as %d records with the source Import.", writes, *r.Stored)
 	}
 }
-
-func clock(at metav1.MicroTime) string { return at.UTC().Format(time.RFC3339) }

@@ -159,8 +159,8 @@ func (l *listing) ofFleet(cmd *cobra.Command) error {
 	})
 }
 
-// recordName returns NAME of TYPE/NAME, as nameOf and users of kubectl write it.
-func recordName(text string) string {
+// untyped returns NAME of TYPE/NAME, as nameOf and users of kubectl write it.
+func untyped(text string) string {
 	kind, name, isTyped := strings.Cut(text, "/")
 	kind, group, _ := strings.Cut(strings.ToLower(kind), ".")
 	isRecord := slices.Contains([]string{"auditrecord", "auditrecords", "denial", "denials"}, kind)

@@ -4,11 +4,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,15 +14,15 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
-	"github.com/apigw-guardian/apigw-guardian/pkg/audit/apilog"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/report"
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 type reportFlags struct {
 	filterFlags
-	format, clusterName string
-	auditLogs           []string
+	format      report.Format
+	clusterName string
+	auditLogs   []string
 }
 
 // reportAge is the default of --since, before --until or now.
@@ -45,9 +42,6 @@ With --audit-log, it also says how many writes of the API server's audit log hav
   apigw-guardian audit report --audit-log /var/log/kubernetes/audit.log --cluster-name prod-1 > report.html`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(report.Formats(), report.Format(flags.format)) {
-				return fmt.Errorf("%w: --output %q: must be %s", errUsage, flags.format, oneOf(texts(report.Formats())))
-			}
 			if flags.until != "" && !cmd.Flags().Changed("since") {
 				until, err := moment("--until", flags.until, time.Now())
 				if err != nil {
@@ -61,7 +55,7 @@ With --audit-log, it also says how many writes of the API server's audit log hav
 	flags.addTo(cmd, shared)
 	since := cmd.Flags().Lookup("since")
 	flags.since, since.DefValue = "30d", "30d, before --until"
-	cmd.Flags().StringVarP(&flags.format, "output", "o", string(report.HTML), oneOf(texts(report.Formats())))
+	cmd.Flags().VarP(choiceOf(&flags.format, report.Formats()...), "output", "o", oneOf(texts(report.Formats())))
 	cmd.Flags().StringVar(&flags.clusterName, "cluster-name", "", "name of the cluster in the report (default the kubeconfig's)")
 	cmd.Flags().StringArrayVar(&flags.auditLogs, "audit-log", nil,
 		"audit log of kube-apiserver to compare with, as audit import reads it; repeat it for the files of all API servers")
@@ -70,45 +64,14 @@ With --audit-log, it also says how many writes of the API server's audit log hav
 }
 
 func runReport(cmd *cobra.Command, shared *sharedFlags, flags *reportFlags) error {
-	ctx := cmd.Context()
-	if err := flags.complete(ctx, shared); err != nil {
+	if err := flags.complete(cmd.Context(), shared); err != nil {
 		return err
 	}
-	origin := shared.origin(flags.clusterName)
-	in := report.Input{
-		Cluster: origin.Cluster, Version: origin.Version, Since: flags.Since, Until: flags.Until, Made: time.Now(), Place: time.Local,
-		Filter: filterOf(cmd.Flags()),
-	}
-	source, err := flags.readLogs(cmd, shared)
+	in, err := flags.read(cmd, shared)
 	if err != nil {
 		return err
 	}
-	stored, err := shared.records(ctx)
-	if err != nil {
-		return err
-	}
-	// Read the records after the log: the guard records a write before the API server logs it.
-	all, err := stored.List(ctx, audit.Filter{})
-	if err != nil {
-		return err
-	}
-	if source != nil {
-		in.Log, in.BrokenLines = source.log.Compare(all), source.broken
-	}
-	for i := range all {
-		if flags.Match(&all[i]) {
-			in.Records = append(in.Records, all[i])
-		}
-	}
-	if len(in.Records) == 0 {
-		if err := flags.checkNamed(ctx, shared, stored); err != nil {
-			return err
-		}
-	}
-	if in.Unlocks, err = allUnlocks(ctx, shared); err != nil {
-		in.UnlocksProblem = err.Error()
-	}
-	if err := report.New(in).Write(cmd.OutOrStdout(), report.Format(flags.format)); err != nil {
+	if err := report.New(in).Write(cmd.OutOrStdout(), flags.format); err != nil {
 		return err
 	}
 	switch {
@@ -131,21 +94,46 @@ func filterOf(flags *pflag.FlagSet) string {
 	return strings.Join(given, " ")
 }
 
-// readLogs returns nil without --audit-log.
-func (f *reportFlags) readLogs(cmd *cobra.Command, shared *sharedFlags) (*logFiles, error) {
-	if len(f.auditLogs) == 0 {
-		return nil, nil //nolint:nilnil // see above
+// read reads what the report is about.
+func (f *reportFlags) read(cmd *cobra.Command, shared *sharedFlags) (report.Input, error) {
+	origin := shared.origin(f.clusterName)
+	in := report.Input{
+		Cluster: origin.Cluster, Version: origin.Version, Since: f.Since, Until: f.Until, Made: time.Now(), Place: time.Local,
+		Filter: filterOf(cmd.Flags()),
 	}
-	set, err := shared.set()
+	var source *logFiles
+	if len(f.auditLogs) > 0 {
+		var err error
+		if source, err = readLogs(cmd, shared, f.auditLogs); err != nil {
+			return in, fmt.Errorf("--audit-log: %w", err)
+		}
+	}
+	stored, err := shared.records(cmd.Context())
 	if err != nil {
-		return nil, err
+		return in, err
 	}
-	source := &logFiles{log: apilog.NewLog(set), stdin: cmd.InOrStdin(), diagnostics: cmd.ErrOrStderr()}
-	err = source.read(cmd.Context(), f.auditLogs)
-	if err == nil && source.events == 0 {
-		err = errors.New("--audit-log: nothing was compared: the files have no event")
+	// Read the records after the log: the guard records a write before the API server logs it.
+	all, err := stored.List(cmd.Context(), audit.Filter{})
+	if err != nil {
+		return in, err
 	}
-	return source, cmp.Or(cmd.Context().Err(), err)
+	if source != nil {
+		in.Log, in.BrokenLines = source.log.Compare(all), source.broken
+	}
+	for i := range all {
+		if f.Match(&all[i]) {
+			in.Records = append(in.Records, all[i])
+		}
+	}
+	if len(in.Records) == 0 {
+		if err := f.checkNamed(cmd.Context(), shared, stored); err != nil {
+			return in, err
+		}
+	}
+	if in.Unlocks, err = allUnlocks(cmd.Context(), shared); err != nil {
+		in.UnlocksProblem = err.Error()
+	}
+	return in, nil
 }
 
 // allUnlocks returns the unlocks of the cluster, cleaned.

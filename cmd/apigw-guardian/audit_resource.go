@@ -22,15 +22,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
-// findResource sets the resource of the filter: a kind as kubectl accepts it, alone or with a name, or a part of a name. The error
-// wraps errUsage if the kind is not reserved: an empty list would read as an all-clear.
-func findResource(ctx context.Context, shared *sharedFlags, filter *audit.Filter) error {
-	if filter.Resource == "" {
-		return nil
-	}
-	return shared.checkWithSet(ctx, func(set *reserved.Set) error { return readResource(set, filter) })
-}
-
 // checkWithSet calls check with the built-in or given set. If that fails, the error is that of the set in the cluster, if it can be read.
 func (f *sharedFlags) checkWithSet(ctx context.Context, check func(*reserved.Set) error) error {
 	set, err := f.set()
@@ -47,6 +38,8 @@ func (f *sharedFlags) checkWithSet(ctx context.Context, check func(*reserved.Set
 	return err
 }
 
+// readResource sets the resource of the filter: a kind as kubectl accepts it, alone or with a name, or a part of a name. The error
+// wraps errUsage if the kind is not reserved: an empty list would read as an all-clear.
 func readResource(set *reserved.Set, filter *audit.Filter) error {
 	word, rest, isObject := strings.Cut(filter.Resource, "/")
 	kinds := recordedKinds(set)

@@ -34,16 +34,11 @@ of the writes under it.`,
   apigw-guardian audit show unlock-x7k2p`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(cmd, shared, &output, recordName(args[0]))
+			return show(cmd, shared, &output, untyped(args[0]))
 		},
+		ValidArgsFunction: once(completion(shared.recorded(recordName))),
 	}
 	output.addTo(cmd)
-	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		return recorded(cmd.Context(), shared, func(r *v1alpha1.AuditRecord) string { return r.Name })
-	}
 	return cmd
 }
 
@@ -55,8 +50,11 @@ func show(cmd *cobra.Command, shared *sharedFlags, output *outputFlag, name stri
 	record, err := stored.Get(cmd.Context(), name)
 	if errors.Is(err, store.ErrNotFound) {
 		found, unlockErr := findUnlock(cmd.Context(), shared, stored, name)
-		if found != nil || unlockErr != nil {
-			return printUnlocked(cmd.OutOrStdout(), output, found, unlockErr)
+		switch {
+		case unlockErr != nil:
+			return unlockErr
+		case found != nil:
+			return printUnlocked(cmd.OutOrStdout(), output, found)
 		}
 		record, err = findPart(cmd.Context(), stored, name, err)
 	}
@@ -116,14 +114,12 @@ func findUnlock(ctx context.Context, shared *sharedFlags, stored *store.Store, n
 	return found, nil
 }
 
-func printUnlocked(out io.Writer, output *outputFlag, found *unlocked, err error) error {
-	switch {
-	case err != nil:
-		return err
-	case output.format == formatName:
+func printUnlocked(out io.Writer, output *outputFlag, found *unlocked) error {
+	switch output.format {
+	case formatName:
 		say(out, "unlock."+v1alpha1.Group+"/"+found.name)
 		return nil
-	case output.format == formatTable:
+	case formatTable:
 		return screenOf(out).Unlock(out, found.name, found.Unlock, found.Records)
 	}
 	return output.print(out, found, nil)

@@ -35,15 +35,15 @@ import (
 const maxPort = 65535
 
 type webFlags struct {
-	port int
+	shared *sharedFlags
+	port   int
 	// namespace is the guard's.
 	namespace string
 	open      bool
 }
 
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
-	var serving webFlags
-	several := fleet{}
+	serving, several := webFlags{shared: shared}, fleet{}
 	cmd := &cobra.Command{
 		Use:   "web",
 		Short: "Review the recorded requests in a browser",
@@ -63,9 +63,9 @@ permissions, and changes nothing. The address has a random token: without it, th
 			// The page shows errors of the libraries, so the terminal must not.
 			guard.BridgeLogs(slog.New(slog.DiscardHandler))
 			if several.isSet() {
-				return runFleetWeb(cmd, &several, serving)
+				return serving.runFleet(cmd, &several)
 			}
-			return runWeb(cmd, shared, serving)
+			return serving.run(cmd)
 		},
 	}
 	cmd.Flags().IntVar(&serving.port, "port", 0, "port on 127.0.0.1, or 0 to pick a free one")
@@ -75,21 +75,21 @@ permissions, and changes nothing. The address has a random token: without it, th
 	return cmd
 }
 
-// runWeb serves until the command's context ends. If serving or reading the records fails, it ends both.
-func runWeb(cmd *cobra.Command, shared *sharedFlags, serving webFlags) error {
-	config, err := shared.restConfig()
+// run serves until the command's context ends. If serving or reading the records fails, it ends both.
+func (f webFlags) run(cmd *cobra.Command) error {
+	config, err := f.shared.restConfig()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := serving.listen(ctx)
+	listener, err := f.listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listener.Close() }() // Serve closes it too
 	feed, synced, followed := web.NewFeed(), make(chan struct{}), make(chan error, 1)
-	go func() { followed <- follow(ctx, shared, serving.namespace, feed.Source(0), func() { close(synced) }) }()
+	go func() { followed <- f.follow(ctx, feed.Source(0), func() { close(synced) }) }()
 	select {
 	case err := <-followed:
 		if ctx.Err() != nil {
@@ -98,20 +98,20 @@ func runWeb(cmd *cobra.Command, shared *sharedFlags, serving webFlags) error {
 		return err
 	case <-synced:
 	}
-	err = serve(ctx, cmd, listener, web.New(feed, shared.clusterName(config)), shared, serving.open)
+	err = f.serve(ctx, cmd, listener, web.New(feed, f.shared.clusterName(config)))
 	cancel()
 	return errors.Join(err, <-followed)
 }
 
-// runFleetWeb serves the records of several contexts until the command's context ends. It is an error if none can be read at first.
-func runFleetWeb(cmd *cobra.Command, several *fleet, serving webFlags) error {
+// runFleet serves the records of several contexts until the command's context ends. It is an error if none can be read at first.
+func (f webFlags) runFleet(cmd *cobra.Command, several *fleet) error {
 	names, err := several.names()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	listener, err := serving.listen(ctx)
+	listener, err := f.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,9 @@ func runFleetWeb(cmd *cobra.Command, several *fleet, serving webFlags) error {
 	var group sync.WaitGroup
 	for i, name := range names {
 		group.Go(func() {
-			if err := followFor(ctx, several, serving.namespace, feed.Source(i), name); err != nil {
+			one := f
+			one.shared = f.shared.of(name)
+			if err := one.followFor(ctx, several, feed.Source(i)); err != nil {
 				problems[i] = text.Printable(strings.ReplaceAll(err.Error(), "\n", " "), maxProblem)
 			}
 		})
@@ -144,7 +146,7 @@ func runFleetWeb(cmd *cobra.Command, several *fleet, serving webFlags) error {
 	if len(names) > maxNamed {
 		title = fmt.Sprintf("%d clusters", len(names))
 	}
-	return serve(ctx, cmd, listener, web.New(feed, title), several.shared, serving.open)
+	return f.serve(ctx, cmd, listener, web.New(feed, title))
 }
 
 const (
@@ -156,7 +158,7 @@ const (
 
 // followFor follows a context until ctx ends, and starts again if that fails. It returns when the records are read at first, with an
 // error if they are not within the limit.
-func followFor(ctx context.Context, several *fleet, namespace string, source web.Source, name string) error {
+func (f webFlags) followFor(ctx context.Context, several *fleet, source web.Source) error {
 	first := make(chan error, 1)
 	tell := func(err error) {
 		select {
@@ -167,7 +169,7 @@ func followFor(ctx context.Context, several *fleet, namespace string, source web
 	go wait.UntilWithContext(ctx, func(ctx context.Context) {
 		bounded, cancel := context.WithCancel(ctx)
 		defer cancel() // ends the look at the guard
-		if err := follow(bounded, several.shared.of(name), namespace, source, func() { tell(nil) }); err != nil && ctx.Err() == nil {
+		if err := f.follow(bounded, source, func() { tell(nil) }); err != nil && ctx.Err() == nil {
 			source.Reached(err)
 			tell(err)
 		}
@@ -193,8 +195,8 @@ func (f webFlags) listen(ctx context.Context) (net.Listener, error) {
 }
 
 // follow tells the source of the records of a cluster, and of its guard, until ctx ends. It calls synced when the first are there.
-func follow(ctx context.Context, shared *sharedFlags, namespace string, source web.Source, synced func()) error {
-	config, err := shared.contactedConfig(ctx)
+func (f webFlags) follow(ctx context.Context, source web.Source, synced func()) error {
+	config, err := f.shared.contactedConfig(ctx)
 	if err != nil {
 		return err
 	}
@@ -202,19 +204,19 @@ func follow(ctx context.Context, shared *sharedFlags, namespace string, source w
 	if err != nil {
 		return err
 	}
-	go watchGuard(ctx, config, namespace, source)
+	go watchGuard(ctx, config, f.namespace, source)
 	return records.Follow(ctx, store.Follower{
 		Changed: source.Changed, Removed: source.Removed, Reached: source.Reached, Synced: synced,
 	})
 }
 
-func serve(ctx context.Context, cmd *cobra.Command, listener net.Listener, page *web.Page, shared *sharedFlags, open bool) error {
+func (f webFlags) serve(ctx context.Context, cmd *cobra.Command, listener net.Listener, page *web.Page) error {
 	page.FindResource = func(filter *audit.Filter) {
-		if set, err := shared.set(); err == nil && filter.Resource != "" {
+		if set, err := f.shared.set(); err == nil && filter.Resource != "" {
 			_ = readResource(set, filter) // a kind that is not reserved is searched as a text
 		}
 	}
-	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), page.Cluster(), open)()
+	defer announce(cmd, "http://"+listener.Addr().String()+page.Path(), page.Cluster(), f.open)()
 	return web.Serve(ctx, listener, page)
 }
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,37 +20,33 @@ import (
 
 // preflightFlags are the flags of preflight, which authorize has too.
 type preflightFlags struct {
-	privateNetwork string
-	cloud          tke.Client
-	repair         bool
-	namespace      string
-	output         outputFlag
+	authorize.Options
+
+	cloud     tke.Client
+	namespace string
+	output    outputFlag
 }
 
 func (f *preflightFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.privateNetwork, "private-network", string(authorize.NetworkEnforce),
+	choiceOf(&f.PrivateNetwork, authorize.NetworkEnforce, authorize.NetworkWarn, authorize.NetworkSkip).addTo(cmd, "private-network",
 		"result of disabled private network access: enforce fails, warn warns, skip does not check")
 	addCloudTo(flags, &f.cloud)
-	flags.BoolVar(&f.repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
+	flags.BoolVar(&f.Repair, "repair", false, "repair reserved resources that differ from their manifests, instead of failing")
 	flags.StringVarP(&f.namespace, "namespace", "n", guardian.Namespace,
 		"namespace of the guard, which reads there which token Secrets are in use")
 	f.output.addTo(cmd)
 }
 
-func (f *preflightFlags) options() (authorize.Options, error) {
-	mode, err := authorize.ParseNetworkMode(f.privateNetwork)
-	if err != nil {
-		return authorize.Options{}, fmt.Errorf("%w: --private-network %w", errUsage, err)
-	}
+// check completes the options. The error wraps errUsage.
+func (f *preflightFlags) check() error {
 	if err := checkCloud(f.cloud); err != nil {
-		return authorize.Options{}, fmt.Errorf("%w: %w", errUsage, err)
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	options := authorize.Options{PrivateNetwork: mode, Repair: f.repair}
 	if f.cloud.Credentials != "" {
-		options.AskCloud = f.cloud.PrivateNetwork
+		f.AskCloud = f.cloud.PrivateNetwork
 	}
-	return options, nil
+	return nil
 }
 
 // preflightTimeout bounds all checks together: an API server that hangs would take its time for each.
@@ -69,8 +64,7 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
   apigw-guardian preflight --tencent-cloud-credentials DIRECTORY --tencent-cloud-region ap-guangzhou --tencent-cloud-cluster cls-abcd1234`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := flags.options()
-			if err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
 			cluster, err := shared.cluster(cmd.Context(), flags.namespace)
@@ -79,7 +73,7 @@ func newPreflight(shared *sharedFlags) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), preflightTimeout)
 			defer cancel()
-			checks := authorize.New(cluster).Preflight(ctx, options)
+			checks := authorize.New(cluster).Preflight(ctx, flags.Options)
 			if ctx.Err() != nil {
 				return fmt.Errorf("preflight: no end after %s: %w: check the API server and the network", preflightTimeout, ctx.Err())
 			}
@@ -113,8 +107,6 @@ type authorizeFlags struct {
 
 func newAuthorize(shared *sharedFlags) *cobra.Command {
 	flags := &authorizeFlags{}
-	var wait time.Duration
-	var again bool
 	cmd := &cobra.Command{
 		Use:   "authorize",
 		Short: "Apply the reserved resources, and prove that the credential works",
@@ -125,43 +117,39 @@ equals its manifest is not written.`,
   apigw-guardian authorize --private-network warn --wait 2m`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := flags.options()
-			if err != nil {
+			if err := flags.check(); err != nil {
 				return err
 			}
-			if options.Wait, options.Again = wait, again; wait <= 0 {
-				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, wait)
+			if flags.Wait <= 0 {
+				return fmt.Errorf("%w: --wait %s: must be positive", errUsage, flags.Wait)
 			}
-			if again && flags.skipRetired {
+			if flags.Again && flags.skipRetired {
 				return fmt.Errorf("%w: --again and --skip-retired: set one of them", errUsage)
 			}
-			if !slices.Contains([]string{engineWebhook, enginePolicy, engineBoth}, flags.engine) {
-				return fmt.Errorf("%w: --engine %q: must be webhook, policy or both", errUsage, flags.engine)
-			}
-			return runAuthorize(cmd, shared, flags, options)
+			return runAuthorize(cmd, shared, flags)
 		},
 	}
 	flags.addTo(cmd)
-	cmd.Flags().DurationVar(&wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
+	cmd.Flags().DurationVar(&flags.Wait, "wait", authorize.DefaultWait, "time limit for each token and its permissions")
 	shared.retryFlag(cmd)
-	cmd.Flags().BoolVar(&again, "again", false, "authorize what was retired")
+	cmd.Flags().BoolVar(&flags.Again, "again", false, "authorize what was retired")
 	cmd.Flags().BoolVar(&flags.skipRetired, "skip-retired", false, "leave out what was retired, instead of failing")
 	cmd.Flags().BoolVar(&flags.awaitProtection, "await-protection", false,
 		"then wait, up to the same limit, until the guard denies a forbidden write to each resource, and fail if it does not")
-	cmd.Flags().StringVar(&flags.engine, "engine", engineWebhook,
+	choiceOf(&flags.engine, engineWebhook, enginePolicy, engineBoth).addTo(cmd, "engine",
 		"engine of the chart: webhook, policy or both; with --await-protection, authorize removes what another engine left, once this one "+
 			"denies")
 	return cmd
 }
 
-func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags, options authorize.Options) error {
+func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags) error {
 	cluster, err := shared.cluster(cmd.Context(), flags.namespace)
 	if err != nil {
 		return err
 	}
 	chosen := engine{
 		name: flags.engine, isChart: flags.awaitProtection || cmd.Flags().Changed("engine"), observes: !flags.awaitProtection,
-		cluster: cluster, cmd: cmd, wait: options.Wait,
+		cluster: cluster, cmd: cmd, wait: flags.Wait,
 	}
 	if err := chosen.begin(cmd.Context()); err != nil {
 		return err
@@ -181,6 +169,7 @@ func runAuthorize(cmd *cobra.Command, shared *sharedFlags, flags *authorizeFlags
 			return err
 		}
 	}
+	options := flags.Options
 	if flags.output.format == formatTable {
 		options.Report = func(line authorize.Line) { say(cmd.OutOrStdout(), line.String()) }
 	}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 )
@@ -55,11 +56,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	code := codeOf(err)
-	switch code {
-	case exitUsage:
-		_, _ = fmt.Fprintf(stderr, "Error: %v\nRun \"%s -h\" for what is allowed.\n", err, cmd.CommandPath())
-	case exitFailed:
+	if code == exitUsage || code == exitFailed {
 		_, _ = fmt.Fprintf(stderr, "Error: %v\n", err)
+	}
+	if code == exitUsage {
+		_, _ = fmt.Fprintf(stderr, "Run \"%s -h\" for what is allowed.\n", cmd.CommandPath())
 	}
 	return code
 }
@@ -86,6 +87,9 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 a check found a problem.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if invalid := (*pflag.InvalidValueError)(nil); errors.As(err, &invalid) {
+			return fmt.Errorf("%w: --%s %q: %w", errUsage, invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		}
 		return fmt.Errorf("%s: %w: %w", cmd.CommandPath(), errUsage, err)
 	})
 	shared.addTo(root.PersistentFlags())

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -67,7 +66,7 @@ the API server's audit log. To change a reserved resource, delete the binding th
 	flags := cmd.Flags()
 	flags.Lookup("output").DefValue = formatYAML
 	flags.Lookup("output").Usage = "output format: " + oneOf([]string{formatYAML, formatJSON, jsonPathPrefix + "TEMPLATE"})
-	flags.StringVar((*string)(&options.Mode), "mode", string(policy.Enforce), "enforce denies; observe allows with a warning")
+	choiceOf(&options.Mode, policy.Enforce, policy.Observe).addTo(cmd, "mode", "enforce denies; observe allows with a warning")
 	flags.BoolVar(&options.Static, "static", false, "print the variant for the disk of the control plane, with instructions")
 	flags.BoolVar(&options.Backstop, "backstop", false,
 		"decide only while the guard's webhook configuration exists and has no intact webhook for the resource")
@@ -79,9 +78,6 @@ the API server's audit log. To change a reserved resource, delete the binding th
 }
 
 func runPolicy(cmd *cobra.Command, shared *sharedFlags, options policies.Options, output outputFlag) error {
-	if options.Mode != policy.Enforce && options.Mode != policy.Observe {
-		return fmt.Errorf("%w: --mode %q: must be enforce or observe", errUsage, options.Mode)
-	}
 	if options.Static && options.Backstop {
 		return fmt.Errorf("%w: --static and --backstop: a static policy has no parameter", errUsage)
 	}
@@ -133,7 +129,7 @@ func policyList(set *reserved.Set, options policies.Options) (map[string]any, er
 		for _, object := range []metav1.Object{p.Policy, p.Binding} {
 			fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 			if err != nil {
-				return nil, errors.Join(errors.New("encode a policy"), err)
+				return nil, fmt.Errorf("encode a policy: %w", err)
 			}
 			unstructured.RemoveNestedField(fields, "status")
 			unstructured.RemoveNestedField(fields, "metadata", "creationTimestamp")

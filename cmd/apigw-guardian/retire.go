@@ -36,7 +36,7 @@ type revocationFlags struct {
 }
 
 func newRetire(shared *sharedFlags) *cobra.Command {
-	f := &revocationFlags{shared: shared, word: "retire", output: outputFlag{}}
+	f := &revocationFlags{shared: shared, word: "retire"}
 	cmd := &cobra.Command{
 		Use:   f.word,
 		Short: "Revoke the authorization for good, and prove that its credential is refused",
@@ -87,23 +87,14 @@ func (f *revocationFlags) run(cmd *cobra.Command, act func(*cobra.Command, *auth
 		f.options.Reason = f.word + " " + f.reservation
 	}
 	authorizer := authorize.New(cluster)
-	if f.dryRun || !f.yes || f.output.format == formatTable {
+	if f.dryRun {
 		plan, err := authorizer.Plan(cmd.Context(), f.options)
-		switch {
-		case f.yes && !f.dryRun && apierrors.IsForbidden(err): // it is only for the user's eyes
-			say(cmd.ErrOrStderr(), "Warning: who may still need it is unknown: "+err.Error())
-		case err != nil:
+		if err != nil {
 			return err
-		case f.dryRun:
-			return f.output.print(cmd.OutOrStdout(), plan, func(p *printer) { printPlan(p, plan) })
-		default:
-			planned := outputFlag{}
-			if err := planned.print(cmd.ErrOrStderr(), plan, func(p *printer) { printPlan(p, plan) }); err != nil {
-				return err
-			}
 		}
+		return f.output.print(cmd.OutOrStdout(), plan, func(p *printer) { printPlan(p, plan) })
 	}
-	if err := f.confirm(cmd); err != nil {
+	if err := f.confirm(cmd, authorizer); err != nil {
 		return err
 	}
 	if f.options.Unlocks, err = unlock.NewClient(cluster.Config, f.namespace); err != nil {
@@ -118,10 +109,22 @@ func (f *revocationFlags) run(cmd *cobra.Command, act func(*cobra.Command, *auth
 	return act(cmd, authorizer)
 }
 
-// confirm asks the user to type the name of the reservation.
-func (f *revocationFlags) confirm(cmd *cobra.Command) error {
-	if f.yes {
+// confirm shows the plan, and asks the user to type the name of the reservation. With --yes it only shows the plan, to people.
+func (f *revocationFlags) confirm(cmd *cobra.Command, authorizer *authorize.Authorizer) error {
+	if f.yes && f.output.format != formatTable {
 		return nil
+	}
+	plan, err := authorizer.Plan(cmd.Context(), f.options)
+	switch {
+	case f.yes && apierrors.IsForbidden(err):
+		say(cmd.ErrOrStderr(), "Warning: who may still need it is unknown: "+err.Error())
+		return nil
+	case err != nil:
+		return err
+	}
+	err = new(outputFlag).print(cmd.ErrOrStderr(), plan, func(p *printer) { printPlan(p, plan) })
+	if err != nil || f.yes {
+		return err
 	}
 	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "To %s %s, type %s: ", f.word, f.options.Reservation.Owner, f.reservation)
 	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
@@ -148,14 +151,14 @@ func printPlan(p *printer, plan authorize.Plan) {
 		if date == "" {
 			date = "never"
 		}
-		p.line(fmt.Sprintf("Last use of the token in %s: %s", use.Secret, date))
+		p.linef("Last use of the token in %s: %s", use.Secret, date)
 	}
 	for _, write := range plan.Writes {
 		at := "unknown"
 		if write.Time != nil {
-			at = write.Time.UTC().Format(time.RFC3339)
+			at = clock(write.Time)
 		}
-		p.line(fmt.Sprintf("Last write of %s by %q: %s", write.Resource, write.Manager, at))
+		p.linef("Last write of %s by %q: %s", write.Resource, write.Manager, at)
 	}
 	for _, binding := range plan.Bindings {
 		p.line("Also bound, and not deleted: " + binding)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,7 +32,9 @@ type retrier struct {
 	next  http.RoundTripper
 	until time.Time
 	// say is called for each new reason to wait.
-	say  func(reason string)
+	say func(reason string)
+
+	mu   sync.Mutex // verify sends requests in parallel
 	said string
 }
 
@@ -40,7 +43,7 @@ func (r *retrier) RoundTrip(request *http.Request) (*http.Response, error) {
 	for pause := firstAttemptPause; ; pause = min(2*pause, lastAttemptPause) {
 		response, err := r.next.RoundTrip(request)
 		reason := transient(response, err)
-		again, isRepeatable := repeated(request)
+		isRepeatable := request.Body == nil || request.Body == http.NoBody || request.GetBody != nil
 		if reason == "" || !isRepeatable || time.Until(r.until) < pause {
 			return response, err
 		}
@@ -53,29 +56,20 @@ func (r *retrier) RoundTrip(request *http.Request) (*http.Response, error) {
 		if response != nil {
 			_ = response.Body.Close()
 		}
-		request = again
+		request = request.Clone(request.Context())
+		if request.GetBody != nil {
+			request.Body, _ = request.GetBody() // it is in memory
+		}
 	}
 }
 
 func (r *retrier) tell(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if reason != r.said {
 		r.said = reason
 		r.say(reason)
 	}
-}
-
-// repeated returns the request with its body from the beginning.
-func repeated(request *http.Request) (again *http.Request, ok bool) {
-	again = request.Clone(request.Context())
-	if request.Body == nil || request.Body == http.NoBody {
-		return again, true
-	}
-	if request.GetBody == nil {
-		return nil, false
-	}
-	body, err := request.GetBody()
-	again.Body = body
-	return again, err == nil
 }
 
 // transient says why a request may succeed later; "" if it may not. It leaves the body of the response to be read.
@@ -95,23 +89,13 @@ func transientStatus(response *http.Response) string {
 	if response.StatusCode != http.StatusTooManyRequests && response.StatusCode < http.StatusInternalServerError {
 		return ""
 	}
-	body, err := io.ReadAll(response.Body)
+	body, _ := io.ReadAll(response.Body) // without its end, it still says why
 	_ = response.Body.Close()
-	response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), errorReader{err}))
+	response.Body = io.NopCloser(bytes.NewReader(body))
 	if bytes.Contains(body, []byte("failed calling webhook")) { // the caller decides what that means
 		return ""
 	}
 	return "the API server answers " + response.Status
-}
-
-// errorReader returns its error, or io.EOF for nil.
-type errorReader struct{ err error }
-
-func (r errorReader) Read([]byte) (int, error) {
-	if r.err == nil {
-		return 0, io.EOF
-	}
-	return 0, r.err
 }
 
 // podTimeout is the default of --timeout in a Pod: the chart's Jobs run while an API server may start, and a person waits for a shell.

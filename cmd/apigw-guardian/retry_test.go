@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -104,6 +105,31 @@ func TestRequestsAreRepeatedOnlyAfterTransientErrors(t *testing.T) {
 			})
 		})
 	}
+}
+
+// verify sends requests in parallel. The race detector finds a reason that is kept without a lock.
+func TestParallelRequestsSayAReasonOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		said := 0
+		r := &retrier{next: noServer{}, until: time.Now().Add(time.Second), say: func(string) { said++ }}
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				_, _ = r.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://x", nil)) //nolint:bodyclose // there is none
+			})
+		}
+		group.Wait()
+		if said != 1 {
+			t.Errorf("said %d times, want once", said)
+		}
+	})
+}
+
+type noServer struct{}
+
+func (noServer) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 }
 
 // The commands that run as Jobs wait for an API server that starts; any other use fails at once.

@@ -65,6 +65,15 @@ func TestAWrongCommandLineNamesWhatIsWrong(t *testing.T) {
 		"a short leaf lifetime":              {webhook("--leaf-lifetime", "0"), exitUsage, "--leaf-lifetime"},
 		"a leaf that outlives its CA":        {webhook("--ca-lifetime", "1h", "--leaf-lifetime", "2h"), exitUsage, "--leaf-lifetime"},
 		"an absent client CA":                {webhook("--server", "http://127.0.0.1:1", "--client-ca", "/absent"), exitFailed, "/absent"},
+		"an unknown side door":               {webhook("--side-doors", "shut"), exitUsage, `--side-doors "shut": must be observe, enforce or off`},
+		"an unknown kind of drift":           {webhook("--drift", "revert"), exitUsage, "--drift"},
+		"an unknown operation of a filter":   {[]string{"audit", "list", "--operation", "PATCH"}, exitUsage, `--operation "PATCH": must be CREATE, UPDATE or DELETE`},
+		"an unknown outcome":                 {[]string{"audit", "list", "--outcome", "denyed"}, exitUsage, "--outcome"},
+		"an unknown reason":                  {[]string{"audit", "list", "--reason", "Because"}, exitUsage, "--reason"},
+		"an unknown format of export":        {[]string{"audit", "export", "--format", "xml"}, exitUsage, "--format"},
+		"an unknown dry run":                 {[]string{"audit", "ack", "a", "--note", "b", "--dry-run=maybe"}, exitUsage, "--dry-run"},
+		"an unknown end of an unlock":        {[]string{"unlock", "--on-end", "revert"}, exitUsage, `--on-end "revert": must be report or restore`},
+		"an unknown mode of policy":          {[]string{"policy", "--mode", "off"}, exitUsage, `--mode "off": must be enforce or observe`},
 		"an unknown log level":               {webhook("--log-level", "loud"), exitUsage, "--log-level"},
 	}
 	for name, test := range tests {

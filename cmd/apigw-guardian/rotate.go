@@ -4,15 +4,13 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
 )
 
 func newRotate(shared *sharedFlags) *cobra.Command {
-	f := &revocationFlags{shared: shared, word: "rotate", output: outputFlag{}}
+	f := &revocationFlags{shared: shared, word: "rotate"}
 	cmd := &cobra.Command{
 		Use:   f.word,
 		Short: "Replace a leaked credential, and prove that the old one is refused",
@@ -39,7 +37,7 @@ func (f *revocationFlags) rotate(cmd *cobra.Command, authorizer *authorize.Autho
 	owner := f.options.Reservation.Owner
 	return f.output.print(cmd.OutOrStdout(), result, func(p *printer) {
 		p.line("Rotated " + owner)
-		p.line(fmt.Sprintf("Enter the new token in %s. It is in Secret %s/%s, and this reads it:", owner, result.Namespace, result.Secret))
-		p.line(fmt.Sprintf("  kubectl -n %s get secret %s -o jsonpath='{.data.token}' | base64 -d", result.Namespace, result.Secret))
+		p.linef("Enter the new token in %s. It is in Secret %s/%s, and this reads it:", owner, result.Namespace, result.Secret)
+		p.linef("  kubectl -n %s get secret %s -o jsonpath='{.data.token}' | base64 -d", result.Namespace, result.Secret)
 	})
 }

@@ -105,6 +105,11 @@ func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Clust
 	if err != nil {
 		return live.Cluster{}, err
 	}
+	return f.connect(ctx, set, namespace)
+}
+
+// connect connects to an API server that answers in time. It then replaces a set by the installed one, unless --reservations is given.
+func (f *sharedFlags) connect(ctx context.Context, set *reserved.Set, namespace string) (live.Cluster, error) {
 	config, err := f.restConfig()
 	if err != nil {
 		return live.Cluster{}, err
@@ -113,40 +118,23 @@ func (f *sharedFlags) cluster(ctx context.Context, namespace string) (live.Clust
 	if err != nil {
 		return live.Cluster{}, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact)+f.timeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact)+f.timeout)
 	defer cancel()
-	if err := contact(bounded, cluster); err != nil {
-		return live.Cluster{}, err
+	_, err = cluster.Version(ctx)
+	if answer := apierrors.APIStatus(nil); err != nil && !errors.As(err, &answer) { // a refusal is an answer
+		return live.Cluster{}, fmt.Errorf("%w: check --server, --context and the network, or raise --request-timeout", err)
 	}
-	if f.reservations == "" {
-		cluster.Set, err = installedSet(bounded, cluster)
+	if set != nil && f.reservations == "" {
+		cluster.Set, err = installedSet(ctx, cluster)
+		return cluster, err
 	}
-	return cluster, err
+	return cluster, nil
 }
 
-// contact returns an error unless the API server answers until ctx ends.
-func contact(ctx context.Context, cluster live.Cluster) error {
-	_, err := cluster.Version(ctx)
-	var answer apierrors.APIStatus
-	if err == nil || errors.As(err, &answer) { // a refusal is an answer
-		return nil
-	}
-	return fmt.Errorf("%w: check --server, --context and the network, or raise --request-timeout", err)
-}
-
-// contactedConfig returns the restConfig of an API server that has answered in time.
+// contactedConfig returns the configuration of a client whose API server has answered in time.
 func (f *sharedFlags) contactedConfig(ctx context.Context) (*rest.Config, error) {
-	config, err := f.restConfig()
-	if err != nil {
-		return nil, err
-	}
-	cluster, err := live.Connect(config, nil, "")
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(config.Timeout, firstContact))
-	defer cancel()
-	return config, contact(ctx, cluster)
+	cluster, err := f.connect(ctx, nil, "")
+	return cluster.Config, err
 }
 
 // installedSet returns the set that the chart gives to the guard. It is the built-in one if the chart has made no ConfigMap of
@@ -215,6 +203,36 @@ const (
 
 	jsonPathPrefix = "jsonpath="
 )
+
+// choice is the value of a flag that takes one of some words, in any case.
+type choice[T ~string] struct {
+	value *T
+	words []T
+}
+
+// choiceOf makes the first word the default.
+func choiceOf[T ~string](value *T, words ...T) choice[T] {
+	*value = words[0]
+	return choice[T]{value, words}
+}
+
+// addTo adds the flag, and completes it.
+func (c choice[T]) addTo(cmd *cobra.Command, flag, usage string) {
+	cmd.Flags().Var(c, flag, usage)
+	complete(cmd, flag, texts(c.words)...)
+}
+
+func (c choice[T]) String() string { return string(*c.value) }
+func (c choice[T]) Type() string   { return "string" } // so that the help quotes the default
+
+func (c choice[T]) Set(text string) error {
+	at := slices.IndexFunc(c.words, func(word T) bool { return strings.EqualFold(string(word), text) })
+	if at < 0 {
+		return errors.New("must be " + oneOf(texts(c.words)))
+	}
+	*c.value = c.words[at]
+	return nil
+}
 
 type outputFlag struct {
 	format string
@@ -321,8 +339,13 @@ func (p *printer) line(text string) {
 	p.err = errors.Join(p.err, err)
 }
 
+func (p *printer) linef(format string, args ...any) { p.line(fmt.Sprintf(format, args...)) }
+
 // row writes one row of a table; columns align with those of the adjacent rows.
 func (p *printer) row(cells ...string) { p.line(strings.Join(cells, "\t")) }
+
+// clock formats a time for people and scripts.
+func clock(at interface{ UTC() time.Time }) string { return at.UTC().Format(time.RFC3339) }
 
 // say writes one line. It ignores errors: a command does not fail because its reader has gone.
 func say(w io.Writer, line string) { _, _ = fmt.Fprintln(w, line) }

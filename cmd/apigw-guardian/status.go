@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -119,7 +118,7 @@ func yesNo(is bool) string {
 func printStatus(p *printer, report status.Report, owners string) {
 	switch {
 	case report.Retired != nil:
-		p.line(fmt.Sprintf("Retired %s since %s", owners, report.Retired.Since.UTC().Format(time.RFC3339)))
+		p.linef("Retired %s since %s", owners, clock(report.Retired.Since))
 	case report.Authorized:
 		p.line("Authorized " + owners)
 	default:
@@ -135,19 +134,10 @@ func printStatus(p *printer, report status.Report, owners string) {
 	for _, remedy := range remediesOf(report.Protections) {
 		p.line("To protect them, " + remedy)
 	}
-	for _, drifted := range report.Drift {
-		p.line(fmt.Sprintf("Drift: %s: %s%s", drifted.Resource, strings.Join(drifted.Paths, ", "), by(drifted.Writer)))
-		if drifted.Unlock != "" {
-			p.line(fmt.Sprintf("  It was changed under unlock %s, and its manifest was not: change the manifest to keep the change, or "+
-				"restore it: apigw-guardian authorize --repair", drifted.Unlock))
-		} else if drifted.Held != "" {
-			p.line("  The guard does not restore it: " + text.Printable(drifted.Held, maxNote))
-		}
-	}
+	printDrift(p, report)
 	printGap(p, report.Gap)
 	printPermissions(p, report)
-	p.line(fmt.Sprintf("Private network access: %s (%s)", report.PrivateNetwork,
-		text.Printable(report.PrivateNetworkMessage, maxNote)))
+	p.linef("Private network access: %s (%s)", report.PrivateNetwork, text.Printable(report.PrivateNetworkMessage, maxNote))
 	denials := "unknown (" + report.DenialsProblem + ")"
 	if report.Denials24h != nil {
 		denials = strconv.FormatInt(*report.Denials24h, 10)
@@ -157,7 +147,7 @@ func printStatus(p *printer, report status.Report, owners string) {
 		p.line("Token: " + warning)
 	}
 	if end := report.Certificates.NotAfter; end != nil {
-		p.line("Certificate authority: until " + end.Format(time.RFC3339))
+		p.line("Certificate authority: until " + clock(end))
 	}
 	for _, problem := range report.Certificates.Problems {
 		p.line("  " + problem)
@@ -196,13 +186,24 @@ func remediesOf(protections []verify.Protection) []string {
 	return remedies
 }
 
+func printDrift(p *printer, report status.Report) {
+	for _, drifted := range report.Drift {
+		p.linef("Drift: %s: %s%s", drifted.Resource, strings.Join(drifted.Paths, ", "), by(drifted.Writer))
+		if drifted.Unlock != "" {
+			p.linef("  It was changed under unlock %s, and its manifest was not: change the manifest to keep the change, or "+
+				"restore it: apigw-guardian authorize --repair", drifted.Unlock)
+		} else if drifted.Held != "" {
+			p.line("  The guard does not restore it: " + text.Printable(drifted.Held, maxNote))
+		}
+	}
+}
+
 // by names the field manager that wrote last.
 func by(writer live.Writer) string {
 	if writer.Manager == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (last written by the field manager %q, at %s)", text.Printable(writer.Manager, maxNote),
-		writer.At.UTC().Format(time.RFC3339))
+	return fmt.Sprintf(" (last written by the field manager %q, at %s)", text.Printable(writer.Manager, maxNote), clock(writer.At))
 }
 
 // printGap prints the last time in which the guard did not decide.
@@ -214,8 +215,7 @@ func printGap(p *printer, gap *drift.Gap) {
 	if gap.Defect != "" {
 		how = "writes passed"
 	}
-	p.line(fmt.Sprintf("Not decided from %s to %s: %s, %d changes", gap.From.UTC().Format(time.RFC3339),
-		gap.To.UTC().Format(time.RFC3339), how, len(gap.Changes)))
+	p.linef("Not decided from %s to %s: %s, %d changes", clock(gap.From), clock(gap.To), how, len(gap.Changes))
 	for _, change := range gap.Changes {
 		p.line("  " + text.Printable(change.Sentence(), maxNote))
 	}
@@ -227,15 +227,14 @@ func printPermissions(p *printer, report status.Report) {
 		p.line("Unlocks: unknown (" + report.UnlocksProblem + ")")
 	}
 	for _, u := range report.Unlocks {
-		p.line(fmt.Sprintf("Unlock %s: %s, %s until %s: %s", u.Name, u.State, strings.Join(u.Subjects(), ", "),
-			u.ExpiresAt.UTC().Format(time.RFC3339), u.Reason))
+		p.linef("Unlock %s: %s, %s until %s: %s", u.Name, u.State, strings.Join(u.Subjects(), ", "), clock(u.ExpiresAt), u.Reason)
 	}
 	for _, e := range report.Exemptions {
 		end := "without an end"
 		if e.DaysLeft != nil {
 			end = fmt.Sprintf("%d days left", *e.DaysLeft)
 		}
-		p.line(fmt.Sprintf("Exemption in %s: %s, %s: %s", e.Reservation, e.Subject(), end, e.Reason))
+		p.linef("Exemption in %s: %s, %s: %s", e.Reservation, e.Subject(), end, e.Reason)
 	}
 }
 

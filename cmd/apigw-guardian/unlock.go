@@ -34,7 +34,7 @@ type unlockFlags struct {
 }
 
 func newUnlock(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{}}
+	f := &unlockFlags{shared: shared}
 	cmd := &cobra.Command{
 		Use:   "unlock",
 		Short: "Allow users to change reserved resources for a limited time",
@@ -54,20 +54,19 @@ You need the ClusterRole apigw-guardian-unlocker or its permissions.`,
 	flags.StringSliceVar(&f.operations, "operation", []string{string(admissionv1.Update)}, "operations: CREATE, UPDATE or DELETE")
 	// No list: a comma may be part of a name.
 	flags.StringArrayVar(&f.spec.Users, "user", nil, "exact name of a user who may write, can be repeated (default you)")
-	flags.StringVar((*string)(&f.spec.OnEnd), "on-end", string(v1alpha1.OnEndReport),
+	choiceOf(&f.spec.OnEnd, v1alpha1.OnEndReport, v1alpha1.OnEndRestore).addTo(cmd, "on-end",
 		"what the leader does with the changes when the unlock ends: report, or restore the manifests")
 	complete(cmd, "operation", texts(reserved.Operations())...)
-	_ = cmd.RegisterFlagCompletionFunc("resource", f.reserved)
-	completeFrom(cmd, shared, "user", func(r *v1alpha1.AuditRecord) string { return r.Spec.User.Name })
+	completeFrom(cmd, "resource", f.reserved)
+	completeFrom(cmd, "user", shared.recorded(userName))
 	complete(cmd, "for", "5m", "10m", "30m", "1h")
-	complete(cmd, "on-end", string(v1alpha1.OnEndReport), string(v1alpha1.OnEndRestore))
 	f.addTo(cmd)
 	cmd.AddCommand(newApprove(shared))
 	return cmd
 }
 
 func newApprove(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{}}
+	f := &unlockFlags{shared: shared}
 	cmd := &cobra.Command{
 		Use:     "approve NAME",
 		Short:   "Approve an unlock that another user requests",
@@ -76,14 +75,14 @@ func newApprove(shared *sharedFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, args[0], (*unlock.Client).Approve, v1alpha1.UnlockOpen)
 		},
-		ValidArgsFunction: f.names,
+		ValidArgsFunction: once(completion(f.names)),
 	}
 	f.addTo(cmd)
 	return cmd
 }
 
 func newLock(shared *sharedFlags) *cobra.Command {
-	f := &unlockFlags{shared: shared, output: outputFlag{}}
+	f := &unlockFlags{shared: shared}
 	cmd := &cobra.Command{
 		Use:   "lock NAME",
 		Short: "Close an unlock before its end",
@@ -94,40 +93,36 @@ func newLock(shared *sharedFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.change(cmd, args[0], (*unlock.Client).Close, v1alpha1.UnlockClosed, v1alpha1.UnlockInvalid)
 		},
-		ValidArgsFunction: f.names,
+		ValidArgsFunction: once(completion(f.names)),
 	}
 	f.addTo(cmd)
 	return cmd
 }
 
-// reserved completes the name of a reserved resource.
-func (f *unlockFlags) reserved(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
+// reserved lists the reserved resources.
+func (f *unlockFlags) reserved(ctx context.Context) []string {
 	set, err := f.shared.set()
 	if cluster, failed := f.shared.cluster(ctx, f.namespace); failed == nil {
 		set = cluster.Set
 	} else if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
 	var names []string
 	for _, resource := range set.Resources() {
 		names = append(names, resource.String())
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return names
 }
 
-// names completes the name of an unlock that is not over.
-func (f *unlockFlags) names(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-	defer cancel()
+// names lists the unlocks that are not over.
+func (f *unlockFlags) names(ctx context.Context) []string {
 	config, err := f.shared.contactedConfig(ctx)
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	if err != nil {
+		return nil
 	}
 	client, err := unlock.NewClient(config, f.namespace)
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
 	unlocks, _ := client.List(ctx)
 	var names []string
@@ -137,7 +132,7 @@ func (f *unlockFlags) names(cmd *cobra.Command, args []string, _ string) ([]stri
 			names = append(names, unlocks[i].Name+"\t"+unlocks[i].Spec.Reason)
 		}
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return names
 }
 
 func oneUnlock(cmd *cobra.Command, args []string) error {
@@ -182,8 +177,6 @@ func (f *unlockFlags) check() error {
 		return errors.New("--reason: must have 10 to 500 characters")
 	case f.duration < time.Second:
 		return fmt.Errorf("--for %s: must be at least 1s", f.duration)
-	case f.spec.OnEnd != v1alpha1.OnEndReport && f.spec.OnEnd != v1alpha1.OnEndRestore:
-		return fmt.Errorf("--on-end %q: must be report or restore", f.spec.OnEnd)
 	}
 	for _, operation := range f.operations {
 		if operation := admissionv1.Operation(strings.ToUpper(operation)); slices.Contains(reserved.Operations(), operation) {
@@ -231,16 +224,16 @@ func (f *unlockFlags) await(cmd *cobra.Command, c *unlock.Client, name string, s
 
 func printUnlock(p *printer, u *v1alpha1.Unlock) {
 	spec := &u.Spec
-	end := spec.ExpiresAt.UTC().Format(time.RFC3339)
+	end := clock(spec.ExpiresAt)
 	switch {
 	case spec.Closed:
-		p.line(fmt.Sprintf("Locked %s: unlock %s is closed", spec.Reservation, u.Name))
+		p.linef("Locked %s: unlock %s is closed", spec.Reservation, u.Name)
 		return
 	case u.Status.State == v1alpha1.UnlockPending:
-		p.line(fmt.Sprintf("Unlock %s waits for the approval by a second user", u.Name))
+		p.linef("Unlock %s waits for the approval by a second user", u.Name)
 		p.line("To approve it: apigw-guardian unlock approve " + u.Name)
 	default:
-		p.line(fmt.Sprintf("Unlocked %s until %s", spec.Reservation, end))
+		p.linef("Unlocked %s until %s", spec.Reservation, end)
 	}
 	resources, operations := spec.Resources, []string{}
 	if len(resources) == 0 {

@@ -27,8 +27,6 @@ func TestUnlockFlagsAreChecked(t *testing.T) {
 		"no time":                    {func(f *unlockFlags) { f.duration = 0 }, "--for 0s: must be at least 1s"},
 		"a negative time":            {func(f *unlockFlags) { f.duration = -time.Hour }, "--for -1h0m0s: must be"},
 		"restored at the end":        {func(f *unlockFlags) { f.spec.OnEnd = "restore" }, ""},
-		"an unknown end":             {func(f *unlockFlags) { f.spec.OnEnd = "revert" }, `--on-end "revert": must be report or restore`},
-		"no end":                     {func(f *unlockFlags) { f.spec.OnEnd = "" }, `--on-end "": must be`},
 		"an unknown operation":       {func(f *unlockFlags) { f.operations = []string{"UPDATE", "CONNECT"} }, `--operation "CONNECT": must be`},
 	} {
 		flags := &unlockFlags{shared: &sharedFlags{}, duration: time.Minute}

@@ -27,23 +27,6 @@ type attackList struct {
 func newVerify(shared *sharedFlags) *cobra.Command {
 	output, several := outputFlag{}, fleet{}
 	var permittedOnly bool
-	read := func(say func(verify.Attack)) func(context.Context, *sharedFlags) (attackList, error) {
-		return func(ctx context.Context, shared *sharedFlags) (attackList, error) {
-			scope := verify.EveryWrite
-			if permittedOnly {
-				scope = verify.PermittedWrites
-			}
-			cluster, err := shared.cluster(ctx, "")
-			if err != nil {
-				return attackList{}, err
-			}
-			attacks, err := verify.New(cluster, scope).Verify(ctx, say)
-			if good, leftOut := count(attacks); err == nil && good+leftOut < len(attacks) {
-				err = errNotAsItShould
-			}
-			return attackList{attacks}, err
-		}
-	}
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Attack the reserved resources with every kind of write, as server dry-runs",
@@ -58,10 +41,16 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
   apigw-guardian verify --permitted-only`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if several.isSet() {
-				return ofFleet(cmd, &several, read(func(verify.Attack) {}), printVerified)
+			scope := verify.EveryWrite
+			if permittedOnly {
+				scope = verify.PermittedWrites
 			}
-			result, err := read(progress(cmd.ErrOrStderr(), time.Now()))(cmd.Context(), shared)
+			if several.isSet() {
+				return ofFleet(cmd, &several, func(ctx context.Context, shared *sharedFlags) (attackList, error) {
+					return runVerify(ctx, shared, scope, func(verify.Attack) {})
+				}, printVerified)
+			}
+			result, err := runVerify(cmd.Context(), shared, scope, progress(cmd.ErrOrStderr(), time.Now()))
 			if err != nil && !errors.Is(err, errNotAsItShould) {
 				return err
 			}
@@ -73,6 +62,19 @@ leaves out, and counts, the writes that RBAC refuses. The guard must still deny 
 	output.addTo(cmd)
 	several.addTo(cmd, shared, &output, time.Minute) // it sends dozens of writes
 	return cmd
+}
+
+// runVerify calls say with each result. It returns errNotAsItShould with results that are not as they should be.
+func runVerify(ctx context.Context, shared *sharedFlags, scope verify.Scope, say func(verify.Attack)) (attackList, error) {
+	cluster, err := shared.cluster(ctx, "")
+	if err != nil {
+		return attackList{}, err
+	}
+	attacks, err := verify.New(cluster, scope).Verify(ctx, say)
+	if good, leftOut := count(attacks); err == nil && good+leftOut < len(attacks) {
+		err = errNotAsItShould
+	}
+	return attackList{attacks}, err
 }
 
 // printVerified prints a row for each context that could be read.
@@ -118,9 +120,9 @@ func printAttacks(p *printer, attacks []verify.Attack) {
 		p.row(attack.Resource, attack.Write, attack.Want, attack.Got, mark)
 	}
 	good, leftOut := count(attacks)
-	p.line(fmt.Sprintf("%d of %d writes had the expected result", good, len(attacks)-leftOut))
+	p.linef("%d of %d writes had the expected result", good, len(attacks)-leftOut)
 	if leftOut > 0 {
-		p.line(fmt.Sprintf("%d writes were left out: RBAC does not let the caller try them", leftOut))
+		p.linef("%d writes were left out: RBAC does not let the caller try them", leftOut)
 	}
 }
 

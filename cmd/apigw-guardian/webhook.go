@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -69,7 +68,7 @@ On SIGTERM it turns not ready, keeps serving for the drain period, and ends when
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, shared) },
 	}
-	flags.addTo(cmd.Flags())
+	flags.addTo(cmd)
 	return cmd
 }
 
@@ -85,7 +84,7 @@ its manifest, proves that forbidden writes are denied, and publishes Reservation
 		Args:    noArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, shared) },
 	}
-	flags.addLeaderTo(cmd.Flags())
+	flags.addLeaderTo(cmd)
 	return cmd
 }
 
@@ -115,12 +114,12 @@ func (f *webhookFlags) run(cmd *cobra.Command, shared *sharedFlags) error {
 	return g.Run(cmd.Context())
 }
 
-func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
-	o := &f.options
+func (f *webhookFlags) addTo(cmd *cobra.Command) {
+	o, flags := &f.options, cmd.Flags()
 	flags.StringVar(&o.Listen, "listen", ":9443", "address of the webhook, served over TLS")
 	flags.StringVar(&f.url, "url", "", "address at which the API server calls the webhook: https://HOST:PORT (or set --service)")
 	flags.StringVar(&f.service, "service", "", "Service at which the API server calls the webhook: NAMESPACE/NAME:PORT (or set --url)")
-	flags.StringVar((*string)(&o.SideDoors), "side-doors", string(policy.Observe),
+	choiceOf(&o.SideDoors, policy.Observe, policy.Enforce, policy.Off).addTo(cmd, "side-doors",
 		"writes to other objects that use a reserved ServiceAccount or role: enforce denies them; observe allows them with a warning and a "+
 			"record; off does not judge them")
 	flags.DurationVar(&o.DrainPeriod, "drain-period", server.DefaultDrainPeriod, "time to keep serving after SIGTERM")
@@ -134,31 +133,31 @@ func (f *webhookFlags) addTo(flags *pflag.FlagSet) {
 		"max time from the creation of an unlock to its end; 0 allows no unlock")
 	flags.BoolVar(&o.Unlocks.RequireApproval, "unlock-require-approval", false,
 		"honour an unlock only after a user other than its requester has approved it")
-	f.addLeaderTo(flags)
-	f.addCertificatesTo(flags)
+	f.addLeaderTo(cmd)
+	f.addCertificatesTo(cmd)
 }
 
 // addLeaderTo adds the flags of what a leader does, with or without the webhook.
-func (f *webhookFlags) addLeaderTo(flags *pflag.FlagSet) {
-	o := &f.options
+func (f *webhookFlags) addLeaderTo(cmd *cobra.Command) {
+	o, flags := &f.options, cmd.Flags()
 	flags.StringVar(&o.ProbeListen, "probe-listen", ":8081", "address of /healthz and /readyz; 0 for none")
 	flags.StringVar(&o.MetricsListen, "metrics-listen", ":8080", "address of /metrics; 0 for none")
 	flags.StringVar(&o.Namespace, "namespace", guardian.Namespace, "namespace of the CA and the ConfigMaps of the guard")
-	flags.StringVar((*string)(&o.Mode), "mode", string(policy.Enforce),
+	choiceOf(&o.Mode, policy.Enforce, policy.Observe).addTo(cmd, "mode",
 		"enforce denies writes to reserved resources; observe allows them with a warning")
 	flags.StringVar(&o.OwnerClusterRole, "owner-clusterrole", "",
 		"ClusterRole that owns what the guard creates for the cluster, which is deleted with it; if it is deleted while the guard runs on, the "+
 			"ClusterRole NAME-registration takes over (default none)")
 	flags.BoolVar(&o.ApplyCRDs, "apply-crds", false,
 		"apply the CustomResourceDefinitions of audit records, reservations and unlocks whenever this replica becomes the leader")
-	flags.StringVar((*string)(&o.Drift.Mode), "drift", string(drift.ReportOnly),
+	choiceOf(&o.Drift.Mode, drift.ReportOnly, drift.Off, drift.Heal, drift.Authorize).addTo(cmd, "drift",
 		"what the leader does about a reserved resource that differs from its manifest: off, report, heal (restore it), or authorize (also "+
 			"create a set that was never authorized); with --mode observe, it only reports")
 	flags.DurationVar(&o.Drift.ProofInterval, "proof-interval", 30*time.Second,
 		"time between two forbidden writes, server dry-runs, by which the leader proves that they are denied; 0 for none")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	choiceOf(&f.logLevel, "info", "debug", "warn", "error").addTo(cmd, "log-level", "debug, info, warn or error")
 	addNetworkTo(flags, &o.Network)
-	addRecordsTo(flags, &o.Records)
+	addRecordsTo(cmd, &o.Records)
 	addPushTo(flags, &o.Push)
 }
 
@@ -183,8 +182,9 @@ func addPushTo(flags *pflag.FlagSet, push *otlp.Options) {
 	flags.StringVar(&push.Origin.Cluster, "otlp-cluster-name", "", "with --otlp-endpoint: value of k8s.cluster.name in each log")
 }
 
-func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
-	flags.StringVar((*string)(&records.Mode), "audit-mode", string(recorder.Blocking),
+func addRecordsTo(cmd *cobra.Command, records *guard.Records) {
+	flags := cmd.Flags()
+	choiceOf(&records.Mode, recorder.Modes()...).addTo(cmd, "audit-mode",
 		"blocking answers once the record is in the API server, durable once it is on the disk of --spool-dir, "+
 			"batch once it is written there")
 	flags.StringVar(&records.SpoolDir, "spool-dir", "",
@@ -199,9 +199,9 @@ func addRecordsTo(flags *pflag.FlagSet, records *guard.Records) {
 		"max number of records; those of the users and hours with the most records are deleted first")
 }
 
-func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
-	c := &f.options.Certificates
-	flags.StringVar(&f.certs, "certs", certsBuiltin,
+func (f *webhookFlags) addCertificatesTo(cmd *cobra.Command) {
+	c, flags := &f.options.Certificates, cmd.Flags()
+	choiceOf(&f.certs, certsBuiltin, certsFiles).addTo(cmd, "certs",
 		"builtin serves with a built-in CA that rotates; files serves with the certificate in --cert-dir")
 	flags.StringVar(&c.Dir, "cert-dir", "", "with --certs files: directory of tls.crt, tls.key and ca.crt, read again when they change")
 	flags.DurationVar(&c.CALifetime, "ca-lifetime", certs.DefaultCALifetime,
@@ -210,7 +210,7 @@ func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
 		"with --certs builtin: lifetime of a serving certificate, which is renewed after two thirds")
 	flags.StringVar(&c.ClientCA, "client-ca", "",
 		"file of the CAs that verify callers, read again when it changes (default none: every caller is answered)")
-	flags.StringVar(&f.clientAuth, "client-auth", clientAuthRequire,
+	choiceOf(&f.clientAuth, clientAuthRequire, clientAuthRequest).addTo(cmd, "client-auth",
 		"with --client-ca: require refuses callers without a certificate; request answers them and records that they are not verified")
 }
 
@@ -218,7 +218,7 @@ func (f *webhookFlags) addCertificatesTo(flags *pflag.FlagSet) {
 func (f *webhookFlags) check(stderr io.Writer) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return fmt.Errorf("--log-level %q: must be debug, info, warn or error", f.logLevel)
+		return err
 	}
 	f.options.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	f.options.Registry = metrics.Registry
@@ -249,14 +249,8 @@ func (f *webhookFlags) checkExemptions() error {
 }
 
 func (f *webhookFlags) checkLeader() error {
-	o := f.options
-	switch {
-	case o.Mode != policy.Enforce && o.Mode != policy.Observe:
-		return fmt.Errorf("--mode %q: must be enforce or observe", o.Mode)
-	case !slices.Contains([]drift.Mode{drift.Off, drift.ReportOnly, drift.Heal, drift.Authorize}, o.Drift.Mode):
-		return fmt.Errorf("--drift %q: must be off, report, heal or authorize", o.Drift.Mode)
-	case o.Drift.ProofInterval < 0:
-		return fmt.Errorf("--proof-interval %s: must not be negative", o.Drift.ProofInterval)
+	if f.options.Drift.ProofInterval < 0 {
+		return fmt.Errorf("--proof-interval %s: must not be negative", f.options.Drift.ProofInterval)
 	}
 	return nil
 }
@@ -270,8 +264,6 @@ func (f *webhookFlags) checkServing() error {
 	switch {
 	case o.Listen == "":
 		return errors.New("--listen: must not be empty")
-	case !slices.Contains([]policy.Mode{policy.Enforce, policy.Observe, policy.Off}, o.SideDoors):
-		return fmt.Errorf("--side-doors %q: must be enforce, observe or off", o.SideDoors)
 	case o.Unlocks.MaxDuration.Duration < 0:
 		return fmt.Errorf("--unlock-max-duration %s: must not be negative", o.Unlocks.MaxDuration.Duration)
 	case o.DrainPeriod < 0:
@@ -318,8 +310,6 @@ func checkPush(push otlp.Options) error {
 func (f *webhookFlags) checkRecords() error {
 	records := f.options.Records
 	switch {
-	case !slices.Contains(recorder.Modes(), records.Mode):
-		return fmt.Errorf("--audit-mode %q: must be blocking, durable or batch", records.Mode)
 	case records.Mode.NeedsSpool() && records.SpoolDir == "":
 		return fmt.Errorf("--audit-mode %s: set --spool-dir, as an answer waits until its record is in the spool", records.Mode)
 	case records.SpoolVolume.Value() < minSpool:
@@ -335,14 +325,10 @@ func (f *webhookFlags) checkRecords() error {
 func (f *webhookFlags) checkCertificates() error {
 	c := f.options.Certificates
 	switch {
-	case f.certs != certsBuiltin && f.certs != certsFiles:
-		return fmt.Errorf("--certs %q: must be builtin or files", f.certs)
 	case f.certs == certsFiles && c.Dir == "":
 		return errors.New("--certs files: set --cert-dir, the directory of tls.crt, tls.key and ca.crt")
 	case f.certs == certsBuiltin && c.Dir != "":
 		return errors.New("--cert-dir: set --certs files too, as the built-in CA reads no files")
-	case f.clientAuth != clientAuthRequire && f.clientAuth != clientAuthRequest:
-		return fmt.Errorf("--client-auth %q: must be require or request", f.clientAuth)
 	case f.clientAuth == clientAuthRequest && c.ClientCA == "":
 		return errors.New("--client-auth request: set --client-ca, the file of the CAs that verify callers")
 	case c.CALifetime < certs.MinLifetime:

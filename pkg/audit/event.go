@@ -203,7 +203,7 @@ const (
 	RegistrationChanged = "RegistrationChanged"
 	// RegistrationDeleted: the webhook configuration was deleted.
 	RegistrationDeleted = "RegistrationDeleted"
-	// LeaseHeld: the leader-election lease named a term that no replica asks for.
+	// LeaseHeld: the leader-election lease had a duration that no replica asks for.
 	LeaseHeld = "LeaseHeld"
 )
 

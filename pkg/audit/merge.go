@@ -48,7 +48,7 @@ func Merge(into, from *v1alpha1.AuditRecord) bool {
 	return changed
 }
 
-// mergeCount keeps the entries in order of their replicas, and the sum right.
+// mergeCount keeps the counts sorted by replica, and updates their sum.
 func mergeCount(spec *v1alpha1.AuditRecordSpec, theirs v1alpha1.ReplicaCount) bool {
 	at, found := slices.BinarySearchFunc(spec.Counts, theirs.Replica, func(c v1alpha1.ReplicaCount, replica string) int {
 		return strings.Compare(c.Replica, replica)

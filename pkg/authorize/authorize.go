@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -67,15 +66,6 @@ const (
 	// NetworkSkip skips the check.
 	NetworkSkip NetworkMode = "skip"
 )
-
-// ParseNetworkMode returns the mode with this name.
-func ParseNetworkMode(name string) (NetworkMode, error) {
-	switch mode := NetworkMode(name); mode {
-	case NetworkEnforce, NetworkWarn, NetworkSkip:
-		return mode, nil
-	}
-	return "", fmt.Errorf("%q: must be enforce, warn or skip", name)
-}
 
 // Result is what one Authorize did.
 type Result struct {

@@ -73,15 +73,6 @@ func TestPrivateNetworkModes(t *testing.T) {
 	}
 }
 
-func TestParseNetworkMode(t *testing.T) {
-	if mode, err := ParseNetworkMode("warn"); mode != NetworkWarn || err != nil {
-		t.Errorf("got %q and %v", mode, err)
-	}
-	if _, err := ParseNetworkMode("Warn"); err == nil {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestTKECheck(t *testing.T) {
 	node := func(provider string) runtime.Object {
 		node := &corev1.Node{Spec: corev1.NodeSpec{ProviderID: provider}}

@@ -35,7 +35,7 @@ const maxAnnotation = 6 * 256 << 10
 const maxOwners = 1024
 
 // isLastAppliedHarmless reports whether the annotation is absent, or kubectl would write it for the manifest: it has only values of
-// the manifest, the object's own name, and empty fields that clients add. No text in it is anybody else's, such as a token.
+// the manifest, the object's own name, and empty fields that clients add. It has no other text, such as a token.
 func (c *comparison) isLastAppliedHarmless(annotation rawjson.Value) bool {
 	if annotation.IsEmpty() || string(annotation) == `""` {
 		return true
@@ -82,7 +82,7 @@ func (s *subset) contains(at *path, want, value rawjson.Value) bool {
 	return rawjson.EqualText(want, value) || isFalseDefault(at, want, value)
 }
 
-// isOftenEmpty reports whether clients write the field without a value. Any other field may be a text of its own.
+// isOftenEmpty reports whether clients write the field without a value. The name of any other field could be a secret text.
 func isOftenEmpty(at *path) bool {
 	if at == nil {
 		return true

@@ -96,17 +96,8 @@ func (d Decision) Hint(hint string, r *Request) string {
 
 // Sentence returns the first line of the Message without its end.
 func (d Decision) Sentence() string {
-	switch {
-	case d.Reason == TooLarge:
-		return "The request is too large and was denied, because it may concern a reserved resource."
-	case d.Reason == Overloaded:
-		return "The guard is overloaded and denied the request unread, because it may concern a reserved resource. Try again."
-	case d.Reason == UnlockRejected:
-		return fmt.Sprintf("Unlock %q is denied: %s.", d.Object.Name, d.Problem)
-	case d.Reason == AckRejected:
-		return fmt.Sprintf("The acknowledgement of record %q is denied: %s.", d.Object.Name, d.Problem)
-	case d.Resource == nil:
-		return "The request cannot be judged and was denied, because it may concern a reserved resource."
+	if d.Resource == nil {
+		return d.otherSentence()
 	}
 	object := fmt.Sprintf("%s %s", d.Resource.Kind, strconv.Quote(d.Object.Name))
 	if d.Via != "" {
@@ -141,6 +132,22 @@ func (d Decision) Sentence() string {
 	default:
 		return fmt.Sprintf("%s is reserved by %s and must not be updated (changed: %s).",
 			object, d.Resource.Owner, list(d.Changed))
+	}
+}
+
+// otherSentence is about a request that was not read, or about an object of the guard itself.
+func (d Decision) otherSentence() string {
+	switch d.Reason {
+	case TooLarge:
+		return "The request is too large and was denied, because it may concern a reserved resource."
+	case Overloaded:
+		return "The guard is overloaded and denied the request unread, because it may concern a reserved resource. Try again."
+	case UnlockRejected:
+		return fmt.Sprintf("Unlock %q is denied: %s.", d.Object.Name, d.Problem)
+	case AckRejected:
+		return fmt.Sprintf("The acknowledgement of record %q is denied: %s.", d.Object.Name, d.Problem)
+	default:
+		return "The request cannot be judged and was denied, because it may concern a reserved resource."
 	}
 }
 

@@ -180,11 +180,8 @@ func hasResource(list, resource rawjson.Value) bool {
 }
 
 func coversURLs(owners []rule, r rule) bool {
-	if r.urls.IsEmpty() {
-		return true
-	}
-	for _, url := range elements(nil, r.urls) {
-		for _, verb := range elements(nil, r.verbs) {
+	for url := range r.urls.Elements() {
+		for verb := range r.verbs.Elements() {
 			if !slices.ContainsFunc(owners, func(owner rule) bool {
 				return hasOrAny(owner.verbs, verb) && hasURL(owner.urls, url.Text())
 			}) {

@@ -19,8 +19,7 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipComma steps over the comma between two members or elements, and the white space around it. Where there is none,
-// it returns the end of b, as nothing that follows belongs to the list.
+// skipComma returns the index behind a comma and the white space around it, or the end of b if there is no comma.
 func skipComma(b []byte, i int) int {
 	i = skipSpace(b, i)
 	if i >= len(b) || b[i] != ',' {
@@ -62,10 +61,10 @@ const (
 	backslashes = ones * '\\'
 )
 
-// zeroBytes returns a word whose lowest set bit is in the first byte that is zero in v; 0 where none is.
+// zeroBytes returns a word whose lowest set bit is in the first zero byte of v; 0 if there is none.
 func zeroBytes(v uint64) uint64 { return (v - ones) &^ v & (ones << 7) }
 
-// skipValue returns the index behind the value that starts at i, or the end of b where it is cut off.
+// skipValue returns the index behind the value at i, or the end of b if it is cut off.
 func skipValue(b []byte, i int) int {
 	if i >= len(b) {
 		return len(b)
@@ -80,7 +79,7 @@ func skipValue(b []byte, i int) int {
 	}
 }
 
-// skipNested is where reading a review spends its time: one pass over all bytes, most of them in short strings.
+// skipNested takes most of the time of reading a review: one pass over all bytes.
 func skipNested(b []byte, i int) int {
 	depth := 0
 	for i < len(b) {

@@ -4,8 +4,8 @@
 // Package rawjson reads a JSON document in place: a value stays a slice of the bytes that were received, and nothing is
 // decoded until it is asked for.
 //
-// The guard looks at a handful of fields of a review that may be megabytes long. Decoding all of it into maps costs more
-// than the rest of the answer together, and multiplies the memory that a hostile review can take.
+// The guard reads a few fields of a review that may have megabytes. Decoding all of it into maps takes more time than the rest of the
+// answer, and multiplies the memory that a hostile review takes.
 package rawjson
 
 import (
@@ -21,11 +21,11 @@ var ErrInvalid = errors.New("not valid JSON")
 
 // Value is the JSON text of one value, without surrounding white space. The zero Value is an absent one.
 //
-// All methods are total: on bytes that are not JSON, or end too soon, they find less, and never panic. A Value shares
-// the bytes that it was read from; nobody may change those while it is in use.
+// On bytes that are not JSON, or end too soon, the methods find less, and never panic. A Value shares the bytes that it was read from;
+// do not change them while it is in use.
 type Value []byte
 
-// Parse checks data whole and returns its top value. The error is ErrInvalid.
+// Parse checks all of data and returns its top value. The error is ErrInvalid.
 func Parse(data []byte) (Value, error) {
 	if !json.Valid(data) || !utf8.Valid(data) {
 		return nil, ErrInvalid
@@ -33,7 +33,7 @@ func Parse(data []byte) (Value, error) {
 	return Value(bytes.TrimSpace(data)), nil
 }
 
-// Truncated returns the top value of a document whose end is missing. It has the whole members, and the beginning of the one cut off.
+// Truncated returns the top value of a document without its end. The last member may be cut off.
 func Truncated(data []byte) Value {
 	return Value(bytes.TrimLeft(data, whiteSpace))
 }
@@ -59,7 +59,7 @@ func (v Value) IsEmpty() bool {
 	return i < len(v) && (v[i] == '}' || v[i] == ']')
 }
 
-// Text returns the decoded string; "" where v is not a string.
+// Text returns the decoded string; "" if v is not a string.
 func (v Value) Text() string {
 	if !v.IsString() {
 		return ""
@@ -72,8 +72,8 @@ func (v Value) TextIs(s string) bool {
 	return v.IsString() && string(unquote(v)) == s
 }
 
-// Get returns the value under the keys, one object after the other; an absent Value where one of them is missing. Of equal
-// keys the first counts; the API server sends none.
+// Get returns the value under the keys, one object after the other; an absent Value if one of them is missing. Of equal keys the first
+// counts; the API server sends none.
 func (v Value) Get(keys ...string) Value {
 	for _, key := range keys {
 		v = v.member(key)

@@ -9,18 +9,17 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/rawjson"
 )
 
-// MaxBytes bounds the review that is read whole. etcd refuses requests over 1.5 MiB, so no stored object is larger; JSON
-// as Go writes it takes up to six bytes for one ("<" becomes "\u003c"): 9 MiB for the largest oldObject, and 1 MiB for the
-// rest: a reserved manifest that puts the object right, and the head.
+// MaxBytes is the max size of a review. etcd refuses requests over 1.5 MiB, so no stored object is larger. Go's JSON takes up to six
+// bytes for one ("<" becomes "\u003c"): 9 MiB for the largest oldObject, and 1 MiB for the head and for an object that restores a
+// manifest.
 const MaxBytes = 10 << 20
 
-// maxText bounds each string of the head, and maxGroups the text of the user's groups, and of extra: a copy of them is made, and a
-// list of empty groups takes five times its text. The API server takes both from HTTP headers or certificates, which are shorter.
+// maxText is the max size of each string of the head, and maxGroups that of the user's groups, and of extra, as JSON: they are copied,
+// and a list of empty groups takes five times its JSON. The API server reads both from HTTP headers or certificates, which are shorter.
 const (
 	maxText   = 64 << 10
 	maxGroups = 256 << 10
@@ -31,13 +30,13 @@ const (
 	kind       = "AdmissionReview"
 )
 
-// ErrTooLarge says that a review is larger than MaxBytes.
+// ErrTooLarge means that a review is larger than MaxBytes.
 var ErrTooLarge = errors.New("review too large")
 
-// ErrOverloaded says that there was no room in memory for a review.
+// ErrOverloaded means that the memory budget had no room for a review.
 var ErrOverloaded = errors.New("too many bytes of reviews at a time")
 
-// ErrUnreadable says that a review is not one, or lacks what a decision needs.
+// ErrUnreadable means that the bytes are no review, or lack what a decision needs.
 var ErrUnreadable = errors.New("review unreadable")
 
 // Received is a body that the server has read already: Received returns the bytes, and the error that cut them off.
@@ -140,13 +139,17 @@ func decodeRequest(request rawjson.Value, r *policy.Request) error {
 		case "oldObject":
 			r.OldObject = in.readObject(value)
 		case "userInfo":
-			decodeUser(in, in.readObject(value), &r.User)
+			info := in.readObject(value)
+			in.read(info.Get("username"), &r.User.Name)
+			in.read(info.Get("uid"), &r.User.UID)
+			in.readLists(info.Get("groups"), &r.User.Groups)
+			in.readLists(info.Get("extra"), &r.User.Extra)
 		}
 	}
 	return in.err
 }
 
-// strict reads values, and keeps in mind whether each was of the form that belongs there.
+// strict reads values, and keeps the last error: a value of another type, or one that is too long.
 type strict struct{ err error }
 
 func (s *strict) read(value rawjson.Value, into *string) {
@@ -172,13 +175,6 @@ func (s *strict) readObject(value rawjson.Value) rawjson.Value {
 }
 
 func isAbsent(value rawjson.Value) bool { return len(value) == 0 || string(value) == "null" }
-
-func decodeUser(in *strict, info rawjson.Value, u *v1alpha1.User) {
-	in.read(info.Get("username"), &u.Name)
-	in.read(info.Get("uid"), &u.UID)
-	in.readLists(info.Get("groups"), &u.Groups)
-	in.readLists(info.Get("extra"), &u.Extra)
-}
 
 // readLists reads the groups of the user, or the values of each key of extra.
 func (s *strict) readLists(value rawjson.Value, into any) {

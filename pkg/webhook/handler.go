@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package webhook answers admission reviews in six steps, each a function: serve, decode, evaluate, record, respond, observe.
+// Package webhook answers admission reviews in six steps: serve, decode, decide, record, respond, observe.
 package webhook
 
 import (
@@ -38,11 +38,11 @@ type Lookup interface {
 	Holds(ctx context.Context, lookup policy.Lookup) (bool, error)
 }
 
-// Unlocks knows what else a decision rests on.
+// Unlocks has the facts of a decision besides the request.
 type Unlocks interface {
 	// Facts returns Facts without Holds. seen is false if the replica has not read the unlocks lately: then it honours none.
 	Facts() (facts policy.Facts, seen bool)
-	// Used tells that an Unlock allowed a write.
+	// Used notes that an Unlock allowed a write.
 	Used(unlock string)
 }
 
@@ -51,10 +51,9 @@ type Recorder interface {
 	Record(ctx context.Context, event audit.Event) string
 }
 
-// Handler answers reviews. Policy, Log and Metrics are required. It is safe for concurrent use.
+// Handler answers reviews. Policy, Lookup, Log and Metrics are required. It is safe for concurrent use.
 type Handler struct {
 	Policy *policy.Policy
-	// Lookup answers the lookups of decisions. It is required if the set has token Secrets or ServiceAccounts.
 	Lookup Lookup
 	// AsksCallers says that the listener asks for a client certificate: a caller without one is not verified.
 	AsksCallers bool
@@ -112,7 +111,7 @@ func refuse(r *http.Request) int {
 	return http.StatusOK
 }
 
-// evaluate decides. It never fails: the error it returns says what made it deny, for the log.
+// evaluate decides. Its error is for the log: it says why the review was denied unread, or which lookup failed.
 func (h *Handler) evaluate(ctx context.Context, request *policy.Request, readErr error) (policy.Decision, error) {
 	switch {
 	case errors.Is(readErr, ErrTooLarge):
@@ -168,7 +167,7 @@ func (h *Handler) respond(w http.ResponseWriter, request *policy.Request, reason
 	default:
 		w.WriteHeader(http.StatusBadRequest)
 	}
-	_, _ = w.Write(Encode(request.UID, response)) // an error says that the API server closed the connection
+	_, _ = w.Write(Encode(request.UID, response)) // an error means that the API server closed the connection
 }
 
 func (h *Handler) response(request *policy.Request, decision policy.Decision, record string) *admissionv1.AdmissionResponse {

@@ -19,7 +19,8 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// record stores the event of a decision with an outcome and returns its name; not of a dry-run, or of a review without a uid.
+// record stores the event of a decision and returns the name of its record; "" for a decision without an outcome, a dry-run or a review
+// without a uid.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
 	if h.Recorder == nil || decision.Outcome == "" || request.DryRun || request.UID == "" {
 		return ""
@@ -112,16 +113,16 @@ func (h *Handler) attributes(request *policy.Request, decision policy.Decision, 
 	return attributes
 }
 
-// maxLogged and maxChanged bound what a foreign string may add to a log line.
+// maxLogged and maxChanged limit what untrusted text adds to a log line.
 const (
 	maxLogged  = 256
 	maxChanged = 32
 )
 
-func printable(foreign string) string { return text.Printable(foreign, maxLogged) }
+func printable(untrusted string) string { return text.Printable(untrusted, maxLogged) }
 
-// CallerOf reports whether a client certificate proves that the caller is an API server. It returns "" for a request without a
-// certificate: the listener asks for none, or accepts callers without one.
+// CallerOf says whether a client certificate proves that the caller is an API server. It returns "" for a request without a certificate:
+// the listener asks for none, or accepts callers without one.
 func CallerOf(r *http.Request) v1alpha1.Caller {
 	switch {
 	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:

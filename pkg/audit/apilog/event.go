@@ -292,7 +292,8 @@ func (e *Event) readBodies(request, response rawjson.Value) {
 	if !isWrite(e.Verb) {
 		return // the response to a list may have any number of objects
 	}
-	e.DryRun = slices.Contains(e.query()["dryRun"], metav1.DryRunAll) || request.Get("kind").TextIs("DeleteOptions") && !request.Get("dryRun").IsEmpty()
+	inBody := request.Get("kind").TextIs("DeleteOptions") && !request.Get("dryRun").IsEmpty()
+	e.DryRun = inBody || slices.Contains(e.query()["dryRun"], metav1.DryRunAll)
 	for _, body := range []rawjson.Value{request, response} {
 		e.addObject(body)
 		for item := range body.Get("items").Elements() {

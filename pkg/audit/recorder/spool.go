@@ -20,7 +20,7 @@ import (
 const (
 	// maxSpoolBytes is the default bound: about 25,000 lines, and as many waiting records as the recorder holds in memory.
 	maxSpoolBytes = 32 << 20
-	// volumePart is which part of its volume a spool fills at most: a compaction writes half a spool beside it.
+	// volumePart divides the volume: a spool fills half of it at most, because a compaction writes half a spool more.
 	volumePart = 2
 	// maxLine bounds a line that is read. A record's texts are bounded, and it has few counts in a spool.
 	maxLine = 1 << 20

@@ -101,30 +101,25 @@ func (b *batch) flush(ctx context.Context) error {
 
 // follow sends a batch when it is full, or when no further event waits.
 func (b *batch) follow(ctx context.Context, events <-chan watch.Event) error {
-	for {
-		if len(b.records) == 0 {
-			event, open := <-events
-			if err := b.take(ctx, event, open); err != nil || !open {
+	for event := range events {
+		for waits := true; waits; {
+			if err := b.take(ctx, event); err != nil {
 				return err
+			}
+			select {
+			case event, waits = <-events:
+			default:
+				waits = false
 			}
 		}
-		select {
-		case event, open := <-events:
-			if err := b.take(ctx, event, open); err != nil || !open {
-				return err
-			}
-		default:
-			if err := b.flush(ctx); err != nil {
-				return err
-			}
+		if err := b.flush(ctx); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-func (b *batch) take(ctx context.Context, event watch.Event, open bool) error {
-	if !open {
-		return b.flush(ctx)
-	}
+func (b *batch) take(ctx context.Context, event watch.Event) error {
 	if event.Type == watch.Error {
 		return fmt.Errorf("watch audit records: %w", apierrors.FromObject(event.Object))
 	}

@@ -66,7 +66,7 @@ func (w *Watch) Changed(record *v1alpha1.AuditRecord) {
 	w.print(record)
 }
 
-// Removed forgets the count of a deleted record.
+// Removed drops the count of a deleted record.
 func (w *Watch) Removed(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

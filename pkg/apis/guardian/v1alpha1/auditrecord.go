@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Outcome is what became of a write to a reserved resource.
+// Outcome is the result of a write to a reserved resource.
 //
 // +kubebuilder:validation:Enum=Denied;WouldDeny;Unlocked;Exempted;Restored;Authorized;Allowed;Unguarded;Tampered;Drift;Gap;Rotated;Retired
 type Outcome string
@@ -19,19 +19,19 @@ type Outcome string
 const (
 	// Denied: the guard denied the write.
 	Denied Outcome = "Denied"
-	// WouldDeny: the guard observes only; enforcing, it would have denied the write.
+	// WouldDeny: the guard only observes, and would deny the write in mode enforce.
 	WouldDeny Outcome = "WouldDeny"
-	// Unlocked: an unlock let the write through.
+	// Unlocked: an unlock allowed the write.
 	Unlocked Outcome = "Unlocked"
-	// Exempted: an exemption of the reservation let the write through.
+	// Exempted: an exemption of the reservation allowed the write.
 	Exempted Outcome = "Exempted"
-	// Restored: the write put a reserved resource right, or part of it.
+	// Restored: the write restored the manifest of a reserved resource, or a part of it.
 	Restored Outcome = "Restored"
 	// Authorized: the write created a reserved resource as its manifest says.
 	Authorized Outcome = "Authorized"
-	// Allowed: the control plane made a write that it has to make, and that an administrator may want to see.
+	// Allowed: the control plane deleted a token Secret whose ServiceAccount is gone.
 	Allowed Outcome = "Allowed"
-	// Unguarded: the write changed a reserved resource and the guard was not asked. Only an imported record says so.
+	// Unguarded: the write changed a reserved resource without a decision of the guard. Only imported records have it.
 	Unguarded Outcome = "Unguarded"
 	// Tampered: the webhook configuration was deleted or edited, and the guard repaired it.
 	Tampered Outcome = "Tampered"
@@ -45,12 +45,12 @@ const (
 	Retired Outcome = "Retired"
 )
 
-// Outcomes returns all outcomes, in the order in which people should read them.
+// Outcomes returns all outcomes, in the order of presentation.
 func Outcomes() []Outcome {
 	return []Outcome{Denied, WouldDeny, Unlocked, Exempted, Restored, Authorized, Allowed, Unguarded, Tampered, Drift, Gap, Rotated, Retired}
 }
 
-// IsAllowed reports whether the write was allowed as it should be. The others were denied, or are what a reviewer looks for.
+// IsAllowed reports whether the write was allowed on purpose. The others were denied, or need a review.
 func (o Outcome) IsAllowed() bool {
 	switch o {
 	case Unlocked, Exempted, Restored, Authorized, Allowed, Rotated, Retired:
@@ -59,33 +59,32 @@ func (o Outcome) IsAllowed() bool {
 	return false
 }
 
-// Source is where a record comes from. The zero value is SourceGuard.
+// Source is the origin of a record. The zero value is SourceGuard.
 //
 // +kubebuilder:validation:Enum=Guard;Import
 type Source string
 
 // Sources.
 const (
-	// SourceGuard: the guard wrote the record when it answered.
+	// SourceGuard: the guard made the record when it answered.
 	SourceGuard Source = "Guard"
-	// SourceImport: the record was made from the API server's audit log afterwards.
+	// SourceImport: audit import made the record from the API server's audit log.
 	SourceImport Source = "Import"
 )
 
-// Caller says whether the API server that asked proved by a client certificate that it is one.
+// Caller says whether the sender of the review proved by a client certificate that it is an API server.
 //
 // +kubebuilder:validation:Enum=Verified;Unverified
 type Caller string
 
-// Callers. An absent value says that the guard asked for no client certificate. A caller that is not verified may have made
-// up all that the record says.
+// Callers. An absent value means that the guard asked for no client certificate. An unverified caller may have forged the whole review.
 const (
 	CallerVerified   Caller = "Verified"
 	CallerUnverified Caller = "Unverified"
 )
 
-// AuditRecord is the stored fact of a write to a reserved resource that was denied, or let through on purpose. Equal writes
-// of one window of time share a record, and its count is exact. It never holds a value of an object.
+// AuditRecord is the record of a write to a reserved resource that was denied, or allowed on purpose. Equal writes within ten minutes
+// share a record, which counts them. It never contains a value of an object.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Cluster,shortName=denials;denial,categories=guardian
@@ -112,19 +111,18 @@ type AuditRecord struct {
 	Status AuditRecordStatus `json:"status,omitzero"`
 }
 
-// AuditRecordSpec is who did what, when, and what came of it. Every text of it is bounded and printable.
+// AuditRecordSpec says who did what, when, and with which result. Its texts are bounded and printable.
 type AuditRecordSpec struct {
 	Outcome Outcome `json:"outcome"`
-	// Operation is CREATE, UPDATE or DELETE; empty where the request could not be read.
+	// Operation is CREATE, UPDATE or DELETE; empty if the request could not be read.
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=16
 	Operation admissionv1.Operation `json:"operation,omitempty"`
-	// Object is the written object. Its parts are empty where the request could not be read.
+	// Object is the written object. Its parts are empty if the request could not be read.
 	// +optional
 	Object ObjectReference `json:"object,omitzero"`
-	// Resource is Object in one string, such as secrets/kube-system/NAME: a printer column and a selectable field can each show
-	// one simple field only.
+	// Resource is Object in one string, such as secrets/kube-system/NAME, for the printer column and the selectable field.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Resource string `json:"resource,omitempty"`
@@ -133,11 +131,11 @@ type AuditRecordSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Changed []string `json:"changed,omitempty"`
-	// Reason is why, in one word, as in the API server's audit annotations.
+	// Reason is the reason in one word, as in the API server's audit annotations.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
-	// Message is what the person was told, in its first line.
+	// Message is the first line of the message that the user got.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	Message string `json:"message,omitempty"`
@@ -149,39 +147,39 @@ type AuditRecordSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	Justification string `json:"justification,omitempty"`
-	// User is who asked, as the API server authenticated or impersonated them.
+	// User is the user of the request, as authenticated or impersonated.
 	User User `json:"user"`
-	// FirstTime and LastTime are when the first and the last of the counted writes were answered.
+	// FirstTime and LastTime are the times of the answers to the first and the last of the counted writes.
 	FirstTime metav1.MicroTime `json:"firstTime"`
 	LastTime  metav1.MicroTime `json:"lastTime"`
-	// Count is how many writes this record stands for: the sum of Counts.
+	// Count is the number of writes: the sum of Counts.
 	// +kubebuilder:validation:Minimum=1
 	Count int64 `json:"count"`
-	// Counts are the writes that each replica has counted. A replica writes its own entry only, and never lowers it.
+	// Counts are the numbers of writes by replica. A replica writes only its own entry, and never lowers it.
 	// +optional
 	// +listType=map
 	// +listMapKey=replica
 	Counts []ReplicaCount `json:"counts,omitempty"`
-	// LastRequestUID is the uid of the last counted review. The API server's audit log bears the record's name.
+	// LastRequestUID is the uid of the last counted review.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	LastRequestUID string `json:"lastRequestUID,omitempty"`
-	// Replica is the one that counted last.
+	// Replica is the replica that counted last.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	Replica string `json:"replica,omitempty"`
 	// Source is Guard, or Import for a record that was made from the API server's audit log.
 	// +optional
 	Source Source `json:"source,omitempty"`
-	// Caller says whether the API server that asked was verified by its client certificate.
+	// Caller says whether a client certificate verified the API server that sent the review.
 	// +optional
 	Caller Caller `json:"caller,omitempty"`
 }
 
-// AuditRecordStatus is what people say of a record. The guard counts into the spec only, so that it keeps the status.
+// AuditRecordStatus is what users say about a record. The guard counts into the spec only, and so keeps the status.
 type AuditRecordStatus struct {
-	// Acknowledgements are those of the people who have looked at the record, the last one last. The guard lets each user add one in
-	// their own name, and lets no user change or remove one.
+	// Acknowledgements are those of the users who have looked at the record, the newest last. The guard allows each user to add one in
+	// their own name, and nobody to change or remove one.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
@@ -200,7 +198,7 @@ type Acknowledgement struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Note string `json:"note"`
-	// Count is the record's count that the user has seen. A record that counts more since then is not acknowledged.
+	// Count is the record's count that the user has seen. A record that counts more is not acknowledged.
 	// +kubebuilder:validation:Minimum=1
 	Count int64 `json:"count"`
 }
@@ -235,11 +233,11 @@ type User struct {
 	Extra map[string][]string `json:"extra,omitempty"`
 }
 
-// ReplicaCount is what one replica, from one start to its end, has counted.
+// ReplicaCount is the count of one process of the guard.
 //
 // +kubebuilder:object:generate=false
 type ReplicaCount struct {
-	// Replica is the name of the Pod or host, and a suffix that is new at every start.
+	// Replica is the name of the Pod or host, with a suffix that is new at every start.
 	// +kubebuilder:validation:MaxLength=320
 	Replica string `json:"replica"`
 	// +kubebuilder:validation:Minimum=1
