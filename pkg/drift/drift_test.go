@@ -404,7 +404,7 @@ func TestTheProverTellsAChangeOnce(t *testing.T) {
 	p := NewProver(ProverOptions{
 		Registry: registry, Log: slog.New(slog.DiscardHandler), Announce: func(reason, _ string) { said = append(said, reason) },
 	})
-	last := ""
+	var last *string
 	for _, states := range [][]verify.State{
 		{verify.Protected, verify.Protected},
 		{verify.Protected, verify.Open},
