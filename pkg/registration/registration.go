@@ -57,9 +57,10 @@ func URLEndpoint(raw, path string) (Endpoint, error) {
 	return Endpoint{host: u.Hostname(), config: admissionregistrationv1.WebhookClientConfig{URL: new(u.String())}}, nil
 }
 
-// isHost reports whether a certificate can be issued for the host.
+// isHost reports whether a certificate can be issued for the host. crypto/x509 accepts underscores in names.
 func isHost(host string) bool {
-	return net.ParseIP(host) != nil || len(validation.IsDNS1123Subdomain(strings.ToLower(host))) == 0
+	name := strings.ReplaceAll(strings.ToLower(host), "_", "x")
+	return net.ParseIP(host) != nil || len(validation.IsDNS1123Subdomain(name)) == 0
 }
 
 // ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
