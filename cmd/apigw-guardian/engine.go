@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	admissionregistrationv1client "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
-	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/drift"
@@ -132,12 +131,7 @@ func (e engine) endWebhook(ctx context.Context) error {
 		return err
 	}
 	say(e.cmd.OutOrStdout(), "Removed the webhook configuration: the policies deny.")
-	core := e.cluster.Client.CoreV1()
-	remove(e.cmd, e.cluster.Namespace, []leftover{
-		{"secret", certs.SecretName, core.Secrets(e.cluster.Namespace).Delete},
-		{"lease", guardian.WebhookConfiguration, e.cluster.Client.CoordinationV1().Leases(e.cluster.Namespace).Delete},
-		{"configmap", guardian.Replicas, core.ConfigMaps(e.cluster.Namespace).Delete},
-	})
+	remove(e.cmd, e.cluster.Namespace, leftByGuard(e.cluster.Client, e.cluster.Namespace))
 	return e.endReports(ctx)
 }
 

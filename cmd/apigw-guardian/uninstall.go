@@ -135,14 +135,18 @@ type leftover struct {
 
 // removeLeftovers deletes what no helm release owns, and the next install makes again.
 func removeLeftovers(cmd *cobra.Command, client kubernetes.Interface, namespace string) {
-	core := client.CoreV1()
-	remove(cmd, namespace, []leftover{
-		{"secret", certs.SecretName, core.Secrets(namespace).Delete},
+	remove(cmd, namespace, append(leftByGuard(client, namespace),
+		leftover{"job", guardian.Name + "-authorize", client.BatchV1().Jobs(namespace).Delete},
+		leftover{"pod", guardian.Name + "-verify", client.CoreV1().Pods(namespace).Delete}))
+}
+
+// leftByGuard returns what a guard has made in its namespace.
+func leftByGuard(client kubernetes.Interface, namespace string) []leftover {
+	return []leftover{
+		{"secret", certs.SecretName, client.CoreV1().Secrets(namespace).Delete},
 		{"lease", guardian.WebhookConfiguration, client.CoordinationV1().Leases(namespace).Delete},
-		{"configmap", guardian.Replicas, core.ConfigMaps(namespace).Delete},
-		{"job", guardian.Name + "-authorize", client.BatchV1().Jobs(namespace).Delete},
-		{"pod", guardian.Name + "-verify", core.Pods(namespace).Delete},
-	})
+		{"configmap", guardian.Replicas, client.CoreV1().ConfigMaps(namespace).Delete},
+	}
 }
 
 // remove deletes objects of a namespace, and warns of what it cannot delete.

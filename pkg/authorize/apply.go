@@ -6,7 +6,6 @@ package authorize
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -213,33 +212,14 @@ func (a *Authorizer) note(ctx context.Context, credential lookup.Credential) err
 	}
 	isThere := credential
 	isThere.Exists = true
-	text := encoded(credential)
-	if stored != nil && slices.Contains([]string{*text, *encoded(isThere)}, stored.Data[credential.Key()]) {
+	text := client.Encoded(credential)
+	if stored != nil && slices.Contains([]string{*text, *client.Encoded(isThere)}, stored.Data[credential.Key()]) {
 		return nil
 	}
-	return write(ctx, notes, credential.Key(), text)
+	_, err = notes.Put(ctx, "", map[string]*string{credential.Key(): text}, nil)
+	return err
 }
 
 func (a *Authorizer) notes(name string) client.Notes {
 	return client.Notes{Client: a.cluster.Client, Namespace: a.cluster.Namespace, Name: name}
-}
-
-// write writes one key, and creates the ConfigMap if it is absent.
-func write(ctx context.Context, notes client.Notes, key string, value *string) error {
-	data := map[string]*string{key: value}
-	_, err := notes.Write(ctx, "", data)
-	if !apierrors.IsNotFound(err) {
-		return err
-	}
-	if err := notes.Create(ctx, nil); err != nil {
-		return err
-	}
-	_, err = notes.Write(ctx, "", data)
-	return err
-}
-
-// encoded returns a value as JSON.
-func encoded(value any) *string {
-	text, _ := json.Marshal(value) // these types always marshal
-	return new(string(text))
 }

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
@@ -62,7 +63,10 @@ func refuseRetired(owner string, r *lookup.Retirement) error {
 
 // mark writes that a reservation is retired, or being retired.
 func (a *Authorizer) mark(ctx context.Context, reservation string, retirement *lookup.Retirement) error {
-	return a.inNamespace(ctx, func() error { return write(ctx, a.notes(lookup.RetirementsName), reservation, encoded(retirement)) })
+	return a.inNamespace(ctx, func() error {
+		_, err := a.notes(lookup.RetirementsName).Put(ctx, "", map[string]*string{reservation: client.Encoded(retirement)}, nil)
+		return err
+	})
 }
 
 // inNamespace writes an object in the guard's namespace, and creates the namespace if that is absent.

@@ -33,10 +33,15 @@ var (
 	ErrApproval = errors.New("the unlock waits for the approval by a second user")
 )
 
-// Unlocks opens and closes unlocks in the name of the caller. Await returns once every replica of the guard sees one of the states.
-type Unlocks interface {
+// UnlockReader reads unlocks. Await returns once every replica of the guard sees one of the states.
+type UnlockReader interface {
 	List(ctx context.Context) ([]v1alpha1.Unlock, error)
 	Await(ctx context.Context, name string, states ...v1alpha1.UnlockState) (*v1alpha1.Unlock, error)
+}
+
+// Unlocks opens and closes unlocks in the name of the caller.
+type Unlocks interface {
+	UnlockReader
 	Open(ctx context.Context, spec v1alpha1.UnlockSpec, duration time.Duration) (*v1alpha1.Unlock, error)
 	Close(ctx context.Context, name string) (*v1alpha1.Unlock, error)
 }

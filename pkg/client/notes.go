@@ -53,17 +53,36 @@ func (n Notes) Write(ctx context.Context, version string, data map[string]*strin
 	return stored, nil
 }
 
-// Create makes an empty ConfigMap; owner may be nil. It is an apply, which RBAC can limit to a name, and which changes no key if another
-// process was faster. The error satisfies apierrors.IsNotFound if the namespace is absent.
-func (n Notes) Create(ctx context.Context, owner *metav1.OwnerReference) error {
+// Put is Write, and makes the ConfigMap if it is absent. owner, nil for none, then returns its owner, and an error of it is that of Put.
+// Otherwise, the error satisfies apierrors.IsNotFound if the namespace is absent.
+func (n Notes) Put(
+	ctx context.Context, version string, data map[string]*string, owner func(context.Context) (*metav1.OwnerReference, error),
+) (*corev1.ConfigMap, error) {
+	stored, err := n.Write(ctx, version, data)
+	if !apierrors.IsNotFound(err) {
+		return stored, err
+	}
+	// An apply, which RBAC can limit to a name; and without a key, so that it removes none if another process was faster.
 	empty := corev1apply.ConfigMap(n.Name, n.Namespace)
 	if owner != nil {
-		empty.WithOwnerReferences(metav1apply.OwnerReference().
-			WithAPIVersion(owner.APIVersion).WithKind(owner.Kind).WithName(owner.Name).WithUID(owner.UID))
+		of, err := owner(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if of != nil {
+			empty.WithOwnerReferences(metav1apply.OwnerReference().
+				WithAPIVersion(of.APIVersion).WithKind(of.Kind).WithName(of.Name).WithUID(of.UID))
+		}
 	}
 	options := metav1.ApplyOptions{FieldManager: guardian.FieldManager, Force: true}
 	if _, err := n.Client.CoreV1().ConfigMaps(n.Namespace).Apply(ctx, empty, options); err != nil {
-		return fmt.Errorf("create configmap %s/%s: %w", n.Namespace, n.Name, err)
+		return nil, fmt.Errorf("create configmap %s/%s: %w", n.Namespace, n.Name, err)
 	}
-	return nil
+	return n.Write(ctx, "", data)
+}
+
+// Encoded returns a value, which always marshals, as JSON for Write.
+func Encoded(value any) *string {
+	text, _ := json.Marshal(value)
+	return new(string(text))
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/v1alpha1"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/verify"
@@ -355,20 +356,20 @@ func TestAGapHoldsWhatWasWrittenInIt(t *testing.T) {
 
 func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 	t.Parallel()
-	client := fake.NewClientset()
-	noted := notes{live.Cluster{Client: client, Namespace: "guard"}, nil}
-	if got, err := ReadState(t.Context(), client, "guard"); err != nil || !got.Decided.IsZero() || got.Report != nil {
+	clients := fake.NewClientset()
+	noted := notes{live.Cluster{Client: clients, Namespace: "guard"}, nil}
+	if got, err := ReadState(t.Context(), clients, "guard"); err != nil || !got.Decided.IsZero() || got.Report != nil {
 		t.Fatalf("without a ConfigMap: got %+v, %v", got, err)
 	}
 	report := &Report{Mode: Heal, Gap: &Gap{Span: Span{From: metav1.Unix(1, 0), To: metav1.Unix(2, 0)}}}
-	values := map[string]*string{decidedKey: new("2026-11-28T08:00:00Z"), reportKey: encoded(report), gapKey: encoded(Span{From: metav1.Unix(3, 0)})}
-	if _, err := client.CoreV1().ConfigMaps("guard").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: StateName}}, metav1.CreateOptions{}); err != nil {
+	values := map[string]*string{decidedKey: new("2026-11-28T08:00:00Z"), reportKey: client.Encoded(report), gapKey: client.Encoded(Span{From: metav1.Unix(3, 0)})}
+	if _, err := clients.CoreV1().ConfigMaps("guard").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: StateName}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := noted.write(t.Context(), "", values); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadState(t.Context(), client, "guard")
+	got, err := ReadState(t.Context(), clients, "guard")
 	if err != nil || got.Decided.IsZero() || got.Report == nil || got.Report.Mode != Heal || got.Gap == nil || !got.Gap.From.Time.Equal(time.Unix(3, 0)) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -377,7 +378,7 @@ func TestTheStateIsWrittenAndReadAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := ReadState(t.Context(), client, "guard"); err != nil || !got.Decided.IsZero() || got.Gap != nil || got.Report != nil {
+	if got, err := ReadState(t.Context(), clients, "guard"); err != nil || !got.Decided.IsZero() || got.Gap != nil || got.Report != nil {
 		t.Errorf("what cannot be read: got %+v, %v", got, err)
 	}
 }
@@ -403,7 +404,7 @@ func TestTheProverTellsAChangeOnce(t *testing.T) {
 	p := NewProver(ProverOptions{
 		Registry: registry, Log: slog.New(slog.DiscardHandler), Announce: func(reason, _ string) { said = append(said, reason) },
 	})
-	last := ""
+	var last *string
 	for _, states := range [][]verify.State{
 		{verify.Protected, verify.Protected},
 		{verify.Protected, verify.Open},

@@ -13,6 +13,7 @@ import (
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
@@ -125,7 +126,7 @@ func (l *Ledger) note(ctx context.Context) (decides bool, err error) {
 	missed := join(l.pending(), l.gap(state, now))
 	values, version := map[string]*string{decidedKey: new(now.UTC().Format(time.RFC3339))}, ""
 	if missed != nil {
-		values[gapKey], version = encoded(join(state.Gap, missed)), state.version
+		values[gapKey], version = client.Encoded(join(state.Gap, missed)), state.version
 	}
 	if err := (notes{l.Cluster, l.Owner}).write(ctx, version, values); err != nil {
 		return false, err

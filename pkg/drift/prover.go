@@ -5,6 +5,7 @@ package drift
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -77,7 +78,7 @@ func (p *Prover) Lead(ctx context.Context) {
 	}
 	defer p.protected.Reset()
 	defer p.latest.Store(nil)
-	said := ""
+	var said *string
 	for ctx.Err() == nil {
 		bounded, cancel := context.WithTimeout(ctx, proofTimeout)
 		results := verify.New(p.options.Cluster, verify.PermittedWrites).Protections(bounded, verify.PerKind(p.options.Cluster.Set))
@@ -108,10 +109,11 @@ func (p *Prover) pause(results []verify.Protection) time.Duration {
 // maxNote is less than the API server accepts in an Event: 1024 bytes.
 const maxNote = 1000
 
-// tell sets the metric, and announces a result that differs from the last one, which it returns.
-func (p *Prover) tell(results []verify.Protection, said string) string {
+// tell sets the metric, and announces a problem that differs from the last one, and its end. said is what the last round returned: "" for
+// no problem, nil before the first round.
+func (p *Prover) tell(results []verify.Protection, said *string) *string {
 	var reasons []string
-	lines := []string{string(verify.Worst(results))}
+	problem := ""
 	for _, result := range results {
 		value := 0.0
 		if result.State == verify.Protected || result.State == verify.Observed {
@@ -119,22 +121,21 @@ func (p *Prover) tell(results []verify.Protection, said string) string {
 		}
 		p.protected.WithLabelValues(result.Resource).Set(value)
 		if value == 0 {
-			lines = append(lines, result.Resource+" "+string(result.Cause))
+			problem += fmt.Sprintf("%s %s %s\n", result.Resource, result.State, result.Cause)
 			reasons = append(reasons, result.String())
 		}
 	}
-	now := strings.Join(lines, "\n")
 	switch {
-	case now == said:
-	case said == "" && len(reasons) > 0:
-		return "not registered yet, or not protected" // the next round tells
-	case len(reasons) > 0:
+	case said == nil && problem != "":
+		return new("") // the guard may not have registered yet: the next round tells
+	case said == nil || problem == *said:
+	case problem != "":
 		p.options.Log.Warn("the guard does not protect the reserved resources", slog.String("state", string(verify.Worst(results))),
 			slog.String("reason", strings.Join(reasons, ". ")))
 		p.options.Announce("NotProtected", text.Printable(strings.Join(reasons, ". "), maxNote))
-	case strings.Contains(said, "\n"):
+	default:
 		p.options.Log.Info("the guard protects the reserved resources again")
 		p.options.Announce("ProtectedAgain", "The guard denies forbidden writes to the reserved resources again.")
 	}
-	return now
+	return &problem
 }

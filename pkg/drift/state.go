@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -63,7 +62,7 @@ func (n *Network) IsCurrent(now time.Time) bool {
 
 // NoteNetwork writes the answer into the ConfigMap.
 func NoteNetwork(ctx context.Context, cluster live.Cluster, owner Owner, network Network) error {
-	return notes{cluster, owner}.write(ctx, "", map[string]*string{networkKey: encoded(network)})
+	return notes{cluster, owner}.write(ctx, "", map[string]*string{networkKey: client.Encoded(network)})
 }
 
 // Span is a time in which the guard did not decide.
@@ -174,26 +173,8 @@ type notes struct {
 
 func (n notes) read(ctx context.Context) (State, error) { return ReadState(ctx, n.Client, n.Namespace) }
 
-// write is that of client.Notes, and creates the ConfigMap if it is absent.
+// write makes the ConfigMap if it is absent.
 func (n notes) write(ctx context.Context, version string, values map[string]*string) error {
-	stored := client.Notes{Client: n.Client, Namespace: n.Namespace, Name: StateName}
-	_, err := stored.Write(ctx, version, values)
-	if !apierrors.IsNotFound(err) {
-		return err
-	}
-	owner, err := n.owner(ctx)
-	if err != nil {
-		return err
-	}
-	if err := stored.Create(ctx, owner); err != nil {
-		return err
-	}
-	_, err = stored.Write(ctx, "", values)
+	_, err := client.Notes{Client: n.Client, Namespace: n.Namespace, Name: StateName}.Put(ctx, version, values, n.owner)
 	return err
-}
-
-// encoded returns a value as JSON.
-func encoded(value any) *string {
-	text, _ := json.Marshal(value) // these types always marshal
-	return new(string(text))
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit"
 	"github.com/apigw-guardian/apigw-guardian/pkg/audit/store"
 	"github.com/apigw-guardian/apigw-guardian/pkg/authorize"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/live"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -425,7 +426,7 @@ func (w *Watcher) reportGap(ctx context.Context) {
 		gap.take(finding)
 	}
 	w.gap = gap
-	report := encoded(w.report())
+	report := client.Encoded(w.report())
 	if err := noted.write(ctx, state.version, map[string]*string{gapKey: nil, reportKey: report}); err != nil {
 		return
 	}
@@ -505,7 +506,7 @@ func (w *Watcher) report() *Report {
 // publish writes the report if it has changed.
 func (w *Watcher) publish(ctx context.Context) {
 	current := w.report()
-	report := encoded(current)
+	report := client.Encoded(current)
 	w.latest.Store(current)
 	if *report == w.written {
 		return

@@ -35,12 +35,21 @@ type Certificates struct {
 
 // source is a serving certificate: *certs.Authority or *certs.Files.
 type source interface {
+	held
+	upkeep
+}
+
+// held is what a source holds in memory. Bundle returns the CAs of this replica.
+type held interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	State() certs.State
-	// Refresh returns the CA bundle for the webhook configuration, and Bundle the one of this replica.
-	Refresh(ctx context.Context) (bundle []byte, err error)
 	Bundle() []byte
-	// Follow keeps the source up to date in every replica, and Lead rotates it in the leader. Both return when their context ends.
+}
+
+// upkeep calls the API server or reads files. Refresh returns the CA bundle for the webhook configuration. Follow keeps the source up to
+// date in every replica, and Lead rotates it in the leader; both return when their context ends.
+type upkeep interface {
+	Refresh(ctx context.Context) (bundle []byte, err error)
 	Follow(context.Context)
 	Lead(context.Context)
 }

@@ -45,12 +45,10 @@ func (r *reach) currentProblem() string {
 	return problem
 }
 
-var errNotReached = errors.New("no review of the API server has arrived")
-
 // check is a check of /protectedz.
 func (r *reach) check(*http.Request) error {
 	if !r.proven.Load() {
-		return errNotReached
+		return errors.New("no review of the API server has arrived")
 	}
 	return nil
 }

@@ -57,9 +57,10 @@ func URLEndpoint(raw, path string) (Endpoint, error) {
 	return Endpoint{host: u.Hostname(), config: admissionregistrationv1.WebhookClientConfig{URL: new(u.String())}}, nil
 }
 
-// isHost reports whether a certificate can be issued for the host.
+// isHost reports whether a certificate can be issued for the host. crypto/x509 accepts underscores in names.
 func isHost(host string) bool {
-	return net.ParseIP(host) != nil || len(validation.IsDNS1123Subdomain(strings.ToLower(host))) == 0
+	name := strings.ReplaceAll(strings.ToLower(host), "_", "x")
+	return net.ParseIP(host) != nil || len(validation.IsDNS1123Subdomain(name)) == 0
 }
 
 // ServiceEndpoint parses "NAMESPACE/NAME:PORT". The API server posts reviews to the path.
@@ -169,15 +170,8 @@ func alwaysFails(name string) bool { return name == unlocksWebhookName || name =
 func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	options.FailurePolicy = admissionregistrationv1.Fail
 	webhook := newWebhook(unlocksWebhookName, options)
-	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
-		Operations: []admissionregistrationv1.OperationType{
-			admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete,
-		},
-		Rule: admissionregistrationv1.Rule{
-			APIGroups: []string{guardian.Group}, APIVersions: []string{"v1alpha1"}, Resources: []string{"unlocks", "unlocks/status"},
-			Scope: new(admissionregistrationv1.ClusterScope),
-		},
-	}}
+	webhook.Rules = ownRules([]string{"unlocks", "unlocks/status"},
+		admissionregistrationv1.Create, admissionregistrationv1.Update, admissionregistrationv1.Delete)
 	if options.ProbeNamespace != "" {
 		addProbe(&webhook, options.ProbeNamespace)
 	}
@@ -189,14 +183,16 @@ func unlocksWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 func recordsWebhook(options Options) admissionregistrationv1.ValidatingWebhook {
 	options.FailurePolicy = admissionregistrationv1.Fail
 	webhook := newWebhook(recordsWebhookName, options)
-	webhook.Rules = []admissionregistrationv1.RuleWithOperations{{
-		Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Update},
-		Rule: admissionregistrationv1.Rule{
-			APIGroups: []string{guardian.Group}, APIVersions: []string{"v1alpha1"}, Resources: []string{"auditrecords/status"},
-			Scope: new(admissionregistrationv1.ClusterScope),
-		},
-	}}
+	webhook.Rules = ownRules([]string{"auditrecords/status"}, admissionregistrationv1.Update)
 	return webhook
+}
+
+// ownRules match operations on the guard's custom resources.
+func ownRules(resources []string, operations ...admissionregistrationv1.OperationType) []admissionregistrationv1.RuleWithOperations {
+	return []admissionregistrationv1.RuleWithOperations{{Operations: operations, Rule: admissionregistrationv1.Rule{
+		APIGroups: []string{guardian.Group}, APIVersions: []string{"v1alpha1"}, Resources: resources,
+		Scope: new(admissionregistrationv1.ClusterScope),
+	}}}
 }
 
 func newWebhook(name string, options Options) admissionregistrationv1.ValidatingWebhook {

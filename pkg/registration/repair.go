@@ -30,8 +30,6 @@ import (
 // ErrOwnerGone means that the release that owns the webhook configuration is being uninstalled: no replica may restore it.
 var ErrOwnerGone = errors.New("owner of the webhook configuration is gone")
 
-var errNotInPlace = errors.New("the webhook configuration is not in place")
-
 // Repair describes a write of another client that a replica undid, or tried to undo.
 type Repair struct {
 	// Operation is Update or Delete.
@@ -190,7 +188,7 @@ func (r *Repairer) repair(ctx context.Context, live, want *admissionregistration
 // InPlace is nil if the last look found the webhook configuration in place.
 func (r *Repairer) InPlace() error {
 	if !r.inPlace.Load() {
-		return errNotInPlace
+		return errors.New("the webhook configuration is not in place")
 	}
 	return nil
 }

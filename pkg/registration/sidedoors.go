@@ -94,7 +94,9 @@ func (d *doors) add(name string, writes admissionregistrationv1.RuleWithOperatio
 }
 
 // writes are operations on the resources of one group.
-func writes(group string, resources []string, operations ...admissionregistrationv1.OperationType) admissionregistrationv1.RuleWithOperations {
+func writes(
+	group string, resources []string, operations ...admissionregistrationv1.OperationType,
+) admissionregistrationv1.RuleWithOperations {
 	return admissionregistrationv1.RuleWithOperations{
 		Operations: operations,
 		Rule: admissionregistrationv1.Rule{

@@ -234,24 +234,27 @@ func messageOf(err error) string {
 }
 
 func (c Client) remedy(reason Reason) string {
-	const noWay = "allow the guard's Pods DNS and TCP port 443 to the API, or set the chart's tencentCloud.endpoint to that of the private network"
+	const noWay = "allow the guard's Pods DNS and TCP port 443 to the API, or set the chart's tencentCloud.endpoint to that of the private " +
+		"network"
 	return map[Reason]string{
 		Disabled: "API Gateway cannot reach the API server: in the TKE console open the cluster, Basic information, Cluster APIServer " +
 			"information, enable Private network access and choose a subnet",
 		Pending:      "wait some minutes: Tencent Cloud is enabling it",
 		CreateFailed: "in the TKE console disable and enable Private network access with another subnet, or ask Tencent Cloud's support",
-		NoCredentials: "give the Secret of the chart's tencentCloud.credentialsSecret the keys secretId and secretKey; a command reads them as files " +
-			"of the directory --tencent-cloud-credentials",
-		BadCredentials: "put a valid SecretId and SecretKey into the Secret of the chart's tencentCloud.credentialsSecret: Tencent Cloud console, " +
-			"Cloud Access Management, API keys",
-		WrongClock:     "correct the clock of the node: the API takes signatures of the last 5 minutes",
-		NotAllowed:     "allow the account of the SecretId the action tke:DescribeClusterEndpointStatus on this cluster, in Cloud Access Management",
-		UnknownCluster: "correct the chart's tencentCloud.clusterId or tencentCloud.region: there is no cluster " + c.Cluster + " in " + c.Region,
-		WrongRegion:    "correct the chart's tencentCloud.region: it is " + c.Region,
-		Throttled:      "try again in a minute, as the guard does; if it lasts, raise the chart's tencentCloud.interval, or find other callers of " +
+		NoCredentials: "give the Secret of the chart's tencentCloud.credentialsSecret the keys secretId and secretKey; a command reads them " +
+			"as files of the directory --tencent-cloud-credentials",
+		BadCredentials: "put a valid SecretId and SecretKey into the Secret of the chart's tencentCloud.credentialsSecret: Tencent Cloud " +
+			"console, Cloud Access Management, API keys",
+		WrongClock: "correct the clock of the node: the API takes signatures of the last 5 minutes",
+		NotAllowed: "allow the account of the SecretId the action tke:DescribeClusterEndpointStatus on this cluster, in Cloud Access " +
+			"Management",
+		UnknownCluster: "correct the chart's tencentCloud.clusterId or tencentCloud.region: there is no cluster " + c.Cluster + " in " +
+			c.Region,
+		WrongRegion: "correct the chart's tencentCloud.region: it is " + c.Region,
+		Throttled: "try again in a minute, as the guard does; if it lasts, raise the chart's tencentCloud.interval, or find other callers of " +
 			"this account",
-		TimedOut:       noWay,
-		Unreachable:    noWay,
-		Unexpected:     "read the message; if it names a state of the cluster, look at the TKE console",
+		TimedOut:    noWay,
+		Unreachable: noWay,
+		Unexpected:  "read the message; if it names a state of the cluster, look at the TKE console",
 	}[reason]
 }

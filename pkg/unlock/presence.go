@@ -5,10 +5,11 @@ package unlock
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
@@ -47,19 +48,11 @@ func (p *presence) note(ctx context.Context, now time.Time) error {
 	for _, replica := range p.gone {
 		notes[replica] = nil
 	}
-	stored, err := p.notes.Write(ctx, "", notes)
-	if apierrors.IsNotFound(err) {
-		select {
-		case <-p.stopping:
-			return nil
-		default:
-		}
-		if err := p.notes.Create(ctx, nil); err != nil {
-			return err
-		}
-		stored, err = p.notes.Write(ctx, "", notes)
-	}
-	if err != nil {
+	stored, err := p.notes.Put(ctx, "", notes, p.checkStopping)
+	switch {
+	case errors.Is(err, errStopping):
+		return nil
+	case err != nil:
 		return err
 	}
 	p.noted, p.gone = time.Now(), nil
@@ -70,6 +63,18 @@ func (p *presence) note(ctx context.Context, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+var errStopping = errors.New("this replica drains")
+
+// checkStopping returns no owner, and errStopping if this replica must not make the ConfigMap.
+func (p *presence) checkStopping(context.Context) (*metav1.OwnerReference, error) {
+	select {
+	case <-p.stopping:
+		return nil, errStopping
+	default:
+		return nil, nil //nolint:nilnil // see above
+	}
 }
 
 // leave removes the note.

@@ -100,8 +100,8 @@ func Remedy(cause Cause) string {
 			"within seconds",
 		Allowed:  "restart the guard and read its log; check which process the endpoint of the webhook configuration leads to",
 		Unproved: "check which process the endpoint of the webhook configuration leads to, and who may read the Secret of the guard's CA",
-		WrongCA: "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes another " +
-			"one: a running guard restores it within seconds",
+		WrongCA: "compare caBundle in the webhook configuration with the CA of the guard's certificate, and stop the client that writes " +
+			"another one: a running guard restores it within seconds",
 		Unreachable: "check the guard's Pods, its Service, and the network policies and firewall between the API server and its port",
 		NoAnswer:    "restart the guard's Pods, and check the network policies and firewall between the API server and its port: " + rollout,
 		CallFailed:  "read the guard's log, and check which process the endpoint of the webhook configuration leads to",
@@ -211,7 +211,8 @@ func (v Verifier) diagnose(ctx context.Context, got string, err error) (State, C
 		return Open, Allowed
 	}
 	switch defect, _ := registration.DefectOf(registered); {
-	case registered != nil && registered.Annotations[guardian.ReachabilityProblemAnnotation] != "": // it does not fail closed before it is reached
+	// It does not fail closed before it is reached.
+	case registered != nil && registered.Annotations[guardian.ReachabilityProblemAnnotation] != "":
 		return Open, Unreachable
 	case defect == registration.Missing:
 		return Open, NotRegistered

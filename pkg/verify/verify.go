@@ -118,8 +118,8 @@ func newTry(resource, write string, run func(row *Attack)) *try {
 	return &try{row: Attack{Resource: resource, Write: write, Want: denied}, run: run, done: make(chan struct{})}
 }
 
-// found returns the try of a row that is known.
-func found(row Attack) *try {
+// known returns the try of a row that needs no write.
+func known(row Attack) *try {
 	return newTry(row.Resource, row.Write, func(r *Attack) { *r = row })
 }
 
@@ -164,15 +164,15 @@ func (v Verifier) attack(ctx context.Context, resource *reserved.Resource) []*tr
 		t.live, err = expected(resource), nil
 	}
 	if err != nil {
-		return []*try{found(v.row(Attack{Resource: name, Write: look, Want: "present", Got: "failed: " + err.Error()}, nil))}
+		return []*try{known(v.row(Attack{Resource: name, Write: look, Want: "present", Got: "failed: " + err.Error()}, nil))}
 	}
 	var tries []*try
 	if t.live == nil && resource.Guard != reserved.GuardTokens {
-		tries = append(tries, found(v.row(Attack{Resource: name, Write: look, Want: "present", Got: "absent"}, nil)))
+		tries = append(tries, known(v.row(Attack{Resource: name, Write: look, Want: "present", Got: "absent"}, nil)))
 	}
 	if resource.IsTokenSecret() {
 		if t.other, err = v.unreservedTokenSecret(ctx, resource); v.leavesOut(err) {
-			tries = append(tries, found(v.row(Attack{Resource: name, Write: repointing, Want: denied, Got: leftOut}, err)))
+			tries = append(tries, known(v.row(Attack{Resource: name, Write: repointing, Want: denied, Got: leftOut}, err)))
 		}
 	}
 	for _, attack := range attacksOn(t) {

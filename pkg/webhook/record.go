@@ -19,24 +19,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
-// The keys of log lines. Queries of administrators depend on them.
-const (
-	keyRequestUID  = "requestUID"
-	keyUser        = "user"
-	keyUserExtra   = "userExtra"
-	keyOperation   = "operation"
-	keyGroup       = "group"
-	keyResource    = "resource"
-	keyNamespace   = "namespace"
-	keyName        = "name"
-	keySubresource = "subresource"
-	keyDryRun      = "dryRun"
-	keyDecision    = "decision"
-	keyReason      = "reason"
-	keyChanged     = "changed"
-	keyError       = "err"
-)
-
 // record stores the event of a decision and returns the name of its record; "" for a decision without an outcome, a dry-run or a review
 // without a uid.
 func (h *Handler) record(r *http.Request, request *policy.Request, decision policy.Decision) string {
@@ -103,29 +85,30 @@ func (h *Handler) logLine(ctx context.Context, request *policy.Request, decision
 	h.Log.LogAttrs(ctx, level, message, h.attributes(request, decision, err)...) //nolint:sloglint // one of the three above
 }
 
+// attributes returns the fields of a log line. Queries of administrators depend on their keys.
 func (h *Handler) attributes(request *policy.Request, decision policy.Decision, err error) []slog.Attr {
 	object := objectOf(request, decision)
 	attributes := []slog.Attr{
-		slog.String(keyRequestUID, printable(request.UID)),
-		slog.String(keyUser, printable(request.User.Name)),
-		slog.String(keyOperation, printable(string(request.Operation))),
-		slog.String(keyGroup, printable(object.Group)),
-		slog.String(keyResource, printable(object.Resource)),
-		slog.String(keyNamespace, printable(object.Namespace)),
-		slog.String(keyName, printable(object.Name)),
-		slog.String(keySubresource, printable(request.Subresource)),
-		slog.Bool(keyDryRun, request.DryRun),
-		slog.String(keyDecision, verdict(decision)),
-		slog.String(keyReason, string(decision.Reason)),
+		slog.String("requestUID", printable(request.UID)),
+		slog.String("user", printable(request.User.Name)),
+		slog.String("operation", printable(string(request.Operation))),
+		slog.String("group", printable(object.Group)),
+		slog.String("resource", printable(object.Resource)),
+		slog.String("namespace", printable(object.Namespace)),
+		slog.String("name", printable(object.Name)),
+		slog.String("subresource", printable(request.Subresource)),
+		slog.Bool("dryRun", request.DryRun),
+		slog.String("decision", verdict(decision)),
+		slog.String("reason", string(decision.Reason)),
 	}
 	if len(decision.Changed) > 0 {
-		attributes = append(attributes, slog.Any(keyChanged, decision.Changed[:min(len(decision.Changed), maxChanged)]))
+		attributes = append(attributes, slog.Any("changed", decision.Changed[:min(len(decision.Changed), maxChanged)]))
 	}
 	if user := h.userOf(request); len(user.Extra) > 0 {
-		attributes = append(attributes, slog.String(keyUserExtra, text.Printable(strings.Join(audit.ExtraLines(&user), " "), maxLogged)))
+		attributes = append(attributes, slog.String("userExtra", text.Printable(strings.Join(audit.ExtraLines(&user), " "), maxLogged)))
 	}
 	if err != nil {
-		attributes = append(attributes, slog.String(keyError, err.Error()))
+		attributes = append(attributes, slog.String("err", err.Error()))
 	}
 	return attributes
 }
