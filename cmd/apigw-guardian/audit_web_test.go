@@ -68,7 +68,7 @@ func startWeb(t *testing.T, args ...string) (address, stderr string) {
 func TestPageOfSeveralContexts(t *testing.T) {
 	t.Parallel()
 	kubeconfig := startFleet(t, 2, 1, 1)
-	address, stderr := startWeb(t, "--all-contexts", "--context-timeout=2s", "--kubeconfig="+kubeconfig)
+	address, stderr := startWeb(t, "--all-contexts", "--context-timeout=10s", "--kubeconfig="+kubeconfig)
 	if rowsOf(stderr, "gone") != 1 || rowsOf(stderr, "hung") != 1 || rowsOf(stderr, "good") != 0 {
 		t.Errorf("it says %s", stderr)
 	}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 
@@ -35,7 +36,7 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
-	if err := installCRDs(ctx, client); err != nil {
+	if err := installCRDs(ctx, client, c.version); err != nil {
 		return err
 	}
 	select {
@@ -46,8 +47,12 @@ func (c *Cluster) InstallCRDs(ctx context.Context) error {
 	}
 }
 
-func installCRDs(ctx context.Context, client dynamic.Interface) error {
-	definitions, err := crds.Definitions()
+func installCRDs(ctx context.Context, client dynamic.Interface, server string) error {
+	current, err := version.ParseGeneric(server)
+	if err != nil {
+		return fmt.Errorf("read the API server's version: %w", err)
+	}
+	definitions, err := crds.Definitions(current)
 	if err != nil {
 		return err
 	}

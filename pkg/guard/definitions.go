@@ -9,7 +9,6 @@ import (
 	"log/slog"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
@@ -17,10 +16,6 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian/crds"
 )
-
-// selectableFieldsSince is the first API server that knows the field: server-side apply of it fails before.
-// https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#crd-selectable-fields
-const selectableFieldsSince = "1.30.0"
 
 // applyDefinitions applies the CustomResourceDefinitions of the guard, until the API server has stored each once. They belong to no
 // release, so that neither helm nor a deletion of the rendered chart takes the audit records along, and no other release is in the way.
@@ -51,7 +46,7 @@ func (g *Guard) applyEachDefinition(ctx context.Context, client dynamic.Resource
 	if err != nil {
 		return fmt.Errorf("read the API server's version: %w", err)
 	}
-	definitions, err := definitionsFor(current)
+	definitions, err := crds.Definitions(current)
 	if err != nil {
 		return err
 	}
@@ -62,36 +57,4 @@ func (g *Guard) applyEachDefinition(ctx context.Context, client dynamic.Resource
 		}
 	}
 	return nil
-}
-
-// definitionsFor returns the CustomResourceDefinitions as an API server of this version takes them.
-func definitionsFor(server *version.Version) ([]*unstructured.Unstructured, error) {
-	knowsSelectable := server.AtLeast(version.MustParseGeneric(selectableFieldsSince))
-	all, err := crds.Definitions()
-	if err != nil {
-		return nil, err
-	}
-	for _, definition := range all {
-		definition.SetLabels(map[string]string{"app.kubernetes.io/name": guardian.Name}) // as the chart does, or helm finds a conflict
-		if knowsSelectable {
-			continue
-		}
-		if err := dropSelectableFields(definition); err != nil {
-			return nil, fmt.Errorf("read customresourcedefinition %q: %w", definition.GetName(), err)
-		}
-	}
-	return all, nil
-}
-
-func dropSelectableFields(definition *unstructured.Unstructured) error {
-	versions, _, err := unstructured.NestedSlice(definition.Object, "spec", "versions")
-	if err != nil {
-		return err
-	}
-	for _, each := range versions {
-		if fields, isMap := each.(map[string]any); isMap {
-			delete(fields, "selectableFields")
-		}
-	}
-	return unstructured.SetNestedSlice(definition.Object, versions, "spec", "versions")
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The apigw-guardian Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package guard
+package crds
 
 import (
 	"slices"
@@ -12,10 +12,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-func TestDefinitionsFor(t *testing.T) {
+func TestDefinitionsFitTheServer(t *testing.T) {
 	t.Parallel()
 	for server, selectable := range map[string]bool{"v1.28.15-tke.12": false, "v1.30.0": true, "v1.37.2+k3s1": true} {
-		definitions, err := definitionsFor(version.MustParseGeneric(server))
+		definitions, err := Definitions(version.MustParseGeneric(server))
 		if err != nil {
 			t.Fatal(err)
 		}
