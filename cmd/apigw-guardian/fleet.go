@@ -47,9 +47,9 @@ func (f *fleet) addTo(cmd *cobra.Command, shared *sharedFlags, output *outputFla
 	flags.StringSliceVar(&f.contexts, "contexts", nil, "contexts of the kubeconfig to read side by side"+exits)
 	flags.BoolVar(&f.all, "all-contexts", false, "read all contexts of the kubeconfig side by side")
 	flags.DurationVar(&f.limit, "context-timeout", limit, "time limit for each of several contexts")
-	_ = cmd.RegisterFlagCompletionFunc("contexts", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	completeFrom(cmd, "contexts", func(context.Context) []string {
 		names, _ := shared.allContexts()
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return names
 	})
 }
 

@@ -143,3 +143,16 @@ func TestTheFirstRequestIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// RBAC allows any character but a slash and a percent sign in the name of a binding.
+func TestNamesDoNotControlTheTerminal(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := new(outputFlag).print(&out, nil, func(p *printer) {
+		p.row("a\x1b[2J", "b\u202e")
+		p.linef("Also bound: %s", "c\r\x07")
+	})
+	if err != nil || strings.ContainsAny(out.String(), "\x1b\u202e\r\x07") || strings.Count(out.String(), "\n") != 2 {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}

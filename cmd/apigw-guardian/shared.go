@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -333,9 +335,15 @@ type printer struct {
 	err  error
 }
 
-// line writes text that is not part of a table.
+// line writes text that is not part of a table. Names of objects, such as of bindings, may have characters that control a terminal.
 func (p *printer) line(text string) {
-	_, err := fmt.Fprintln(p.tabs, text)
+	shown := strings.Map(func(r rune) rune {
+		if r != '\t' && r != '\n' && !unicode.IsPrint(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
+	_, err := fmt.Fprintln(p.tabs, shown)
 	p.err = errors.Join(p.err, err)
 }
 

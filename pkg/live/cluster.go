@@ -26,6 +26,7 @@ import (
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
+	"github.com/apigw-guardian/apigw-guardian/pkg/text"
 )
 
 // Cluster is one reserved set in one cluster. Every field but Namespace is required. It is safe for concurrent use.
@@ -73,7 +74,25 @@ func (c Cluster) WebhookConfiguration(ctx context.Context) (*admissionregistrati
 	if err != nil {
 		return nil, fmt.Errorf("read validatingwebhookconfiguration %q: %w", guardian.WebhookConfiguration, err)
 	}
+	if live != nil {
+		makeProblemsPrintable(live.Annotations)
+	}
 	return live, nil
+}
+
+// maxProblem bounds a problem. The guard writes shorter ones.
+const maxProblem = 1024
+
+// makeProblemsPrintable cleans what a command prints: any client that may write the webhook configuration can change it.
+func makeProblemsPrintable(annotations map[string]string) {
+	for _, key := range []string{
+		guardian.CertificateProblemAnnotation, guardian.RecordsProblemAnnotation, guardian.RegistrationProblemAnnotation,
+		guardian.ReachabilityProblemAnnotation,
+	} {
+		if problem, found := annotations[key]; found {
+			annotations[key] = text.Printable(problem, maxProblem)
+		}
+	}
 }
 
 // Resource returns the client of the resource's kind in its namespace.

@@ -270,6 +270,7 @@ func (r *Report) addUnlocks(ctx context.Context, records Records, unlocks Unlock
 		return
 	}
 	for i := range all {
+		audit.CleanUnlock(&all[i])
 		if state := all[i].Status.State; !state.IsOver() {
 			r.Unlocks = append(r.Unlocks, Unlock{Name: all[i].Name, UnlockSpec: all[i].Spec, State: state})
 		}

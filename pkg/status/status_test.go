@@ -164,9 +164,14 @@ func TestUnlocksAreReportedUntilTheyAreOver(t *testing.T) {
 		return v1alpha1.Unlock{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: v1alpha1.UnlockStatus{State: state}}
 	}
 	record := v1alpha1.AuditRecord{Spec: v1alpha1.AuditRecordSpec{Outcome: v1alpha1.Unlocked, Resource: role, Unlock: "over"}}
+	open := unlock("open", v1alpha1.UnlockOpen)
+	open.Spec.Reason, open.Spec.Users = "\x1b[2Jticket", []string{"\x1b[2Jeve"}
 	r.addUnlocks(t.Context(), storedRecords{records: []v1alpha1.AuditRecord{record}}, storedUnlocks{
-		unlock("over", v1alpha1.UnlockExpired), unlock("open", v1alpha1.UnlockOpen), unlock("waits", v1alpha1.UnlockPending),
+		unlock("over", v1alpha1.UnlockExpired), open, unlock("waits", v1alpha1.UnlockPending),
 	})
+	if strings.Contains(r.Unlocks[0].Reason+r.Unlocks[0].Users[0], "\x1b") {
+		t.Errorf("the requester of an unlock controls the terminal: %q", r.Unlocks[0].Reason)
+	}
 	if len(r.Unlocks) != 2 || r.Unlocks[0].Name != "open" || r.Unlocks[1].State != v1alpha1.UnlockPending {
 		t.Errorf("got the unlocks %+v", r.Unlocks)
 	}
