@@ -73,9 +73,7 @@ func isDeniedByPolicy(object *scenario.Object, answer scenario.Answer) bool {
 // TestPoliciesJudgeEveryWriteForm judges the cells of TestEveryWriteFormByEveryIdentity by the policies alone, with no exception.
 func TestPoliciesJudgeEveryWriteForm(t *testing.T) {
 	bed := harness.Take(t)
-	if bed.Cluster.Version() == "1.28.15" {
-		t.Skip("Kubernetes has policies since 1.30")
-	}
+	harness.Needs(t, bed, "1.30.0")
 	world := harness.World(t)
 	startPolicies(t, world)
 	cells := playMatrix(t, world)
@@ -142,9 +140,7 @@ func requireImported(t *testing.T) {
 // TestABackstopDecidesWhileTheWebhookIsWeak also shows what a backstop cannot: without a webhook configuration there is no parameter.
 func TestABackstopDecidesWhileTheWebhookIsWeak(t *testing.T) {
 	bed := harness.Take(t)
-	if bed.Cluster.Version() == "1.28.15" {
-		t.Skip("Kubernetes has policies since 1.30")
-	}
+	harness.Needs(t, bed, "1.30.0")
 	world := harness.World(t)
 	applyPolicies(t, "--backstop")
 	guard := harness.StartGuard(t)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/apigw-guardian/apigw-guardian/e2e/program"
@@ -136,6 +137,14 @@ func Take(t *testing.T) *Bed {
 		free <- bed
 	})
 	return bed
+}
+
+// Needs skips a test of what API servers have since a release, such as "1.30.0".
+func Needs(t *testing.T, bed *Bed, release string) {
+	t.Helper()
+	if current := bed.Cluster.Version(); !version.MustParseGeneric(current).AtLeast(version.MustParseGeneric(release)) {
+		t.Skipf("Kubernetes has it since %s, and this is %s", release, current)
+	}
 }
 
 // Of returns the bed that the top-level test of t has taken.
