@@ -295,7 +295,7 @@ func TestPoliciesKeepRecords(t *testing.T) {
 		}
 	}
 	grown := `{"spec":{"count":9,"counts":[{"replica":"a","count":1},{"replica":"b","count":5},{"replica":"c","count":3}],` +
-		`"firstTime":"2026-11-28T00:30:00Z","lastTime":"2026-11-28T02:30:00Z","lastRequestUID":"u","replica":"c"}}`
+		`"firstTime":"2026-11-28T00:30:00.000000Z","lastTime":"2026-11-28T02:30:00.000000Z","lastRequestUID":"u","replica":"c"}}`
 	removals := map[string]string{
 		"a label": `{"metadata":{"labels":{"x":"y"}}}`, "an owner": `{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":"x","uid":"x"}]}}`,
 		"a finalizer": `{"metadata":{"finalizers":["example.com/x"]}}`, "another user": `{"spec":{"user":{"name":"bob"}}}`,
@@ -303,7 +303,7 @@ func TestPoliciesKeepRecords(t *testing.T) {
 		"no message": `{"spec":{"message":null}}`, "a reason": `{"spec":{"reason":"x"}}`, "another source": `{"spec":{"source":null}}`,
 		"a lower count": `{"spec":{"count":2}}`, "no counts": `{"spec":{"counts":null}}`, "a replica less": `{"spec":{"counts":[{"replica":"a","count":3}]}}`,
 		"a lower count of a replica": `{"spec":{"counts":[{"replica":"a","count":2},{"replica":"b","count":1}]}}`,
-		"a later start":              `{"spec":{"firstTime":"2026-11-28T01:30:00Z"}}`, "an earlier end": `{"spec":{"lastTime":"2026-11-28T01:30:00Z"}}`,
+		"a later start":              `{"spec":{"firstTime":"2026-11-28T01:30:00.000000Z"}}`, "an earlier end": `{"spec":{"lastTime":"2026-11-28T01:30:00.000000Z"}}`,
 	}
 	for _, name := range []string{"denied", "unlocked", "tampered", "imported", "retired", "rotated"} {
 		for _, user := range []string{"", collector, uninstall, "system:serviceaccount:" + policed + ":apigw-guardian-authorize"} {

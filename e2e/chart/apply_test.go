@@ -23,7 +23,7 @@ const record = `
 apiVersion: guardian.apigw.io/v1alpha1
 kind: AuditRecord
 metadata: {name: kept}
-spec: {outcome: Denied, source: Import, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00Z", lastTime: "2026-11-28T00:00:00Z"}
+spec: {outcome: Denied, source: Import, count: 1, user: {name: alice}, firstTime: "2026-11-28T00:00:00.000000Z", lastTime: "2026-11-28T00:00:00.000000Z"}
 `
 
 // The chart without helm: applied twice, changed, and deleted. The guard runs as the account of the chart, outside a Pod.
