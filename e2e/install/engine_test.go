@@ -125,7 +125,7 @@ func requireEnded(t *testing.T, n *node.Node) {
 	requireNoLeftovers(t, n)
 	harness.Eventually(t, "nothing of the release is left in the cluster", func() (bool, any) {
 		left := run(t, n, "kubectl", "get", "-o", "name", "-l", "app.kubernetes.io/name=apigw-guardian",
-			"validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings,reservations")
+			"validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings")
 		return left == "", left
 	})
 }
