@@ -116,11 +116,16 @@ func healByController(t *testing.T, n *node.Node) {
 // requireEnded wants nothing left of any engine.
 func requireEnded(t *testing.T, n *node.Node) {
 	t.Helper()
+	// The API server reads policies once a second.
+	harness.Eventually(t, "nothing denies", func() (bool, any) {
+		_, says, err := try(t, n, "kubectl", "label", "clusterrole", role, "a=b", "--dry-run=server")
+		return err == nil, says
+	})
 	requireUnlocked(t, n)
 	requireNoLeftovers(t, n)
 	harness.Eventually(t, "nothing of the release is left in the cluster", func() (bool, any) {
 		left := run(t, n, "kubectl", "get", "-o", "name", "-l", "app.kubernetes.io/name=apigw-guardian",
-			"validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings,reservations")
+			"validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings")
 		return left == "", left
 	})
 }
