@@ -34,7 +34,7 @@ func TestOwner(t *testing.T) {
 		uid     string
 		err     error
 	}{
-		"it is there":                                {objects: []runtime.Object{role}, uid: "1"},
+		"the first one is there":                     {objects: []runtime.Object{role}, uid: "1"},
 		"a finalizer holds it in deletion":           {objects: []runtime.Object{terminating}, uid: "1"},
 		"it is gone":                                 {known: &metav1.OwnerReference{UID: "1"}, err: registration.ErrOwnerGone},
 		"it is gone, and the spare one may be, too":  {objects: []runtime.Object{spare}, gone: time.Second, err: registration.ErrOwnerGone},
