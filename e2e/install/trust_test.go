@@ -31,7 +31,6 @@ func changeTrust(t *testing.T, n *node.Node) {
 
 	run(t, n, "helm", upgrade("--wait", "--create-namespace")...)
 	l := underLoad(t, n, func() {
-		// cert-manager leaves its Secret.
 		for _, mode := range []string{"cert-manager", "provided,certs.secretName=apigw-guardian-serving", "builtin,webhook.port=443"} {
 			run(t, n, "helm", upgrade("--wait", "--set", "certs.mode="+mode)...)
 			rolloutStatus(t, n)
@@ -40,6 +39,7 @@ func changeTrust(t *testing.T, n *node.Node) {
 	t.Logf("from builtin to cert-manager, provided and builtin: %s", l)
 	uninstallWithoutImage(t, n)
 	removeReserved(t, n)
+	run(t, n, "kubectl", "delete", "namespace", namespace, "--timeout=1m") // cert-manager leaves its Secret
 }
 
 // uninstallWithoutImage uninstalls a release whose uninstall Job cannot run. It ends at the deadline of the Job, and what the notes of the
