@@ -83,7 +83,7 @@ func TestFiftyContextsAreFiftyRows(t *testing.T) {
 	t.Parallel()
 	kubeconfig := startFleet(t, 44, 3, 3)
 	for _, command := range []string{"audit list", "audit summary"} {
-		args := append(strings.Split(command, " "), "--all-contexts", "--kubeconfig="+kubeconfig)
+		args := append(strings.Split(command, " "), "--all-contexts", "--context-timeout=10s", "--kubeconfig="+kubeconfig)
 		code, stdout, stderr := runParallel(t, args...)
 		perContext := map[string]int{"audit list": 2, "audit summary": 1}[command]
 		if code != exitFailed || rowsOf(stdout, "good") != 44*perContext || rowsOf(stdout, "hung") != 3 || rowsOf(stdout, "gone") != 3 {
@@ -98,7 +98,7 @@ func TestFiftyContextsAreFiftyRows(t *testing.T) {
 func TestContextsAreInTheJSON(t *testing.T) {
 	t.Parallel()
 	kubeconfig := startFleet(t, 2, 1, 1)
-	code, stdout, stderr := runParallel(t, "audit", "list", "--contexts=good-00,gone-00,good-00,hung-00,absent", "--context-timeout=3s", "-o", "json",
+	code, stdout, stderr := runParallel(t, "audit", "list", "--contexts=good-00,gone-00,good-00,hung-00,absent", "--context-timeout=10s", "-o", "json",
 		"--kubeconfig="+kubeconfig)
 	var list memberList[recordList]
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != exitFailed {

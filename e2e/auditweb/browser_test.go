@@ -469,7 +469,7 @@ func TestReviewOfSeveralClusters(t *testing.T) {
 	if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
 		t.Fatal(err)
 	}
-	s := look(t, startReview(t, "--all-contexts", "--kubeconfig="+kubeconfig))
+	s := look(t, startReview(t, "--all-contexts", "--context-timeout=1m", "--kubeconfig="+kubeconfig))
 	s.open("?user=fleet-user")
 	s.sees(rowCount + ` === 2 && document.querySelectorAll("#clusters li").length === 4`)
 	s.sees(`[...document.querySelectorAll("#clusters button[data-state=lost]")].map((button) => button.dataset.context).join() === "away,forbidden"`)
