@@ -42,6 +42,10 @@ type webFlags struct {
 	open      bool
 }
 
+// silenceLibraries keeps the errors of the libraries from the terminal: the page shows them. Their logger is the process's, and a test
+// runs the command more than once.
+var silenceLibraries = sync.OnceFunc(func() { guard.BridgeLogs(slog.New(slog.DiscardHandler)) }) //nolint:gochecknoglobals // see above
+
 func newAuditWeb(shared *sharedFlags) *cobra.Command {
 	serving, several := webFlags{shared: shared}, fleet{}
 	cmd := &cobra.Command{
@@ -60,8 +64,7 @@ permissions, and changes nothing. The address has a random token: without it, th
 			if serving.port < 0 || serving.port > maxPort {
 				return fmt.Errorf("%w: --port %d: must be 1-%d, or 0 to pick a free port", errUsage, serving.port, maxPort)
 			}
-			// The page shows errors of the libraries, so the terminal must not.
-			guard.BridgeLogs(slog.New(slog.DiscardHandler))
+			silenceLibraries()
 			if several.isSet() {
 				return serving.runFleet(cmd, &several)
 			}

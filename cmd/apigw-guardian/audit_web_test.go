@@ -65,8 +65,8 @@ func startWeb(t *testing.T, args ...string) (address, stderr string) {
 	return "", ""
 }
 
-func TestPageOfSeveralContexts(t *testing.T) {
-	t.Parallel()
+// It is not parallel: audit web sets the process's logger of the libraries.
+func TestPageOfSeveralContexts(t *testing.T) { //nolint:paralleltest // see above
 	kubeconfig := startFleet(t, 2, 1, 1)
 	address, stderr := startWeb(t, "--all-contexts", "--context-timeout=10s", "--kubeconfig="+kubeconfig)
 	if rowsOf(stderr, "gone") != 1 || rowsOf(stderr, "hung") != 1 || rowsOf(stderr, "good") != 0 {
