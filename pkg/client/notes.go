@@ -27,11 +27,8 @@ type Notes struct {
 
 // Read reads without a cache. It returns nil if the ConfigMap is absent.
 func (n Notes) Read(ctx context.Context) (*corev1.ConfigMap, error) {
-	stored, err := n.Client.CoreV1().ConfigMaps(n.Namespace).Get(ctx, n.Name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
+	stored, err := Find(ctx, n.Client.CoreV1().ConfigMaps(n.Namespace), n.Name)
+	if err != nil {
 		return nil, fmt.Errorf("read configmap %s/%s: %w", n.Namespace, n.Name, err)
 	}
 	return stored, nil

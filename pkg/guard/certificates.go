@@ -17,7 +17,7 @@ import (
 
 	"github.com/apigw-guardian/apigw-guardian/certs"
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/registration"
 )
 
@@ -254,7 +254,7 @@ func (g *Guard) loadSource(ctx context.Context) (source, error) {
 // registered returns the CA bundle of the live webhook configuration.
 func (g *Guard) registered(ctx context.Context) (bundle []byte, exists bool, err error) {
 	configurations := g.client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	live, err := lookup.Find(ctx, configurations, guardian.WebhookConfiguration)
+	live, err := client.Find(ctx, configurations, guardian.WebhookConfiguration)
 	if live == nil {
 		return nil, false, err
 	}

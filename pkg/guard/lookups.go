@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/metadata"
 
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -63,7 +64,7 @@ func (l lookups) accountIs(ctx context.Context, asked policy.Lookup) (bool, erro
 
 // account returns nil if the ServiceAccount is absent.
 func (l lookups) account(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	account, err := lookup.Find(ctx, l.reader.Client.CoreV1().ServiceAccounts(namespace), name)
+	account, err := client.Find(ctx, l.reader.Client.CoreV1().ServiceAccounts(namespace), name)
 	if err != nil {
 		return nil, fmt.Errorf("look up the serviceaccount of a token: %w", err)
 	}
@@ -72,7 +73,7 @@ func (l lookups) account(ctx context.Context, namespace, name string) (*corev1.S
 
 // secretGone drops what it reads: the guard keeps no Secret in memory.
 func (l lookups) secretGone(ctx context.Context, asked policy.Lookup) (bool, error) {
-	secret, err := lookup.Find(ctx, l.reader.Client.CoreV1().Secrets(asked.Namespace), asked.Name)
+	secret, err := client.Find(ctx, l.reader.Client.CoreV1().Secrets(asked.Namespace), asked.Name)
 	if err != nil {
 		return false, fmt.Errorf("look up a secret that a serviceaccount lists: %w", err)
 	}
@@ -80,7 +81,7 @@ func (l lookups) secretGone(ctx context.Context, asked policy.Lookup) (bool, err
 }
 
 func (l lookups) namespaceGoing(ctx context.Context, asked policy.Lookup) (bool, error) {
-	namespace, err := lookup.Find(ctx, l.reader.Client.CoreV1().Namespaces(), asked.Name)
+	namespace, err := client.Find(ctx, l.reader.Client.CoreV1().Namespaces(), asked.Name)
 	if err != nil {
 		return false, fmt.Errorf("look up whether a namespace is being deleted: %w", err)
 	}

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
-	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
 )
 
@@ -61,7 +61,7 @@ func (c Cluster) TokenCleanup(ctx context.Context, resource *reserved.Resource, 
 	if err != nil {
 		return Cleanup{}, err
 	}
-	tracking, err := lookup.Find(ctx, c.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem), trackingName)
+	tracking, err := client.Find(ctx, c.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem), trackingName)
 	if err != nil {
 		return Cleanup{}, fmt.Errorf("read configmap %s/%s: %w", metav1.NamespaceSystem, trackingName, err)
 	}

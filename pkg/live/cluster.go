@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/apis/guardian"
+	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 	"github.com/apigw-guardian/apigw-guardian/pkg/lookup"
 	"github.com/apigw-guardian/apigw-guardian/pkg/policy"
 	"github.com/apigw-guardian/apigw-guardian/pkg/reserved"
@@ -70,7 +71,7 @@ func (c Cluster) Version(ctx context.Context) (string, error) {
 
 // WebhookConfiguration returns the guard's webhook configuration; nil if it is absent.
 func (c Cluster) WebhookConfiguration(ctx context.Context) (*admissionregistrationv1.ValidatingWebhookConfiguration, error) {
-	live, err := lookup.Find(ctx, c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), guardian.WebhookConfiguration)
+	live, err := client.Find(ctx, c.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations(), guardian.WebhookConfiguration)
 	if err != nil {
 		return nil, fmt.Errorf("read validatingwebhookconfiguration %q: %w", guardian.WebhookConfiguration, err)
 	}
@@ -134,7 +135,7 @@ const UnknownCA = RootCAPath + " is not the CA of this cluster: a client that us
 
 // Account returns the live ServiceAccount of a token Secret; nil if it is absent.
 func (c Cluster) Account(ctx context.Context, resource *reserved.Resource) (*corev1.ServiceAccount, error) {
-	account, err := lookup.Find(ctx, c.Client.CoreV1().ServiceAccounts(resource.Namespace), resource.Account)
+	account, err := client.Find(ctx, c.Client.CoreV1().ServiceAccounts(resource.Namespace), resource.Account)
 	if err != nil {
 		return nil, fmt.Errorf("read serviceaccount %s/%s: %w", resource.Namespace, resource.Account, err)
 	}
@@ -150,7 +151,7 @@ func (c Cluster) Token(ctx context.Context, resource *reserved.Resource, name st
 	if account == nil {
 		return "", "ServiceAccount " + resource.Account + " is absent", nil
 	}
-	secret, err := lookup.Find(ctx, c.Client.CoreV1().Secrets(resource.Namespace), name)
+	secret, err := client.Find(ctx, c.Client.CoreV1().Secrets(resource.Namespace), name)
 	if err != nil {
 		return "", "", fmt.Errorf("read %s: %w", resource.Reference(resource.Namespace, name), err)
 	}

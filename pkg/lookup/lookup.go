@@ -17,29 +17,12 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/apigw-guardian/apigw-guardian/pkg/client"
 )
-
-type getter[T any] interface {
-	Get(ctx context.Context, name string, options metav1.GetOptions) (*T, error)
-}
-
-// Find reads one object without a cache. It returns nil if the object is absent.
-func Find[T any](ctx context.Context, client getter[T], name string) (*T, error) {
-	object, err := client.Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	return object, nil
-}
 
 // Reader reads without a cache: a cache could still show what is gone, or not yet show what is back. It is safe for concurrent use.
 type Reader struct {
@@ -94,7 +77,7 @@ func (r Reader) trustedCA() ([]byte, error) {
 
 // publishedCA returns nil if kube-controller-manager publishes no CA.
 func (r Reader) publishedCA(ctx context.Context) ([]byte, error) {
-	published, err := Find(ctx, r.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem), rootCAConfigMap)
+	published, err := client.Find(ctx, r.Client.CoreV1().ConfigMaps(metav1.NamespaceSystem), rootCAConfigMap)
 	if err != nil {
 		return nil, fmt.Errorf("look up the CA of the cluster: %w", err)
 	}
