@@ -40,7 +40,7 @@ var rewrites = []struct{ patch, path string }{
 // Admission that rewrites every write of the webhook configuration, as managed platforms do: the guard does not claim a repair, says
 // which fields and that protection is partial, and repairs once the rewriting ends.
 func TestARewrittenWebhookConfigurationIsNotCalledRepaired(t *testing.T) {
-	harness.Needs(t, harness.Take(t), "1.36.0") // MutatingAdmissionPolicies of version v1
+	harness.Needs(t, harness.Take(t).Cluster, "1.36.0") // MutatingAdmissionPolicies of version v1
 	world := harness.World(t)
 	guard := harness.StartGuard(t)
 	rewriteRegistrations(t)

@@ -287,7 +287,7 @@ func isDeletion(record v1alpha1.AuditRecord) bool {
 // TestASwappedCAIsSeenAndRepaired: with a policy that keeps the controller manager from putting the CA right, it stays until the
 // policy is gone and an administrator authorizes again.
 func TestASwappedCAIsSeenAndRepaired(t *testing.T) {
-	harness.Needs(t, harness.Take(t), "1.36.0") // MutatingAdmissionPolicies of version v1
+	harness.Needs(t, harness.Take(t).Cluster, "1.36.0") // MutatingAdmissionPolicies of version v1
 	world := harness.World(t)
 	harness.StartGuard(t)
 	swap := scenario.Merge(world.Token, `{"data":{"ca.crt":"`+foreignCA(t)+`"}}`)

@@ -73,7 +73,7 @@ func isDeniedByPolicy(object *scenario.Object, answer scenario.Answer) bool {
 // TestPoliciesJudgeEveryWriteForm judges the cells of TestEveryWriteFormByEveryIdentity by the policies alone, with no exception.
 func TestPoliciesJudgeEveryWriteForm(t *testing.T) {
 	bed := harness.Take(t)
-	harness.Needs(t, bed, "1.30.0")
+	harness.Needs(t, bed.Cluster, "1.30.0")
 	world := harness.World(t)
 	startPolicies(t, world)
 	cells := playMatrix(t, world)
@@ -140,7 +140,7 @@ func requireImported(t *testing.T) {
 // TestABackstopDecidesWhileTheWebhookIsWeak also shows what a backstop cannot: without a webhook configuration there is no parameter.
 func TestABackstopDecidesWhileTheWebhookIsWeak(t *testing.T) {
 	bed := harness.Take(t)
-	harness.Needs(t, bed, "1.30.0")
+	harness.Needs(t, bed.Cluster, "1.30.0")
 	world := harness.World(t)
 	applyPolicies(t, "--backstop")
 	guard := harness.StartGuard(t)

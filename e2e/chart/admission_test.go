@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
@@ -108,7 +107,7 @@ spec: {`+further+`, message: m, user: {name: alice, groups: [a]}, count: 3, coun
 }
 
 func servesPolicies() bool {
-	return version.MustParseGeneric(cluster.Version()).AtLeast(version.MustParseGeneric("1.30.0"))
+	return harness.Serves(cluster, "1.30.0")
 }
 
 // requirePolicies skips where the API server does not serve policies, and puts the chart's into force, for the namespace policed.

@@ -22,9 +22,7 @@ import (
 func TestStaticPoliciesDenyFromTheDiskOfTheControlPlane(t *testing.T) {
 	world := take(t)
 	bed := harness.Of(t)
-	if !strings.HasPrefix(bed.Cluster.Version(), "v1.37.") {
-		t.Skip("Kubernetes reads policies from the disk since 1.37, without a feature gate")
-	}
+	harness.Needs(t, bed.Cluster, "1.37.0") // policies on the disk, without a feature gate
 	printed := harness.Run(t, "policy", "--static").Require(t, 0).Stdout
 	dir := t.TempDir()
 	directory, admission := filepath.Join(dir, "policies"), filepath.Join(dir, "admission.yaml")

@@ -140,11 +140,16 @@ func Take(t *testing.T) *Bed {
 }
 
 // Needs skips a test of what API servers have since a release, such as "1.30.0".
-func Needs(t *testing.T, bed *Bed, release string) {
+func Needs(t *testing.T, cluster *testbed.Cluster, release string) {
 	t.Helper()
-	if current := bed.Cluster.Version(); !version.MustParseGeneric(current).AtLeast(version.MustParseGeneric(release)) {
-		t.Skipf("Kubernetes has it since %s, and this is %s", release, current)
+	if !Serves(cluster, release) {
+		t.Skipf("Kubernetes has it since %s, and this is %s", release, cluster.Version())
 	}
+}
+
+// Serves reports whether the cluster is of the release, such as "1.30.0", or a later one.
+func Serves(cluster *testbed.Cluster, release string) bool {
+	return version.MustParseGeneric(cluster.Version()).AtLeast(version.MustParseGeneric(release))
 }
 
 // Of returns the bed that the top-level test of t has taken.
