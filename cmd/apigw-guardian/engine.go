@@ -38,7 +38,8 @@ const (
 // (k8s.io/apiserver/pkg/admission/plugin/policy/generic/policy_source.go).
 const propagation = 3 * time.Second
 
-// engine ends what another engine left in the cluster, once the own one denies, so that no write passes while a release changes its engine.
+// engine removes what the former engine of a release left in the cluster. It waits until the new engine denies, so that no forbidden
+// write passes in between.
 type engine struct {
 	name string
 	// isChart is false for a user who runs authorize: then nothing ends.
@@ -152,8 +153,8 @@ func ignoreRefusal(err error) error {
 	return err
 }
 
-// endPolicies deletes the policies that keepPolicies has marked, once the guard decides. They judge before it, so until then, a denial is
-// theirs, and has no record.
+// endPolicies deletes the policies that keepPolicies has marked, once the guard decides. Until then they deny, and their denials have no
+// record.
 func (e engine) endPolicies(ctx context.Context) error {
 	var kept []string
 	err := e.eachPolicy(func(client admissionregistrationv1client.AdmissionregistrationV1Interface, name string) error {

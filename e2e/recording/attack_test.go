@@ -113,7 +113,7 @@ func editable(t *testing.T) dynamic.ResourceInterface {
 	return client.Resource(v1alpha1.GroupVersion().WithResource("auditrecords"))
 }
 
-// awaitRoom waits for the next window if this one ends soon: a denial in the next one has a record of its own.
+// awaitRoom waits for the next window if this one ends soon: a denial in the next one is counted in another record.
 func awaitRoom(t *testing.T) {
 	t.Helper()
 	end := time.Now().Truncate(audit.Window).Add(audit.Window)

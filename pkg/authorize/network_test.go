@@ -88,7 +88,7 @@ func TestPreflightAsksTencentCloud(t *testing.T) {
 		"being enabled":                           {tke.Pending, open, NetworkEnforce, Fail},
 		"not created":                             {tke.CreateFailed, open, NetworkEnforce, Fail},
 		"disabled is a warning, if asked for":     {tke.Disabled, open, NetworkWarn, Unknown},
-		"nobody asks when asked not to":           {tke.Disabled, open, NetworkSkip, Skipped},
+		"the check is skipped on request":         {tke.Disabled, open, NetworkSkip, Skipped},
 		"no credentials":                          {tke.NoCredentials, open, NetworkEnforce, Unknown},
 		"bad credentials":                         {tke.BadCredentials, open, NetworkEnforce, Unknown},
 		"wrong clock":                             {tke.WrongClock, open, NetworkEnforce, Unknown},

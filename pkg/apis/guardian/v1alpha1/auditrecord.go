@@ -184,7 +184,7 @@ type AuditRecordSpec struct {
 // AuditRecordStatus is what users say about a record. The guard counts into the spec only, and so keeps the status.
 type AuditRecordStatus struct {
 	// Acknowledgements are those of the users who have looked at the record, the newest last. The guard allows each user to add one in
-	// their own name, and nobody to change or remove one.
+	// their own name, and denies changes and removals.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
